@@ -1,0 +1,19 @@
+"""What is said to a name that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(kind: str, found: str, known: Iterable[str]) -> str:
+    """One line: the name, that it is unknown, and the nearest known ones."""
+    known = list(known)
+    by_folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(found.casefold(), by_folded, n=3, cutoff=0.5)
+    hint = (
+        f"nearest: {', '.join(by_folded[name] for name in near)}"
+        if near
+        else f"known: {', '.join(known)}"
+    )
+    return f"no {kind} is called {found!r}; {hint}"

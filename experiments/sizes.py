@@ -1,0 +1,77 @@
+"""The sizes of CodeGen: one row a model. Standard library only, so that listing is instant.
+
+Shapes are those of the released models (`config.json` of Salesforce/codegen-{350M,2B,6B,16B},
+the same in salesforce/jaxformer `config/*.json`); parameter counts are those of the released
+networks with the vocabulary padded to 51,200, and are asserted against the real network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The 50,295 ids of the code vocabulary padded to a multiple of 1,024 (REFERENCE: jaxformer
+# `vocab_size` 51200), so that the vocabulary divides over any mesh axis of a power of two.
+VOCAB_SIZE = 51_200
+
+
+@dataclass(frozen=True)
+class Size:
+    """One row of the table.
+
+    Attributes:
+      name: as in the experiment's name, `CodeGen<name><phase>`.
+      layers: number of blocks.
+      model_dims: D, width of the residual stream.
+      heads: N, attention heads.
+      head_dims: H, dims of one head; N * H = D.
+      rotary_dims: how many of a head's dims are rotated.
+      context: T, tokens in a row.
+      parameters: of the released network: no embedding bias (see `training_parameters`).
+      embedded: runs on a laptop's CPU, on text every machine has; the real sizes read
+        prepared corpora and refuse to start a later phase from random weights.
+    """
+
+    name: str
+    layers: int
+    model_dims: int
+    heads: int
+    head_dims: int
+    rotary_dims: int
+    context: int
+    parameters: int
+    embedded: bool = False
+
+    def flops_per_token(self) -> int:
+        """Model FLOPs to train on one token, without recomputation.
+
+        6 FLOPs a weight that is multiplied (2 forward, 4 backward; the embedding's table is
+        looked up, not multiplied), and 12 * layers * T * D for the attention scores and
+        their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
+        """
+        multiplied = self.parameters - VOCAB_SIZE * self.model_dims
+        return 6 * multiplied + 12 * self.layers * self.context * self.model_dims
+
+
+def network_parameters(layers: int, d: int) -> int:
+    """Parameters of the released network, by hand: the check on the table below.
+
+    Per block: layer norm 2d, qkv 3d^2, projection d^2, feed-forward 8d^2 + 5d (biases 4d and d).
+    Outside: embedding V*d, final layer norm 2d, projection V*d + V.
+    """
+    block = 2 * d + 3 * d * d + d * d + 8 * d * d + 5 * d
+    return layers * block + 2 * VOCAB_SIZE * d + VOCAB_SIZE + 2 * d
+
+
+# Nano is ours: it exists to be trained in minutes on two CPU cores; nearly all of its
+# arithmetic is the 51,200-way softmax, so it is narrow. See `nano.py` for what was tried.
+SIZES: dict[str, Size] = {
+    size.name: size
+    for size in (
+        #    name    layers  D     N   H    rotary context  parameters
+        Size("Nano", 2, 128, 4, 32, 16, 256, network_parameters(2, 128), embedded=True),
+        Size("350M", 20, 1024, 16, 64, 32, 2048, 356_712_448),
+        Size("2B", 32, 2560, 32, 80, 64, 2048, 2_779_356_160),
+        Size("6B", 33, 4096, 16, 256, 64, 2048, 7_064_213_504),
+        Size("16B", 34, 6144, 24, 256, 64, 2048, 16_032_155_648),
+    )
+}
