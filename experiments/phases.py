@@ -106,6 +106,8 @@ PHASES: dict[str, Phase] = {
             learning_rate=NL_LEARNING_RATE,
             corpus_tokens=354_700_000_000,  # [paper]
             released_step={"350M": 350_000, "2B": 350_000, "6B": 350_000},  # [hub]
+            # [paper], *unverified*
+            humaneval_pass_at_1={"350M": 2.12, "2B": 6.70, "6B": 10.43, "16B": 14.24},
         ),
         Phase(
             "Multi",
@@ -116,6 +118,8 @@ PHASES: dict[str, Phase] = {
             learning_rate_end={"350M": 3.0e-5},  # [config]: NL's floor, not a tenth of 1.8e-4
             corpus_tokens=119_200_000_000,  # [paper], the paper's six languages
             released_step={"350M": 150_000, "2B": 150_000, "6B": 100_000},  # [hub]
+            # [paper], *unverified*
+            humaneval_pass_at_1={"350M": 6.67, "2B": 14.51, "6B": 18.16, "16B": 18.32},
         ),
         Phase(
             "Mono",

@@ -1,0 +1,100 @@
+"""Every experiment's docstring: a report, written from the tables. Standard library only."""
+
+from __future__ import annotations
+
+import textwrap
+
+from experiments.declaration import Declaration
+
+# Dense bfloat16 peak of one TPU v4 chip (vendor data sheet) and the share of it that training is
+# planned with: MaxText and Pax publish 42% to 57% on v4 at these sizes (6N + 12LTD convention).
+V4_FLOPS = 275e12
+PLANNED_UTILISATION = 0.45
+
+START_VARIABLE = "CODEGEN_START_FROM"
+
+
+def report(declaration: Declaration) -> str:
+    """The experiment as a person would report it: what, from where, how long, how good, how."""
+    size, phase = declaration.size, declaration.phase
+    title = (
+        f"CodeGen {size.name} {phase.name}: {declaration.parameters:,} parameters, "
+        f"{_approximate(declaration.tokens)} tokens of `{declaration.mixture}`."
+    )
+    rows = {
+        "Source": _source(declaration),
+        "Network": (
+            f"{size.layers} layers, D={size.model_dims}, N={size.heads}, H={size.head_dims}, "
+            f"rotary {size.rotary_dims}, context {size.context}; "
+            f"{size.parameters:,} parameters as released"
+            + (
+                f", and an embedding bias of {size.model_dims} that export folds in."
+                if declaration.recipe.embedding_bias
+                else "."
+            )
+        ),
+        "Tokens": (
+            f"{declaration.steps:,} steps * {declaration.batch_rows:,} rows * {size.context:,} = "
+            f"{declaration.tokens:,}."
+        ),
+        "Recipe": (
+            f"{declaration.recipe.name}: learning rate {declaration.learning_rate:.3g} -> "
+            f"{declaration.learning_rate_end:.3g}, warm-up {declaration.warmup_steps:,}, cosine "
+            f"{declaration.anneal_steps:,} steps; {declaration.accumulation_steps} accumulation "
+            f"steps of {declaration.micro_batch_rows} rows."
+        ),
+        "Hardware": (
+            f"{declaration.mesh.hardware or 'your own'}, mesh [replica, data, mdl] = "
+            f"{list(declaration.mesh.shape)}; {_duration(declaration)}"
+        ),
+        "Expected": _expected(declaration),
+        "Starts from": (
+            f"{declaration.start}: set {START_VARIABLE} to its job's directory."
+            if declaration.start
+            else "random weights."
+        ),
+        "Command": declaration.command,
+    }
+    lines = [title, ""]
+    for name, text in rows.items():
+        lines += textwrap.wrap(
+            f"{name}: {text}", 96, subsequent_indent="  ", break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def _source(declaration: Declaration) -> str:
+    if declaration.size.embedded:
+        return "none: this project's own size, for a laptop and for tests."
+    if declaration.phase.humaneval_pass_at_1:
+        return "arXiv 2203.13474 and salesforce/jaxformer `config/`; see experiments/phases.py."
+    return "network: arXiv 2203.13474; phase: this project's own, no published run."
+
+
+def _expected(declaration: Declaration) -> str:
+    size, phase = declaration.size, declaration.phase
+    if size.embedded:
+        return "a validation loss at least 1.0 nat below the unigram entropy of the split."
+    published = phase.humaneval_pass_at_1.get(size.name)
+    if published is None:
+        return "no published result."
+    step = phase.released_step.get(size.name)
+    taken = f", released at step {step:,}" if step else ""
+    return f"HumanEval pass@1 {published:.2f}% (paper's table of results{taken})."
+
+
+def _duration(declaration: Declaration) -> str:
+    if declaration.size.embedded:
+        return "about 3 minutes on 2 cores."
+    seconds = declaration.flops / (declaration.mesh.devices * V4_FLOPS * PLANNED_UTILISATION)
+    return (
+        f"{seconds / 86_400:.1f} days planned, at {PLANNED_UTILISATION:.0%} of "
+        f"{V4_FLOPS / 1e12:.0f} TFLOP/s a chip (an estimate, not a measurement)."
+    )
+
+
+def _approximate(tokens: int) -> str:
+    for scale, unit in ((1e9, "billion"), (1e6, "million")):
+        if tokens >= scale:
+            return f"{tokens / scale:.1f} {unit}"
+    return f"{tokens:,}"
