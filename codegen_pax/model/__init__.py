@@ -1,0 +1,13 @@
+"""The CodeGen network, as praxis layers.
+
+Letters of array shapes, here and in every docstring of the project:
+
+    B  batch            T  target length    S  source length
+    D  model dim        N  heads            H  head dim
+    F  feed-forward dim                     V  vocabulary
+"""
+
+from codegen_pax.model.language_modelling import CodeGenModel, greedy_decoder, sample_decoder
+from codegen_pax.model.network import language_model, shard
+
+__all__ = ["CodeGenModel", "greedy_decoder", "language_model", "sample_decoder", "shard"]

@@ -1,0 +1,1 @@
+"""Weights between Pax, Hugging Face and jaxformer."""
