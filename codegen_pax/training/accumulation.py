@@ -1,0 +1,140 @@
+"""Gradients of a batch that is too large to be run at once: summed over micro-batches."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from paxml import sgf
+from praxis import base_layer
+from praxis.py_utils import NestedMap
+
+DTYPES = ("float32", "bfloat16")
+SCALARS = (base_layer.SummaryType.SCALAR, base_layer.SummaryType.AGGREGATE_SCALAR)
+
+
+class AccumulatedGradient(sgf.BaseStochasticGradient):
+    """The gradient of the mean loss, computed a micro-batch at a time.
+
+    With A = `accumulation_steps` and g_a the gradient of micro-batch a:
+
+      sum = 0; for a in 0 .. A - 1: sum = sum + round(share_a g_a)     in `accumulation_dtype`
+      gradient = sum / A                                               in the variables' dtype
+
+    share_a is micro-batch a's part of the batch's `weights`, times A: exactly 1 where every row
+    has as many predicted tokens as the next, so that the result is the plain mean that
+    jaxformer takes; where rows differ (loss on answers alone) each token of the batch counts the
+    same, and the result does not depend on A. The learner sees one gradient: it is clipped once,
+    after the sum, and one optimizer step is counted. (`optimizers.ShardedStaticAccumulator` clips
+    every micro-batch and counts each as a step.)
+
+    Micro-batch a holds rows a, a + A, a + 2A, ... of the batch, so that a batch whose rows are
+    sharded stays sharded: every device's rows are split among all micro-batches, and no row
+    moves. Losses, metrics and summaries are means over micro-batches, metrics by their own
+    weights; per-example outputs come back in the order of the batch's rows.
+
+    Attributes:
+      accumulation_steps: micro-batches in a batch.
+      accumulation_dtype: of the sum, 'float32' or 'bfloat16'. jaxformer sums in bfloat16
+        (`grad_sum` in its `models/decoder/inter/model.py`); it then also clips and squares in
+        bfloat16, which is not copied here.
+    """
+
+    accumulation_steps: int = 1
+    accumulation_dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.accumulation_steps < 1:
+            raise ValueError(
+                f"accumulation: accumulation_steps is {self.accumulation_steps}; wanted at least 1"
+            )
+        if self.accumulation_dtype not in DTYPES:
+            raise ValueError(
+                f"accumulation: accumulation_dtype is {self.accumulation_dtype!r}; "
+                f"wanted one of {DTYPES}"
+            )
+
+    def grad_fn(self, loss_fn, mdl_vars_grad, mdl_vars_nograd_and_inputs, prng_key):
+        """As `sgf.StandardGradient.grad_fn`; the batch's fields are [B, ...], `weights` [B, T].
+
+        Raises:
+          ValueError: B is not a multiple of `accumulation_steps`, or the model has variables that
+            a step changes without a gradient.
+        """
+        fixed_vars, batch = mdl_vars_nograd_and_inputs
+        steps, dtype = self.accumulation_steps, jnp.dtype(self.accumulation_dtype)
+        micro_batches = split(batch, steps)
+        weights = micro_batches.weights.astype(jnp.float32).sum((1, 2))
+        shares = steps * weights / weights.sum()
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+        def add(total, inputs):
+            micro_batch, key, share = inputs
+            (loss, aux), grads = value_and_grad(mdl_vars_grad, (fixed_vars, micro_batch), key)
+
+            def scaled(x):
+                # A micro-batch without a predicted token has a loss of 0 / 0.
+                return jnp.where(share > 0, share * x, 0)
+
+            total = jax.tree.map(lambda t, g: t + scaled(g).astype(dtype), total, grads)
+            return total, (scaled(loss), scaled(aux.aux_info[0]), aux)
+
+        zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, dtype), mdl_vars_grad)
+        keys = jax.random.split(prng_key, steps)
+        total, (losses, mean_losses, aux) = jax.lax.scan(add, zeros, (micro_batches, keys, shares))
+        grads = jax.tree.map(lambda t, v: t.astype(v.dtype) / steps, total, mdl_vars_grad)
+        aux = sgf.GradAuxInfo(
+            aux_info=(mean_losses.mean(), *_merge(aux.aux_info)), loss_weight=aux.loss_weight.sum()
+        )
+        return (losses.mean(), aux), grads
+
+
+def split(batch: NestedMap, steps: int) -> NestedMap:
+    """Micro-batches: every field [B, ...] as [steps, B / steps, ...].
+
+    Row j of micro-batch a is row j * steps + a: B is cut into [B / steps, steps], which leaves a
+    sharding of B on its first part.
+
+    Raises:
+      ValueError: B is not a multiple of `steps`.
+    """
+
+    def split_field(path, x):
+        rows = x.shape[0]
+        if rows % steps:
+            raise ValueError(
+                f"accumulation: batch field {jax.tree_util.keystr(path)} has {rows} rows; wanted "
+                f"a multiple of {steps} accumulation steps"
+            )
+        return x.reshape(rows // steps, steps, *x.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree_util.tree_map_with_path(split_field, batch)
+
+
+def _merge(aux_info):
+    """What the loss function reports beside its mean, of all micro-batches as of one batch."""
+    _, metrics, updated_vars, summaries, per_example, clu_metrics = aux_info
+    if jax.tree.leaves((updated_vars, clu_metrics)):
+        raise ValueError(
+            "accumulation: the model returns updated variables "
+            f"{sorted(updated_vars)} or clu metrics {sorted(clu_metrics or ())}, which are not "
+            "carried over micro-batches; wanted none, or accumulation_steps=1"
+        )
+    return (
+        type(metrics)({name: _weighted_mean(*metrics[name]) for name in metrics}),
+        updated_vars,
+        {
+            key: value.mean(0)
+            if base_layer.get_summary_type_from_key(key) in SCALARS
+            else value[-1]
+            for key, value in summaries.items()
+        },
+        jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), per_example),
+        clu_metrics,
+    )
+
+
+def _weighted_mean(values, weights):
+    """(mean, weight) of `values` [A] by `weights` [A]; 0 where nothing has weight."""
+    total = weights.sum()
+    mean = jnp.where(weights > 0, values * weights, 0).sum() / jnp.where(total > 0, total, 1)
+    return mean, total

@@ -1,0 +1,84 @@
+"""The learner of a Pax task: schedule, clipping, optimizer and accumulation, from plain values."""
+
+from __future__ import annotations
+
+from paxml import learners
+from praxis import pax_fiddle, schedules
+
+from codegen_pax.training.accumulation import AccumulatedGradient
+from codegen_pax.training.optimizer import OptaxAdam
+
+
+def learner(
+    *,
+    learning_rate: float,
+    warmup_steps: int,
+    anneal_steps: int,
+    min_ratio: float = 0.1,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.1,
+    decay: str = "stacked_rank",
+    clip_norm: float = 1.0,
+    accumulation_steps: int = 1,
+    accumulation_dtype: str = "float32",
+) -> pax_fiddle.Config[learners.Learner]:
+    """A learner that trains every variable on `total_loss`, z-loss included.
+
+    The defaults are those of jaxformer (`create_model` in `models/decoder/inter/model.py`,
+    `config/codegen_*.json`) and of the paper (arXiv 2203.13474), which agree on them.
+
+    Args:
+      learning_rate: the maximum (`opt_lr_max`).
+      warmup_steps: of linear warm-up from 0, the value at the first step (`opt_warmup_steps`).
+      anneal_steps: length of the cosine, which starts where the warm-up ends; flat afterwards
+        (`opt_anneal_steps`). For a cosine that ends with the training: steps - warmup_steps.
+      min_ratio: the rate where the cosine ends, over the maximum (`opt_lr_end / opt_lr_max`).
+      beta1: decay rate of Adam's first moment.
+      beta2: decay rate of Adam's second moment.
+      epsilon: of Adam.
+      weight_decay: decoupled, times the learning rate (`opt_weight_decay`).
+      decay: which arrays are decayed, 'stacked_rank' (jaxformer) or 'matrices'; see `OptaxAdam`.
+      clip_norm: of the whole gradient, after accumulation (`opt_clip_by_global_norm`).
+      accumulation_steps: micro-batches in a batch (`opt_gradient_accumulation_steps`); with 1 the
+        batch is run at once.
+      accumulation_dtype: of the sum over micro-batches, 'float32' or 'bfloat16' (jaxformer).
+
+    Raises:
+      ValueError: a number of steps that is not possible.
+    """
+    if warmup_steps < 0 or anneal_steps < 1 or accumulation_steps < 1:
+        raise ValueError(
+            f"learner: found warmup_steps={warmup_steps}, anneal_steps={anneal_steps}, "
+            f"accumulation_steps={accumulation_steps}; wanted at least 0, 1 and 1"
+        )
+    config = pax_fiddle.Config(
+        learners.Learner,
+        loss_name="total_loss",
+        optimizer=pax_fiddle.Config(
+            OptaxAdam,
+            learning_rate=learning_rate,
+            lr_schedule=pax_fiddle.Config(
+                schedules.LinearRampupCosineDecay,
+                warmup_steps=warmup_steps,
+                decay_start=warmup_steps,
+                decay_end=warmup_steps + anneal_steps,
+                min_ratio=min_ratio,
+                max=1.0,
+            ),
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            decoupled_weight_decay=weight_decay,
+            decay=decay,
+            clip_gradient_norm_to_value=clip_norm,
+        ),
+    )
+    if accumulation_steps > 1:
+        config.stochastic_gradient = pax_fiddle.Config(
+            AccumulatedGradient,
+            accumulation_steps=accumulation_steps,
+            accumulation_dtype=accumulation_dtype,
+        )
+    return config
