@@ -1,0 +1,57 @@
+# Everything below sets itself up in .venv first, and only once: stamp files there depend on the
+# requirements and on setup.py. The steps themselves are in requirements/setup.sh.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?=
+EXPERIMENT ?= CodeGenNanoMono
+BIN := .venv/bin
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Nothing here may reach for a hub: what is not on this machine is said to be missing.
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup test lint format run ladder golden clean check
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=/path/to/python3.11 chooses the Python, EXPERIMENT=Name what 'make run' trains"
+
+setup: .venv/.package ## fill .venv: the lock and the package (run and test do it by themselves)
+
+run: setup ## train, evaluate and decode EXPERIMENT with the stock Pax binary
+	$(BIN)/codegen-pax run $(EXPERIMENT)
+
+ladder: setup ## train NL, Multi, Mono and Instruct, each from the last, and compare them
+	$(BIN)/codegen-pax ladder
+
+test: lint ## lint, then every test
+	$(BIN)/python -m pytest
+
+lint: .venv/.test ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.test ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: .venv/.test ## refresh the snapshots of every registered experiment
+	$(BIN)/python -m pytest tests/experiments/test_golden.py --refresh-golden
+
+clean: ## remove .venv and what the tools left; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+check:
+	@requirements/setup.sh check
+
+.venv/.package: requirements/base.txt setup.py requirements/setup.sh | check
+	@requirements/setup.sh package
+	@touch $@
+
+.venv/.test: requirements/test.txt requirements/torch.txt .venv/.package | check
+	@requirements/setup.sh test
+	@touch $@
