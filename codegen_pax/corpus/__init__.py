@@ -1,0 +1,1 @@
+"""Corpora: where text comes from, and how documents become the rows a model reads."""

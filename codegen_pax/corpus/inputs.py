@@ -1,0 +1,145 @@
+"""Pax inputs over seqio tasks and mixtures: what a task trains on, evaluates and decodes.
+
+Each function returns the configuration of a stock `paxml.seqio_input.SeqIOInput`; it looks the name
+up in seqio's registry and touches no data. Pax instantiates it when a run starts.
+
+Several hosts: `batch_size` is that of one host, as everywhere in Pax. The trainer sets
+`num_infeed_hosts` to the number of JAX processes and gives each an `infeed_host_index`, so the
+global batch is `batch_size` x processes, and each host reads its own share of the files. The rows
+therefore depend on the number of hosts, and a saved state can be restored on the same number only.
+
+Exact resume: set `task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train =
+True` on the task. The seed and the index shuffle are set here (index shuffle needs a `Readahead`
+that tensorflow-datasets does not have).
+"""
+
+from __future__ import annotations
+
+import seqio
+from paxml import seqio_input
+from praxis import pax_fiddle
+
+from codegen_pax.corpus import features, installed
+from codegen_pax.text import tokenizer
+
+InputConfig = pax_fiddle.Config[seqio_input.SeqIOInput]
+
+
+def training_input(
+    mixture: str,
+    *,
+    batch_size: int,
+    row_length: int,
+    seed: int,
+    split: str = installed.TRAIN,
+    packing: bool = False,
+) -> InputConfig:
+    """Shuffled rows without end, for training.
+
+    Args:
+      mixture: the name of a registered task or mixture.
+      batch_size: rows of one host.
+      row_length: T; T - 1 tokens of a row are predicted.
+      seed: of the order of files and rows; the order is a function of it and of the host.
+      split: the split to read.
+      packing: whether the documents of a row do not see each other (`features.TextRows`).
+
+    Raises ValueError if `mixture` is not registered, or `packing` is asked of instruction pairs.
+    """
+    return pax_fiddle.Config(
+        seqio_input.SeqIOInput,
+        name=f"{mixture}_{split}",
+        mixture_name=mixture,
+        split_name=split,
+        is_training=True,
+        batch_size=batch_size,
+        input_random_seed=seed,
+        try_in_mem_cache=False,
+        experimental_enable_index_shuffle=False,
+        **_rows(mixture, row_length, packing),
+    )
+
+
+def evaluation_input(
+    mixture: str,
+    *,
+    batch_size: int,
+    row_length: int,
+    split: str = installed.VALIDATION,
+    packing: bool = False,
+) -> InputConfig:
+    """Every row of a split once, in a fixed order, for evaluation.
+
+    The last batch is filled up with rows whose weights are all 0, so that every host sees as many
+    batches and no row counts twice. Arguments and errors as for `training_input`.
+    """
+    return pax_fiddle.Config(
+        seqio_input.SeqIOInput,
+        name=f"{mixture}_{split}",
+        mixture_name=mixture,
+        split_name=split,
+        is_training=False,
+        batch_size=batch_size,
+        reset_for_eval=True,
+        eval_loop_num_batches=None,  # all of them
+        annotate_padding_fields=True,
+        try_in_mem_cache=False,
+        **_rows(mixture, row_length, packing),
+    )
+
+
+def decoding_input(
+    mixture: str,
+    *,
+    batch_size: int,
+    prompt_length: int,
+    split: str = installed.VALIDATION,
+) -> InputConfig:
+    """Every prompt of a split once, in order, for decoding.
+
+    The last batch is filled up with copies of a prompt that have `eval_sample_weights` 0: they are
+    decoded, and praxis leaves them out of what it writes.
+
+    Args:
+      mixture: the name of a registered task with `inputs`, the prompts.
+      batch_size: prompts of one host.
+      prompt_length: P; a longer prompt is an error when it is read.
+      split: the split to read.
+
+    Raises ValueError if `mixture` is not registered or has no `inputs`.
+    """
+    found = seqio.get_mixture_or_task(mixture).output_features
+    if "inputs" not in found:
+        raise ValueError(f"{mixture} has no prompts: found {', '.join(found)}, wanted inputs")
+    return pax_fiddle.Config(
+        seqio_input.SeqIOInput,
+        name=f"{mixture}_{split}",
+        mixture_name=mixture,
+        split_name=split,
+        is_training=False,
+        batch_size=batch_size,
+        reset_for_eval=True,
+        eval_loop_num_batches=None,
+        trim_output_features=False,
+        try_in_mem_cache=False,
+        task_feature_lengths={"inputs": prompt_length},
+        feature_converter=pax_fiddle.Config(features.Prompts),
+    )
+
+
+def _rows(mixture: str, row_length: int, packing: bool) -> dict[str, object]:
+    """The converter for what `mixture` offers (texts, or prompts and answers) and its lengths."""
+    if "inputs" not in seqio.get_mixture_or_task(mixture).output_features:
+        converter = pax_fiddle.Config(
+            features.TextRows, packing=packing, end_of_text=tokenizer.END_OF_TEXT_ID
+        )
+        return {
+            "task_feature_lengths": {"targets": row_length},
+            "feature_converter": converter,
+        }
+    if packing:
+        raise ValueError(f"{mixture} holds one pair a row: packing was asked for, wanted False")
+    return {
+        "task_feature_lengths": {"inputs": row_length, "targets": row_length},
+        "feature_converter": pax_fiddle.Config(features.AnswerRows),
+    }

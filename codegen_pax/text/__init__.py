@@ -1,0 +1,1 @@
+"""Text: the two vocabularies and the prompt formats."""

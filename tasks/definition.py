@@ -1,0 +1,56 @@
+"""How a task is put together, the same for every corpus."""
+
+from __future__ import annotations
+
+import seqio
+
+from codegen_pax.corpus import rows
+from codegen_pax.text.vocabulary import vocabulary
+
+
+def text_task(
+    name: str,
+    source: seqio.DataSource,
+    vocabulary_name: str,
+    shuffle_buffer_size: int = seqio.SHUFFLE_BUFFER_SIZE,
+) -> seqio.Task:
+    """Registers `name`: documents, joined with the end of text and cut into rows `targets` [T].
+
+    Files are read in a new order every epoch, and rows are drawn from a buffer of
+    `shuffle_buffer_size` of them, which is filled before the first one comes out.
+    """
+    return seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[rows.tokenize_documents, rows.concatenate],
+        output_features={
+            "targets": seqio.Feature(vocabulary(vocabulary_name), add_eos=True),
+        },
+        shuffle_buffer_size=shuffle_buffer_size,
+    )
+
+
+def pair_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
+    """Registers `name`: a prompt `inputs` [p] and its answer `targets` [n], an example each."""
+    return seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[rows.tokenize_documents, rows.drop_longer],
+        output_features={
+            "inputs": seqio.Feature(vocabulary(vocabulary_name), add_eos=False),
+            "targets": seqio.Feature(vocabulary(vocabulary_name), add_eos=True),
+        },
+    )
+
+
+def prompt_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
+    """Registers `name`: a prompt to decode, `inputs` [p], and a reference `targets` [n]."""
+    return seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[rows.tokenize_documents],
+        output_features={
+            "inputs": seqio.Feature(vocabulary(vocabulary_name), add_eos=False),
+            "targets": seqio.Feature(vocabulary(vocabulary_name), add_eos=False),
+        },
+    )
