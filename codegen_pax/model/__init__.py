@@ -7,7 +7,8 @@ Letters of array shapes, here and in every docstring of the project:
     F  feed-forward dim                     V  vocabulary
 """
 
-from codegen_pax.model.language_modelling import CodeGenModel, greedy_decoder, sample_decoder
+from codegen_pax.model.decoding import greedy_decoder, sample_decoder
+from codegen_pax.model.language_modelling import CodeGenModel
 from codegen_pax.model.network import language_model, shard
 
 __all__ = ["CodeGenModel", "greedy_decoder", "language_model", "sample_decoder", "shard"]

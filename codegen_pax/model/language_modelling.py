@@ -1,7 +1,7 @@
 """What a task trains, evaluates and decodes with: the language model and its losses."""
 
 import numpy as np
-from praxis import base_input, base_model, decoder_hparams, py_utils
+from praxis import base_input, base_model, py_utils
 from praxis.layers import models
 
 
@@ -73,57 +73,3 @@ class CodeGenModel(models.LanguageModel):
         mean = np.float32(np.mean(new_tokens) if new_tokens else 0.0)
         metrics = py_utils.NestedMap(decoded_length=(mean, np.float32(len(new_tokens))))
         return metrics, rows, py_utils.NestedMap()
-
-
-def greedy_decoder(
-    *, prompt_length: int, max_new_tokens: int, eos_id: int
-) -> decoder_hparams.GreedyDecoderHParams:
-    """Returns the settings for always taking the likeliest token.
-
-    Args:
-        prompt_length: P, the width of the batch's `ids`; shorter prompts are fine.
-        max_new_tokens: M, at most so many tokens after each prompt.
-        eos_id: the token that ends a row; what follows it is filled with id 0, so cut at
-            `decode_lengths`, which counts prompt, new tokens and the end token.
-    """
-    return decoder_hparams.GreedyDecoderHParams(
-        **_lengths(prompt_length, max_new_tokens), eos_id=eos_id
-    )
-
-
-def sample_decoder(
-    *,
-    prompt_length: int,
-    max_new_tokens: int,
-    eos_id: int,
-    temperature: float,
-    top_p: float,
-    num_samples: int,
-) -> decoder_hparams.SampleDecoderHParams:
-    """Returns the settings for drawing tokens from the likeliest that add up to `top_p`.
-
-    Args:
-        prompt_length, max_new_tokens, eos_id: as in `greedy_decoder`.
-        temperature: the logits are divided by it.
-        top_p: probability, above 0 and at most 1.
-        num_samples: K, continuations of each prompt, kept in the order drawn.
-    """
-    return decoder_hparams.SampleDecoderHParams(
-        **_lengths(prompt_length, max_new_tokens),
-        eos_id=eos_id,
-        temperature=temperature,
-        p=top_p,
-        # praxis draws from the 40 likeliest unless told otherwise.
-        k=0,
-        num_samples=num_samples,
-        sort_samples=False,
-    )
-
-
-def _lengths(prompt_length: int, max_new_tokens: int) -> dict[str, int | bool]:
-    """How far to decode: with one forward pass over the prompt, M counts new tokens alone."""
-    return {
-        "fprop_for_prefix": True,
-        "seqlen": prompt_length + max_new_tokens,
-        "max_decode_steps": max_new_tokens,
-    }
