@@ -7,14 +7,11 @@ here, of the characters that are not white space.
 
 from __future__ import annotations
 
-import re
+import string
 
 MAX_AVERAGE_LINE = 100
 MAX_LINE = 1_000
 MAX_DIGITS = 0.9
-
-_SPACE = re.compile(r"\s+")
-_NOT_DIGIT = re.compile(r"[^0-9a-fA-F]+")
 
 
 def rejection(text: str) -> str | None:
@@ -28,8 +25,8 @@ def rejection(text: str) -> str | None:
     average = sum(map(len, lines)) / len(lines)
     if average > MAX_AVERAGE_LINE:
         return f"average line has {average:.0f} characters, over {MAX_AVERAGE_LINE}"
-    solid = _SPACE.sub("", text)
-    digits = len(_NOT_DIGIT.sub("", solid)) / len(solid)
+    solid = "".join(text.split())
+    digits = sum(map(solid.count, string.hexdigits)) / len(solid)
     if digits > MAX_DIGITS:
         return f"{digits:.0%} digits, over {MAX_DIGITS:.0%}"
     return None

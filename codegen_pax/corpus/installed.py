@@ -66,7 +66,7 @@ _PROSE_NAME = re.compile(
 )
 _LICENCE = re.compile(r"(?i)licen[cs]e|copying|notice|copyright")
 _MARKED_AS_CPP = re.compile(
-    r"^\s*(namespace\b|template\s*<|class\s+\w|using\s+\w)|\bstd::|#\s*include\s*<\w+>", re.M
+    r"^[ \t]*(namespace\b|template\s*<|class\s+\w|using\s+\w)|\bstd::|#\s*include\s*<\w+>", re.M
 )
 # Tables of characters, prose in a .py file, and one file of the build machine's own settings.
 _NOT_MODULES = re.compile(r"(encodings|pydoc_data|config-[^/]*)/|_sysconfigdata|.*/test_[^/]*$")
@@ -101,42 +101,39 @@ def roots() -> dict[str, Path]:
 
 
 @functools.cache
-def _listing(root: str) -> tuple[tuple[str, Path], ...]:
-    """(name, path) of every file under a root that is no test, sorted by name."""
-    top = roots()[root]
+def _listing(root: str) -> tuple[str, ...]:
+    """The names (`root/path/inside`) of all files under a root, sorted; no folders of tests."""
+    top = str(roots()[root])
     found = []
     for folder, folders, files in os.walk(top):
         skipped = _TEST_FOLDERS
-        if root == "stdlib" and Path(folder) == top:
+        if root == "stdlib" and folder == top:
             skipped = skipped | {"site-packages", "dist-packages"}
         folders[:] = [name for name in folders if name not in skipped]
-        inside = os.path.relpath(folder, top).replace(os.sep, "/")
-        prefix = f"{root}/" if inside == "." else f"{root}/{inside}/"
-        found += [(prefix + file, Path(folder, file)) for file in files]
+        inside = root + folder[len(top) :].replace(os.sep, "/")
+        found += [f"{inside}/{file}" for file in files]
     return tuple(sorted(found))
 
 
-def _walk(wanted: Callable[[str], bool], names: Iterable[str]) -> list[tuple[str, Path]]:
-    """(name, path) of the files under the named roots whose own name is wanted."""
-    return [item for root in names for item in _listing(root) if wanted(item[1].name)]
-
-
 def _keep(
-    candidates: Iterable[tuple[str, Path]],
+    candidates: Iterable[str],
     accept: Callable[[str], bool],
     *,
     most: int | None = None,
 ) -> tuple[InstalledFile, ...]:
-    """The candidates that are UTF-8, accepted and no copy of an earlier one, sorted by name.
+    """The files of those names that are UTF-8, accepted and no copy of an earlier one, sorted.
 
     With `most`, stops at that many bytes, or when four times as many have been looked at.
     """
     seen: set[bytes] = set()
     kept: list[InstalledFile] = []
     size = looked_at = 0
-    for name, path in candidates:
+    places = roots()
+    for name in candidates:
         if most is not None and (size >= most or looked_at >= 4 * most):
             break
+        root, _, inside = name.partition("/")
+        path = places[root] / inside
         try:
             content = path.read_bytes()
             text = content.decode("utf-8")
@@ -159,8 +156,11 @@ def _is_code(text: str) -> bool:
 @functools.cache
 def standard_library() -> tuple[InstalledFile, ...]:
     """The standard library's modules: no tests, no data tables; the paper's filters."""
-    found = _walk(lambda file: file.endswith(".py"), ["stdlib"])
-    modules = [(n, p) for n, p in found if not _NOT_MODULES.match(n.removeprefix("stdlib/"))]
+    modules = [
+        name
+        for name in _listing("stdlib")
+        if name.endswith(".py") and not _NOT_MODULES.match(name.removeprefix("stdlib/"))
+    ]
     return _keep(modules, _is_code)
 
 
@@ -187,8 +187,8 @@ def code(language: str) -> tuple[InstalledFile, ...]:
             return False
         return _is_code(text)
 
-    found = _walk(lambda file: file.lower().endswith(endings), roots())
-    by_hash = sorted(found, key=lambda item: hashlib.sha256(item[0].encode()).digest())
+    found = [name for root in roots() for name in _listing(root) if name.lower().endswith(endings)]
+    by_hash = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
     return _keep(by_hash, accept, most=LANGUAGE_BYTES)
 
 
@@ -196,15 +196,14 @@ def code(language: str) -> tuple[InstalledFile, ...]:
 def prose() -> tuple[InstalledFile, ...]:
     """Documentation under every root, and the help topics of pydoc."""
 
-    def wanted(file: str) -> bool:
-        return file == "topics.py" or bool(_PROSE_NAME.match(file) and not _LICENCE.search(file))
+    def wanted(name: str) -> bool:
+        file = name.rpartition("/")[2]
+        return name == "stdlib/pydoc_data/topics.py" or bool(
+            _PROSE_NAME.match(file) and not _LICENCE.search(file)
+        )
 
-    found = _walk(wanted, [name for name in roots() if name != "include"])
-    found = [
-        (name, path)
-        for name, path in found
-        if not name.endswith("topics.py") or name == "stdlib/pydoc_data/topics.py"
-    ]
+    places = [root for root in roots() if root != "include"]
+    found = [name for root in places for name in _listing(root) if wanted(name)]
     kept = _keep(found, lambda text: True)
     return tuple(file for file in kept if any(prose_documents(file.path)))
 

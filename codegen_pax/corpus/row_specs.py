@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from praxis import base_input, py_utils
 
-# What every row says of each of its T positions; see `features.py`.
-ROW_FIELDS = {
-    "ids": jnp.int32,
-    "labels": jnp.int32,
-    "weights": jnp.float32,
-    "paddings": jnp.float32,
-    "segment_ids": jnp.int32,
-    "segment_pos": jnp.int32,
-}
+from codegen_pax.corpus import features
 
 
 class RowSpecs(base_input.BaseInputSpecsProvider):
@@ -32,5 +23,8 @@ class RowSpecs(base_input.BaseInputSpecsProvider):
         """Every field of a row, [B, T]."""
         shape = (self.batch_size, self.row_length)
         return py_utils.NestedMap(
-            {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in ROW_FIELDS.items()}
+            {
+                name: jax.ShapeDtypeStruct(shape, spec.dtype.as_numpy_dtype)
+                for name, spec in features.ROW_FIELDS.items()
+            }
         )
