@@ -48,6 +48,9 @@ setup(
     version="0.1.0",
     description="CodeGen on Pax: train, decode, evaluate and extend it.",
     python_requires=">=3.11,<3.12",
+    # Said aloud so that an editable install puts this folder on the path, rather than a list of
+    # the packages it had that day.
+    package_dir={"": "."},
     py_modules=["codegen"],
     packages=find_packages(include=["codegen_pax*", "experiments*", "tasks*"]),
     # codegen_pax/environment/requirements is a link to requirements/: the lock travels with the
