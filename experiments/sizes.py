@@ -26,9 +26,10 @@ class Size:
       head_dims: H, dims of one head; N * H = D.
       rotary_dims: how many of a head's dims are rotated.
       context: T, tokens in a row.
-      parameters: of the released network: no embedding bias (see `training_parameters`).
+      parameters: of the released network: no embedding bias (see `Declaration.parameters`).
       embedded: runs on a laptop's CPU, on text every machine has; the real sizes read
         prepared corpora and refuse to start a later phase from random weights.
+      vocab_size: V, the ids of the projection.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Size:
     context: int
     parameters: int
     embedded: bool = False
+    vocab_size: int = VOCAB_SIZE
 
     def flops_per_token(self) -> int:
         """Model FLOPs to train on one token, without recomputation.
@@ -48,7 +50,7 @@ class Size:
         looked up, not multiplied), and 12 * layers * T * D for the attention scores and
         their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
         """
-        multiplied = self.parameters - VOCAB_SIZE * self.model_dims
+        multiplied = self.parameters - self.vocab_size * self.model_dims
         return 6 * multiplied + 12 * self.layers * self.context * self.model_dims
 
 

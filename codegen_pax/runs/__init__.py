@@ -1,0 +1,1 @@
+"""Running the stock Pax binary, and telling what a run came to."""

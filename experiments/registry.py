@@ -1,0 +1,84 @@
+"""Puts every experiment of the tables into paxml's registry, and declares new phases."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+
+from paxml import experiment_registry
+
+from experiments import names
+from experiments.declaration import declarations, declare
+from experiments.experiment import CodeGenExperiment
+from experiments.phases import PHASES, Phase, find_phase
+from experiments.report import report
+from experiments.sizes import SIZES
+from tasks import bigquery, embedded
+
+# Stock paxml looks for `--exp=codegen.<Name>` in the registry, imports `codegen` if it is not
+# there, and looks again; the key is `<__module__>.<__name__>`.
+MODULE = "codegen"
+
+_classes: dict[str, type[CodeGenExperiment]] = {}
+
+
+def register_all() -> None:
+    """Registers one experiment for each size and phase of the tables."""
+    for declaration in declarations():
+        _register(declaration, MODULE)
+
+
+def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
+    """Adds a phase: its seqio tasks and mixtures, and one experiment of every size.
+
+    In a module of your own, which `paxml.main --exp=<module>.CodeGen<Size><Phase>` imports:
+
+        declare_phase(Phase("Solidity", languages=("solidity",), start="Mono", tokens=10**10))
+
+    Args:
+      phase: the new row.
+      module: the module the experiments are registered under; the caller's if None.
+
+    Returns:
+      The experiments by name; they are also bound in the caller's module.
+
+    Raises:
+      KeyError: its start phase is unknown.
+      ValueError: there is such a phase already.
+    """
+    if phase.name in PHASES:
+        raise ValueError(f"phase {phase.name!r} is there already; wanted a new name")
+    if phase.start is not None:
+        find_phase(phase.start)
+    PHASES[phase.name] = phase
+    bigquery.mixture(phase.mixture, dict.fromkeys(phase.languages, 1))
+    embedded.language_mixture(phase.nano_mixture, phase.languages)
+    namespace = sys._getframe(1).f_globals
+    module = module or namespace["__name__"]
+    return {size.name: _register(declare(size, phase), module) for size in SIZES.values()}
+
+
+def experiment_class(name: str) -> type[CodeGenExperiment]:
+    """The experiment called `name`, with or without the leading `codegen.`.
+
+    Raises:
+      KeyError: there is none; names the nearest.
+    """
+    plain = name.rpartition(".")[2]
+    if plain not in _classes:
+        raise KeyError(names.unknown("experiment", plain, _classes))
+    return _classes[plain]
+
+
+def _register(declaration, module: str) -> type[CodeGenExperiment]:
+    cls = type(
+        declaration.name,
+        (CodeGenExperiment,),
+        {"DECLARATION": declaration, "__module__": module, "__doc__": report(declaration)},
+    )
+    # paxml prints a line for each registration.
+    with contextlib.redirect_stderr(io.StringIO()):
+        experiment_registry.register(cls)
+    _classes[declaration.name] = cls
+    return cls

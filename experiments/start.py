@@ -1,0 +1,160 @@
+"""The weights a phase starts from: another job's last checkpoint, checked before any training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from absl import flags
+from etils import epath
+from paxml import checkpoint_metadata, checkpoint_paths, checkpoints, tasks_lib
+from praxis import base_hyperparams, base_input, pax_fiddle
+
+from experiments.declaration import Declaration
+from experiments.report import START_VARIABLE
+
+if TYPE_CHECKING:
+    from experiments.experiment import CodeGenExperiment
+
+SCRATCH = "scratch"
+RECEIPT = "experiment.json"
+
+
+def parent_job(
+    declaration: Declaration, environment: Mapping[str, str] = os.environ
+) -> epath.Path | None:
+    """The directory of the job whose weights `declaration` starts from.
+
+    Returns:
+      None if it starts from random weights: it has no start phase, or the environment says
+      'scratch', or says nothing (`check` decides whether that may be).
+    """
+    named = environment.get(START_VARIABLE, "")
+    if declaration.start is None or named in ("", SCRATCH):
+        return None
+    return epath.Path(named)
+
+
+def loading_rules(
+    job: epath.Path,
+    task: pax_fiddle.Config[tasks_lib.SingleTask],
+    input_specs: pax_fiddle.Config[base_input.BaseInputSpecsProvider],
+) -> dict[str, tasks_lib.CheckpointLoadingRules]:
+    """Rules that load every weight of `job`'s last checkpoint, and neither step nor optimizer.
+
+    Args:
+      job: the parent's directory.
+      task: the child's own task without rules: phases of one size build the same tree.
+      input_specs: of the child.
+    """
+    return {
+        str(job / "checkpoints"): tasks_lib.CheckpointLoadingRules(
+            task_p=task.clone(),
+            load_rules=[(r"(.*)", "{}")],
+            safe_load=True,
+            input_specs_provider_p=input_specs,
+        )
+    }
+
+
+def check(experiment: CodeGenExperiment, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuses a start that is missing or does not fit.
+
+    Raises:
+      ValueError: a real size would begin a later phase from random weights; or the named job has
+        no checkpoint, is another experiment's, or holds other arrays than this network.
+    """
+    declaration = experiment.declaration()
+    if job := parent_job(declaration, environment):
+        _check_parent(experiment, declaration, job)
+    elif (
+        declaration.start is not None
+        and not declaration.size.embedded
+        and not environment.get(START_VARIABLE)
+        and begins_training()
+    ):
+        raise ValueError(
+            f"{declaration.name} starts from {declaration.start}'s weights: set {START_VARIABLE} "
+            f"to that job's directory (found: unset), or to '{SCRATCH}' for random weights"
+        )
+
+
+def begins_training() -> bool:
+    """Whether the stock binary is about to train in a directory that has no checkpoint yet."""
+    return is_training() and last_step(epath.Path(flags.FLAGS.job_log_dir)) is None
+
+
+def is_training() -> bool:
+    """Whether this process is the stock binary, started with `--mode=train`."""
+    return flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None) == "train"
+
+
+def last_step(job: epath.Path) -> int | None:
+    """The step of the newest whole checkpoint of a job; None without one."""
+    directory = job / "checkpoints"
+    if not directory.exists():
+        return None
+    return checkpoints.retrieve_latest_checkpoint_step_if_exists(directory)
+
+
+def read_receipt(job: epath.Path) -> dict | None:
+    """What the job's own run wrote of itself; None for a job that no run of ours made."""
+    path = job / RECEIPT
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _check_parent(experiment: CodeGenExperiment, declaration: Declaration, job: epath.Path) -> None:
+    step = last_step(job)
+    if step is None:
+        raise ValueError(
+            f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
+            f"checkpoint; wanted the directory given to that job as --job_log_dir"
+        )
+    receipt = read_receipt(job)
+    if receipt and receipt["experiment"] != declaration.start:
+        raise ValueError(
+            f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
+            f"{receipt['experiment']}; wanted a job of {declaration.start}"
+        )
+    found = _checkpoint_shapes(job, step)
+    wanted = _network_shapes(experiment)
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ValueError(
+                f"{declaration.name} starts from {declaration.start}: in checkpoint {step} of "
+                f"{job} the array {name} has shape {found.get(name, 'none: it is missing')}; "
+                f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"
+                + (f"; the job was trained with {receipt['recipe']})" if receipt else ")")
+            )
+
+
+def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]:
+    """Array name -> shape, as the checkpoint's own metadata tells it."""
+    directory = job / "checkpoints" / checkpoint_paths.checkpoint_name(step)
+    state = checkpoint_metadata.restore_metadata(directory)[
+        checkpoint_metadata.TRAIN_STATE_METADATA
+    ]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def walk(prefix: str, tree: Mapping) -> None:
+        for key, value in tree.items():
+            if checkpoint_metadata.ARRAY_METADATA_TAG in value:
+                shapes[f"{prefix}{key}"] = tuple(value[checkpoint_metadata.UNPADDED_SHAPE])
+            else:
+                walk(f"{prefix}{key}.", value)
+
+    walk("", state["mdl_vars"])
+    return shapes
+
+
+def _network_shapes(experiment: CodeGenExperiment) -> dict[str, tuple[int, ...]]:
+    """Array name -> shape of the network itself, from shapes alone."""
+    model = base_hyperparams.instantiate(experiment.network())
+    specs = base_hyperparams.instantiate(experiment.get_input_specs_provider_params())
+    arrays = model.abstract_init_with_metadata(specs.get_input_specs())
+    return {
+        name: (*(hparams.repeat_prefix or []), *hparams.shape)
+        for name, hparams in arrays.FlattenItems()
+    }
