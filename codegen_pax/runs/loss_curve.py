@@ -1,0 +1,56 @@
+"""Draws a run's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no window: the picture goes to a file
+
+import matplotlib.pyplot as plt
+
+from codegen_pax.runs.events import Scalar
+
+
+def draw_loss_curve(
+    path: Path,
+    title: str,
+    training: Sequence[Scalar],
+    validation: Sequence[Scalar],
+    references: Mapping[str, float],
+) -> None:
+    """Writes a PNG: loss over steps, validation as points, each reference as a dashed line.
+
+    Args:
+      path: of the picture.
+      title: above it.
+      training, validation: cross-entropies in nats a token.
+      references: name -> entropy in nats a token.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
+    axes.plot(
+        [scalar.step for scalar in training],
+        [scalar.value for scalar in training],
+        linewidth=1,
+        label="training",
+    )
+    axes.plot(
+        [scalar.step for scalar in validation],
+        [scalar.value for scalar in validation],
+        "o",
+        color="tab:red",
+        label="validation",
+    )
+    for shade, (name, value) in zip(("0.35", "0.65"), references.items(), strict=False):
+        axes.axhline(value, linestyle="--", linewidth=1, color=shade)
+        axes.annotate(f"{name} {value:.2f}", (0, value), (4, 3), textcoords="offset points")
+    axes.set(title=title, xlabel="step", ylabel="cross-entropy, nats a token")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    unfinished = path.with_suffix(".unfinished.png")
+    figure.savefig(unfinished)
+    plt.close(figure)
+    unfinished.rename(path)
