@@ -29,8 +29,10 @@ class AccumulatedGradient(sgf.BaseStochasticGradient):
 
     Micro-batch a holds rows a, a + A, a + 2A, ... of the batch, so that a batch whose rows are
     sharded stays sharded: every device's rows are split among all micro-batches, and no row
-    moves (where A divides a device's rows; the result is the same where it does not). Losses, metrics and summaries are means over micro-batches, metrics by their own
-    weights; per-example outputs come back in the order of the batch's rows.
+    moves (where A divides a device's rows; the result is the same where it does not).
+
+    Losses, metrics and summaries are means over micro-batches, metrics by their own weights;
+    per-example outputs come back in the order of the batch's rows.
 
     Attributes:
       accumulation_steps: micro-batches in a batch.

@@ -14,36 +14,37 @@ def learner(
     learning_rate: float,
     warmup_steps: int,
     anneal_steps: int,
+    decay: str,
     min_ratio: float = 0.1,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.1,
-    decay: str = "stacked_rank",
     clip_norm: float = 1.0,
     accumulation_steps: int = 1,
     accumulation_dtype: str = "float32",
 ) -> pax_fiddle.Config[learners.Learner]:
     """A learner that trains every variable on `total_loss`, z-loss included.
 
-    The defaults are those of jaxformer (`create_model` in `models/decoder/inter/model.py`,
-    `config/codegen_*.json`) and of the paper (arXiv 2203.13474), which agree on them.
+    The defaults, up to `clip_norm`, are jaxformer's (`create_model` in its
+    `models/decoder/inter/model.py`, `config/codegen_*_nl.json`); a name in brackets below is the
+    field of those files. Without accumulation nothing is summed, in any dtype.
 
     Args:
       learning_rate: the maximum (`opt_lr_max`).
       warmup_steps: of linear warm-up from 0, the value at the first step (`opt_warmup_steps`).
       anneal_steps: length of the cosine, which starts where the warm-up ends; flat afterwards
         (`opt_anneal_steps`). For a cosine that ends with the training: steps - warmup_steps.
+      decay: which arrays are decayed, 'stacked_rank' (jaxformer) or 'matrices'; see `OptaxAdam`.
       min_ratio: the rate where the cosine ends, over the maximum (`opt_lr_end / opt_lr_max`).
       beta1: decay rate of Adam's first moment.
       beta2: decay rate of Adam's second moment.
       epsilon: of Adam.
       weight_decay: decoupled, times the learning rate (`opt_weight_decay`).
-      decay: which arrays are decayed, 'stacked_rank' (jaxformer) or 'matrices'; see `OptaxAdam`.
       clip_norm: of the whole gradient, after accumulation (`opt_clip_by_global_norm`).
       accumulation_steps: micro-batches in a batch (`opt_gradient_accumulation_steps`); with 1 the
         batch is run at once.
-      accumulation_dtype: of the sum over micro-batches, 'float32' or 'bfloat16' (jaxformer).
+      accumulation_dtype: of the sum over micro-batches, 'float32', or 'bfloat16' as in jaxformer.
 
     Raises:
       ValueError: a number of steps that is not possible.

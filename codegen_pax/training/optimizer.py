@@ -66,8 +66,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
         if self.decay == "stacked_rank" and not any(w.repeat_prefix for w in variables):
             raise ValueError(
                 "optimizer: decay 'stacked_rank' counts the layer axis, and none of the "
-                f"{len(variables)} variables has one; wanted "
-                "stacked layers, or decay 'matrices'"
+                f"{len(variables)} variables has one; wanted stacked layers, or decay 'matrices'"
             )
         marked = jax.tree.map(self._mark, var_weight_hparams)
         return super().get_grad_transformation(marked, include_ema)

@@ -8,6 +8,7 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 from paxml import partitioning, tasks_lib, trainer_lib
@@ -88,8 +89,8 @@ def differences(found, expected):
 class Run:
     """Pax's partitioned train step, its state on a mesh, and the specs that state must have."""
 
-    def __init__(self, mesh_shape, network=NETWORK, recipe=RECIPE):
-        self.task = _task(mesh_shape, network, recipe)
+    def __init__(self, mesh_shape, network=NETWORK, recipe=RECIPE, fprop_dtype=jnp.float32):
+        self.task = _task(mesh_shape, network, recipe, fprop_dtype)
         partitioner = partitioning.PjitPartitioner(
             init_is_eval=False,
             reshard_inputs=False,
@@ -134,7 +135,7 @@ class Run:
         return plain(self.state.mdl_vars["params"]["lm"])
 
 
-def _task(mesh_shape, network, recipe):
+def _task(mesh_shape, network, recipe, fprop_dtype):
     """A Pax task on that network and recipe, as an experiment makes it."""
     lm = model.language_model(**network)
     model.shard(lm, mesh_shape=mesh_shape, mesh_axis_names=AXES)
@@ -147,6 +148,7 @@ def _task(mesh_shape, network, recipe):
             lm_tpl=lm,
             ici_mesh_shape=list(mesh_shape),
             mesh_axis_names=list(AXES),
+            fprop_dtype=fprop_dtype,
         ),
     )
     rows = ("replica", "data")

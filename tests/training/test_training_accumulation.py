@@ -167,7 +167,7 @@ def test_refuses_impossible_settings(settings, message):
 
 
 def test_learner_accumulates_only_where_there_is_something_to_sum():
-    settings = {"learning_rate": 1.0, "warmup_steps": 1, "anneal_steps": 1}
+    settings = {"learning_rate": 1.0, "warmup_steps": 1, "anneal_steps": 1, "decay": "matrices"}
     assert learner(**settings).stochastic_gradient is None
     accumulated = learner(**settings, accumulation_steps=4, accumulation_dtype="bfloat16")
     assert accumulated.stochastic_gradient.accumulation_steps == 4

@@ -14,7 +14,7 @@ FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
 def rates(steps, **settings):
     """The learning rate that Pax's optimizer uses at `steps`, counted from 0."""
-    pax = learner(**settings).set(name="learner").Instantiate()
+    pax = learner(decay="matrices", **settings).set(name="learner").Instantiate()
     return np.array([pax.optimizer.get_learning_rate(step) for step in steps])
 
 
@@ -68,4 +68,4 @@ def test_floor_is_a_ratio_of_the_maximum():
 def test_refuses_impossible_steps(name):
     steps = {"warmup_steps": 1, "anneal_steps": 1, "accumulation_steps": 1, name: -1}
     with pytest.raises(ValueError, match=f"{name}=-1.*wanted at least 0, 1 and 1"):
-        learner(learning_rate=1.0, **steps)
+        learner(learning_rate=1.0, decay="matrices", **steps)

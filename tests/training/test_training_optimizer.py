@@ -145,7 +145,7 @@ def test_decay_alone_reaches_the_listed_arrays(decay):
 
 def test_layers_are_vectorised_and_each_is_stepped_alike():
     """Moments of stacked arrays lie under the prefix of their layers, whole and raw."""
-    init, step = stepper()
+    init, step = stepper(decay="matrices")
     weights = random_tree(np.random.default_rng(2))
     gradients = random_tree(np.random.default_rng(3), 1e-3)
     _, state = step(weights, init(weights), gradients)
@@ -158,7 +158,7 @@ def test_layers_are_vectorised_and_each_is_stepped_alike():
 
 def test_partition_specs_mirror_the_state():
     mesh = [1, 8, 1]
-    pax = instance()
+    pax = instance(decay="matrices")
     tx = pax.get_grad_tx(hparams(mesh))
     state = jax.eval_shape(tx.init, random_tree(np.random.default_rng(0)))
     specs = tx.init_partition_spec(hparams(mesh))
