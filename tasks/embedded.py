@@ -33,7 +33,7 @@ class InstalledLanguages(seqio.Mixture):
       at_least: how many languages must have text, or reading raises TextMissingError.
     """
 
-    def __init__(self, name: str, tasks: Sequence[str], at_least: int, **kwargs):
+    def __init__(self, name: str, tasks: Sequence[str], at_least: int, **_):
         super().__init__(name, [(task, 1.0) for task in tasks])
         self.at_least = at_least
 

@@ -15,6 +15,8 @@ that tensorflow-datasets does not have).
 
 from __future__ import annotations
 
+import difflib
+
 import seqio
 from paxml import seqio_input
 from praxis import pax_fiddle
@@ -108,9 +110,9 @@ def decoding_input(
 
     Raises ValueError if `mixture` is not registered or has no `inputs`.
     """
-    found = seqio.get_mixture_or_task(mixture).output_features
-    if "inputs" not in found:
-        raise ValueError(f"{mixture} has no prompts: found {', '.join(found)}, wanted inputs")
+    if "inputs" not in _features(mixture):
+        found = ", ".join(_features(mixture))
+        raise ValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
     return pax_fiddle.Config(
         seqio_input.SeqIOInput,
         name=f"{mixture}_{split}",
@@ -127,9 +129,21 @@ def decoding_input(
     )
 
 
+def _features(mixture: str) -> list[str]:
+    """The features of a registered task or mixture; ValueError with the nearest name if none."""
+    registered = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    if mixture not in registered:
+        near = difflib.get_close_matches(mixture, sorted(registered), n=1, cutoff=0.0)
+        raise ValueError(
+            f"no task or mixture {mixture!r} among the {len(registered)} registered ones"
+            f" (nearest: {', '.join(near) or 'none; import tasks first'})"
+        )
+    return list(seqio.get_mixture_or_task(mixture).output_features)
+
+
 def _rows(mixture: str, row_length: int, packing: bool) -> dict[str, object]:
     """The converter for what `mixture` offers (texts, or prompts and answers) and its lengths."""
-    if "inputs" not in seqio.get_mixture_or_task(mixture).output_features:
+    if "inputs" not in _features(mixture):
         converter = pax_fiddle.Config(
             features.TextRows, packing=packing, end_of_text=tokenizer.END_OF_TEXT_ID
         )

@@ -61,9 +61,7 @@ code_like = st.lists(
         any_text,
         st.integers(1, 70).map(lambda n: " " * n),
         st.integers(1, 25).map(lambda n: "\t" * n),
-        st.sampled_from(
-            ["\n", "\r\n", "\x00", "f(x):", "!", "<|endoftext|>", "|>", "é", "\xa0"]
-        ),
+        st.sampled_from(["\n", "\r\n", "\x00", "f(x):", "!", "<|endoftext|>", "|>", "é", "\xa0"]),
     ),
     max_size=12,
 ).map("".join)
@@ -100,9 +98,10 @@ def test_whitespace_tokens_have_their_published_ids():
 def test_standard_library_ids_equal_transformers_fast(name, references):
     texts = library_texts()
     assert len(texts) > 500
-    ours = tokenizer.load(name).encode_batch(texts)
-    theirs = references[name][0](texts)["input_ids"]
-    different = [n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.ids != b]
+    # The batch call without offsets takes half the time and gives the same ids.
+    ours = tokenizer.load(name).encode_batch_fast(texts)
+    theirs = references[name][0].backend_tokenizer.encode_batch_fast(texts)
+    different = [n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.ids != b.ids]
     assert different == []
 
 

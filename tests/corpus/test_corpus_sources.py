@@ -1,0 +1,119 @@
+"""Sources: documents of files, sharding, and the errors of what is not there."""
+
+import pytest
+import seqio
+import tensorflow as tf
+
+from codegen_pax.corpus import installed, sources
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Seven files of one document, the last in validation; one text ends in a zero byte."""
+    made = []
+    for n in range(7):
+        path = tmp_path / f"{n}.txt"
+        path.write_bytes(f"text {n}\r\n\0".encode())
+        split = "validation" if n == 6 else "train"
+        made.append(installed.InstalledFile(path.name, path, split, path.stat().st_size))
+    return tuple(made)
+
+
+@pytest.fixture
+def source(files):
+    return sources.InstalledText("seven files", lambda: files, installed.text_document)
+
+
+def texts(dataset):
+    return [example["targets"].decode() for example in dataset.as_numpy_iterator()]
+
+
+def test_documents_come_unchanged_and_in_order(source):
+    assert texts(source.get_dataset("train", shuffle=False)) == [
+        f"text {n}\r\n\0" for n in range(6)
+    ]
+    assert texts(source.get_dataset("validation", shuffle=False)) == ["text 6\r\n\0"]
+
+
+def test_shuffled_epochs_hold_all_and_differ_and_repeat_by_seed(source):
+    def epochs(seed):
+        found = texts(source.get_dataset("train", shuffle=True, seed=seed).repeat(3))
+        return [found[n : n + 6] for n in (0, 6, 12)]
+
+    wanted = sorted(texts(source.get_dataset("train", shuffle=False)))
+    assert all(sorted(epoch) == wanted for epoch in epochs(1))
+    assert len({tuple(epoch) for epoch in epochs(1)}) > 1
+    assert epochs(1) == epochs(1) != epochs(2)
+
+
+def test_hosts_share_the_files(source):
+    shares = [
+        texts(source.get_dataset("train", shuffle=False, shard_info=seqio.ShardInfo(n, 4)))
+        for n in range(4)
+    ]
+    together = sorted(text for share in shares for text in share)
+    assert together == sorted(texts(source.get_dataset("train", shuffle=False)))
+    assert [len(share) for share in shares] == [2, 2, 1, 1]
+
+
+def test_more_hosts_than_files_leave_some_without_text(source):
+    shard = seqio.ShardInfo(index=3, num_shards=4)
+    assert texts(source.get_dataset("validation", shuffle=False, shard_info=shard)) == []
+
+
+def test_a_file_may_hold_many_documents_of_many_fields(files):
+    source = sources.InstalledText(
+        "pairs",
+        lambda: files,
+        lambda path: [(path.stem, "a"), (path.stem, "b")] if path.stem != "1" else [],
+        fields=("inputs", "targets"),
+    )
+    found = [
+        (example["inputs"].decode(), example["targets"].decode())
+        for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    ]
+    assert found == [(stem, letter) for stem in "02345" for letter in "ab"]
+
+
+def test_missing_text_is_named():
+    source = sources.InstalledText("rust", lambda: (), installed.text_document)
+    with pytest.raises(
+        installed.TextMissingError, match=r"no text for rust \(train\).*0 files.*looked under"
+    ):
+        source.get_dataset("train")
+
+
+@pytest.mark.parametrize("place", ["unset", "absent", "present"])
+def test_missing_corpus_is_named(place, tmp_path, monkeypatch):
+    monkeypatch.delenv("CODEGEN_DATA", raising=False)
+    if place != "unset":
+        monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    if place == "present":
+        (tmp_path / "pile").mkdir()
+    looked = {
+        "unset": r"\$CODEGEN_DATA/pile: CODEGEN_DATA is not set",
+        "absent": f"{tmp_path}/pile: there is no such folder",
+        "present": f"{tmp_path}/pile: the folder is there, but this version cannot read",
+    }[place]
+    source = sources.PreparedCorpus("pile", "its *.jsonl.zst files")
+    for read in (source.get_dataset, source.list_shards):
+        with pytest.raises(
+            sources.CorpusMissingError,
+            match=rf"cannot read pile \(train\): looked in {looked}.*wanted its \*\.jsonl\.zst",
+        ):
+            read("train")
+
+
+def test_reading_is_checkpointed(source, tmp_path):
+    def iterator():
+        return iter(source.get_dataset("train", shuffle=True, seed=3).repeat(2))
+
+    first = iterator()
+    for _ in range(4):
+        next(first)
+    path = tf.train.Checkpoint(it=first).write(str(tmp_path / "state"))
+    rest = [example["targets"].numpy() for example in first]
+    again = iterator()
+    tf.train.Checkpoint(it=again).read(path).assert_consumed()
+    assert [example["targets"].numpy() for example in again] == rest
+    assert len(rest) == 8
