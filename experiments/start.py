@@ -99,6 +99,14 @@ def last_step(job: epath.Path) -> int | None:
     return checkpoints.retrieve_latest_checkpoint_step_if_exists(directory)
 
 
+def last_checkpoint(job: epath.Path) -> epath.Path | None:
+    """The directory of the newest whole checkpoint of a job; None without one."""
+    step = last_step(job)
+    if step is None:
+        return None
+    return checkpoint_paths.make_checkpoint_step_dir(job / "checkpoints", step)
+
+
 def read_receipt(job: epath.Path) -> dict | None:
     """What the job's own run wrote of itself; None for a job that no run of ours made."""
     path = job / RECEIPT

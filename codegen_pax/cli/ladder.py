@@ -1,0 +1,53 @@
+"""`codegen-pax ladder`: Nano through every phase, each from the last, and a matrix of losses."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+HELP = "train Nano through NL, Multi, Mono and Instruct, and score each on each phase's data"
+
+SIZE = "Nano"
+PHASES = ("NL", "Multi", "Mono", "Instruct")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, help="the ladder's folder; runs/ladder-<time> if not given"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from codegen_pax.cli import training
+    from codegen_pax.runs import events
+    from experiments.declaration import find_declaration, from_environment
+
+    output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
+    console = Console()
+    ladder = [from_environment(find_declaration(f"CodeGen{SIZE}{phase}")) for phase in PHASES]
+    mixtures = [declaration.mixture for declaration in ladder]
+    start = "scratch"
+    losses: dict[str, dict[str, float]] = {}
+    for declaration in ladder:
+        job = output / declaration.name
+        summary = training.train(declaration, job, console, start=start, evaluate=mixtures)
+        training.print_summary(summary, job, console)
+        losses[declaration.name] = {
+            mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
+        }
+        start = str(job)
+    table = Table(title="validation loss, nats a token: each model on each phase's data")
+    table.add_column("model")
+    for mixture in mixtures:
+        table.add_column(mixture, justify="right")
+    for name, row in losses.items():
+        table.add_row(name, *(f"{row[mixture]:.3f}" for mixture in mixtures))
+    console.print(table)
+    (output / "losses.json").write_text(json.dumps(losses, indent=2) + "\n")
+    return 0

@@ -1,0 +1,80 @@
+"""`codegen-pax sample`: continue a prompt with a run's last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "continue a prompt with a run's last checkpoint"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="the run's folder, given to Pax as --job_log_dir")
+    parser.add_argument("prompt", help="text to continue; '-' reads it from standard input")
+    parser.add_argument(
+        "--temperature", type=float, default=0.2, help="0 takes the likeliest token (default 0.2)"
+    )
+    parser.add_argument("--top-p", type=float, default=0.95, help="of the nucleus (default 0.95)")
+    parser.add_argument("--samples", type=int, default=1, help="completions (default 1)")
+    parser.add_argument("--length", type=int, default=128, help="new tokens at most (default 128)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    parser.add_argument(
+        "--experiment", help="the run's experiment; read from its experiment.json if not given"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.samples < 1 or args.length < 1:
+        raise ValueError(
+            f"--samples {args.samples}, --length {args.length}: wanted at least 1 of each"
+        )
+    if not args.run.is_dir():
+        raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
+    from etils import epath
+
+    import codegen  # noqa: F401  (registers the experiments)
+    from codegen_pax import model
+    from codegen_pax.runs.sampling import continue_prompts
+    from codegen_pax.text.vocabulary import vocabulary
+    from experiments import registry, start
+
+    job = epath.Path(args.run)
+    receipt = start.read_receipt(job)
+    if not (args.experiment or receipt):
+        raise FileNotFoundError(
+            f"{args.run} has no {start.RECEIPT}: name its experiment with --experiment"
+        )
+    experiment = registry.experiment_class(args.experiment or receipt["experiment"])()
+    checkpoint = start.last_checkpoint(job)
+    if checkpoint is None:
+        raise FileNotFoundError(f"{args.run} has no whole checkpoint under checkpoints/")
+    declaration = experiment.declaration()
+    words = vocabulary(declaration.phase.vocabulary)
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    ids = words.encode(prompt) or [words.eos_id]
+    room = declaration.size.context - len(ids)
+    if room < 1:
+        raise ValueError(
+            f"the prompt has {len(ids)} tokens; wanted at most {declaration.size.context - 1}"
+        )
+    common = {
+        "prompt_length": len(ids),
+        "max_new_tokens": min(args.length, room),
+        "eos_id": words.eos_id,
+    }
+    if args.temperature == 0:
+        decoder = model.greedy_decoder(**common)
+    else:
+        decoder = model.sample_decoder(
+            **common,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            num_samples=args.samples,
+        )
+    (samples,) = continue_prompts(experiment.network(), checkpoint, [ids], decoder, args.seed)
+    for number, sample in enumerate(samples, 1):
+        if len(samples) > 1:
+            print(f"--- sample {number} of {len(samples)}")
+        print(prompt + words.decode([i for i in sample.tolist() if i != words.eos_id]))
+    return 0

@@ -1,0 +1,83 @@
+"""What `run` and `ladder` share: one experiment through the stock binary, and its summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import tasks  # noqa: F401  (registers the mixtures that the summary reads)
+from codegen_pax.runs import launch, progress, summary
+from codegen_pax.text.vocabulary import vocabulary
+from experiments.declaration import Declaration
+from experiments.experiment import EVALUATE_VARIABLE
+from experiments.report import START_VARIABLE
+
+
+def train(
+    declaration: Declaration,
+    job: Path,
+    console: Console,
+    *,
+    start: str,
+    evaluate: Sequence[str] = (),
+) -> summary.Summary:
+    """Trains, evaluates and decodes one experiment in one process of the stock binary.
+
+    Args:
+      declaration: the experiment.
+      job: its directory; a job that is there already is resumed.
+      console: where progress is shown.
+      start: directory of the job whose weights to start from, or 'scratch'.
+      evaluate: mixtures to evaluate on; the experiment's own if empty.
+
+    Raises:
+      launch.PaxFailedError: the binary failed.
+    """
+    console.print(
+        f"{declaration.name}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
+        f"from {start} -> {job}"
+    )
+    with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
+        launch.run_pax(
+            f"codegen.{declaration.name}",
+            job,
+            flags=("--eval_on_test", "--decode_during_train"),
+            environment={START_VARIABLE: start, EVALUATE_VARIABLE: ",".join(evaluate)},
+            on_step=on_step,
+        )
+    return summary.summarise(
+        job,
+        experiment=declaration.name,
+        mixture=declaration.mixture,
+        row_length=declaration.size.context,
+        batch_tokens=declaration.batch_tokens,
+        to_text=vocabulary(declaration.phase.vocabulary).decode,
+    )
+
+
+def print_summary(found: summary.Summary, job: Path, console: Console) -> None:
+    """Prints what a run came to and where everything lies."""
+    table = Table(title=found.experiment, show_header=False)
+    table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
+    table.add_row(
+        "unigram entropy",
+        f"{found.unigram_entropy:.3f} ({found.unigram_entropy - found.validation_loss:+.3f})",
+    )
+    table.add_row(
+        "bigram entropy",
+        f"{found.bigram_entropy:.3f} ({found.bigram_entropy - found.validation_loss:+.3f})",
+    )
+    table.add_row("held-out tokens", f"{found.validation_tokens:,}")
+    table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")
+    table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
+    table.add_row("loss curve", str(job / summary.LOSS_CURVE))
+    table.add_row("completions", str(job / summary.COMPLETIONS))
+    table.add_row("checkpoints", str(job / "checkpoints"))
+    table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
+    console.print(table)
+    command = f'codegen-pax sample {os.fspath(job)} "def fibonacci(n):"'
+    console.print(f"Try: {command}", highlight=False)

@@ -1,0 +1,111 @@
+"""What a run came to: files to look at, and a few numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from praxis import base_hyperparams
+
+from codegen_pax.corpus import entropy, inputs
+from codegen_pax.runs import completions, events
+from codegen_pax.runs.loss_curve import draw_loss_curve
+
+LOSS_CURVE = "loss_curve.png"
+COMPLETIONS = "completions.txt"
+SUMMARY = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Losses and entropies in nats a predicted token, all over the same held-out rows.
+
+    Attributes:
+      experiment: its name.
+      steps: trained.
+      tokens: read in training.
+      validation_loss: cross-entropy, without the z-loss.
+      validation_tokens: that were predicted.
+      unigram_entropy, bigram_entropy: of the held-out rows themselves (see `corpus/entropy.py`).
+      tokens_per_second: median over the run, compilation left out.
+    """
+
+    experiment: str
+    steps: int
+    tokens: int
+    validation_loss: float
+    validation_tokens: int
+    unigram_entropy: float
+    bigram_entropy: float
+    tokens_per_second: float
+
+
+def summarise(
+    job: Path,
+    *,
+    experiment: str,
+    mixture: str,
+    row_length: int,
+    batch_tokens: int,
+    to_text: Callable[[Sequence[int]], str],
+) -> Summary:
+    """Reads a finished job, leaves curve, completions and summary in it, and returns the last.
+
+    Args:
+      job: directory of a job that was trained, evaluated and decoded.
+      experiment: its name, for titles.
+      mixture: the seqio mixture it was evaluated on.
+      row_length: T.
+      batch_tokens: tokens a step.
+      to_text: from ids to text.
+
+    Raises:
+      FileNotFoundError: the job was not evaluated or not decoded.
+    """
+    training = events.training_losses(job)
+    validation = events.evaluation_losses(job, mixture)
+    rates = events.read_scalars(job / "summaries" / "train", events.STEPS_PER_SECOND)
+    held_out = entropy.empirical(_rows(mixture, row_length))
+    summary = Summary(
+        experiment=experiment,
+        steps=validation[-1].step,
+        tokens=validation[-1].step * batch_tokens,
+        validation_loss=validation[-1].value,
+        validation_tokens=held_out.tokens,
+        unigram_entropy=held_out.unigram,
+        bigram_entropy=held_out.bigram,
+        tokens_per_second=statistics.median(scalar.value for scalar in rates) * batch_tokens,
+    )
+    draw_loss_curve(
+        job / LOSS_CURVE,
+        f"{experiment}: {summary.steps} steps, {summary.tokens:,} tokens",
+        training,
+        validation,
+        {"unigram entropy": held_out.unigram, "bigram entropy": held_out.bigram},
+    )
+    text = completions.render(completions.read_decoded(job), to_text)
+    _write(job / COMPLETIONS, text)
+    _write(job / SUMMARY, json.dumps(dataclasses.asdict(summary), indent=2) + "\n")
+    return summary
+
+
+def _rows(mixture: str, row_length: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """Every held-out batch that the evaluation reads."""
+    held_out = base_hyperparams.instantiate(
+        inputs.evaluation_input(mixture, batch_size=64, row_length=row_length)
+    )
+    while True:
+        try:
+            yield held_out.get_next_padded()
+        except StopIteration:
+            return
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text)
+    unfinished.rename(path)
