@@ -1,0 +1,1 @@
+"""The `codegen-pax` command: one file a verb."""

@@ -1,0 +1,122 @@
+"""The experiments there are: those of the tables, and those of a person's own modules."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from codegen_pax.cli.errors import UsageError
+from experiments import names
+from experiments.declaration import Declaration, declarations
+
+DOOR = "codegen"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One experiment.
+
+    Attributes:
+      name: of its class.
+      module: `paxml.main --exp=<module>.<name>` runs it.
+      declaration: the numbers of its class; what the environment changes is not in it.
+    """
+
+    name: str
+    module: str
+    declaration: Declaration
+
+    @property
+    def command(self) -> str:
+        """The declaration's, for the class it is the declaration of."""
+        door, own = (f"--exp={DOOR}.{self.declaration.name}", f"--exp={self.module}.{self.name}")
+        return self.declaration.command.replace(door, own)
+
+
+def add_module_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        help="also the experiments that this Python module of yours registers (may be repeated)",
+    )
+
+
+def catalogue(modules: Sequence[str] = ()) -> dict[str, Entry]:
+    """Name -> experiment. Without modules of your own, from the tables alone: nothing is imported.
+
+    Raises:
+      UsageError: a module is not there, or registers no experiment of this project.
+    """
+    found = {
+        declaration.name: Entry(declaration.name, DOOR, declaration)
+        for declaration in declarations()
+    }
+    for module in modules:
+        found |= _registered_by(module)
+    return found
+
+
+def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
+    """The experiments called so, with or without their module.
+
+    Raises:
+      UsageError: as `catalogue`, or there is none of a name; names the nearest.
+    """
+    known = catalogue(modules)
+    for name in wanted:
+        if name.rpartition(".")[2] not in known:
+            raise UsageError(names.unknown("experiment", name, known))
+    return [known[name.rpartition(".")[2]] for name in wanted]
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Holds back what TensorFlow and others write to stderr; lets it out if the block fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _registered_by(module: str) -> dict[str, Entry]:
+    sys.path.insert(0, os.getcwd())  # as for `python -m paxml.main`
+    try:
+        with quiet_import():
+            importlib.import_module(DOOR)
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0] and error.name != module:
+            raise
+        raise UsageError(f"no module is called {module!r}; looked in {os.getcwd()}") from None
+    finally:
+        sys.path.remove(os.getcwd())
+    from paxml import experiment_registry
+
+    found = {
+        cls.__name__: Entry(cls.__name__, cls.__module__, cls.DECLARATION)
+        for cls in experiment_registry.get_all().values()
+        if cls.__module__ == module and hasattr(cls, "DECLARATION")
+    }
+    if not found:
+        raise UsageError(
+            f"module {module!r} registers no experiment; wanted a call of "
+            "experiments.registry.declare_phase, or a subclass of a registered experiment"
+        )
+    return found

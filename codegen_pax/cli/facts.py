@@ -1,0 +1,149 @@
+"""What is known about an experiment, as plain values: the tables and `--json` show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from codegen_pax.cli.catalogue import Entry
+from experiments.declaration import Declaration, from_environment
+from experiments.phases import PHASES
+from experiments.report import START_VARIABLE, report
+
+Facts = dict[str, object]
+
+
+def facts(entry: Entry) -> Facts:
+    """What `list` shows: `batch_tokens` are those of a step, `mesh` is as CODEGEN_MESH takes it."""
+    declaration = entry.declaration
+    return {
+        "name": entry.name,
+        "size": declaration.size.name,
+        "phase": declaration.phase.name,
+        "parameters": declaration.parameters,
+        "tokens": declaration.tokens,
+        "batch_tokens": declaration.batch_tokens,
+        "steps": declaration.steps,
+        "learning_rate": declaration.learning_rate,
+        "mesh": str(declaration.mesh),
+        "hardware": declaration.mesh.hardware,
+        "start": declaration.start,
+        "data": declaration.mixture,
+        "recipe": declaration.recipe.name,
+        "command": entry.command,
+    }
+
+
+def derived(declaration: Declaration) -> Facts:
+    """What follows from an experiment's numbers. FLOPs are the model's, without recomputation."""
+    return {
+        "parameters": declaration.parameters,
+        "tokens": declaration.tokens,
+        "tokens_per_parameter": round(declaration.tokens / declaration.parameters, 2),
+        "flops_per_token": declaration.size.flops_per_token(),
+        "flops": declaration.flops,
+        "steps": declaration.steps,
+        "batch_tokens": declaration.batch_tokens,
+        "devices": declaration.mesh.devices,
+        "hardware": declaration.mesh.hardware,
+        "start": declaration.start,
+    }
+
+
+def in_this_environment(entry: Entry) -> Entry:
+    """The experiment as it would run here: with the environment's mesh and recipe.
+
+    Raises:
+      KeyError, ValueError: the environment names an unknown recipe, or a mesh that does not fit.
+    """
+    return replace(entry, declaration=from_environment(entry.declaration))
+
+
+def everything(entry: Entry) -> Facts:
+    """What `show` shows: `facts`, the chain of start weights, `details` by group, the report."""
+    declaration = entry.declaration
+    listed = facts(entry)
+    follows = derived(declaration)
+    return {
+        **listed,
+        "chain": chain(declaration),
+        "details": {
+            "network": _network(declaration),
+            "recipe": _recipe(declaration),
+            "data": _data(declaration),
+            "derived": {key: follows[key] for key in follows if key not in listed},
+            "published": _published(declaration),
+            "commands": _commands(entry),
+        },
+        "report": report(declaration),
+    }
+
+
+def chain(declaration: Declaration) -> list[str]:
+    """The experiment, the one it starts from, and so on back to the one from random weights."""
+    size, phase = declaration.size, declaration.phase
+    found = [declaration.name]
+    while phase.start is not None:
+        phase = PHASES[phase.start]
+        found.append(f"CodeGen{size.name}{phase.name}")
+    return found
+
+
+def _network(declaration: Declaration) -> Facts:
+    found = _plain(declaration.size)
+    # Of the released network, without the embedding bias that jaxformer trains.
+    found["released_parameters"] = found.pop("parameters")
+    return found
+
+
+def _recipe(declaration: Declaration) -> Facts:
+    resolved = (
+        "learning_rate_end",
+        "warmup_steps",
+        "anneal_steps",
+        "batch_rows",
+        "micro_batch_rows",
+        "accumulation_steps",
+    )
+    return {
+        **{name: getattr(declaration, name) for name in resolved},
+        **_plain(declaration.recipe),
+    }
+
+
+def _data(declaration: Declaration) -> Facts:
+    phase = declaration.phase
+    return {
+        "languages": list(phase.languages),
+        "vocabulary": phase.vocabulary,
+        "loss_on": phase.loss_on,
+        "corpus_tokens": phase.corpus_tokens,
+    }
+
+
+def _published(declaration: Declaration) -> Facts:
+    size, phase = declaration.size, declaration.phase
+    return {
+        "humaneval_pass_at_1": phase.humaneval_pass_at_1.get(size.name),
+        "released_step": phase.released_step.get(size.name),
+    }
+
+
+def _commands(entry: Entry) -> Facts:
+    start = entry.declaration.start
+    setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
+    return {
+        "train": f"{setting}{entry.command}",
+        "evaluate": f"{entry.command} --mode=eval",
+        "decode": f"{entry.command} --mode=decode_once",
+    }
+
+
+def _plain(row: object) -> Facts:
+    """The row of a table but its name; what it has by size is resolved in the declaration."""
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name != "name" and not isinstance(value, Mapping)
+    }

@@ -1,0 +1,103 @@
+"""Tables for a terminal, fitted to its width, and the same as plain text for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_GAP = 2  # spaces between columns
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+      key: of the rows.
+      header: what stands above it.
+      right: whether it is aligned to the right, as numbers are.
+      keep: what is left out first on a narrow terminal: the least.
+    """
+
+    key: str
+    header: str
+    right: bool = False
+    keep: int = 0
+
+
+def shown(value: object) -> str:
+    """A value as tables show it: thousands apart, floats as given, lists in a line."""
+    if value is None or value == [] or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(found)}" for key, found in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(shown, value))
+    return str(value)
+
+
+def print_rows(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
+    """One line a row. A terminal that is too narrow gets fewer columns, and is told which."""
+    console = Console(highlight=False)
+    cells = {
+        column.key: [column.header, *(shown(row[column.key]) for row in rows)] for column in columns
+    }
+    widths = {key: max(map(len, texts)) for key, texts in cells.items()}
+    kept = list(columns)
+    if console.is_terminal:
+        while len(kept) > 1 and sum(widths[c.key] + _GAP for c in kept) - _GAP > console.width:
+            kept.remove(min(kept, key=lambda column: column.keep))
+    for line in range(len(rows) + 1):
+        texts = (
+            cells[column.key][line].rjust(widths[column.key])
+            if column.right
+            else cells[column.key][line].ljust(widths[column.key])
+            for column in kept
+        )
+        text = (" " * _GAP).join(texts).rstrip()
+        console.print(Text(text, style="bold" if line == 0 else ""), soft_wrap=True, no_wrap=True)
+    left_out = [column.header for column in columns if column not in kept]
+    if left_out:
+        console.print(
+            Text(f"Left out in {console.width} columns (--json has all): {', '.join(left_out)}"),
+            style="dim",
+        )
+
+
+def print_sections(header: Sequence[str], sections: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Rows of a name and its values under the titles of their sections; empty sections are not.
+
+    A terminal gets long cells folded to its width; elsewhere every row is one line.
+    """
+    console = Console(highlight=False)
+    sections = {title: rows for title, rows in sections.items() if rows}
+    if not console.is_terminal:
+        _print_plain_sections(header, sections)
+        return
+    table = Table(box=None, padding=(0, _GAP, 0, 0), show_edge=False)
+    for text in header:
+        table.add_column(text, overflow="fold")
+    for title, rows in sections.items():
+        table.add_row(Text(title, style="bold"))
+        for name, *values in rows:
+            table.add_row(*map(Text, (f"  {name}", *values)))
+    console.print(table)
+
+
+def _print_plain_sections(
+    header: Sequence[str], sections: Mapping[str, Sequence[Sequence[str]]]
+) -> None:
+    lines = [tuple(header)]
+    for title, rows in sections.items():
+        lines += [(title,), *((f"  {name}", *values) for name, *values in rows)]
+    widths = [max(len(line[i]) for line in lines if len(line) > i) for i in range(len(header))]
+    for line in lines:
+        print((" " * _GAP).join(map(str.ljust, line, widths)).rstrip())
