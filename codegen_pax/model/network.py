@@ -161,8 +161,9 @@ def shard(
 
     Weights: heads, feed-forward and vocabulary over the model axis, the model dimension over the
     data axis; the axis of layers is never cut. Optimizer moments follow their weights.
-    Activations: batch over the replica and data axes; heads, feed-forward, vocabulary and, between
-    blocks, the model dimension (it is what the backward pass keeps) over the model axis.
+    Activations: batch over the replica and data axes; heads, feed-forward and vocabulary over the
+    model axis; so too, where there are no replicas, the model dimension between blocks, which is
+    what the backward pass keeps.
 
     Args:
         lm_config: what `language_model` returned.
@@ -173,7 +174,7 @@ def shard(
         ValueError: a dimension cannot be split evenly over its axis.
     """
     replica, data, mdl = mesh_axis_names
-    _, data_size, mdl_size = mesh_shape
+    replica_size, data_size, mdl_size = mesh_shape
     stack = lm_config.stacked_transformer_tpl.block
     for what, size, axis, parts in (
         ("heads", stack.num_heads, mdl, mdl_size),
@@ -192,7 +193,9 @@ def shard(
     lm_config.mesh_axis_names = list(mesh_axis_names)
 
     batch = (replica, data)
-    residual = [batch, None, mdl]
+    # With replicas too, XLA (jaxlib 0.5.3) gives rows of the batch each other's values where it
+    # contracts a D cut over `mdl` with weights cut over `data`; tests/model shows the mesh.
+    residual = [batch, None, mdl if replica_size == 1 else None]
     block = stack.transformer_layer_params_tpl
 
     attention = block.tr_atten_tpl
