@@ -5,9 +5,11 @@ import pickle
 import sysconfig
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pytest
 import tensorflow as tf
+from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CodeGenTokenizer, CodeGenTokenizerFast, GPT2Tokenizer, GPT2TokenizerFast
@@ -207,6 +209,14 @@ def test_pickle_carries_the_name_alone(name):
     data = pickle.dumps(vocab)
     assert len(data) < 200
     assert pickle.loads(data) is vocab
+
+
+def test_beam_carries_it_to_its_workers():
+    vocab = vocabulary("codegen")
+    texts = ["def f():", "    return 1", "!"]
+    with beam.Pipeline() as pipeline:
+        ids = pipeline | beam.Create(texts) | beam.Map(vocab.encode_document)
+        assert_that(ids, equal_to([vocab.encode(text) for text in texts]))
 
 
 def test_equality_is_by_name():
