@@ -39,7 +39,7 @@ format: .venv/.test ## mend what ruff can mend
 	$(BIN)/ruff format .
 
 golden: .venv/.test ## refresh the snapshots of every registered experiment
-	$(BIN)/python -m pytest tests/experiments/test_golden.py --refresh-golden
+	GOLDEN=refresh $(BIN)/python -m pytest --quiet tests/experiments/test_golden.py
 
 clean: ## remove .venv and what the tools left; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -73,20 +72,18 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
     os.environ["JAX_PLATFORMS"] = "cpu"
     with quiet_import():
         importlib.import_module(DOOR)
+    from paxml import experiment_registry
+
     from codegen_pax.compare import Side
+
+    registered = experiment_registry.get_all()
 
     start = os.environ.pop(START_VARIABLE, None)
     try:
         sides, numbers = [], {}
         for entry in entries:
-            experiment = getattr(sys.modules[entry.module], entry.name)()
-            parts = {
-                "task": experiment.task(),
-                "datasets": experiment.datasets(),
-                "decode_datasets": experiment.decode_datasets(),
-                "input_specs": experiment.get_input_specs_provider_params(),
-            }
-            sides.append(Side(entry.name, parts))
+            experiment = registered[f"{entry.module}.{entry.name}"]()
+            sides.append(Side.of(entry.name, experiment))
             numbers[entry.name] = derived(experiment.declaration())
         return sides, numbers
     finally:

@@ -117,7 +117,8 @@ def _data(declaration: Declaration) -> Facts:
         "languages": list(phase.languages),
         "vocabulary": phase.vocabulary,
         "loss_on": phase.loss_on,
-        "corpus_tokens": phase.corpus_tokens,
+        # What is published of the phase's corpus; Nano reads what the machine has.
+        "corpus_tokens": None if declaration.size.embedded else phase.corpus_tokens,
     }
 
 

@@ -12,6 +12,11 @@ from rich.text import Text
 _GAP = 2  # spaces between columns
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # the command's `main` answers it, for every way of printing
+
+
 @dataclass(frozen=True)
 class Column:
     """One column.
@@ -30,13 +35,15 @@ class Column:
 
 
 def shown(value: object) -> str:
-    """A value as tables show it: thousands apart, floats as given, lists in a line."""
+    """A value as tables show it: thousands apart, floats to 12 digits, lists in a line."""
     if value is None or value == [] or value == {}:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float):
+        return repr(float(f"{value:.12g}"))  # 0.0006, not the 0.0006000000000000001 of a product
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {shown(found)}" for key, found in value.items())
     if isinstance(value, (list, tuple)):
@@ -46,7 +53,7 @@ def shown(value: object) -> str:
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
     """One line a row. A terminal that is too narrow gets fewer columns, and is told which."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     cells = {
         column.key: [column.header, *(shown(row[column.key]) for row in rows)] for column in columns
     }
@@ -77,7 +84,7 @@ def print_sections(header: Sequence[str], sections: Mapping[str, Sequence[Sequen
 
     A terminal gets long cells folded to its width; elsewhere every row is one line.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     sections = {title: rows for title, rows in sections.items() if rows}
     if not console.is_terminal:
         _print_plain_sections(header, sections)

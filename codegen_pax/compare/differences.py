@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from codegen_pax.compare.flatten import Scalar, described, entries
 from codegen_pax.compare.grouping import GROUPS, group_of
+
+if TYPE_CHECKING:
+    from paxml import base_experiment
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,19 @@ class Side:
 
     name: str
     parts: Mapping[str, object]
+
+    @classmethod
+    def of(cls, name: str, experiment: base_experiment.BaseExperiment) -> Side:
+        """Everything that Pax asks of an experiment."""
+        return cls(
+            name,
+            {
+                "task": experiment.task(),
+                "datasets": experiment.datasets(),
+                "decode_datasets": experiment.decode_datasets(),
+                "input_specs": experiment.get_input_specs_provider_params(),
+            },
+        )
 
 
 @dataclass(frozen=True)

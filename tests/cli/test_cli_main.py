@@ -1,0 +1,192 @@
+"""The command itself: verbs, exit statuses, what is said and what is not imported."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codegen_pax.cli import main as cli
+from codegen_pax.cli.errors import UsageError
+from codegen_pax.cli.main import main, verbs
+
+ROOT = Path(__file__).parents[2]
+# Each takes seconds to import, or imports one that does.
+HEAVY = ("jax", "jaxlib", "tensorflow", "paxml", "praxis", "numpy", "seqio", "fiddle", "flax")
+
+
+def child(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        **options,
+    )
+
+
+def lines_of(capsys):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()
+
+
+def test_every_verb_has_its_file_and_its_line_of_help():
+    found = verbs()
+    assert {"list", "show", "compare", "doctor"} <= found.keys()
+    for verb, help_text in found.items():
+        module = importlib.import_module(f"codegen_pax.cli.{verb.replace('-', '_')}")
+        assert help_text == module.HELP
+        assert callable(module.add_arguments) and callable(module.run)
+
+
+def test_help_names_every_verb(capsys):
+    assert main(["--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for verb, help_text in verbs().items():
+        assert f" {verb} {help_text}" in out
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_of_each_verb(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: codegen-pax {verb} ")
+
+
+def test_version(monkeypatch, capsys):
+    monkeypatch.setattr(cli.importlib.metadata, "version", {"codegen-pax": "1.2.3"}.__getitem__)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "codegen-pax 1.2.3\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["lst"], "no verb is called 'lst'; nearest: list"),
+        (["shwo", "CodeGen2BNL"], "no verb is called 'shwo'; nearest: show"),
+        ([], "wanted a verb: "),
+        (["--colour"], "--colour"),
+        (["list", "--colour"], "--colour"),
+        (["list", "--size"], "argument --size: expected one argument"),
+        (["list", "--size", "3B"], "no size is called '3B'; nearest: "),
+        (["list", "--phase", "mono"], "no phase is called 'mono'; nearest: Mono"),
+        (["list", "--module", "no_such_module"], "no module is called 'no_such_module'"),
+        (["show"], "the following arguments are required: name"),
+        (["show", "CodeGen16BMon"], "no experiment is called 'CodeGen16BMon'; nearest: CodeGen16"),
+        (["compare", "CodeGen2BNL"], "wanted at least two to compare"),
+        (["compare", "CodeGen2BNL", "CodeGen2BML"], "'CodeGen2BML'; nearest: CodeGen2BNL"),
+    ],
+    ids=" ".join,
+)
+def test_bad_use_is_status_2_and_one_line(arguments, said, capsys):
+    assert main(arguments) == 2
+    (line,) = lines_of(capsys)
+    assert line.startswith("codegen-pax: ") and said in line
+
+
+def raising(monkeypatch, error):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr("codegen_pax.cli.list.run", run)
+
+
+def own(monkeypatch, error):
+    """Makes `list` fail by a `raise` of this project."""
+    code = compile("def run(args):\n    raise error", "run.py", "exec")
+    namespace = {"__name__": "codegen_pax.cli.list", "error": error}
+    exec(code, namespace)
+    monkeypatch.setattr("codegen_pax.cli.list.run", namespace["run"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("mesh '3': wanted three"), "mesh '3': wanted three"),
+        (KeyError("no recipe is called 'x'"), "no recipe is called 'x'"),
+        (RuntimeError("the binary\nexited"), "the binary exited"),
+        (FileNotFoundError(2, "No such file", "a.txt"), "[Errno 2] No such file: 'a.txt'"),
+    ],
+    ids=repr,
+)
+def test_a_failure_that_is_told_is_status_1_and_one_line(error, said, monkeypatch, capsys):
+    own(monkeypatch, error)
+    assert main(["list"]) == 1
+    assert lines_of(capsys) == [f"codegen-pax: {said}"]
+
+
+def test_a_file_that_a_library_cannot_open_is_told_too(monkeypatch, capsys):
+    raising(monkeypatch, PermissionError(13, "Permission denied", "b.txt"))
+    assert main(["list"]) == 1
+    assert lines_of(capsys) == ["codegen-pax: [Errno 13] Permission denied: 'b.txt'"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x")], ids=repr)
+def test_an_error_of_a_library_keeps_its_traceback(error, monkeypatch):
+    raising(monkeypatch, error)  # this file stands for the library
+    with pytest.raises(type(error)):
+        main(["list"])
+
+
+@pytest.mark.parametrize("expression", ["{}['x']", "int('x')", "[][0]", "1 / 0"])
+def test_a_defect_of_our_own_keeps_its_traceback(expression, monkeypatch):
+    namespace = {"__name__": "codegen_pax.cli.list"}
+    exec(f"def run(args):\n    return {expression}", namespace)
+    monkeypatch.setattr("codegen_pax.cli.list.run", namespace["run"])
+    with pytest.raises((LookupError, ValueError, ZeroDivisionError)):
+        main(["list"])
+
+
+def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):
+    raising(monkeypatch, UsageError("so it is called"))
+    assert main(["list"]) == 2
+    raising(monkeypatch, KeyboardInterrupt())
+    assert main(["list"]) == 130
+    assert lines_of(capsys) == ["codegen-pax: so it is called", "codegen-pax: interrupted"]
+
+
+def test_listing_and_showing_import_nothing_heavy():
+    done = child(
+        "-c",
+        "import sys\n"
+        "from codegen_pax.cli.main import main\n"
+        "for words in ('list', 'list --json', 'show CodeGen16BMono', '--help', 'lst'):\n"
+        "    main(words.split())\n"
+        "print('imported', *sorted(sys.modules))",
+    )
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.splitlines()[-1].split()
+    assert imported[0] == "imported" and "codegen_pax.cli.show" in imported
+    assert not {"codegen", "tasks", *HEAVY} & set(imported)
+
+
+def test_importing_prints_nothing():
+    done = child("-c", "import codegen_pax.cli.main, codegen_pax.cli.list, codegen_pax.cli.compare")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_as_a_program():
+    done = child("-m", "codegen_pax.cli.main", "list", "--size", "2B", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["size"] for row in json.loads(done.stdout)] == ["2B"] * 4
+    done = child("-m", "codegen_pax.cli.main", "show", "CodeGen3BNL")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "codegen_pax.cli.main", "list"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
