@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2  # spaces between columns
+_TOO_LONG = 10**15  # numbers from here on, FLOPs of a whole run, are rounded
 
 
 class _Console(Console):
@@ -35,13 +36,13 @@ class Column:
 
 
 def shown(value: object) -> str:
-    """A value as tables show it: thousands apart, floats to 12 digits, lists in a line."""
+    """A value as tables show it: thousands apart, floats to 12 digits, lists in line."""
     if value is None or value == [] or value == {}:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:,}" if value < _TOO_LONG else f"{value:.4g}"
     if isinstance(value, float):
         return repr(float(f"{value:.12g}"))  # 0.0006, not the 0.0006000000000000001 of a product
     if isinstance(value, Mapping):
@@ -90,7 +91,10 @@ def print_sections(header: Sequence[str], sections: Mapping[str, Sequence[Sequen
         _print_plain_sections(header, sections)
         return
     table = Table(box=None, padding=(0, _GAP, 0, 0), show_edge=False)
-    for text in header:
+    # Names stay whole as long as that leaves the values some room.
+    longest = max(len(name) for rows in sections.values() for name, *_ in rows)
+    table.add_column(header[0], overflow="fold", no_wrap=longest < 0.6 * console.width)
+    for text in header[1:]:
         table.add_column(text, overflow="fold")
     for title, rows in sections.items():
         table.add_row(Text(title, style="bold"))

@@ -130,6 +130,23 @@ def test_show_has_what_list_has_and_more(capsys):
     )
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_show_on_a_terminal_keeps_names_whole_and_folds_values(width, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tables,
+        "_Console",
+        functools.partial(Console, force_terminal=True, width=width, color_system=None),
+    )
+    (one,) = json.loads(output(capsys, "show", "CodeGen16BMono", "--json"))
+    table = output(capsys, "show", "CodeGen16BMono").removesuffix(one["report"] + "\n")
+    assert max(map(len, table.splitlines())) <= width
+    names = [line.split()[0] for line in table.splitlines() if line.strip()]
+    assert {"parameters", "tokens_per_parameter", "accumulation_dtype", "train"} <= set(names)
+    # Folded, not cut: what is left without the spaces is the whole command.
+    command = one["details"]["commands"]["train"]
+    assert "train" + command.replace(" ", "") in "".join(table.split())
+
+
 def test_published_results_are_shown(capsys):
     (one,) = json.loads(output(capsys, "show", "CodeGen2BMono", "--json"))
     assert one["details"]["published"] == {"humaneval_pass_at_1": 23.70, "released_step": 100_000}
@@ -171,6 +188,7 @@ def test_an_environment_that_does_not_fit_is_one_line(monkeypatch, capsys):
         ([], "-"),
         (True, "yes"),
         (1_234_567, "1,234,567"),
+        (427_376_733_742_694_400_000, "4.274e+20"),
         (0.1 * 3, "0.3"),
         (1.8e-4, "0.00018"),
         (5e-06, "5e-06"),
