@@ -91,7 +91,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             learning_rate=declaration.learning_rate,
             warmup_steps=declaration.warmup_steps,
             anneal_steps=declaration.anneal_steps,
-            min_ratio=declaration.learning_rate_end / declaration.learning_rate,
+            min_ratio=round(declaration.learning_rate_end / declaration.learning_rate, 12),
             beta1=recipe.beta1,
             beta2=recipe.beta2,
             epsilon=recipe.epsilon,
@@ -116,6 +116,10 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             train.save_max_to_keep = 2
             train.summary_interval_steps = min(10, declaration.steps)
             train.eval_interval_steps = declaration.steps
+            train.decode_interval_steps = declaration.steps
+            # On a CPU the norms of all weights and updates take as long as the update itself.
+            train.learner.grad_norm_summary = False
+            train.learner.var_norm_summary = False
         else:
             train.save_interval_steps = 1_000
             train.save_max_to_keep = 10

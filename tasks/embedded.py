@@ -22,6 +22,7 @@ MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "py
 MULTI_AT_LEAST = 3
 
 LANGUAGE_BUFFER = 200  # rows; every language of a mixture fills its own before training begins
+LANGUAGE_HELD_OUT = 40_000  # bytes of each language to evaluate on
 
 
 class InstalledLanguages(seqio.Mixture):
@@ -70,7 +71,9 @@ def language_task(language: str) -> seqio.Task:
         return seqio.TaskRegistry.get(name)
     installed.check_language(language)
     find = functools.partial(installed.code, language)
-    source = InstalledText(language, find, installed.text_document)
+    source = InstalledText(
+        language, find, installed.text_document, held_out_bytes=LANGUAGE_HELD_OUT
+    )
     return text_task(name, source, "codegen", shuffle_buffer_size=LANGUAGE_BUFFER)
 
 

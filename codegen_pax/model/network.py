@@ -8,7 +8,6 @@ from praxis import base_layer, pax_fiddle
 from praxis.layers import (
     activations,
     attentions,
-    embedding_softmax,
     linears,
     normalizations,
     transformer_models,
@@ -20,6 +19,7 @@ from codegen_pax.model.block import Block
 from codegen_pax.model.embedding import Embedding
 from codegen_pax.model.feed_forward import FeedForward
 from codegen_pax.model.rotary import PartialRotaryEmbedding
+from codegen_pax.model.softmax import Softmax
 
 # A feed-forward is this many times as wide as the model: F = 4 D (modules.py of jaxformer).
 FEED_FORWARD_RATIO = 4
@@ -113,7 +113,7 @@ def language_model(
     )
 
     softmax = pax_fiddle.Config(
-        embedding_softmax.FullSoftmax,
+        Softmax,
         feed_forward_tpl=pax_fiddle.Config(linears.FeedForward, has_bias=True, weight_init=fan_in),
         z_loss_weight=z_loss,
     )

@@ -1,0 +1,42 @@
+"""A user's own module: Nano made short, and a language phase of its own."""
+
+import dataclasses
+
+from paxml import experiment_registry
+
+from experiments import registry
+from experiments.declaration import find_declaration
+from experiments.phases import Phase
+
+registry.register_all()
+
+# The new phase: a name, its languages, where it starts, how long it is.
+registry.declare_phase(Phase("Browser", languages=("c",), start="NL", tokens=10**9))
+
+
+def short(name: str, steps: int):
+    """The declaration of `name`: few steps of 16 rows of 64 tokens, in two micro-batches."""
+    declaration = find_declaration(name)
+    return dataclasses.replace(
+        declaration,
+        size=dataclasses.replace(declaration.size, context=64),
+        batch_rows=16,
+        micro_batch_rows=8,
+        steps=steps,
+        warmup_steps=2,
+        anneal_steps=steps,
+    )
+
+
+@experiment_registry.register
+class ShortNL(registry.experiment_class("CodeGenNanoNL")):
+    """Twenty steps."""
+
+    DECLARATION = short("CodeGenNanoNL", 20)
+
+
+@experiment_registry.register
+class ShortBrowser(registry.experiment_class("CodeGenNanoBrowser")):
+    """Three steps of the new phase."""
+
+    DECLARATION = short("CodeGenNanoBrowser", 3)

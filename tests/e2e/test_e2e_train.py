@@ -1,0 +1,81 @@
+"""Train, stop, resume, evaluate and decode with the stock binary on a mesh of 8 devices."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from codegen_pax.runs import completions, events
+from codegen_pax.text.vocabulary import vocabulary
+from codegen_pax.weights.checkpoint import read_variables
+from tasks.prompts import NANO_PROMPTS
+
+pytestmark = pytest.mark.e2e
+
+EXPERIMENT = "short_experiments.ShortNL"
+LAST = "checkpoint_00000020"
+
+
+def flat(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@pytest.fixture(scope="module")
+def resumed(pax, tmp_path_factory):
+    """A job that was killed after its checkpoint at step 10, then run to its end."""
+    job = tmp_path_factory.mktemp("jobs") / "resumed"
+    process = pax.start(EXPERIMENT, job)
+    while not (job / "checkpoints" / "checkpoint_00000010").is_dir():
+        assert process.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (job / "checkpoints" / LAST).exists()
+    pax.run(EXPERIMENT, job)
+    return job
+
+
+def test_training_learns(whole):
+    losses = [scalar.value for scalar in events.training_losses(whole)]
+    assert losses[-1] < np.log(51_200) - 2  # from the uniform distribution
+
+
+def test_resumed_run_ends_with_the_same_weights(whole, resumed):
+    """Bit for bit: the rows, the optimizer and the step go on where they were."""
+    wanted = dict(flat(read_variables(whole / "checkpoints" / LAST)))
+    found = dict(flat(read_variables(resumed / "checkpoints" / LAST)))
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_evaluated(whole):
+    (scalar,) = events.evaluation_losses(whole, "codegen_nano_nl")
+    assert scalar.step == 20
+    assert 2 < scalar.value < np.log(51_200)
+
+
+def test_decode_once_as_training_did(pax, whole, resumed):
+    """The same weights continue the eight prompts the same way, in a process of its own."""
+    pax.run(
+        EXPERIMENT,
+        resumed,
+        "--mode=decode_once",
+        "--eval_during_decode",
+        "--nodecode_output_pickle",
+    )
+    rows = completions.read_decoded(resumed)
+    words = vocabulary("codegen")
+    assert [words.decode(row["prefix_ids"]) for row in rows] == list(NANO_PROMPTS)
+    assert all(row["decoded_ids"][0] for row in rows)
+    assert [row["decoded_ids"] for row in rows] == [
+        row["decoded_ids"] for row in completions.read_decoded(whole)
+    ]
+    (evaluated,) = events.evaluation_losses(resumed, "codegen_nano_nl")
+    (trained,) = events.evaluation_losses(whole, "codegen_nano_nl")
+    assert evaluated.value == pytest.approx(trained.value, rel=1e-6)
