@@ -6,15 +6,18 @@ import contextlib
 import io
 import sys
 
-from paxml import experiment_registry
-
+from codegen_pax.quiet import quiet_import
 from experiments import names
 from experiments.declaration import declarations, declare
-from experiments.experiment import CodeGenExperiment
 from experiments.phases import PHASES, Phase, find_phase
 from experiments.report import report
 from experiments.sizes import SIZES
-from tasks import bigquery, embedded
+
+with quiet_import():
+    from paxml import experiment_registry
+
+    from experiments.experiment import CodeGenExperiment
+    from tasks import bigquery, embedded
 
 # Stock paxml looks for `--exp=codegen.<Name>` in the registry, imports `codegen` if it is not
 # there, and looks again; the key is `<__module__>.<__name__>`.
@@ -41,7 +44,7 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
       module: the module the experiments are registered under; the caller's if None.
 
     Returns:
-      The experiments by name; they are also bound in the caller's module.
+      The experiments by the name of their size.
 
     Raises:
       KeyError: its start phase is unknown.
@@ -54,8 +57,7 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
     PHASES[phase.name] = phase
     bigquery.mixture(phase.mixture, dict.fromkeys(phase.languages, 1))
     embedded.language_mixture(phase.nano_mixture, phase.languages)
-    namespace = sys._getframe(1).f_globals
-    module = module or namespace["__name__"]
+    module = module or sys._getframe(1).f_globals["__name__"]
     return {size.name: _register(declare(size, phase), module) for size in SIZES.values()}
 
 

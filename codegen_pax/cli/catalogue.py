@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegen_pax.cli.errors import UsageError
+from codegen_pax.quiet import quiet_import
 from experiments import names
 from experiments.declaration import Declaration, declarations
 
@@ -74,25 +73,6 @@ def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
         if name.rpartition(".")[2] not in known:
             raise UsageError(names.unknown("experiment", name, known))
     return [known[name.rpartition(".")[2]] for name in wanted]
-
-
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Holds back what TensorFlow and others write to stderr; lets it out if the block fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _registered_by(module: str) -> dict[str, Entry]:

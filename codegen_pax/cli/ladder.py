@@ -24,9 +24,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from codegen_pax.cli import training
-    from codegen_pax.runs import events
+    from codegen_pax.quiet import quiet_import
     from experiments.declaration import find_declaration, from_environment
+
+    with quiet_import():
+        from codegen_pax.cli import training
+        from codegen_pax.runs import events
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()

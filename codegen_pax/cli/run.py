@@ -24,12 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from experiments.declaration import find_declaration, from_environment
+    from codegen_pax.cli.catalogue import find
+    from codegen_pax.quiet import quiet_import
+    from experiments.declaration import from_environment
 
-    declaration = from_environment(find_declaration(args.name))
+    (entry,) = find([args.name])
+    declaration = from_environment(entry.declaration)
     output = args.output or Path("runs") / f"{declaration.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
-    from codegen_pax.cli import training
+    with quiet_import():
+        from codegen_pax.cli import training
 
     summary = training.train(declaration, output, console, start=args.start)
     training.print_summary(summary, output, console)

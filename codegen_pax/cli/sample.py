@@ -31,13 +31,17 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.run.is_dir():
         raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
-    from etils import epath
+    from codegen_pax.cli.catalogue import find
+    from codegen_pax.quiet import quiet_import
 
-    import codegen  # noqa: F401  (registers the experiments)
-    from codegen_pax import model
-    from codegen_pax.runs.sampling import continue_prompts
-    from codegen_pax.text.vocabulary import vocabulary
-    from experiments import registry, start
+    with quiet_import():
+        from etils import epath
+
+        import codegen  # noqa: F401  (registers the experiments)
+        from codegen_pax import model
+        from codegen_pax.runs.sampling import continue_prompts
+        from codegen_pax.text.vocabulary import vocabulary
+        from experiments import registry, start
 
     job = epath.Path(args.run)
     receipt = start.read_receipt(job)
@@ -45,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f"{args.run} has no {start.RECEIPT}: name its experiment with --experiment"
         )
-    experiment = registry.experiment_class(args.experiment or receipt["experiment"])()
+    (entry,) = find([args.experiment or receipt["experiment"]])
+    experiment = registry.experiment_class(entry.name)()
     checkpoint = start.last_checkpoint(job)
     if checkpoint is None:
         raise FileNotFoundError(f"{args.run} has no whole checkpoint under checkpoints/")

@@ -16,6 +16,10 @@ _STEP = re.compile(r"Wrote summary entry at step `(\d+)` \(loss=`([^`]+)`\)")
 _ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")
 _TAIL_LINES = 2_000
 
+# glibc gives each large array fresh pages of 4 KiB and takes them back: on a CPU, adding 1 to 52
+# million floats took 114 ms, 25 ms with pages of 2 MiB. A value of the user's own goes before.
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
 
 class PaxFailedError(RuntimeError):
     """The Pax binary did not end well; the message is its last error and where its log lies."""
@@ -61,7 +65,7 @@ def run_pax(
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
         command,
-        env={**os.environ, **(environment or {})},
+        env={**_HUGE_PAGES, **os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,19 +12,23 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=256"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import codegen  # noqa: F401
 import jax
-from experiments import registry
-from experiments.declaration import declarations
 from jax.experimental import mesh_utils
 from paxml import partitioning
 from praxis import base_hyperparams
+
+import codegen  # noqa: F401
+from experiments import registry
+from experiments.declaration import declarations
 
 
 def ways(spec, axis_sizes) -> int:
     """Into how many different parts a partition spec cuts an array."""
     axes = [
-        axis for entry in spec if entry for axis in (entry if isinstance(entry, tuple) else (entry,))
+        axis
+        for entry in spec
+        if entry
+        for axis in (entry if isinstance(entry, tuple) else (entry,))
     ]
     return math.prod(axis_sizes[axis] for axis in axes)
 
@@ -39,7 +43,9 @@ def describe(name: str) -> dict:
     )
     partitioner = partitioning.PjitPartitioner(device_mesh=devices)
     partitioner.setup(
-        task, jax.random.PRNGKey(0), base_hyperparams.instantiate(
+        task,
+        jax.random.PRNGKey(0),
+        base_hyperparams.instantiate(
             experiment.get_input_specs_provider_params()
         ).get_input_specs(),
     )

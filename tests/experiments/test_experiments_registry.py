@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from experiments.declaration import declarations
 from experiments.sizes import SIZES, network_parameters
 

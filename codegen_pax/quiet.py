@@ -1,0 +1,37 @@
+"""Importing TensorFlow without its greetings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Whoever sets TensorFlow's own variable has asked for what it says.
+_ASKED = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Holds back what is written to stderr; lets it out if the block fails, or if it was asked for.
+
+    TensorFlow writes to the file descriptor itself, below Python and before any log is set up.
+    """
+    if _ASKED in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,156 @@
+"""What the tables come to, against the sources, written out."""
+
+import dataclasses
+
+import pytest
+
+from experiments.declaration import (
+    declarations,
+    declare,
+    find_declaration,
+    find_recipe,
+    from_environment,
+)
+from experiments.meshes import parse_mesh
+from experiments.phases import PHASES, Phase
+from experiments.recipes import RECIPES
+from experiments.report import report
+from experiments.sizes import SIZES
+
+ALL = list(declarations())
+
+# salesforce/jaxformer config/codegen_{350M,2B,6B}_nl.json: opt_gradient_accumulation_steps,
+# opt_per_replica_batch, TPU v3 cores / 8, opt_lr_max, opt_lr_end.
+NL_CONFIGS = {
+    "350M": (32, 1, 64 // 8, 3.0e-4, 3.0e-5),
+    "2B": (16, 2, 128 // 8, 1.6e-4, 1.6e-5),
+    "6B": (16, 1, 256 // 8, 1.2e-4, 1.2e-5),
+}
+
+
+@pytest.mark.parametrize("size", NL_CONFIGS)
+def test_natural_language_phase_is_the_config_that_was_run(size):
+    accumulation, rows, replicas, maximum, end = NL_CONFIGS[size]
+    found = find_declaration(f"CodeGen{size}NL")
+    assert found.accumulation_steps == accumulation
+    assert found.micro_batch_rows == rows * replicas
+    assert found.batch_tokens == accumulation * rows * replicas * 2048
+    assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
+    assert found.learning_rate == maximum
+    assert found.learning_rate_end == pytest.approx(end, rel=1e-12)
+
+
+def test_multi_350m_is_the_config_that_was_run():
+    found = find_declaration("CodeGen350MMulti")
+    assert (found.steps, found.warmup_steps, found.anneal_steps) == (150_000, 3_000, 147_000)
+    assert (found.learning_rate, found.learning_rate_end) == (1.8e-4, 3.0e-5)
+    assert found.start == "CodeGen350MNL"
+
+
+# Where the two recipes differ: the paper's batch of 6B is twice what was run, its cosine ends with
+# the training, its floor is a tenth; the other differences are in the learner's own tests.
+def test_batch_tokens_differ_for_6b():
+    tokens = {
+        name: declare(SIZES["6B"], PHASES["NL"], recipe).batch_tokens
+        for name, recipe in RECIPES.items()
+    }
+    assert tokens == {"jaxformer": 1_048_576, "paper": 2_097_152}
+
+
+def test_the_papers_cosine_ends_with_the_training():
+    found = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
+    assert found.warmup_steps + found.anneal_steps == found.steps == 350_000
+
+
+def test_the_papers_floor_is_a_tenth():
+    found = declare(SIZES["350M"], PHASES["Multi"], RECIPES["paper"])
+    assert found.learning_rate_end == pytest.approx(1.8e-5, rel=1e-12)
+
+
+def test_the_paper_has_neither_embedding_bias_nor_z_loss():
+    found = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
+    assert found.parameters == 356_712_448
+    assert found.recipe.z_loss == 0
+    assert find_declaration("CodeGen350MNL").parameters == 356_712_448 + 1024
+
+
+@pytest.mark.parametrize("declaration", ALL, ids=lambda d: d.name)
+def test_every_declaration_holds_together(declaration):
+    size = declaration.size
+    assert size.heads * size.head_dims == size.model_dims
+    assert declaration.batch_rows == declaration.accumulation_steps * declaration.micro_batch_rows
+    assert declaration.micro_batch_rows % declaration.mesh.batch_shards == 0
+    assert 0 < declaration.learning_rate_end < declaration.learning_rate
+    assert declaration.start is None or find_declaration(declaration.start)
+
+
+@pytest.mark.parametrize("declaration", ALL, ids=lambda d: d.name)
+def test_every_report_says_what_a_person_asks(declaration):
+    text = report(declaration)
+    for heading in ("Source:", "Tokens:", "Hardware:", "mesh", "Expected:", "Command:"):
+        assert heading in text
+    assert f"{declaration.parameters:,} parameters" in text
+    assert f"--exp=codegen.{declaration.name} " in text
+    assert max(map(len, text.splitlines())) <= 96
+
+
+def test_mesh_and_recipe_come_from_the_environment():
+    found = from_environment(
+        find_declaration("CodeGen350MNL"),
+        {"CODEGEN_MESH": "1x16x2", "CODEGEN_RECIPE": "paper"},
+    )
+    assert str(found.mesh) == "1x16x2" and found.recipe.name == "paper"
+    assert (found.micro_batch_rows, found.accumulation_steps) == (16, 16)
+
+
+def test_what_a_subclass_changed_is_kept_under_another_recipe():
+    short = dataclasses.replace(find_declaration("CodeGen6BNL"), steps=20)
+    found = from_environment(short, {"CODEGEN_RECIPE": "paper"})
+    assert found.steps == 20 and found.batch_tokens == 2_097_152
+
+
+@pytest.mark.parametrize(
+    ("mesh", "said"),
+    [("1x64", "1x64x4"), ("1x0x4", "1x64x4"), ("1x64x5", "24 heads"), ("1x48x1", "48")],
+)
+def test_a_mesh_that_cannot_be_is_refused(mesh, said):
+    with pytest.raises(ValueError, match="mesh") as error:
+        from_environment(find_declaration("CodeGen16BNL"), {"CODEGEN_MESH": mesh})
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("find", "typo", "nearest"),
+    [
+        (find_declaration, "codegen.CodeGen16BMonno", "CodeGen16BMono"),
+        (find_declaration, "codegen16bmono", "CodeGen16BMono"),
+        (find_recipe, "jaxfromer", "jaxformer"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(find, typo, nearest):
+    with pytest.raises(KeyError) as error:
+        find(typo)
+    assert nearest in error.value.args[0]
+
+
+def test_a_phase_needs_a_name_languages_a_start_and_tokens():
+    phase = Phase("Rust", languages=("rust",), start="Mono", tokens=10**10)
+    found = declare(SIZES["2B"], phase)
+    assert found.name == "CodeGen2BRust" and found.start == "CodeGen2BMono"
+    assert found.mixture == "codegen_rust"
+    assert found.steps == 9_537  # 10^10 / 1,048,576, rounded up
+    assert declare(SIZES["Nano"], phase).mixture == "codegen_nano_rust"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "rust"}, {"name": "C++"}, {"tokens": None}, {"steps": 10}]
+)
+def test_a_phase_that_makes_no_sense_is_refused(wrong):
+    row = {"name": "Rust", "languages": ("rust",), "start": "Mono", "tokens": 10**10} | wrong
+    with pytest.raises(ValueError, match="phase"):
+        Phase(**row)
+
+
+@pytest.mark.parametrize("mesh", ["1x2x3", "4X2X1"])
+def test_meshes_are_read(mesh):
+    assert str(parse_mesh(mesh)) == mesh.lower()
