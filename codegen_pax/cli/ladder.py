@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     losses: dict[str, dict[str, float]] = {}
     for declaration in ladder:
         job = output / declaration.name
-        summary = training.train(declaration, job, console, start=start, evaluate=mixtures)
+        summary = training.train(
+            f"codegen.{declaration.name}", declaration, job, console, start=start, evaluate=mixtures
+        )
         training.print_summary(summary, job, console)
         losses[declaration.name] = {
             mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures

@@ -6,6 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
+from codegen_pax.cli.catalogue import add_module_argument, find
+
 HELP = "train, evaluate and decode an experiment, and leave a folder to look at"
 
 
@@ -19,22 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="scratch",
         help="folder of the run whose weights to start from; 'scratch' (default) for random ones",
     )
+    add_module_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from codegen_pax.cli.catalogue import find
     from codegen_pax.quiet import quiet_import
     from experiments.declaration import from_environment
 
-    (entry,) = find([args.name])
+    (entry,) = find([args.name], args.module)
     declaration = from_environment(entry.declaration)
-    output = args.output or Path("runs") / f"{declaration.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
     with quiet_import():
         from codegen_pax.cli import training
 
-    summary = training.train(declaration, output, console, start=args.start)
+    experiment = f"{entry.module}.{entry.name}"
+    summary = training.train(experiment, declaration, output, console, start=args.start)
     training.print_summary(summary, output, console)
     return 0

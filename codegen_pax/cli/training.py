@@ -18,6 +18,7 @@ from experiments.report import START_VARIABLE
 
 
 def train(
+    experiment: str,
     declaration: Declaration,
     job: Path,
     console: Console,
@@ -28,7 +29,8 @@ def train(
     """Trains, evaluates and decodes one experiment in one process of the stock binary.
 
     Args:
-      declaration: the experiment.
+      experiment: `module.Class`, as the binary takes it.
+      declaration: of the experiment, with the environment's settings.
       job: its directory; a job that is there already is resumed.
       console: where progress is shown.
       start: directory of the job whose weights to start from, or 'scratch'.
@@ -38,12 +40,12 @@ def train(
       launch.PaxFailedError: the binary failed.
     """
     console.print(
-        f"{declaration.name}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
+        f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
         f"from {start} -> {job}"
     )
     with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
         launch.run_pax(
-            f"codegen.{declaration.name}",
+            experiment,
             job,
             flags=("--eval_on_test", "--decode_during_train"),
             environment={START_VARIABLE: start, EVALUATE_VARIABLE: ",".join(evaluate)},

@@ -15,6 +15,8 @@ class Pax:
 
     def __init__(self, directory: Path):
         self.directory = directory
+        here = str(Path(__file__).parent)
+        self.environment = {**os.environ, "PYTHONPATH": here, "CODEGEN_MESH": MESH}
 
     def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> subprocess.Popen:
         """Starts one run; its output goes to `<job>.log`."""
@@ -27,12 +29,11 @@ class Pax:
             "--verbosity=0",
             *flags,
         ]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "CODEGEN_MESH": MESH}
         with open(f"{job}.log", "a") as log:
             return subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env=environment | settings,
+                env=self.environment | settings,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -52,7 +53,19 @@ def pax(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(pax, tmp_path_factory):
-    """A job that was trained for 20 steps without a stop, then evaluated and decoded."""
+    """A job that `codegen-pax run` trained for 20 steps without a stop, evaluated and decoded."""
     job = tmp_path_factory.mktemp("jobs") / "whole"
-    pax.run("short_experiments.ShortNL", job, "--eval_on_test", "--decode_during_train")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "codegen_pax.cli.main", "run", "ShortNL"),
+            *("--module", "short_experiments", "--output", str(job)),
+        ],
+        cwd=pax.directory,
+        env=pax.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    (job / "printed.txt").write_text(done.stdout)
     return job

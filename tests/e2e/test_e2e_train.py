@@ -1,11 +1,13 @@
 """Train, stop, resume, evaluate and decode with the stock binary on a mesh of 8 devices."""
 
+import json
 import signal
 import time
 
 import numpy as np
 import pytest
 
+from codegen_pax.cli.main import main
 from codegen_pax.runs import completions, events
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights.checkpoint import read_variables
@@ -43,6 +45,44 @@ def resumed(pax, tmp_path_factory):
 def test_training_learns(whole):
     losses = [scalar.value for scalar in events.training_losses(whole)]
     assert losses[-1] < np.log(51_200) - 2  # from the uniform distribution
+
+
+def test_the_run_command_leaves_a_folder_to_look_at(whole):
+    found = json.loads((whole / "summary.json").read_text())
+    (evaluated,) = events.evaluation_losses(whole, "codegen_nano_nl")
+    assert found["validation_loss"] == evaluated.value
+    assert found["steps"] == 20 and found["tokens"] == 20 * 16 * 64
+    assert found["tokens_per_second"] > 0
+    # No model of that order is better on these rows, and 51,200 ids bound them all.
+    assert 0 < found["bigram_entropy"] < found["unigram_entropy"] < np.log(51_200)
+    assert (whole / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+    text = (whole / "completions.txt").read_text()
+    assert all(prompt in text for prompt in NANO_PROMPTS)
+    printed = (whole / "printed.txt").read_text()
+    assert "step 20 of 20" in printed
+    assert f"{evaluated.value:.3f} nats" in printed
+
+
+def test_sample_continues_a_prompt(whole, capsys):
+    """Greedy: as the stock binary decoded the same prompt, through other code."""
+    prompt = NANO_PROMPTS[2]
+    arguments = [str(whole), prompt, "--temperature", "0", "--length", "96"]
+    assert main(["sample", *arguments]) == 0
+    words = vocabulary("codegen")
+    (row,) = [
+        row for row in completions.read_decoded(whole) if words.decode(row["prefix_ids"]) == prompt
+    ]
+    wanted = words.decode([i for i in row["decoded_ids"][0] if i != words.eos_id])
+    assert capsys.readouterr().out == f"{prompt}{wanted}\n"
+
+
+def test_sample_draws_as_many_as_asked(whole, capsys):
+    arguments = ["sample", str(whole), "x = ", "--samples", "3", "--length", "5", "--top-p", "1"]
+    assert main([*arguments, "--temperature", "1"]) == 0
+    first = capsys.readouterr().out
+    assert first.count("--- sample") == 3
+    assert main([*arguments, "--temperature", "1", "--seed", "1"]) == 0
+    assert capsys.readouterr().out != first
 
 
 def test_resumed_run_ends_with_the_same_weights(whole, resumed):
