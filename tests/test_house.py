@@ -1,0 +1,82 @@
+"""The rules of the house: imports run one way, files stay small, nothing names a machine."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+# From the roof down: a floor may import those after it, and itself.
+FLOORS = ("codegen", "experiments", "tasks", "codegen_pax")
+GROUND = {"model", "text"}  # import no sibling
+ROOF = "cli"  # alone in codegen_pax may import experiments and tasks
+MAX_LINES = 400
+
+
+def sources() -> list[Path]:
+    packages = [path for floor in FLOORS[1:] for path in (PROJECT / floor).rglob("*.py")]
+    return [PROJECT / "codegen.py", *sorted(packages)]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules a file imports anywhere in it, by their full names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [PROJECT / name for name in listed.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_imports_run_one_way(path):
+    place = path.relative_to(PROJECT).with_suffix("").parts
+    floor = FLOORS.index(place[0])
+    for name in imported(path):
+        module = name.split(".")
+        if module[0] not in FLOORS:
+            continue
+        if place[:2] != ("codegen_pax", ROOF):
+            assert FLOORS.index(module[0]) >= floor, f"{name} stands above"
+            assert module[:2] != ["codegen_pax", ROOF], f"{name} is the roof"
+        if place[0] == "codegen_pax" and place[1] in GROUND and len(module) > 1:
+            assert module[1] == place[1], f"{name} is a sibling of the ground floor"
+
+
+@pytest.mark.parametrize("name", ["experiments/sizes.py", "experiments/phases.py"])
+def test_the_two_tables_import_little(name):
+    roots = {module.split(".")[0] for module in imported(PROJECT / name)}
+    assert roots <= {"__future__", "collections", "dataclasses", "types", "experiments"}
+
+
+def test_files_are_small():
+    long = [
+        f"{path.relative_to(PROJECT)}: {lines}"
+        for path in tracked()
+        if path.suffix == ".py" and (lines := len(path.read_text().splitlines())) > MAX_LINES
+    ]
+    assert not long
+
+
+def test_nothing_names_a_machine():
+    machine = re.compile(r"(^|[^\w./-])/(root|work|home)/")
+    for path in tracked():
+        if path.suffix in {".py", ".md", ".txt", ".sh", ".toml", ""} and path.is_file():
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                where = f"{path.relative_to(PROJECT)}:{number}"
+                assert path == Path(__file__) or not machine.search(line), where
