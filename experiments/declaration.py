@@ -19,6 +19,8 @@ from experiments.sizes import SIZES, Size
 # The settings a run takes from its environment: stock `paxml.main` has no flag for them.
 MESH_VARIABLE = "CODEGEN_MESH"
 RECIPE_VARIABLE = "CODEGEN_RECIPE"
+# Mixtures to evaluate on instead of the phase's own, separated by commas.
+EVALUATE_VARIABLE = "CODEGEN_EVALUATE"
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,8 @@ from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.training.learner import learner
 from experiments import start
-from experiments.declaration import Declaration, from_environment
+from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environment
 from experiments.meshes import AXES
-
-# Mixtures to evaluate on instead of the phase's own, separated by commas.
-EVALUATE_VARIABLE = "CODEGEN_EVALUATE"
 
 # Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt.
 PROMPTS = "codegen_nano_prompts"
@@ -179,7 +176,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         Raises:
           ValueError: see `start.check`.
         """
-        start.check(self)
+        start.check(self.declaration(), self.network(), self.get_input_specs_provider_params())
         if start.is_training() and jax.process_index() == 0:
             self._write_receipt(epath.Path(flags.FLAGS.job_log_dir))
 

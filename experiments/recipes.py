@@ -49,9 +49,9 @@ class Recipe:
 # replicas (TPU v3 cores / 8): 350M 1 x 8, 2B 2 x 16, 6B 1 x 32. 16B [ours]: one row for each of
 # its mesh's 64 data shards. The batch over this is the number of accumulation steps:
 # 350M 32, 2B 16, 6B 16, as in the configs.
-MICRO_BATCH_ROWS = MappingProxyType({"Nano": 16, "350M": 8, "2B": 32, "6B": 32, "16B": 64})
+MICRO_BATCH_ROWS = MappingProxyType({"Nano": 4, "350M": 8, "2B": 32, "6B": 32, "16B": 64})
 
-NANO_BATCH_TOKENS = 16 * 256  # [ours]: see `nano.py`
+NANO_BATCH_TOKENS = 4 * 256  # [ours]: see `nano.py`
 
 RECIPES: dict[str, Recipe] = {
     "jaxformer": Recipe(

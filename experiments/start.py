@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from absl import flags
 from etils import epath
 from paxml import checkpoint_metadata, checkpoint_paths, checkpoints, tasks_lib
-from praxis import base_hyperparams, base_input, pax_fiddle
+from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 
 from experiments.declaration import Declaration
 from experiments.report import START_VARIABLE
 
-if TYPE_CHECKING:
-    from experiments.experiment import CodeGenExperiment
+InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
+Network = pax_fiddle.Config[base_model.BaseModel]
 
 SCRATCH = "scratch"
 RECEIPT = "experiment.json"
@@ -40,7 +39,7 @@ def parent_job(
 def loading_rules(
     job: epath.Path,
     task: pax_fiddle.Config[tasks_lib.SingleTask],
-    input_specs: pax_fiddle.Config[base_input.BaseInputSpecsProvider],
+    input_specs: InputSpecs,
 ) -> dict[str, tasks_lib.CheckpointLoadingRules]:
     """Rules that load every weight of `job`'s last checkpoint, and neither step nor optimizer.
 
@@ -59,16 +58,26 @@ def loading_rules(
     }
 
 
-def check(experiment: CodeGenExperiment, environment: Mapping[str, str] = os.environ) -> None:
+def check(
+    declaration: Declaration,
+    network: Network,
+    input_specs: InputSpecs,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
     """Refuses a start that is missing or does not fit.
+
+    Args:
+      declaration: what is about to run.
+      network: its model, whose arrays the checkpoint must hold.
+      input_specs: of a training batch, to initialise the model with.
+      environment: where the start is named.
 
     Raises:
       ValueError: a real size would begin a later phase from random weights; or the named job has
         no checkpoint, is another experiment's, or holds other arrays than this network.
     """
-    declaration = experiment.declaration()
     if job := parent_job(declaration, environment):
-        _check_parent(experiment, declaration, job)
+        _check_parent(declaration, job, _network_shapes(network, input_specs))
     elif (
         declaration.start is not None
         and not declaration.size.embedded
@@ -113,7 +122,9 @@ def read_receipt(job: epath.Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _check_parent(experiment: CodeGenExperiment, declaration: Declaration, job: epath.Path) -> None:
+def _check_parent(
+    declaration: Declaration, job: epath.Path, wanted: Mapping[str, tuple[int, ...]]
+) -> None:
     step = last_step(job)
     if step is None:
         raise ValueError(
@@ -127,7 +138,6 @@ def _check_parent(experiment: CodeGenExperiment, declaration: Declaration, job: 
             f"{receipt['experiment']}; wanted a job of {declaration.start}"
         )
     found = _checkpoint_shapes(job, step)
-    wanted = _network_shapes(experiment)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ValueError(
@@ -157,10 +167,10 @@ def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]
     return shapes
 
 
-def _network_shapes(experiment: CodeGenExperiment) -> dict[str, tuple[int, ...]]:
+def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:
     """Array name -> shape of the network itself, from shapes alone."""
-    model = base_hyperparams.instantiate(experiment.network())
-    specs = base_hyperparams.instantiate(experiment.get_input_specs_provider_params())
+    model = base_hyperparams.instantiate(network)
+    specs = base_hyperparams.instantiate(input_specs)
     arrays = model.abstract_init_with_metadata(specs.get_input_specs())
     return {
         name: (*(hparams.repeat_prefix or []), *hparams.shape)

@@ -24,12 +24,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from codegen_pax.quiet import quiet_import
+    from codegen_pax.cli import training
     from experiments.declaration import find_declaration, from_environment
-
-    with quiet_import():
-        from codegen_pax.cli import training
-        from codegen_pax.runs import events
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
@@ -43,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
             f"codegen.{declaration.name}", declaration, job, console, start=start, evaluate=mixtures
         )
         training.print_summary(summary, job, console)
+        from codegen_pax.runs import events  # imports TensorBoard: after the first run
+
         losses[declaration.name] = {
             mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
         }

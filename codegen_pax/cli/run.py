@@ -27,16 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from codegen_pax.quiet import quiet_import
+    from codegen_pax.cli import training
     from experiments.declaration import from_environment
 
     (entry,) = find([args.name], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
-    with quiet_import():
-        from codegen_pax.cli import training
-
     experiment = f"{entry.module}.{entry.name}"
     summary = training.train(experiment, declaration, output, console, start=args.start)
     training.print_summary(summary, output, console)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-import tasks  # noqa: F401  (registers the mixtures that the summary reads)
-from codegen_pax.runs import launch, progress, summary
-from codegen_pax.text.vocabulary import vocabulary
-from experiments.declaration import Declaration
-from experiments.experiment import EVALUATE_VARIABLE
+from codegen_pax.quiet import quiet_import
+from codegen_pax.runs import launch, progress
+from experiments.declaration import EVALUATE_VARIABLE, Declaration
 from experiments.report import START_VARIABLE
+
+if TYPE_CHECKING:
+    from codegen_pax.runs.summary import Summary
 
 
 def train(
@@ -25,7 +27,7 @@ def train(
     *,
     start: str,
     evaluate: Sequence[str] = (),
-) -> summary.Summary:
+) -> Summary:
     """Trains, evaluates and decodes one experiment in one process of the stock binary.
 
     Args:
@@ -51,7 +53,12 @@ def train(
             environment={START_VARIABLE: start, EVALUATE_VARIABLE: ",".join(evaluate)},
             on_step=on_step,
         )
-    return summary.summarise(
+    with quiet_import():  # after the run: what it needs takes seconds to import
+        import tasks  # noqa: F401  (registers the mixture that is read)
+        from codegen_pax.runs.summary import summarise
+        from codegen_pax.text.vocabulary import vocabulary
+
+    return summarise(
         job,
         experiment=declaration.name,
         mixture=declaration.mixture,
@@ -61,8 +68,10 @@ def train(
     )
 
 
-def print_summary(found: summary.Summary, job: Path, console: Console) -> None:
+def print_summary(found: Summary, job: Path, console: Console) -> None:
     """Prints what a run came to and where everything lies."""
+    from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
+
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
     table.add_row(
@@ -76,8 +85,8 @@ def print_summary(found: summary.Summary, job: Path, console: Console) -> None:
     table.add_row("held-out tokens", f"{found.validation_tokens:,}")
     table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")
     table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
-    table.add_row("loss curve", str(job / summary.LOSS_CURVE))
-    table.add_row("completions", str(job / summary.COMPLETIONS))
+    table.add_row("loss curve", str(job / LOSS_CURVE))
+    table.add_row("completions", str(job / COMPLETIONS))
     table.add_row("checkpoints", str(job / "checkpoints"))
     table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
     console.print(table)
