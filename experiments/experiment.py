@@ -23,7 +23,7 @@ from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environ
 from experiments.meshes import AXES
 
 # Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt.
-PROMPTS = "codegen_nano_prompts"
+PROMPTS = {"codegen": "codegen_nano_prompts", "gpt2": "codegen_nano_prompts_nl"}
 PROMPT_COUNT = 8
 PROMPT_LENGTH = 64
 MAX_NEW_TOKENS = 96
@@ -60,6 +60,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             vocab_size=size.vocab_size,
             embedding_bias=recipe.embedding_bias,
             z_loss=recipe.z_loss,
+            remat=size.remat,
         )
         model.shard(lm, mesh_shape=mesh.shape, mesh_axis_names=AXES)
         return pax_fiddle.Config(
@@ -153,7 +154,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """Eight prompts."""
         return [
             inputs.decoding_input(
-                PROMPTS,
+                PROMPTS[self.declaration().phase.vocabulary],
                 batch_size=max(1, PROMPT_COUNT // jax.process_count()),
                 prompt_length=PROMPT_LENGTH,
             )

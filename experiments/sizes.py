@@ -30,6 +30,8 @@ class Size:
       embedded: runs on a laptop's CPU, on text every machine has; the real sizes read
         prepared corpora and refuse to start a later phase from random weights.
       vocab_size: V, the ids of the projection.
+      remat: what the backward pass finds saved of a block, by praxis' name. Nothing, as jaxformer
+        (`hk.remat` of each block), for the real sizes.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Size:
     parameters: int
     embedded: bool = False
     vocab_size: int = VOCAB_SIZE
+    remat: str = "save_nothing"
 
     def flops_per_token(self) -> int:
         """Model FLOPs to train on one token, without recomputation.
@@ -70,7 +73,7 @@ SIZES: dict[str, Size] = {
     size.name: size
     for size in (
         #    name    layers  D     N   H    rotary context  parameters
-        Size("Nano", 2, 128, 4, 32, 16, 256, network_parameters(2, 128), embedded=True),
+        Size("Nano", 2, 128, 4, 32, 16, 256, 13_553_664, embedded=True, remat="save_everything"),
         Size("350M", 20, 1024, 16, 64, 32, 2048, 356_712_448),
         Size("2B", 32, 2560, 32, 80, 64, 2048, 2_779_356_160),
         Size("6B", 33, 4096, 16, 256, 64, 2048, 7_064_213_504),

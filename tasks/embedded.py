@@ -1,7 +1,8 @@
 """The tasks of the Nano size: text that every machine has, so that a run needs no download.
 
 `codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono`,
-`codegen_nano_instruct`, and `codegen_nano_prompts` to decode. What is in them: `installed.py`.
+`codegen_nano_instruct`, and `codegen_nano_prompts` to decode, with `_nl` in GPT-2's vocabulary.
+What is in them: `installed.py`.
 """
 
 from __future__ import annotations
@@ -141,3 +142,4 @@ pair_task(
     "codegen",
 )
 prompt_task("codegen_nano_prompts", _NanoPrompts(), "codegen")
+prompt_task("codegen_nano_prompts_nl", _NanoPrompts(), "gpt2")  # as its phase was trained

@@ -68,7 +68,7 @@ def test_sample_continues_a_prompt(whole, capsys):
     prompt = NANO_PROMPTS[2]
     arguments = [str(whole), prompt, "--temperature", "0", "--length", "96"]
     assert main(["sample", *arguments]) == 0
-    words = vocabulary("codegen")
+    words = vocabulary("gpt2")
     (row,) = [
         row for row in completions.read_decoded(whole) if words.decode(row["prefix_ids"]) == prompt
     ]
@@ -110,7 +110,7 @@ def test_decode_once_as_training_did(pax, whole, resumed):
         "--nodecode_output_pickle",
     )
     rows = completions.read_decoded(resumed)
-    words = vocabulary("codegen")
+    words = vocabulary("gpt2")
     assert [words.decode(row["prefix_ids"]) for row in rows] == list(NANO_PROMPTS)
     assert all(row["decoded_ids"][0] for row in rows)
     assert [row["decoded_ids"] for row in rows] == [

@@ -30,6 +30,7 @@ EXPECTED = [
     ("codegen_nano_mono", ["targets"], "codegen"),
     ("codegen_nano_instruct", ["inputs", "targets"], "codegen"),
     ("codegen_nano_prompts", ["inputs", "targets"], "codegen"),
+    ("codegen_nano_prompts_nl", ["inputs", "targets"], "gpt2"),
 ]
 
 
