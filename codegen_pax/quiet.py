@@ -1,4 +1,4 @@
-"""Importing TensorFlow without its greetings."""
+"""Importing and starting TensorFlow without its greetings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ASKED = "TF_CPP_MIN_LOG_LEVEL"
 
 
 @contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Holds back what is written to stderr; lets it out if the block fails, or if it was asked for.
 
     TensorFlow writes to the file descriptor itself, below Python and before any log is set up.

@@ -6,14 +6,14 @@ import contextlib
 import io
 import sys
 
-from codegen_pax.quiet import quiet_import
+from codegen_pax.quiet import quietly
 from experiments import names
 from experiments.declaration import declarations, declare
 from experiments.phases import PHASES, Phase, find_phase
 from experiments.report import report
 from experiments.sizes import SIZES
 
-with quiet_import():
+with quietly():
     from paxml import experiment_registry
 
     from experiments.experiment import CodeGenExperiment

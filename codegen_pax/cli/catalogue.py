@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegen_pax.cli.errors import UsageError
-from codegen_pax.quiet import quiet_import
+from codegen_pax.quiet import quietly
 from experiments import names
 from experiments.declaration import Declaration, declarations
 
@@ -78,7 +78,7 @@ def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
 def _registered_by(module: str) -> dict[str, Entry]:
     sys.path.insert(0, os.getcwd())  # as for `python -m paxml.main`
     try:
-        with quiet_import():
+        with quietly():
             importlib.import_module(DOOR)
             importlib.import_module(module)
     except ModuleNotFoundError as error:

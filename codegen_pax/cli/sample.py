@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.run.is_dir():
         raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
     from codegen_pax.cli.catalogue import find
-    from codegen_pax.quiet import quiet_import
+    from codegen_pax.quiet import quietly
 
-    with quiet_import():
+    with quietly():
         from etils import epath
 
         import codegen  # noqa: F401  (registers the experiments)

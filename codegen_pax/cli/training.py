@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from codegen_pax.quiet import quiet_import
+from codegen_pax.quiet import quietly
 from codegen_pax.runs import launch, progress
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
 from experiments.report import START_VARIABLE
@@ -53,19 +53,19 @@ def train(
             environment={START_VARIABLE: start, EVALUATE_VARIABLE: ",".join(evaluate)},
             on_step=on_step,
         )
-    with quiet_import():  # after the run: what it needs takes seconds to import
+    with quietly():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary
 
-    return summarise(
-        job,
-        experiment=declaration.name,
-        mixture=declaration.mixture,
-        row_length=declaration.size.context,
-        batch_tokens=declaration.batch_tokens,
-        to_text=vocabulary(declaration.phase.vocabulary).decode,
-    )
+        return summarise(
+            job,
+            experiment=declaration.name,
+            mixture=declaration.mixture,
+            row_length=declaration.size.context,
+            batch_tokens=declaration.batch_tokens,
+            to_text=vocabulary(declaration.phase.vocabulary).decode,
+        )
 
 
 def print_summary(found: Summary, job: Path, console: Console) -> None:

@@ -13,9 +13,9 @@ def read_decoded(job: Path) -> list[dict]:
     Raises:
       FileNotFoundError: the job was never decoded.
     """
-    files = sorted((job / "decode_out").glob("*/decode_out_*.jsonl"))
+    files = sorted((job / "decoder_out").glob("*/decoder_out_*.jsonl"))
     if not files:
-        raise FileNotFoundError(f"{job} has no decoded prompts; wanted decode_out/*/*.jsonl")
+        raise FileNotFoundError(f"{job} has no decoded prompts; wanted decoder_out/*/*.jsonl")
     last_step = max(_step(path) for path in files)
     return [
         json.loads(line)
@@ -26,7 +26,7 @@ def read_decoded(job: Path) -> list[dict]:
 
 
 def _step(path: Path) -> int:
-    """`decode_out_600_shard_0.jsonl` -> 600."""
+    """`decoder_out_600_shard_0.jsonl` -> 600."""
     return int(path.stem.split("_")[2])
 
 

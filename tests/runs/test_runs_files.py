@@ -37,11 +37,11 @@ def test_an_evaluation_that_was_not_made_is_named(tmp_path):
 
 
 def test_the_last_decode_is_read(tmp_path):
-    folder = tmp_path / "decode_out" / "prompts"
+    folder = tmp_path / "decoder_out" / "prompts"
     folder.mkdir(parents=True)
     for step in (20, 100):
         row = {"prefix_ids": [1], "decoded_ids": [[step, 7]]}
-        name = f"decode_out_{step}_shard_0.jsonl"
+        name = f"decoder_out_{step}_shard_0.jsonl"
         (folder / name).write_text(json.dumps(row) + "\n")
     (row,) = completions.read_decoded(tmp_path)
     assert row["decoded_ids"] == [[100, 7]]
