@@ -125,7 +125,7 @@ def declare(
         recipe=recipe,
         mesh=mesh,
         batch_rows=batch_rows,
-        micro_batch_rows=_micro_batch_rows(size, mesh, batch_rows),
+        micro_batch_rows=_micro_batch_rows(size, mesh, batch_rows, MICRO_BATCH_ROWS[size.name]),
         steps=steps,
         warmup_steps=warmup,
         anneal_steps=anneal,
@@ -134,15 +134,15 @@ def declare(
     )
 
 
-def _micro_batch_rows(size: Size, mesh: Mesh, batch_rows: int) -> int:
-    """Rows of one accumulation step: the table's, or one for each shard of a wider mesh."""
+def _micro_batch_rows(size: Size, mesh: Mesh, batch_rows: int, wanted: int) -> int:
+    """Rows of one accumulation step: those wanted, or one for each shard of a wider mesh."""
     if size.heads % mesh.shape[2]:
         raise ValueError(
             f"mesh {mesh}: mdl={mesh.shape[2]} does not divide the {size.heads} heads of "
             f"{size.name}; wanted a divisor of {size.heads}"
         )
     shards = mesh.batch_shards
-    rows = min(batch_rows, max(MICRO_BATCH_ROWS[size.name], shards))
+    rows = min(batch_rows, max(wanted, shards))
     if rows % shards or batch_rows % rows:
         raise ValueError(
             f"mesh {mesh}: replica x data = {shards} does not divide {size.name}'s micro-batch of "
@@ -188,7 +188,9 @@ def from_environment(
         declaration = replace(
             declaration,
             mesh=mesh,
-            micro_batch_rows=_micro_batch_rows(declaration.size, mesh, declaration.batch_rows),
+            micro_batch_rows=_micro_batch_rows(
+                declaration.size, mesh, declaration.batch_rows, declaration.micro_batch_rows
+            ),
         )
     return declaration
 

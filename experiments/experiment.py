@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import jax
 import jax.numpy as jnp
-from absl import flags, logging
+import seqio
+from absl import flags
 from etils import epath
 from jax.sharding import PartitionSpec
 from paxml import base_experiment, tasks_lib
@@ -18,7 +18,7 @@ from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.training.learner import learner
-from experiments import start
+from experiments import receipt, start
 from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environment
 from experiments.meshes import AXES
 
@@ -132,6 +132,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
         """The training mixture, and one evaluation a mixture on its held-out files."""
         declaration = self.declaration()
+        _check_loss(declaration, declaration.mixture)
         mixtures = os.environ.get(EVALUATE_VARIABLE, "").split(",")
         return [
             inputs.training_input(
@@ -139,12 +140,14 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                 batch_size=_rows_a_process(declaration),
                 row_length=declaration.size.context,
                 seed=SEED,
+                packing=declaration.phase.packing,
             ),
             *(
                 inputs.evaluation_input(
                     mixture,
-                    batch_size=_rows_a_process(declaration),
+                    batch_size=_evaluation_rows(declaration),
                     row_length=declaration.size.context,
+                    packing=declaration.phase.packing,
                 )
                 for mixture in ([name for name in mixtures if name] or [declaration.mixture])
             ),
@@ -177,36 +180,45 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         Raises:
           ValueError: see `start.check`.
         """
-        start.check(self.declaration(), self.network(), self.get_input_specs_provider_params())
-        if start.is_training() and jax.process_index() == 0:
-            self._write_receipt(epath.Path(flags.FLAGS.job_log_dir))
-
-    def _write_receipt(self, job: epath.Path) -> None:
-        """Leaves in the job's directory what it runs and which checkpoint it started from."""
-        if (job / start.RECEIPT).exists():
-            return  # a job that is resumed keeps the receipt of its beginning
         declaration = self.declaration()
-        parent = start.parent_job(declaration)
-        receipt = {
-            "experiment": declaration.name,
-            "class": f"{type(self).__module__}.{type(self).__name__}",
-            "recipe": declaration.recipe.name,
-            "mesh": str(declaration.mesh),
-            "mixture": declaration.mixture,
-            "steps": declaration.steps,
-            "batch_tokens": declaration.batch_tokens,
-            "start": parent
-            and {
-                "experiment": declaration.start,
-                "job": str(parent),
-                "step": start.last_step(parent),
-            },
-        }
-        job.mkdir(parents=True, exist_ok=True)
-        unfinished = job / f"{start.RECEIPT}.unfinished"
-        unfinished.write_text(json.dumps(receipt, indent=2) + "\n")
-        unfinished.rename(job / start.RECEIPT)
-        logging.info("receipt: %s", receipt)
+        start.check(declaration, self.network(), self.get_input_specs_provider_params())
+        if not start.is_training():
+            return
+        job = epath.Path(flags.FLAGS.job_log_dir)
+        if not start.begins_training():
+            receipt.check_resumed(job, declaration)
+        elif jax.process_index() == 0:
+            receipt.write(
+                job,
+                declaration,
+                f"{type(self).__module__}.{type(self).__name__}",
+                start.describe(declaration),
+            )
+
+
+def _evaluation_rows(declaration: Declaration) -> int:
+    """Rows of an evaluation batch that each host reads: what one accumulation step holds.
+
+    A whole training batch would not fit where its micro-batches do; a row for each device at least.
+    """
+    rows = max(declaration.micro_batch_rows, declaration.mesh.devices)
+    return max(1, rows // jax.process_count())
+
+
+def _check_loss(declaration: Declaration, mixture: str) -> None:
+    """Refuses a mixture whose rows are not what the phase says its loss is on.
+
+    Raises:
+      ValueError: prompts and answers for a loss on all tokens, or the other way round.
+    """
+    features = seqio.get_mixture_or_task(mixture).output_features
+    found = "answer" if "inputs" in features else "all"
+    if found != declaration.phase.loss_on:
+        raise ValueError(
+            f"{declaration.name}: the loss on {mixture} is on {found!r} (its features are "
+            f"{', '.join(sorted(features))}); phase {declaration.phase.name} wanted "
+            f"{declaration.phase.loss_on!r}"
+        )
 
 
 def _rows_a_process(declaration: Declaration) -> int:

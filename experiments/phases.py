@@ -43,6 +43,7 @@ class Phase:
       anneal_steps: jaxformer's cosine length where it is not `steps - warmup_steps`.
       batch_tokens: where the phase has its own, instead of the size's (see `recipes.py`).
       loss_on: 'all' tokens, or the 'answer' alone.
+      packing: the documents of a row do not see each other; jaxformer's do.
       corpus_tokens: tokens in the corpus [paper]; None if not published.
       released_step: step of the released checkpoint by size [hub].
       humaneval_pass_at_1: published result by size, percent [paper].
@@ -62,6 +63,7 @@ class Phase:
     anneal_steps: int | None = None
     batch_tokens: int | None = None
     loss_on: str = "all"
+    packing: bool = False
     corpus_tokens: int | None = None
     released_step: Mapping[str, int] = field(default_factory=dict)
     humaneval_pass_at_1: Mapping[str, float] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from experiments.report import report
 from experiments.sizes import SIZES
 
 with quietly():
+    import seqio
     from paxml import experiment_registry
 
     from experiments.experiment import CodeGenExperiment
@@ -27,9 +28,12 @@ _classes: dict[str, type[CodeGenExperiment]] = {}
 
 
 def register_all() -> None:
-    """Registers one experiment for each size and phase of the tables."""
+    """Registers one experiment for each size and phase of the tables; again does nothing."""
+    for phase in PHASES.values():
+        _register_mixtures(phase)
     for declaration in declarations():
-        _register(declaration, MODULE)
+        if declaration.name not in _classes:
+            _register(declaration, MODULE)
 
 
 def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
@@ -48,15 +52,14 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
 
     Raises:
       KeyError: its start phase is unknown.
-      ValueError: there is such a phase already.
+      ValueError: there is such a phase already, or one of its languages is unknown.
     """
     if phase.name in PHASES:
         raise ValueError(f"phase {phase.name!r} is there already; wanted a new name")
     if phase.start is not None:
         find_phase(phase.start)
+    _register_mixtures(phase)
     PHASES[phase.name] = phase
-    bigquery.mixture(phase.mixture, dict.fromkeys(phase.languages, 1))
-    embedded.language_mixture(phase.nano_mixture, phase.languages)
     module = module or sys._getframe(1).f_globals["__name__"]
     return {size.name: _register(declare(size, phase), module) for size in SIZES.values()}
 
@@ -71,6 +74,15 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
     if plain not in _classes:
         raise KeyError(names.unknown("experiment", plain, _classes))
     return _classes[plain]
+
+
+def _register_mixtures(phase: Phase) -> None:
+    """The mixtures of a language phase, unless `tasks` has them already."""
+    known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
+    if phase.mixture not in known:
+        bigquery.mixture(phase.mixture, dict.fromkeys(phase.languages, 1))
+    if phase.nano_mixture not in known:
+        embedded.language_mixture(phase.nano_mixture, phase.languages)
 
 
 def _register(declaration, module: str) -> type[CodeGenExperiment]:

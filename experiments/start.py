@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 
@@ -10,7 +9,9 @@ from absl import flags
 from etils import epath
 from paxml import checkpoint_metadata, checkpoint_paths, checkpoints, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
+from praxis.py_utils import NestedMap
 
+from experiments import receipt
 from experiments.declaration import Declaration
 from experiments.report import START_VARIABLE
 
@@ -18,7 +19,6 @@ InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
 Network = pax_fiddle.Config[base_model.BaseModel]
 
 SCRATCH = "scratch"
-RECEIPT = "experiment.json"
 
 
 def parent_job(
@@ -27,11 +27,12 @@ def parent_job(
     """The directory of the job whose weights `declaration` starts from.
 
     Returns:
-      None if it starts from random weights: it has no start phase, or the environment says
-      'scratch', or says nothing (`check` decides whether that may be).
+      None if no weights are to be loaded: it has no start phase; the environment says 'scratch',
+      or says nothing (`check` decides whether that may be); or the stock binary resumes, evaluates
+      or decodes, and has weights already.
     """
     named = environment.get(START_VARIABLE, "")
-    if declaration.start is None or named in ("", SCRATCH):
+    if declaration.start is None or named in ("", SCRATCH) or has_weights():
         return None
     return epath.Path(named)
 
@@ -53,6 +54,8 @@ def loading_rules(
             task_p=task.clone(),
             load_rules=[(r"(.*)", "{}")],
             safe_load=True,
+            # Named, so that every host loads what was checked, though the parent trains on.
+            step=last_step(job),
             input_specs_provider_p=input_specs,
         )
     }
@@ -77,7 +80,8 @@ def check(
         no checkpoint, is another experiment's, or holds other arrays than this network.
     """
     if job := parent_job(declaration, environment):
-        _check_parent(declaration, job, _network_shapes(network, input_specs))
+        _check_parent(declaration, job)
+        _check_arrays(declaration, job, _network_shapes(network, input_specs))
     elif (
         declaration.start is not None
         and not declaration.size.embedded
@@ -93,6 +97,22 @@ def check(
 def begins_training() -> bool:
     """Whether the stock binary is about to train in a directory that has no checkpoint yet."""
     return is_training() and last_step(epath.Path(flags.FLAGS.job_log_dir)) is None
+
+
+def describe(declaration: Declaration) -> dict | None:
+    """The start weights as a receipt tells them: experiment, job and step; None for random ones."""
+    job = parent_job(declaration)
+    return job and {
+        "experiment": declaration.start,
+        "job": str(job),
+        "step": last_step(job),
+    }
+
+
+def has_weights() -> bool:
+    """Whether this process is the stock binary, doing anything but beginning to train."""
+    mode = flags.FLAGS.get_flag_value("mode", None) if flags.FLAGS.is_parsed() else None
+    return mode is not None and not begins_training()
 
 
 def is_training() -> bool:
@@ -116,35 +136,33 @@ def last_checkpoint(job: epath.Path) -> epath.Path | None:
     return checkpoint_paths.make_checkpoint_step_dir(job / "checkpoints", step)
 
 
-def read_receipt(job: epath.Path) -> dict | None:
-    """What the job's own run wrote of itself; None for a job that no run of ours made."""
-    path = job / RECEIPT
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _check_parent(
-    declaration: Declaration, job: epath.Path, wanted: Mapping[str, tuple[int, ...]]
-) -> None:
-    step = last_step(job)
-    if step is None:
+def _check_parent(declaration: Declaration, job: epath.Path) -> None:
+    if last_step(job) is None:
         raise ValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
-    receipt = read_receipt(job)
-    if receipt and receipt["experiment"] != declaration.start:
+    found = receipt.read(job)
+    if found and found["experiment"] != declaration.start:
         raise ValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
-            f"{receipt['experiment']}; wanted a job of {declaration.start}"
+            f"{found['experiment']}; wanted a job of {declaration.start}"
         )
+
+
+def _check_arrays(
+    declaration: Declaration, job: epath.Path, wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    step = last_step(job)
     found = _checkpoint_shapes(job, step)
+    of_job = receipt.read(job)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ValueError(
                 f"{declaration.name} starts from {declaration.start}: in checkpoint {step} of "
                 f"{job} the array {name} has shape {found.get(name, 'none: it is missing')}; "
                 f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"
-                + (f"; the job was trained with {receipt['recipe']})" if receipt else ")")
+                + (f"; the job was trained with {of_job['recipe']})" if of_job else ")")
             )
 
 
@@ -174,5 +192,5 @@ def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tupl
     arrays = model.abstract_init_with_metadata(specs.get_input_specs())
     return {
         name: (*(hparams.repeat_prefix or []), *hparams.shape)
-        for name, hparams in arrays.FlattenItems()
+        for name, hparams in NestedMap.FromNestedDict(arrays).FlattenItems()
     }

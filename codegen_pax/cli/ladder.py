@@ -6,6 +6,8 @@ import argparse
 import time
 from pathlib import Path
 
+from codegen_pax.cli.run import local_folder
+
 HELP = "train Nano through NL, Multi, Mono and Instruct, and score each on each phase's data"
 
 SIZE = "Nano"
@@ -14,7 +16,7 @@ PHASES = ("NL", "Multi", "Mono", "Instruct")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", type=Path, help="the ladder's folder; runs/ladder-<time> if not given"
+        "--output", type=local_folder, help="the ladder's folder; runs/ladder-<time> if not given"
     )
 
 

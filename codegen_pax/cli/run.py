@@ -14,14 +14,23 @@ HELP = "train, evaluate and decode an experiment, and leave a folder to look at"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="of a registered experiment, as CodeGenNanoMono")
     parser.add_argument(
-        "--output", type=Path, help="the run's folder; runs/<name>-<time> if not given"
+        "--output", type=local_folder, help="the run's folder; runs/<name>-<time> if not given"
     )
     parser.add_argument(
         "--start",
-        default="scratch",
-        help="folder of the run whose weights to start from; 'scratch' (default) for random ones",
+        help="folder of the run whose weights to start from, or 'scratch' for random ones; "
+        "CODEGEN_START_FROM if not given",
     )
     add_module_argument(parser)
+
+
+def local_folder(text: str) -> Path:
+    """A folder of this machine: what a run leaves there is read again to be summed up."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder of this machine; for a run elsewhere start paxml.main itself"
+        )
+    return Path(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
+
+from codegen_pax.cli.catalogue import DOOR, add_module_argument, find
+from codegen_pax.quiet import quietly
 
 HELP = "continue a prompt with a run's last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="the run's folder, given to Pax as --job_log_dir")
+    parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
     parser.add_argument("prompt", help="text to continue; '-' reads it from standard input")
     parser.add_argument(
         "--temperature", type=float, default=0.2, help="0 takes the likeliest token (default 0.2)"
@@ -22,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment", help="the run's experiment; read from its experiment.json if not given"
     )
+    add_module_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,28 +33,31 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--samples {args.samples}, --length {args.length}: wanted at least 1 of each"
         )
-    if not args.run.is_dir():
-        raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
-    from codegen_pax.cli.catalogue import find
-    from codegen_pax.quiet import quietly
-
     with quietly():
         from etils import epath
+        from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
         from codegen_pax.runs.sampling import continue_prompts
         from codegen_pax.text.vocabulary import vocabulary
-        from experiments import registry, start
+        from experiments import receipt, start
+        from experiments.declaration import RECIPE_VARIABLE
 
     job = epath.Path(args.run)
-    receipt = start.read_receipt(job)
-    if not (args.experiment or receipt):
+    if not job.is_dir():
+        raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
+    found = receipt.read(job)
+    if not (args.experiment or found):
         raise FileNotFoundError(
-            f"{args.run} has no {start.RECEIPT}: name its experiment with --experiment"
+            f"{args.run} has no {receipt.RECEIPT}: name its experiment with --experiment"
         )
-    (entry,) = find([args.experiment or receipt["experiment"]])
-    experiment = registry.experiment_class(entry.name)()
+    modules = list(args.module)
+    if found:
+        os.environ[RECIPE_VARIABLE] = found["recipe"]  # the network has its arrays
+        modules += [module for module in [found["class"].rpartition(".")[0]] if module != DOOR]
+    (entry,) = find([args.experiment or found["class"]], modules)
+    experiment = experiment_registry.get(f"{entry.module}.{entry.name}")()
     checkpoint = start.last_checkpoint(job)
     if checkpoint is None:
         raise FileNotFoundError(f"{args.run} has no whole checkpoint under checkpoints/")

@@ -25,7 +25,7 @@ def train(
     job: Path,
     console: Console,
     *,
-    start: str,
+    start: str | None,
     evaluate: Sequence[str] = (),
 ) -> Summary:
     """Trains, evaluates and decodes one experiment in one process of the stock binary.
@@ -35,22 +35,32 @@ def train(
       declaration: of the experiment, with the environment's settings.
       job: its directory; a job that is there already is resumed.
       console: where progress is shown.
-      start: directory of the job whose weights to start from, or 'scratch'.
-      evaluate: mixtures to evaluate on; the experiment's own if empty.
+      start: directory of the job whose weights to start from, or 'scratch'; what the environment
+        says if None.
+      evaluate: mixtures to evaluate on; what the environment says if empty, and the experiment's
+        own in any case.
 
     Raises:
       launch.PaxFailedError: the binary failed.
     """
+    settings = {}
+    if start is not None:
+        settings[START_VARIABLE] = start
+    mixtures = list(evaluate) or os.environ.get(EVALUATE_VARIABLE, "").split(",")
+    if declaration.mixture not in mixtures:
+        mixtures.append(declaration.mixture)
+    settings[EVALUATE_VARIABLE] = ",".join(filter(None, mixtures))
+    named = start or os.environ.get(START_VARIABLE, "scratch")
     console.print(
         f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
-        f"from {start} -> {job}"
+        f"from {named} -> {job}"
     )
     with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
         launch.run_pax(
             experiment,
             job,
             flags=("--eval_on_test", "--decode_during_train"),
-            environment={START_VARIABLE: start, EVALUATE_VARIABLE: ",".join(evaluate)},
+            environment=settings,
             on_step=on_step,
         )
     with quietly():  # after the run: what the summary needs takes seconds to import
@@ -64,6 +74,7 @@ def train(
             mixture=declaration.mixture,
             row_length=declaration.size.context,
             batch_tokens=declaration.batch_tokens,
+            vocab_size=declaration.size.vocab_size,
             to_text=vocabulary(declaration.phase.vocabulary).decode,
         )
 
@@ -81,6 +92,10 @@ def print_summary(found: Summary, job: Path, console: Console) -> None:
     table.add_row(
         "bigram entropy",
         f"{found.bigram_entropy:.3f} ({found.bigram_entropy - found.validation_loss:+.3f})",
+    )
+    table.add_row(
+        "bigram of the training files",
+        f"{found.fitted_bigram:.3f} ({found.fitted_bigram - found.validation_loss:+.3f})",
     )
     table.add_row("held-out tokens", f"{found.validation_tokens:,}")
     table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")

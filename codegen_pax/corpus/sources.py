@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 
 from codegen_pax.corpus import installed
 
@@ -156,7 +157,7 @@ class PreparedCorpus(seqio.DataSource):
 
     def _missing(self, split: str) -> CorpusMissingError:
         data = os.environ.get(DATA_VARIABLE)
-        folder = Path(data, self.corpus) if data else Path(f"${DATA_VARIABLE}", self.corpus)
+        folder = epath.Path(data or f"${DATA_VARIABLE}") / self.corpus
         if not data:
             found = f"{DATA_VARIABLE} is not set"
         elif not folder.is_dir():

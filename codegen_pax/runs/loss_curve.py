@@ -43,8 +43,8 @@ def draw_loss_curve(
         color="tab:red",
         label="validation",
     )
-    for shade, (name, value) in zip(("0.35", "0.65"), references.items(), strict=False):
-        axes.axhline(value, linestyle="--", linewidth=1, color=shade)
+    for name, value in references.items():
+        axes.axhline(value, linestyle="--", linewidth=1, color="0.5")
         axes.annotate(f"{name} {value:.2f}", (0, value), (4, 3), textcoords="offset points")
     axes.set(title=title, xlabel="step", ylabel="cross-entropy, nats a token")
     axes.legend()

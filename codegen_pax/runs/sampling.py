@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from praxis import base_layer, decoder_hparams, pax_fiddle, py_utils
 
 from codegen_pax import model
@@ -15,7 +15,7 @@ from codegen_pax.weights.checkpoint import read_variables
 
 def continue_prompts(
     network: pax_fiddle.Config[model.CodeGenModel],
-    checkpoint: Path,
+    checkpoint: epath.PathLike,
     prompts: Sequence[Sequence[int]],
     decoder: decoder_hparams.DecoderHParams,
     seed: int,

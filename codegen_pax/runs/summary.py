@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from praxis import base_hyperparams
 
-from codegen_pax.corpus import entropy, inputs
+from codegen_pax.corpus import entropy, inputs, installed
 from codegen_pax.runs import completions, events
 from codegen_pax.runs.loss_curve import draw_loss_curve
 
@@ -31,6 +31,7 @@ class Summary:
       validation_loss: cross-entropy, without the z-loss.
       validation_tokens: that were predicted.
       unigram_entropy, bigram_entropy: of the held-out rows themselves (see `corpus/entropy.py`).
+      fitted_bigram: cross-entropy of an interpolated bigram that was counted on all training files.
       tokens_per_second: median over the run, compilation left out.
     """
 
@@ -41,6 +42,7 @@ class Summary:
     validation_tokens: int
     unigram_entropy: float
     bigram_entropy: float
+    fitted_bigram: float
     tokens_per_second: float
 
 
@@ -51,6 +53,7 @@ def summarise(
     mixture: str,
     row_length: int,
     batch_tokens: int,
+    vocab_size: int,
     to_text: Callable[[Sequence[int]], str],
 ) -> Summary:
     """Reads a finished job, leaves curve, completions and summary in it, and returns the last.
@@ -61,6 +64,7 @@ def summarise(
       mixture: the seqio mixture it was evaluated on.
       row_length: T.
       batch_tokens: tokens a step.
+      vocab_size: V.
       to_text: from ids to text.
 
     Raises:
@@ -69,7 +73,9 @@ def summarise(
     training = events.training_losses(job)
     validation = events.evaluation_losses(job, mixture)
     rates = events.read_scalars(job / "summaries" / "train", events.STEPS_PER_SECOND)
-    held_out = entropy.empirical(_rows(mixture, row_length))
+    held_out_rows = list(_rows(mixture, row_length, installed.VALIDATION))
+    held_out = entropy.empirical(held_out_rows)
+    counted = entropy.fitted(_rows(mixture, row_length, installed.TRAIN), held_out_rows, vocab_size)
     summary = Summary(
         experiment=experiment,
         steps=validation[-1].step,
@@ -78,6 +84,7 @@ def summarise(
         validation_tokens=held_out.tokens,
         unigram_entropy=held_out.unigram,
         bigram_entropy=held_out.bigram,
+        fitted_bigram=counted.bigram,
         tokens_per_second=statistics.median(scalar.value for scalar in rates) * batch_tokens,
     )
     draw_loss_curve(
@@ -85,7 +92,11 @@ def summarise(
         f"{experiment}: {summary.steps} steps, {summary.tokens:,} tokens",
         training,
         validation,
-        {"unigram entropy": held_out.unigram, "bigram entropy": held_out.bigram},
+        {
+            "unigram entropy": held_out.unigram,
+            "bigram of the training files": counted.bigram,
+            "bigram entropy": held_out.bigram,
+        },
     )
     text = completions.render(completions.read_decoded(job), to_text)
     _write(job / COMPLETIONS, text)
@@ -93,14 +104,13 @@ def summarise(
     return summary
 
 
-def _rows(mixture: str, row_length: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Every held-out batch that the evaluation reads."""
-    held_out = base_hyperparams.instantiate(
-        inputs.evaluation_input(mixture, batch_size=64, row_length=row_length)
-    )
+def _rows(mixture: str, row_length: int, split: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Every batch of a split once, as an evaluation reads it."""
+    config = inputs.evaluation_input(mixture, batch_size=64, row_length=row_length, split=split)
+    rows = base_hyperparams.instantiate(config)
     while True:
         try:
-            yield held_out.get_next_padded()
+            yield rows.get_next_padded()
         except StopIteration:
             return
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import tensorstore
+from etils import epath
 
 # Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
 _PREFIX = "mdl_vars."
 
 
-def read_variables(checkpoint: Path) -> dict:
+def read_variables(checkpoint: epath.PathLike) -> dict:
     """The variables of one checkpoint directory, as a nested dict of arrays.
 
     Args:
-      checkpoint: `<job>/checkpoints/checkpoint_<step>`.
+      checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or `gs://`.
 
     Returns:
       What `model.apply` takes: `{"params": {"lm": {...}}}`, the arrays as they were stored.
@@ -23,15 +22,14 @@ def read_variables(checkpoint: Path) -> dict:
     Raises:
       FileNotFoundError: no array is there.
     """
-    directories = sorted((checkpoint / "state").glob(f"{_PREFIX}*"))
+    directories = sorted((epath.Path(checkpoint) / "state").glob(f"{_PREFIX}*"))
     if not directories:
         raise FileNotFoundError(
             f"{checkpoint} holds no weights: wanted zarr arrays named state/{_PREFIX}*"
         )
     reading = {
         directory.name.removeprefix(_PREFIX): tensorstore.open(
-            {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory.resolve())}},
-            open=True,
+            {"driver": "zarr", "kvstore": _address(directory)}, open=True
         )
         .result()
         .read()
@@ -45,3 +43,9 @@ def read_variables(checkpoint: Path) -> dict:
             tree = tree.setdefault(branch, {})
         tree[leaf] = np.asarray(array.result())
     return variables
+
+
+def _address(directory: epath.Path) -> str:
+    """The directory as tensorstore takes it."""
+    text = str(directory)
+    return f"{text}/" if "://" in text else f"file://{directory.resolve()}/"

@@ -108,6 +108,11 @@ def test_settings_that_are_known_to_differ():
         for i, split in enumerate(("_train", "_validation"))
         for key, end in (("mixture_name", ""), ("name", split))
     }
+    prompts = ("codegen_nano_prompts_nl", "codegen_nano_prompts")
+    data |= {
+        "decode_datasets[0].mixture_name": prompts,
+        "decode_datasets[0].name": tuple(f"{name}_validation" for name in prompts),
+    }
     learner = "task.train.learner.optimizer"
     assert found == {
         f"{learner}.learning_rate": (3e-4, 1.8e-4),

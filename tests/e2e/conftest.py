@@ -38,6 +38,19 @@ class Pax:
                 stderr=subprocess.STDOUT,
             )
 
+    def command(self, *arguments: str) -> str:
+        """Runs `codegen-pax` as a person would; returns what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "codegen_pax.cli.main", *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-6000:]
+        return done.stdout
+
     def run(self, experiment: str, job: Path, *flags: str, **settings: str) -> str:
         """Runs to the end; returns the output, which a failed run shows the end of."""
         status = self.start(experiment, job, *flags, **settings).wait()
@@ -55,17 +68,7 @@ def pax(tmp_path_factory):
 def whole(pax, tmp_path_factory):
     """A job that `codegen-pax run` trained for 20 steps without a stop, evaluated and decoded."""
     job = tmp_path_factory.mktemp("jobs") / "whole"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "codegen_pax.cli.main", "run", "ShortNL"),
-            *("--module", "short_experiments", "--output", str(job)),
-        ],
-        cwd=pax.directory,
-        env=pax.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    (job / "printed.txt").write_text(done.stdout)
+    module = ("--module", "short_experiments")
+    printed = pax.command("run", "ShortNL", *module, "--output", str(job))
+    (job / "printed.txt").write_text(printed)
     return job

@@ -4,12 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorstore
 from absl import flags
 
 import codegen
-from codegen_pax.runs import events
-from codegen_pax.weights.checkpoint import read_variables
-from experiments import registry
 
 pytestmark = pytest.mark.e2e
 
@@ -28,40 +26,41 @@ def browser(pax, whole, tmp_path_factory):
     return job
 
 
-def test_a_new_language_phase_has_an_experiment_of_every_size(browser):
-    import sys
-
-    assert json.loads((browser / "experiment.json").read_text())["experiment"] == (
-        "CodeGenNanoBrowser"
-    )
-    sys.path.insert(0, __file__.rpartition("/")[0])
-    try:
-        import short_experiments  # noqa: F401  (declares the phase)
-    finally:
-        sys.path.pop(0)
-    for size in ("Nano", "350M", "2B", "6B", "16B"):
-        experiment = registry.experiment_class(f"CodeGen{size}Browser")
-        assert experiment.DECLARATION.start == f"CodeGen{size}NL"
-        assert experiment.__module__ == "short_experiments"
-    assert registry.experiment_class("CodeGen16BBrowser").DECLARATION.mixture == "codegen_browser"
+def test_a_new_language_phase_has_an_experiment_of_every_size(pax):
+    printed = pax.command("list", "--module", "short_experiments", "--phase", "Browser", "--json")
+    found = {row["name"]: row for row in json.loads(printed)}
+    sizes = ("Nano", "350M", "2B", "6B", "16B")
+    assert {f"CodeGen{size}Browser" for size in sizes} <= found.keys()
+    for size in sizes:
+        row = found[f"CodeGen{size}Browser"]
+        assert row["start"] == f"CodeGen{size}NL"
+        assert f"--exp=short_experiments.CodeGen{size}Browser" in row["command"]
+    assert found["CodeGen16BBrowser"]["data"] == "codegen_browser"
+    assert found["CodeGenNanoBrowser"]["data"] == "codegen_nano_browser"
 
 
-def test_the_first_step_is_0_with_the_parents_weights_and_a_fresh_optimizer(whole, browser):
+def arrays(checkpoint, prefix):
+    """Name -> array of one part of a checkpoint, read by tensorstore alone."""
+    found = {}
+    for directory in sorted((checkpoint / "state").glob(f"{prefix}*")):
+        spec = {"driver": "zarr", "kvstore": f"file://{directory}/"}
+        found[directory.name] = np.asarray(
+            tensorstore.open(spec, open=True).result().read().result()
+        )
+    return found
+
+
+def test_it_starts_at_step_0_with_the_parents_weights_and_a_fresh_optimizer(whole, browser):
     first = browser / "checkpoints" / "checkpoint_00000000"
     parent = whole / "checkpoints" / "checkpoint_00000020"
-
-    def leaves(tree):
-        return [
-            leaf
-            for value in tree.values()
-            for leaf in (leaves(value) if isinstance(value, dict) else [value])
-        ]
-
-    wanted, found = leaves(read_variables(parent)), leaves(read_variables(first))
-    assert len(found) == len(wanted) == 14
-    for ours, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert events.training_losses(browser)[0].step <= 10
+    wanted, found = arrays(parent, "mdl_vars"), arrays(first, "mdl_vars")
+    assert found.keys() == wanted.keys() and len(found) == 14
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    moments = arrays(first, "opt_states")
+    assert moments.keys() == arrays(parent, "opt_states").keys() and len(moments) >= 2 * 14
+    assert all(not np.any(array) for array in moments.values())
+    assert any(np.any(array) for array in arrays(parent, "opt_states").values())
     receipt = json.loads((browser / "experiment.json").read_text())
     assert receipt["start"] == {"experiment": "CodeGenNanoNL", "job": str(whole), "step": 20}
 
@@ -84,6 +83,32 @@ def refusal(name: str, monkeypatch, **settings: str) -> str:
     message = str(error.value)
     assert "\n" not in message
     return message
+
+
+def test_a_job_of_another_experiment_is_not_resumed(whole, monkeypatch):
+    from paxml import main  # noqa: F401  (defines the flags)
+
+    flags.FLAGS(["paxml.main", f"--job_log_dir={whole}", "--mode=train"])
+    try:
+        message = refusal("CodeGenNanoMulti", monkeypatch)
+        assert str(whole) in message and "CodeGenNanoNL" in message
+        message = refusal("CodeGenNanoNL", monkeypatch, CODEGEN_RECIPE="paper")
+        assert "recipe jaxformer" in message
+    finally:
+        flags.FLAGS.unparse_flags()
+
+
+def test_what_resumes_needs_its_parent_no_more(whole, browser, monkeypatch):
+    """The parent may be gone: the job has weights of its own."""
+    from paxml import main  # noqa: F401  (defines the flags)
+
+    monkeypatch.setenv("CODEGEN_START_FROM", str(whole / "gone"))
+    for mode in ("train", "decode_once"):
+        flags.FLAGS(["paxml.main", f"--job_log_dir={browser}", f"--mode={mode}"])
+        try:
+            assert not codegen.CodeGenNanoMulti().task().train.init_from_checkpoint_rules
+        finally:
+            flags.FLAGS.unparse_flags()
 
 
 def test_a_real_size_does_not_start_a_later_phase_from_nothing(training, monkeypatch):

@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 
-from codegen_pax.cli.main import main
 from codegen_pax.runs import completions, events
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights.checkpoint import read_variables
@@ -61,28 +60,30 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
     printed = (whole / "printed.txt").read_text()
     assert "step 20 of 20" in printed
     assert f"{evaluated.value:.3f} nats" in printed
+    assert f"{found['fitted_bigram']:.3f}" in printed
 
 
-def test_sample_continues_a_prompt(whole, capsys):
+def test_sample_continues_a_prompt(pax, whole):
     """Greedy: as the stock binary decoded the same prompt, through other code."""
-    prompt = NANO_PROMPTS[2]
-    arguments = [str(whole), prompt, "--temperature", "0", "--length", "96"]
-    assert main(["sample", *arguments]) == 0
+    prompt, length = NANO_PROMPTS[2], 20
+    printed = pax.command("sample", str(whole), prompt, "--temperature=0", f"--length={length}")
     words = vocabulary("gpt2")
-    (row,) = [
-        row for row in completions.read_decoded(whole) if words.decode(row["prefix_ids"]) == prompt
+    (ids,) = [
+        row["decoded_ids"][0]
+        for row in completions.read_decoded(whole)
+        if words.decode(row["prefix_ids"]) == prompt
     ]
-    wanted = words.decode([i for i in row["decoded_ids"][0] if i != words.eos_id])
-    assert capsys.readouterr().out == f"{prompt}{wanted}\n"
+    wanted = words.decode([i for i in ids[:length] if i != words.eos_id])
+    assert printed == f"{prompt}{wanted}\n"
 
 
-def test_sample_draws_as_many_as_asked(whole, capsys):
-    arguments = ["sample", str(whole), "x = ", "--samples", "3", "--length", "5", "--top-p", "1"]
-    assert main([*arguments, "--temperature", "1"]) == 0
-    first = capsys.readouterr().out
-    assert first.count("--- sample") == 3
-    assert main([*arguments, "--temperature", "1", "--seed", "1"]) == 0
-    assert capsys.readouterr().out != first
+def test_sample_draws_as_many_as_asked(pax, whole):
+    printed = pax.command(
+        "sample", str(whole), "x = ", "--samples=3", "--length=8", "--temperature=1"
+    )
+    samples = printed.split("--- sample ")[1:]
+    assert [sample[:6] for sample in samples] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert len({sample[6:] for sample in samples}) == 3
 
 
 def test_resumed_run_ends_with_the_same_weights(whole, resumed):

@@ -41,14 +41,10 @@ def describe(name: str) -> dict:
     devices = mesh_utils.create_device_mesh(
         mesh_shape, jax.devices()[: math.prod(mesh_shape)], contiguous_submeshes=False
     )
-    partitioner = partitioning.PjitPartitioner(device_mesh=devices)
-    partitioner.setup(
-        task,
-        jax.random.PRNGKey(0),
-        base_hyperparams.instantiate(
-            experiment.get_input_specs_provider_params()
-        ).get_input_specs(),
+    partitioner = partitioning.PjitPartitioner(
+        init_is_eval=False, reshard_inputs=False, task=task, device_mesh=devices
     )
+    partitioner.setup(task, jax.random.PRNGKey(0), specs.get_input_specs())
     metadata = partitioner.get_train_state_metadata()
     axis_sizes = dict(zip(task.model.mesh_axis_names, mesh_shape, strict=True))
     shapes = metadata.padded_global_shapes

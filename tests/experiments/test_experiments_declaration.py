@@ -109,6 +109,13 @@ def test_what_a_subclass_changed_is_kept_under_another_recipe():
     assert found.steps == 20 and found.batch_tokens == 2_097_152
 
 
+def test_micro_batches_of_a_subclass_are_kept_on_another_mesh():
+    nano = find_declaration("CodeGenNanoNL")
+    short = dataclasses.replace(nano, batch_rows=16, micro_batch_rows=8)
+    found = from_environment(short, {"CODEGEN_MESH": "1x4x2"})
+    assert (found.micro_batch_rows, found.accumulation_steps) == (8, 2)
+
+
 @pytest.mark.parametrize(
     ("mesh", "said"),
     [("1x64", "1x64x4"), ("1x0x4", "1x64x4"), ("1x64x5", "24 heads"), ("1x48x1", "48")],
