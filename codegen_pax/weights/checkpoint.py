@@ -45,7 +45,7 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
     return variables
 
 
-def _address(directory: epath.Path) -> str:
-    """The directory as tensorstore takes it."""
+def _address(directory: epath.Path) -> str | dict[str, str]:
+    """The directory as tensorstore takes it: a URL, or a path of this machine with any name."""
     text = str(directory)
-    return f"{text}/" if "://" in text else f"file://{directory.resolve()}/"
+    return f"{text}/" if "://" in text else {"driver": "file", "path": str(directory.resolve())}

@@ -43,7 +43,7 @@ def arrays(checkpoint, prefix):
     """Name -> array of one part of a checkpoint, read by tensorstore alone."""
     found = {}
     for directory in sorted((checkpoint / "state").glob(f"{prefix}*")):
-        spec = {"driver": "zarr", "kvstore": f"file://{directory}/"}
+        spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory)}}
         found[directory.name] = np.asarray(
             tensorstore.open(spec, open=True).result().read().result()
         )
