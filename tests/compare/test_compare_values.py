@@ -51,7 +51,7 @@ def written(value):
         (PartitionSpec("data", None), "PartitionSpec('data', None)"),
         (np.array([[1, 2]], np.int32), "array int32 [1, 2] [[1, 2]]"),
         (jnp.zeros(2, jnp.bfloat16), "array bfloat16 [2] [0.0, 0.0]"),
-        ({"b", "a"}, "set([\"'a'\", \"'b'\"])"),
+        pytest.param({"b", "a"}, "set([\"'a'\", \"'b'\"])", id="a set"),
     ],
     ids=repr,
 )
