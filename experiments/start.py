@@ -34,7 +34,9 @@ def parent_job(
     named = environment.get(START_VARIABLE, "")
     if declaration.start is None or named in ("", SCRATCH) or has_weights():
         return None
-    return epath.Path(named)
+    job = epath.Path(named)
+    # Orbax takes a relative path for one below the checkpoints' own directory.
+    return job if "://" in named else job.resolve()
 
 
 def loading_rules(

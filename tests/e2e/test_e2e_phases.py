@@ -111,6 +111,15 @@ def test_what_resumes_needs_its_parent_no_more(whole, browser, monkeypatch):
             flags.FLAGS.unparse_flags()
 
 
+def test_a_relative_directory_is_the_callers(whole, monkeypatch):
+    """Orbax would look for it below itself."""
+    monkeypatch.chdir(whole.parent)
+    monkeypatch.setenv("CODEGEN_START_FROM", whole.name)
+    rules = codegen.CodeGenNanoMulti().task().train.init_from_checkpoint_rules
+    assert list(rules) == [str(whole / "checkpoints")]
+    assert rules[str(whole / "checkpoints")].step == 20
+
+
 def test_a_real_size_does_not_start_a_later_phase_from_nothing(training, monkeypatch):
     monkeypatch.delenv("CODEGEN_START_FROM", raising=False)
     message = refusal("CodeGen350MMulti", monkeypatch)

@@ -78,6 +78,7 @@ def test_sample_continues_a_prompt(pax, whole):
 
 
 def test_sample_draws_as_many_as_asked(pax, whole):
+    """So hot, and with the whole vocabulary, that no two draws are alike."""
     printed = pax.command(
         "sample", str(whole), "x = ", "--samples=3", "--length=8", "--temperature=1"
     )
