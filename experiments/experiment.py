@@ -180,6 +180,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         Raises:
           ValueError: see `start.check`.
         """
+        start.make_job_dir_absolute()
         declaration = self.declaration()
         start.check(declaration, self.network(), self.get_input_specs_provider_params())
         if not start.is_training():

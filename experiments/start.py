@@ -117,6 +117,18 @@ def has_weights() -> bool:
     return mode is not None and not begins_training()
 
 
+def make_job_dir_absolute() -> None:
+    """Makes the stock binary's `--job_log_dir` absolute, if this process is that binary.
+
+    Given a relative one, Pax trains and saves, and then cannot restore: Orbax looks for the
+    checkpoint below the checkpoints' own directory.
+    """
+    if flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("job_log_dir", None) is not None:
+        job = epath.Path(flags.FLAGS.job_log_dir)
+        if "://" not in str(job):
+            flags.FLAGS.job_log_dir = job.resolve()
+
+
 def is_training() -> bool:
     """Whether this process is the stock binary, started with `--mode=train`."""
     return flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None) == "train"

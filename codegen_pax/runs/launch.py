@@ -57,7 +57,7 @@ def run_pax(
         "-m",
         "paxml.main",
         f"--exp={experiment}",
-        f"--job_log_dir={job_dir}",
+        f"--job_log_dir={job_dir.resolve()}",
         f"--mode={mode}",
         "--verbosity=0",  # INFO: the steps are followed in the log
         *flags,

@@ -111,6 +111,19 @@ def test_what_resumes_needs_its_parent_no_more(whole, browser, monkeypatch):
             flags.FLAGS.unparse_flags()
 
 
+def test_a_relative_job_directory_is_made_absolute(monkeypatch, tmp_path):
+    from paxml import main
+
+    monkeypatch.chdir(tmp_path)
+    for mode in ("train", "decode_once"):
+        flags.FLAGS(["paxml.main", "--job_log_dir=job", f"--mode={mode}"])
+        try:
+            codegen.CodeGenNanoNL().validate()
+            assert main._JOB_LOGDIR.value == tmp_path / "job"
+        finally:
+            flags.FLAGS.unparse_flags()
+
+
 def test_a_relative_directory_is_the_callers(whole, monkeypatch):
     """Orbax would look for it below itself."""
     monkeypatch.chdir(whole.parent)

@@ -80,7 +80,7 @@ def test_sample_continues_a_prompt(pax, whole):
 def test_sample_draws_as_many_as_asked(pax, whole):
     """So hot, and with the whole vocabulary, that no two draws are alike."""
     printed = pax.command(
-        "sample", str(whole), "x = ", "--samples=3", "--length=8", "--temperature=1"
+        "sample", str(whole), "x =", "--samples=3", "--length=16", "--temperature=3", "--top-p=1"
     )
     samples = printed.split("--- sample ")[1:]
     assert [sample[:6] for sample in samples] == ["1 of 3", "2 of 3", "3 of 3"]
