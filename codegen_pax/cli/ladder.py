@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
         start = str(job)
     table = Table(title="validation loss, nats a token: each model on each phase's data")
     table.add_column("model")
-    for mixture in mixtures:
-        table.add_column(mixture, justify="right")
+    for phase in PHASES:
+        table.add_column(phase, justify="right")
     for name, row in losses.items():
         table.add_row(name, *(f"{row[mixture]:.3f}" for mixture in mixtures))
     console.print(table)
