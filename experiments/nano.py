@@ -27,7 +27,7 @@ class Budget:
 # Within each other's noise, so the longer rows, which hold more instruction pairs, and a batch that
 # a mesh of 4 can share. D=64 is a fifth faster a step only: the softmax over 51,200 ids is what a
 # step is made of.
-BUDGET = Budget(steps=220, learning_rate=5e-3, warmup_steps=20)
+BUDGET = Budget(steps=180, learning_rate=5e-3, warmup_steps=20)
 # A gentle one: Instruct starts from weights that have learnt already, and has little text.
 INSTRUCT_BUDGET = Budget(steps=150, learning_rate=1e-3, warmup_steps=20)
 

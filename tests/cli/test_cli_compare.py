@@ -174,7 +174,7 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
     assert "--exp=mine.Short " in short["command"] and short["steps"] == 20
 
     compared = {row["path"]: row["values"] for row in json.loads(texts[2])}
-    assert compared["task.train.num_train_steps"] == {"CodeGenNanoMono": 220, "Short": 20}
+    assert compared["task.train.num_train_steps"] == {"CodeGenNanoMono": 180, "Short": 20}
     assert "task.model.lm_tpl.model_dims" not in compared
     compared = {row["path"]: row["values"] for row in json.loads(texts[3])}
     assert compared["datasets[0].mixture_name"] == {
