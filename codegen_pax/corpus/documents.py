@@ -1,0 +1,49 @@
+"""A document on its way from a raw file to the rows of a corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation: who speaks, and what."""
+
+    role: str  # 'system', 'user' or 'assistant'
+    content: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """One document as a raw file holds it.
+
+    Attributes:
+      text: the whole of it; of a conversation, '' (see `turns`).
+      source: the input it comes from: a path or URL, as it was given.
+      record: its number in that input, from 0: the line of a JSON lines file, the row of a table;
+        0 for a file that is one document.
+      path: its file's path in its repository; '' if it has none.
+      repository: `owner/name`, or the name of the sub-corpus it belongs to; '' if not known.
+      licence: SPDX identifier or expression as it was found; '' if not known.
+      language: a key of the language table; 'text' for prose; '' until it has been told.
+      turns: the messages of a conversation, in order; empty for a text.
+    """
+
+    text: str
+    source: str
+    record: int
+    path: str = ""
+    repository: str = ""
+    licence: str = ""
+    language: str = ""
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record of a raw file that is no document: which rule says so, and how large it was."""
+
+    rule: str
+    size: int  # bytes
+    source: str
+    record: int
