@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
-from experiments import names
+from codegen_pax import names
 from experiments.meshes import MESHES, Mesh, parse_mesh
 from experiments.nano import budget
 from experiments.phases import PHASES, Phase

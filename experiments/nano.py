@@ -23,7 +23,8 @@ class Budget:
 #   D=128, 4 rows of 256, 250 steps: rate 5e-3 4.74
 #   D=128, 2 rows of 256, 420 steps: rate 4e-3 4.71
 # (these on rows shuffled as a whole and 137,000 held-out tokens of another split: 1.5 below its
-# unigram entropy; `make run` itself, 250 steps of 4 rows of 256: 4.91, 1.33 below).
+# unigram entropy; `make run` itself, 250 steps of 4 rows of 256: 4.91, 1.33 below; 180 steps, which
+# a slower machine has time for in five minutes: 5.11, 1.13 below).
 # Within each other's noise, so the longer rows, which hold more instruction pairs, and a batch that
 # a mesh of 4 can share. D=64 is a fifth faster a step only: the softmax over 51,200 ids is what a
 # step is made of.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from experiments import names
+from codegen_pax import names
 
 THOUSAND, BILLION = 1_000, 1_000_000_000
 

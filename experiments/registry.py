@@ -6,8 +6,8 @@ import contextlib
 import io
 import sys
 
+from codegen_pax import names
 from codegen_pax.quiet import quietly
-from experiments import names
 from experiments.declaration import declarations, declare
 from experiments.phases import PHASES, Phase, find_phase
 from experiments.report import report

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import seqio
 import tensorflow as tf
 
-from codegen_pax.corpus import installed, instructions
+from codegen_pax.corpus import installed, instructions, languages
 from codegen_pax.corpus.sources import InstalledText
 from tasks import prompts
 from tasks.definition import pair_task, prompt_task, text_task
@@ -68,13 +68,13 @@ class InstalledLanguages(seqio.Mixture):
 def language_task(language: str) -> seqio.Task:
     """The task `codegen_nano_multi_<language>`, registered by the first call.
 
-    Raises ValueError if the language is not in `installed.LANGUAGES`. That this machine has files
+    Raises ValueError if the language is not in `languages.LANGUAGES`. That this machine has files
     of it is not checked here: reading the task raises if it has none.
     """
     name = f"codegen_nano_multi_{language}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
-    installed.check_language(language)
+    languages.check(language)
     find = functools.partial(installed.code, language)
     source = InstalledText(
         language, find, installed.text_document, held_out_bytes=LANGUAGE_HELD_OUT
@@ -89,7 +89,7 @@ def language_mixture(
 
     Args:
       name: what it is called in seqio.
-      languages: names in `installed.LANGUAGES`.
+      languages: names in `languages.LANGUAGES`.
       at_least: how many of them must be there when it is read; all, if not given.
 
     Raises ValueError for an unknown language, or if `name` is registered with other languages.

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codegen_pax import names
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.quiet import quietly
-from experiments import names
 from experiments.declaration import Declaration, declarations
 
 DOOR = "codegen"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
+from codegen_pax import names
 from codegen_pax.cli.catalogue import add_module_argument, catalogue
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.facts import facts
-from experiments import names
 
 HELP = "list the experiments"
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import NoReturn
 
+from codegen_pax import names
 from codegen_pax.cli.errors import UsageError
-from experiments import names
 
 PROGRAM = "codegen-pax"
 

