@@ -20,8 +20,9 @@ class Document:
     Attributes:
       text: the whole of it; of a conversation, '' (see `turns`).
       source: the input it comes from: a path or URL, as it was given.
-      record: its number in that input, from 0: the line of a JSON lines file, the row of a table;
-        0 for a file that is one document.
+      record: which one it is in that input: the byte that its line begins at in plain JSON lines,
+        the number of its line in compressed ones, of its row in a table, from 0; 0 for a file that
+        is one document.
       path: its file's path in its repository; '' if it has none.
       repository: `owner/name`, or the name of the sub-corpus it belongs to; '' if not known.
       licence: SPDX identifier or expression as it was found; '' if not known.
@@ -37,6 +38,11 @@ class Document:
     licence: str = ""
     language: str = ""
     turns: tuple[Turn, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the text, or of what the turns say; UnicodeEncodeError if it is no Unicode."""
+        return len(self.text.encode()) + sum(len(turn.content.encode()) for turn in self.turns)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,166 @@
+"""The documents of a split, one after another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from codegen_pax.corpus.documents import Document, Dropped
+from codegen_pax.corpus.raw import records
+from codegen_pax.corpus.raw.inputs import DamagedInputError, open_input
+from codegen_pax.corpus.raw.lines import lines
+from codegen_pax.corpus.raw.splits import Split
+
+_ROWS = 256  # of a table, held at once
+_UNREADABLE = {"missing_field", "malformed_json"}
+_BINARY_PROBE = 8_000  # bytes; a NUL among them is what git calls binary
+
+
+def documents(split: Split) -> Iterator[Document | Dropped]:
+    """Every record of a split, in order, as a document or as why it is none.
+
+    The memory it takes is that of one document, of `_ROWS` rows of a Parquet file, or of one block
+    of an Avro file.
+
+    Raises:
+      DamagedInputError: the input ends early or is not what its name says.
+      ValueError: a table without a column that is needed, or JSON lines of which not one has the
+        fields that are.
+    """
+    if split.corpus == "tree":
+        return _tree(split)
+    if split.source.endswith(".parquet"):
+        return _parquet(split)
+    return _avro(split) if split.source.endswith(".avro") else _json_lines(split)
+
+
+def _json_lines(split: Split) -> Iterator[Document | Dropped]:
+    rejected = good = 0
+    example = ""
+    for number, size, line in lines(split.source, split.start, split.end):
+        if line is None:
+            yield Dropped("line_too_long", size, split.source, number)
+            continue
+        if not line.strip():
+            continue
+        found = _json_line(split, number, size, line)
+        if isinstance(found, Dropped) and found.rule in _UNREADABLE:
+            rejected += 1
+            example = example or line[:80].decode("utf-8", "replace")
+        else:
+            good += 1
+        yield found
+    if rejected and not good:
+        wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
+        raise ValueError(
+            f"{split.source} holds nothing to read: all {rejected} lines lack what was"
+            f" wanted ({wanted.get(split.corpus, ' and '.join(records.REQUIRED))}); the first is"
+            f" {example!r}"
+        )
+
+
+def _json_line(split: Split, number: int, size: int, line: bytes) -> Document | Dropped:
+    if b"\0" in line:  # JSON has no place for it; a disk that failed leaves files of nothing else
+        return Dropped("nul_bytes", size, split.source, number)
+    try:
+        record = json.loads(line)
+    except UnicodeDecodeError:
+        return Dropped("invalid_utf8", size, split.source, number)
+    except (ValueError, RecursionError):
+        return Dropped("malformed_json", size, split.source, number)
+    return records.document(split.corpus, record, split.source, number, size)
+
+
+def _parquet(split: Split) -> Iterator[Document | Dropped]:
+    import pyarrow
+    from pyarrow import parquet
+
+    if not split.size:
+        return
+    with open_input(split.source) as file:
+        try:
+            table = parquet.ParquetFile(file)
+            spelling = records.columns(table.schema_arrow.names, split.source)
+            first = sum(table.metadata.row_group(n).num_rows for n in range(split.start))
+            batches = table.iter_batches(
+                batch_size=_ROWS,
+                row_groups=list(range(split.start, split.end)),
+                columns=list(spelling.values()),
+                use_threads=False,
+            )
+            for batch in batches:
+                # As bytes: for one string that is not UTF-8 pyarrow would fail on the whole batch.
+                for row in batch.cast(_as_bytes(batch.schema)).to_pylist():
+                    content = row[spelling["content"]]
+                    size = len(content) if isinstance(content, bytes) else 0
+                    row = {
+                        name: value if name == spelling["content"] else _lenient(value)
+                        for name, value in row.items()
+                    }
+                    yield records.document(split.corpus, row, split.source, first, size)
+                    first += 1
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DamagedInputError(split.source, error) from error
+
+
+def _as_bytes(schema):
+    """A pyarrow schema with its strings as bytes."""
+    import pyarrow
+
+    def plain(field):
+        is_text = pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)
+        return field.with_type(pyarrow.large_binary()) if is_text else field
+
+    return pyarrow.schema([plain(field) for field in schema])
+
+
+def _lenient(value: object) -> object:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _avro(split: Split) -> Iterator[Document | Dropped]:
+    import fastavro
+
+    if not split.size:
+        return
+    with open_input(split.source) as file:
+        number = 0
+        try:
+            rows = fastavro.reader(file)
+            names = [field["name"] for field in rows.writer_schema.get("fields", ())]
+        except Exception as error:  # of many kinds, none of them a common one
+            raise DamagedInputError(split.source, error) from error
+        records.columns(names, split.source)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise DamagedInputError(split.source, error or "it ends early") from error
+            size = sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
+            yield records.document(split.corpus, row, split.source, number, size)
+            number += 1
+
+
+def _tree(split: Split) -> Iterator[Document | Dropped]:
+    root = split.source
+    for file in split.files:
+        with open_input(f"{root}/{file.path}") as content:
+            raw = content.read(records.MAX_DOCUMENT_BYTES + 1)
+        source = f"{root}/{file.path}"
+        if b"\0" in raw[:_BINARY_PROBE]:
+            yield Dropped("binary", file.size, source, 0)
+            continue
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            rule = "document_too_large" if len(raw) > records.MAX_DOCUMENT_BYTES else "invalid_utf8"
+            yield Dropped(rule, file.size, source, 0)
+            continue
+        name = root.rstrip("/").rpartition("/")[2]
+        repository = f"{name}/{file.repository}" if file.repository else name
+        path = file.path[len(file.repository) :].lstrip("/")
+        found = Document(text, source, 0, path=path, repository=repository)
+        rule = records.unusable(found)
+        yield Dropped(rule, file.size, source, 0) if rule else found

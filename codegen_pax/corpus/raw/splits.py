@@ -1,0 +1,77 @@
+"""Inputs in pieces that workers read side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from codegen_pax.corpus.raw import tree
+from codegen_pax.corpus.raw.inputs import COMPRESSED, DamagedInputError, Input, open_input
+
+SPLIT_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A piece of an input.
+
+    Attributes:
+      corpus: what the input is read as.
+      source: the input's path or URL.
+      number: of the piece among all of a corpus, from 0.
+      start, end: of plain JSON lines, bytes; of Parquet, row groups; else of no meaning (0, None).
+      size: bytes, about, for progress.
+      files: of a tree, the files to read, relative to `source`.
+    """
+
+    corpus: str
+    source: str
+    number: int
+    size: int
+    start: int = 0
+    end: int | None = None
+    files: tuple[tree.Listed, ...] = ()
+
+
+def split(corpus: str, inputs: Sequence[Input], at_most: int = SPLIT_BYTES) -> list[Split]:
+    """All pieces of the inputs, in their order; a function of the inputs alone.
+
+    Raises DamagedInputError for a Parquet file without its footer.
+    """
+    found: list[Split] = []
+    for file in inputs:
+        for piece in _pieces(corpus, file, at_most):
+            found.append(Split(corpus, file.path, len(found), **piece))
+    return found
+
+
+def _pieces(corpus: str, file: Input, at_most: int) -> Iterator[dict]:
+    if corpus == "tree":
+        yield from (
+            {"size": size, "files": files} for files, size in tree.groups(file.path, at_most)
+        )
+    elif file.size == 0 or file.path.endswith((*COMPRESSED, ".avro")):
+        yield {"size": file.size}
+    elif file.path.endswith(".parquet"):
+        yield from _row_groups(file.path, at_most)
+    else:
+        for start in range(0, file.size, at_most):
+            end = min(start + at_most, file.size)
+            yield {"start": start, "end": end, "size": end - start}
+
+
+def _row_groups(path: str, at_most: int) -> Iterator[dict]:
+    import pyarrow
+    from pyarrow import parquet
+
+    with open_input(path) as file:
+        try:
+            metadata = parquet.ParquetFile(file).metadata
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DamagedInputError(path, error) from error
+        start = size = 0
+        for number in range(metadata.num_row_groups):
+            size += metadata.row_group(number).total_byte_size
+            if size >= at_most or number == metadata.num_row_groups - 1:
+                yield {"start": start, "end": number + 1, "size": size}
+                start, size = number + 1, 0
