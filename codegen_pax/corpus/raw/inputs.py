@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from codegen_pax import names
+from codegen_pax.quiet import quietly
 
 JSON_LINES = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
@@ -46,8 +47,9 @@ class Input:
 @functools.cache
 def _filesystems():
     # Beam takes seconds to import; every path is opened through it, so that any URL works.
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
+    with quietly():  # it warns of clients of Google's that nothing here needs
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
 
     return FileSystems, CompressionTypes.UNCOMPRESSED
 
@@ -85,10 +87,10 @@ def find(corpus: str, patterns: Sequence[str]) -> list[Input]:
             root = os.path.abspath(pattern) if "://" not in pattern else pattern.rstrip("/")
             matched = [Input(root, sum(file.size for file in files))] if files else []
         else:
-            matched = listing(pattern)
-            if not matched:
-                inside = listing(pattern.rstrip("/") + "/*")
-                matched = [file for file in inside if file.path.endswith(ENDINGS[corpus])]
+            is_glob = any(character in pattern for character in "*?[")
+            inside = [] if is_glob else listing(pattern.rstrip("/") + "/*")
+            matched = [file for file in inside if file.path.endswith(ENDINGS[corpus])]
+            matched = matched or listing(pattern)
         if not matched:
             what = ", ".join(ENDINGS[corpus]) or "any file in a folder"
             raise ValueError(f"found nothing to read at {pattern}; wanted {what}")
