@@ -1,7 +1,9 @@
 """`codegen-pax VERB ...`: finds the verb's file, reads the arguments, runs it.
 
 A verb is a file of this package that says `HELP = "..."` and has `add_arguments(parser)` and
-`run(args) -> int`. Only the chosen verb is imported, so that one verb's imports cost no other time.
+`run(args) -> int`. If it says `PASSES_ON = True`, what stands after `--` is not read but given to
+it as `args.passed_on`. Only the chosen verb is imported, so that one verb's imports cost no other
+time.
 
 Exit status: 0 success, 1 failure, 2 bad use, each failure with one line on stderr; as everywhere,
 130 when interrupted and 141 when the reader of a pipe has gone.
@@ -85,6 +87,10 @@ def _dispatch(arguments: list[str]) -> int:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     if chosen is not None and chosen not in helps:
         raise UsageError(names.unknown("verb", chosen, helps))
+    passed_on: list[str] = []
+    if chosen and getattr(_module(chosen), "PASSES_ON", False) and "--" in arguments:
+        end = arguments.index("--")
+        arguments, passed_on = arguments[:end], arguments[end + 1 :]
     for verb, help_text in helps.items():
         subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
         if verb == chosen:
@@ -98,6 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if args.verb is None:
         raise UsageError(f"wanted a verb: {', '.join(helps)} (see {PROGRAM} --help)")
+    args.passed_on = passed_on
     return _module(args.verb).run(args)
 
 

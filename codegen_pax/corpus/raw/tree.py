@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Iterator
 
 from codegen_pax.corpus.raw.inputs import listing, open_input
+from codegen_pax.corpus.raw.inputs import sha256 as content_sha256
 
 # Ours: folders of other people's code, and of what a build leaves.
 VENDORED = frozenset(
@@ -107,3 +109,11 @@ def groups(root: str, at_most: int) -> Iterator[tuple[tuple[Listed, ...], int]]:
             held, size = [], 0
     if held:
         yield tuple(held), size
+
+
+def sha256(root: str) -> str:
+    """SHA-256 over the names and the contents of the files of a tree, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in files(root):
+        digest.update(f"{file.path}\0{content_sha256(f'{root}/{file.path}')}\n".encode())
+    return digest.hexdigest()

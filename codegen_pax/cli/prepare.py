@@ -1,0 +1,195 @@
+"""`codegen-pax prepare`: raw files to a prepared corpus."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING
+
+from codegen_pax.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from codegen_pax.corpus.manifest import Manifest
+
+HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
+PASSES_ON = True  # what stands after `--` is Beam's
+
+_STEPS = {"examine": "reading", "tokenise": "tokenising"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", help="pile, bigquery, bigpython, instruction or tree")
+    parser.add_argument(
+        "--input", nargs="+", required=True, help="files, folders or globs, local or URLs"
+    )
+    parser.add_argument("--output", required=True, help="the corpus's folder, local or a URL")
+    parser.add_argument("--seed", type=_natural, default=0, help="of the documents' order")
+    parser.add_argument(
+        "--workers", type=_positive, default=os.cpu_count(), help="processes of the local runner"
+    )
+    parser.add_argument(
+        "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
+    )
+    parser.add_argument("--languages", nargs="+", help="that are kept, of source code")
+    parser.add_argument("--licences", nargs="+", help="SPDX identifiers that are kept")
+    parser.add_argument(
+        "--near-duplicates", action="store_true", help="drop near duplicates too (MinHash)"
+    )
+    parser.add_argument(
+        "--redact", action="store_true", help="replace e-mail addresses and secrets"
+    )
+    parser.add_argument(
+        "--benchmarks", nargs="+", default=[], help="files of problems besides HumanEval's"
+    )
+    parser.add_argument(
+        "--language-prefix",
+        action=argparse.BooleanOptionalAction,
+        help="begin each file with the name of its language; bigquery's default",
+    )
+    parser.add_argument("--validation", type=_share, help="share that is held out")
+    parser.add_argument("--row-length", type=_positive, help="tokens in a row")
+    parser.add_argument("--json", action="store_true", help="print the manifest's counts")
+
+
+def _number(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number from {least}")
+    return value
+
+
+def _natural(text: str) -> int:
+    return _number(text, 0)
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number from 0 to below 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from codegen_pax import names
+    from codegen_pax.corpus.prepare import local, pipeline, settings
+    from codegen_pax.corpus.raw import inputs, splits
+
+    if args.corpus not in settings.KINDS:
+        raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
+    if args.passed_on and not args.runner:
+        raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
+    chosen = _settings(args)
+    found = inputs.find(args.corpus, args.input)
+    pieces = splits.split(args.corpus, found)
+    total = sum(piece.size for piece in pieces)
+    pipeline.begin(chosen)
+    console = Console(stderr=args.json)
+    with _progress(console, total) as on_progress:
+        local.run(
+            chosen,
+            found,
+            pieces,
+            workers=args.workers,
+            runner=args.runner,
+            options=args.passed_on,
+            on_progress=on_progress,
+        )
+    manifest = pipeline.finish(chosen)
+    if args.json:
+        print(json.dumps(manifest.counts, indent=1))
+    else:
+        _print(manifest, chosen.output, console)
+    return 0
+
+
+def _settings(args: argparse.Namespace):
+    from codegen_pax.corpus import languages, licences
+    from codegen_pax.corpus.prepare import pipeline
+    from codegen_pax.corpus.prepare.settings import KINDS, Settings
+    from codegen_pax.corpus.raw import inputs
+
+    kind = KINDS[args.corpus]
+    given = {
+        "row_length": args.row_length,
+        "validation": args.validation,
+        "prefix": kind.prefixed if args.language_prefix is None else args.language_prefix,
+    }
+    if args.languages:
+        given["languages"] = tuple(languages.check(name) for name in args.languages)
+    elif args.corpus == "bigpython":
+        given["languages"] = ("python",)
+    if args.licences:
+        given["licences"] = licences.check(args.licences)
+    output = args.output if "://" in args.output else os.path.abspath(args.output)
+    size = sum(file.size for file in inputs.find(args.corpus, args.input))
+    return Settings(
+        corpus=args.corpus,
+        output=output,
+        seed=args.seed,
+        near_duplicates=args.near_duplicates,
+        redact=args.redact,
+        benchmarks=tuple(args.benchmarks),
+        ranges=pipeline.ranges(size),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _progress(console, total: int):
+    """A bar of bytes for each step, with the time left."""
+    import contextlib
+
+    from rich import progress
+
+    @contextlib.contextmanager
+    def shown():
+        bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TimeRemainingColumn(),
+            console=console,
+        )
+        with bars:
+            tasks = {step: bars.add_task(label, total=total) for step, label in _STEPS.items()}
+            ordering = bars.add_task("ordering", total=None)
+
+            def on_progress(seen: dict[str, int]) -> None:
+                for step, size in seen.items():
+                    bars.update(tasks[step], completed=size)
+
+            yield on_progress
+            bars.update(ordering, total=1, completed=1)
+
+    return shown()
+
+
+def _print(manifest: Manifest, output: str, console) -> None:
+    from rich.table import Table
+
+    from codegen_pax.corpus import counts
+
+    table = Table(title=f"{manifest.corpus} in {output}")
+    table.add_column("rule")
+    for what in ("documents", "bytes", "tokens"):
+        table.add_column(what, justify="right")
+    rules = counts.by_rule(manifest.counts["documents"])
+    order = {counts.IN: 0, counts.KEPT: 2}
+    for rule, values in sorted(rules.items(), key=lambda item: (order.get(item[0], 1), item[0])):
+        table.add_row(rule, *(f"{value:,}" if value else "" for value in values))
+    console.print(table)
+    for part, splits in manifest.parts.items():
+        rows = ", ".join(f"{manifest.rows(split, part):,} {split}" for split in splits)
+        console.print(f"{part or 'rows'}: {rows} rows of {manifest.row_length:,} tokens")

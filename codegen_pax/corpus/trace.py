@@ -1,0 +1,95 @@
+"""From a row back to the documents it was cut from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+from pyarrow import parquet
+
+from codegen_pax.corpus import manifest as manifests
+from codegen_pax.corpus.manifest import Manifest, Shard
+from codegen_pax.text import tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """A piece of a document in a row.
+
+    Attributes:
+      column: where in the row it begins.
+      tokens: how many of its tokens are in the row.
+      offset: that of the first of them in its document.
+      source, record, path, repository, licence, language: see `documents.Document`.
+      sha256: of the document's content as it was read.
+    """
+
+    column: int
+    tokens: int
+    offset: int
+    source: str
+    record: int
+    path: str
+    repository: str
+    licence: str
+    language: str
+    sha256: str
+
+
+def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
+    """The corpus that a shard belongs to: its folder, its manifest, and what that says of it.
+
+    Raises:
+      ManifestError: there is no finished corpus around it, or it is none of its shards.
+    """
+    path = epath.Path(shard)
+    for folder in (path.parent, path.parent.parent):
+        if (folder / manifests.FILE).exists():
+            manifest = manifests.load(folder)
+            name = "/".join(path.parts[len(folder.parts) :])
+            for splits in manifest.parts.values():
+                for shards in splits.values():
+                    for found in shards:
+                        if found.name == name:
+                            return folder, manifest, found
+            raise manifests.ManifestError(f"{shard} is no shard of the corpus in {folder}")
+    raise manifests.ManifestError(
+        f"{shard} belongs to no finished corpus: found no {manifests.FILE} beside it or above it"
+    )
+
+
+def trace(shard: str, row: int) -> list[Origin]:
+    """The documents of a row of a shard, in order.
+
+    Raises:
+      ManifestError: see `locate`.
+      ValueError: the shard has no such row.
+    """
+    folder, manifest, found = locate(shard)
+    if not 0 <= row < found.rows:
+        raise ValueError(f"{shard} has no row {row}: wanted 0 to {found.rows - 1}")
+    table = parquet.read_table((folder / found.documents).open("rb"))
+    first, last = row * manifest.row_length, (row + 1) * manifest.row_length
+    origins = []
+    starts, tokens = table["start"].to_numpy(), table["tokens"].to_numpy()
+    for place in ((starts < last) & (starts + tokens > first)).nonzero()[0]:
+        piece = table.slice(int(place), 1).to_pylist()[0]
+        start, count = piece.pop("start"), piece.pop("tokens")
+        before = max(0, first - start)  # of the piece, in rows before this one
+        piece["offset"] += before
+        shown = min(start + count, last) - max(start, first)
+        origins.append(Origin(column=start + before - first, tokens=shown, **piece))
+    return origins
+
+
+def text(shard: str, row: int) -> str:
+    """The text of a row, the ends of its documents marked."""
+    folder, manifest, found = locate(shard)
+    size = manifest.row_format.record_bytes
+    with (folder / found.name).open("rb") as file:
+        file.seek(row * size)
+        (record,) = np.frombuffer(file.read(size), manifest.row_format.dtype)
+    length = int(record["length"]) if manifest.answers else manifest.row_length
+    words = tokenizer.load(manifest.vocabulary)
+    return words.decode(record["tokens"][:length].tolist(), skip_special_tokens=False)
