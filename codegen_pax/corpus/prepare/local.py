@@ -21,6 +21,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
+
+import psutil
 
 from codegen_pax.corpus.prepare import pipeline
 from codegen_pax.corpus.prepare.settings import Settings
@@ -33,7 +36,7 @@ LOCAL_RUNNER = "FnApiRunner"
 POLL_SECONDS = 0.5
 
 _RAISED = re.compile(
-    r"^((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)): (.*?)"
+    r"^(?:\w+: )*?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)): (?!(?:\w+\.)*\w+Error: )(.*?)"
     r"(?: \[while running '([^']*)'[^\]]*\])?$",
     re.M,
 )
@@ -161,8 +164,16 @@ def _killed(args: threading.ExceptHookArgs) -> None:
         code = int(status[1]) if status else 1
         how = f"signal {code - 128 if code > 128 else -code}" if code < 0 or code > 128 else code
         _answer({"error": f"a worker process was ended from outside ({how}: out of memory?)"})
-        os._exit(1)
+        _end(1)
     threading.__excepthook__(args)
+
+
+def _end(status: int) -> NoReturn:
+    """Ends this process and its workers: threads of Beam's, and workers that lost it, may wait."""
+    for worker in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
+    os._exit(status)
 
 
 def _answer(said: dict) -> None:
@@ -193,4 +204,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # threads of Beam's may still wait
+    _end(main())

@@ -90,7 +90,7 @@ def build(
     inputs: Sequence[raw_inputs.Input],
     splits: Sequence[Split],
 ) -> None:
-    """Puts every step into a `beam.Pipeline`; its last one writes `result.json` in the work folder."""
+    """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
     import apache_beam as beam
 
     from codegen_pax.corpus.prepare import duplicates, examine, order, tokenise
@@ -197,7 +197,7 @@ def finish(settings: Settings) -> Manifest:
         rows.setdefault(part, {})[split] = tokens
     counts = account.merged([said["counts"]])
     account.check(counts, rows)
-    written = dataclasses.asdict(settings)
+    written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
         written.pop(name)
     manifest = Manifest(

@@ -78,8 +78,18 @@ class _Run:
         key = settings.order(ready.digest)
         # Buckets are ranges of keys: ordered one after another they are ordered as a whole.
         bucket = int.from_bytes(key[:8], "big") * self._buckets[part, split] >> 64
-        piece = (key, len(tokens), 0, document.source, document.record, document.path,
-                 document.repository, document.licence, document.language, ready.digest.hex())  # fmt: skip
+        piece = (
+            key,
+            len(tokens),
+            0,
+            document.source,
+            document.record,
+            document.path,
+            document.repository,
+            document.licence,
+            document.language,
+            ready.digest.hex(),
+        )
         self._waiting.setdefault((part, split, bucket), []).append((tokens, answers, piece))
         self._tokens += len(tokens)
         if self._tokens >= RUN_TOKENS:
