@@ -213,7 +213,7 @@ def _check_loss(declaration: Declaration, mixture: str) -> None:
       ValueError: prompts and answers for a loss on all tokens, or the other way round.
     """
     features = seqio.get_mixture_or_task(mixture).output_features
-    found = "answer" if "inputs" in features else "all"
+    found = "answer" if {"inputs", "answers"} & set(features) else "all"
     if found != declaration.phase.loss_on:
         raise ValueError(
             f"{declaration.name}: the loss on {mixture} is on {found!r} (its features are "

@@ -80,7 +80,7 @@ def _register_mixtures(phase: Phase) -> None:
     """The mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
     if phase.mixture not in known:
-        bigquery.mixture(phase.mixture, dict.fromkeys(phase.languages, 1))
+        bigquery.mixture(phase.mixture, phase.languages)
     if phase.nano_mixture not in known:
         embedded.language_mixture(phase.nano_mixture, phase.languages)
 

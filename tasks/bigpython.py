@@ -1,14 +1,12 @@
 """BigPython: the corpus of the Mono phase, 71.7B tokens of Python from GitHub (paper)."""
 
-from codegen_pax.corpus.sources import PreparedCorpus
-from tasks.definition import text_task
+from codegen_pax.corpus.prepared import PreparedCorpus
+from tasks.definition import rows_task
 
-text_task(
+rows_task(
     "codegen_bigpython",
     PreparedCorpus(
         "bigpython",
-        "shards prepared from permissively licensed *.py files of GitHub"
-        " (the paper's own collection was not published)",
+        raw="permissively licensed *.py files of GitHub (the paper's own were not published)",
     ),
-    "codegen",
 )

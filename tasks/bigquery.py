@@ -1,17 +1,18 @@
 """BigQuery: permissively licensed code of GitHub by language, the corpus of the Multi phase.
 
-`codegen_bigquery` is this project's six languages, `codegen_bigquery_paper` the paper's. A language
-is mixed in proportion to its tokens.
+`codegen_bigquery` is this project's six languages, in proportion to the tokens that are prepared of
+each; `codegen_bigquery_paper` is the paper's six, in the paper's proportion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import seqio
 
-from codegen_pax.corpus.sources import PreparedCorpus
-from tasks.definition import text_task
+from codegen_pax.corpus import languages
+from codegen_pax.corpus.prepared import MixtureByTokens, PreparedCorpus
+from tasks.definition import rows_task
 
 # Billions of tokens (paper, unverified split: 119.2 in all).
 PAPER_TOKENS = {
@@ -22,43 +23,49 @@ PAPER_TOKENS = {
     "javascript": 9.7,
     "python": 19.3,
 }
-# Rust takes C's place and, for want of a published count, its share.
-TOKENS = {name: count for name, count in PAPER_TOKENS.items() if name != "c"} | {
-    "rust": PAPER_TOKENS["c"]
-}
+LANGUAGES = ("python", "java", "javascript", "go", "cpp", "rust")  # Rust in C's place
 
 
 def language_task(language: str) -> seqio.Task:
-    """The task `codegen_bigquery_<language>`, registered by the first call."""
+    """The task `codegen_bigquery_<language>`, registered by the first call.
+
+    Raises ValueError for a language that is not in `languages.LANGUAGES`.
+    """
     name = f"codegen_bigquery_{language}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
-    corpus = PreparedCorpus(
-        f"bigquery/{language}",
-        f"shards prepared from the {language} files of the public BigQuery set of GitHub",
+    source = PreparedCorpus(
+        "bigquery",
+        part=languages.check(language),
+        raw=f"the {language} files of the public BigQuery set of GitHub",
     )
-    return text_task(name, corpus, "codegen")
+    return rows_task(name, source)
 
 
-def mixture(name: str, tokens: Mapping[str, float]) -> seqio.Mixture:
-    """The mixture `name` of languages in proportion to their tokens, registered by the first call.
+def mixture(name: str, shares: Sequence[str] | Mapping[str, float]) -> seqio.Mixture:
+    """The mixture `name` of languages, registered by the first call.
 
     Args:
       name: what it is called in seqio.
-      tokens: how many tokens of each language; only their ratios count.
+      shares: languages, to be mixed in proportion to the tokens that are prepared of each; or the
+        rate of each, of which only the ratios count.
 
-    Raises ValueError if `name` is registered with other languages or ratios.
+    Raises ValueError for an unknown language, or if `name` is registered with other languages or
+      rates.
     """
-    rates = {language_task(language).name: float(count) for language, count in tokens.items()}
+    tasks = {language: language_task(language).name for language in shares}
+    fixed = isinstance(shares, Mapping)
+    wanted = {tasks[language]: float(shares[language]) if fixed else 1.0 for language in shares}
     if name not in seqio.MixtureRegistry.names():
-        return seqio.MixtureRegistry.add(name, list(rates.items()))
+        if fixed:
+            return seqio.MixtureRegistry.add(name, list(wanted.items()))
+        return seqio.MixtureRegistry.add(name, list(wanted), mixture_cls=MixtureByTokens)
     registered = seqio.MixtureRegistry.get(name)
-    if dict(registered.rate_per_task_name) != rates:
-        raise ValueError(
-            f"mixture {name} is registered as {dict(registered.rate_per_task_name)}; wanted {rates}"
-        )
+    found = dict(registered.rate_per_task_name)
+    if found != wanted or isinstance(registered, MixtureByTokens) == fixed:
+        raise ValueError(f"mixture {name} is registered as {found}; wanted {wanted}")
     return registered
 
 
-mixture("codegen_bigquery", TOKENS)
+mixture("codegen_bigquery", LANGUAGES)
 mixture("codegen_bigquery_paper", PAPER_TOKENS)

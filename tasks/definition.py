@@ -5,6 +5,7 @@ from __future__ import annotations
 import seqio
 
 from codegen_pax.corpus import rows
+from codegen_pax.corpus.prepared import PreparedCorpus
 from codegen_pax.text.vocabulary import vocabulary
 
 
@@ -39,6 +40,29 @@ def pair_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqi
         output_features={
             "inputs": seqio.Feature(vocabulary(vocabulary_name), add_eos=False),
             "targets": seqio.Feature(vocabulary(vocabulary_name), add_eos=True),
+        },
+    )
+
+
+def rows_task(name: str, source: PreparedCorpus) -> seqio.Task:
+    """Registers `name`: the rows of a prepared corpus, `targets` [T]; they are in order already."""
+    return seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[seqio.CacheDatasetPlaceholder(), rows.check_length],
+        output_features={"targets": seqio.Feature(vocabulary(source.vocabulary), add_eos=True)},
+    )
+
+
+def conversation_task(name: str, source: PreparedCorpus) -> seqio.Task:
+    """Registers `name`: prepared conversations, `targets` [n] and `answers` [T], one a row."""
+    return seqio.TaskRegistry.add(
+        name,
+        source=source,
+        preprocessors=[seqio.CacheDatasetPlaceholder(), rows.check_length],
+        output_features={
+            "targets": seqio.Feature(vocabulary(source.vocabulary), add_eos=True),
+            "answers": seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False),
         },
     )
 

@@ -8,12 +8,13 @@ What is in them: `installed.py`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
 from codegen_pax.corpus import installed, instructions, languages
+from codegen_pax.corpus.prepared import MixtureByTokens
 from codegen_pax.corpus.sources import InstalledText
 from tasks import prompts
 from tasks.definition import pair_task, prompt_task, text_task
@@ -30,7 +31,7 @@ LANGUAGE_BUFFER = 1_000  # of each language of a mixture
 LANGUAGE_HELD_OUT = 40_000  # bytes of each language to evaluate on
 
 
-class InstalledLanguages(seqio.Mixture):
+class InstalledLanguages(MixtureByTokens):
     """A mixture of the languages that this machine has, in proportion to their bytes.
 
     Which they are is found out when the mixture is read. An epoch reads every language to its end.
@@ -40,13 +41,16 @@ class InstalledLanguages(seqio.Mixture):
     """
 
     def __init__(self, name: str, tasks: Sequence[str], at_least: int, **_):
-        super().__init__(name, [(task, 1.0) for task in tasks])
+        super().__init__(name, tasks)
         self.at_least = at_least
 
-    def get_dataset(self, *args, split: str = installed.TRAIN, **kwargs) -> tf.data.Dataset:
-        """As seqio.Mixture.get_dataset, over the languages with text in `split`."""
+    def rates(self, split: str) -> Mapping[str, float]:
+        """Task -> its rate, the bytes of its text, of the languages with text in `split`.
+
+        Raises installed.TextMissingError if those are fewer than `at_least`.
+        """
         sizes = {task.name: task.source.size(split) for task in self.tasks}
-        present = [(name, float(size)) for name, size in sizes.items() if size]
+        present = {name: float(size) for name, size in sizes.items() if size}
         if len(present) < self.at_least:
             absent = ", ".join(task.source.corpus for task in self.tasks if not sizes[task.name])
             found = ", ".join(t.source.corpus for t in self.tasks if sizes[t.name]) or "none"
@@ -55,14 +59,7 @@ class InstalledLanguages(seqio.Mixture):
                 f" wanted at least {self.at_least} of its {len(sizes)} languages; looked under"
                 f" {', '.join(map(str, installed.roots().values()))}"
             )
-        mixed = seqio.Mixture(
-            self.name,
-            present,
-            sample_fn=functools.partial(
-                tf.data.Dataset.sample_from_datasets, stop_on_empty_dataset=False
-            ),
-        )
-        return mixed.get_dataset(*args, split=split, **kwargs)
+        return present
 
 
 def language_task(language: str) -> seqio.Task:

@@ -1,10 +1,9 @@
 """Instructions and their answers: the corpus of the Instruct phase."""
 
-from codegen_pax.corpus.sources import PreparedCorpus
-from tasks.definition import pair_task
+from codegen_pax.corpus.prepared import PreparedCorpus
+from tasks.definition import conversation_task
 
-pair_task(
+conversation_task(
     "codegen_instruction",
-    PreparedCorpus("instruction", "shards prepared from pairs of an instruction and its answer"),
-    "codegen",
+    PreparedCorpus("instruction", answers=True, raw="JSON lines of instructions or messages"),
 )

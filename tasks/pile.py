@@ -3,11 +3,10 @@
 354.7B tokens (paper, unverified); `*.jsonl.zst`, one `{"text", "meta": {"pile_set_name"}}` a line.
 """
 
-from codegen_pax.corpus.sources import PreparedCorpus
-from tasks.definition import text_task
+from codegen_pax.corpus.prepared import PreparedCorpus
+from tasks.definition import rows_task
 
-text_task(
+rows_task(
     "codegen_pile",
-    PreparedCorpus("pile", "shards prepared from The Pile's *.jsonl.zst files"),
-    "gpt2",
+    PreparedCorpus("pile", vocabulary="gpt2", raw="The Pile's *.jsonl.zst files"),
 )

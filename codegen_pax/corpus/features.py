@@ -130,6 +130,25 @@ class AnswerRows(_RowConverter):
         return ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 
 
+class ConversationRows(_RowConverter):
+    """Conversations, `targets` [n] with n <= T, and `answers` [T]: 1 where a token is of an answer.
+
+    The loss is on the answers alone, their ends of text included.
+    """
+
+    TASK_FEATURES: ClassVar = {"targets": _Spec(dtype=tf.int32), "answers": _Spec(dtype=tf.int32)}
+
+    def _convert_features(
+        self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+    ) -> tf.data.Dataset:
+        def convert(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            row = _row(example["targets"], task_feature_lengths["targets"])
+            is_label = tf.cast(tf.concat([example["answers"][1:], [0]], axis=0), tf.float32)
+            return row | {"weights": row["weights"] * is_label}
+
+        return ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 class Prompts(_RowConverter):
     """Prompts to decode, `inputs` [p] with p <= P, padded on the right.
 

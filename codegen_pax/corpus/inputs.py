@@ -1,16 +1,13 @@
 """Pax inputs over seqio tasks and mixtures: what a task trains on, evaluates and decodes.
 
-Each function returns the configuration of a stock `paxml.seqio_input.SeqIOInput`; it looks the name
-up in seqio's registry and touches no data. Pax instantiates it when a run starts.
+Training reads a stream of rows that resumes exactly, on any number of hosts (`stream`): set
+`task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train = True` on the task.
+Evaluation and decoding read every example once, through the stock `paxml.seqio_input.SeqIOInput`.
 
-Several hosts: `batch_size` is that of one host, as everywhere in Pax. The trainer sets
-`num_infeed_hosts` to the number of JAX processes and gives each an `infeed_host_index`, so the
-global batch is `batch_size` x processes, and each host reads its own share of the files. The rows
-therefore depend on the number of hosts, and a saved state can be restored on the same number only.
-
-Exact resume: set `task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train =
-True` on the task. The seed and the index shuffle are set here (index shuffle needs a `Readahead`
-that tensorflow-datasets does not have).
+Each function returns a configuration; it looks the name up in seqio's registry and touches no data.
+Pax instantiates it when a run starts. `batch_size` is that of one host, as everywhere in Pax: the
+trainer sets `num_infeed_hosts` to the number of JAX processes and gives each an
+`infeed_host_index`.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from paxml import seqio_input
 from praxis import pax_fiddle
 
 from codegen_pax.corpus import features, installed
+from codegen_pax.corpus.stream.training import TrainingRows
 from codegen_pax.text import tokenizer
 
 InputConfig = pax_fiddle.Config[seqio_input.SeqIOInput]
@@ -35,30 +33,31 @@ def training_input(
     seed: int,
     split: str = installed.TRAIN,
     packing: bool = False,
-) -> InputConfig:
+) -> pax_fiddle.Config[TrainingRows]:
     """Shuffled rows without end, for training.
 
     Args:
       mixture: the name of a registered task or mixture.
       batch_size: rows of one host.
       row_length: T; T - 1 tokens of a row are predicted.
-      seed: of the order of files and rows; the order is a function of it and of the host.
+      seed: of the order of the rows, which is a function of it alone.
       split: the split to read.
       packing: whether the documents of a row do not see each other (`features.TextRows`).
 
-    Raises ValueError if `mixture` is not registered, or `packing` is asked of instruction pairs.
+    Raises ValueError if `mixture` is not registered, or `packing` is asked of what holds one
+      example a row.
     """
+    _check_packing(mixture, packing)
     return pax_fiddle.Config(
-        seqio_input.SeqIOInput,
+        TrainingRows,
         name=f"{mixture}_{split}",
         mixture_name=mixture,
         split_name=split,
         is_training=True,
         batch_size=batch_size,
-        input_random_seed=seed,
-        try_in_mem_cache=False,
-        experimental_enable_index_shuffle=False,
-        **_rows(mixture, row_length, packing),
+        row_length=row_length,
+        packing=packing,
+        seed=seed,
     )
 
 
@@ -142,18 +141,28 @@ def _features(mixture: str) -> list[str]:
 
 
 def _rows(mixture: str, row_length: int, packing: bool) -> dict[str, object]:
-    """The converter for what `mixture` offers (texts, or prompts and answers) and its lengths."""
-    if "inputs" not in _features(mixture):
-        converter = pax_fiddle.Config(
+    """The converter for what `mixture` offers (texts, pairs or conversations), and its lengths."""
+    found = _check_packing(mixture, packing)
+    converters = {
+        ("targets",): pax_fiddle.Config(
             features.TextRows, packing=packing, end_of_text=tokenizer.END_OF_TEXT_ID
-        )
-        return {
-            "task_feature_lengths": {"targets": row_length},
-            "feature_converter": converter,
-        }
-    if packing:
-        raise ValueError(f"{mixture} holds one pair a row: packing was asked for, wanted False")
-    return {
-        "task_feature_lengths": {"inputs": row_length, "targets": row_length},
-        "feature_converter": pax_fiddle.Config(features.AnswerRows),
+        ),
+        ("inputs", "targets"): pax_fiddle.Config(features.AnswerRows),
+        ("answers", "targets"): pax_fiddle.Config(features.ConversationRows),
     }
+    return {
+        "task_feature_lengths": dict.fromkeys(found, row_length),
+        "feature_converter": converters[found],
+    }
+
+
+def _check_packing(mixture: str, packing: bool) -> tuple[str, ...]:
+    """The features of a registered task or mixture, sorted.
+
+    Raises ValueError if it is not registered, or `packing` is asked of what holds one example a
+      row.
+    """
+    found = tuple(sorted(_features(mixture)))
+    if packing and found != ("targets",):
+        raise ValueError(f"{mixture} holds one example a row: packing was asked for, wanted False")
+    return found

@@ -32,7 +32,7 @@ TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
 VALIDATION_BYTES = 24  # of the 256 values of a digest's first byte: 9% of files are held out
 
-LANGUAGE_BYTES = 6_000_000
+LANGUAGE_BYTES = 2_000_000
 
 _TEST_FOLDERS = {"test", "tests", "testing", "idle_test", "__pycache__"}
 _PROSE_NAME = re.compile(

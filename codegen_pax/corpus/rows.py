@@ -66,3 +66,20 @@ def drop_longer(
     return dataset.filter(
         lambda example: tf.size(example["inputs"]) + tf.size(example["targets"]) <= length
     )
+
+
+def check_length(
+    dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
+) -> tf.data.Dataset:
+    """Prepared rows as they are, if they are as long as they are asked for.
+
+    Raises ValueError if they are not: cutting them would lose text, padding them would waste time.
+    """
+    shapes = dataset.element_spec
+    found = shapes.get("answers", shapes["targets"]).shape
+    if sequence_length is None or found[0] in (None, sequence_length["targets"]):
+        return dataset
+    raise ValueError(
+        f"rows of {sequence_length['targets']} tokens were asked for, and the corpus was prepared"
+        f" with rows of {found[0]}: prepare it with --row-length {sequence_length['targets']}"
+    )

@@ -1,21 +1,18 @@
-"""Where seqio's tasks read: files of this machine, or large corpora that must be prepared."""
+"""Where seqio's tasks read that need no preparation: files of this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import seqio
 import tensorflow as tf
-from etils import epath
 
 from codegen_pax.corpus import installed
-
-DATA_VARIABLE = "CODEGEN_DATA"
+from codegen_pax.corpus.prepared import CorpusMissingError
 
 Documents = Sequence[str] | Sequence[tuple[str, ...]]
 
@@ -126,18 +123,12 @@ def _strings(texts: Sequence[str]) -> np.ndarray:
     return np.asarray([text.encode("utf-8") for text in texts], dtype=object)
 
 
-class CorpusMissingError(LookupError):
-    """A corpus that must be fetched and prepared was read, and is not there."""
-
-
-class PreparedCorpus(seqio.DataSource):
-    """A corpus under `$CODEGEN_DATA`, which this version can name but not read.
-
-    Tasks over it can be registered, built and shown; reading one raises CorpusMissingError.
+class UnreadCorpus(seqio.DataSource):
+    """Problems that this version can name but not read: tasks over it can be registered and shown.
 
     Attributes:
       corpus: the name of the corpus, and of its folder in `$CODEGEN_DATA`.
-      wanted: what the folder is made from and where that comes from, for the error.
+      wanted: what it is made from and where that comes from, for the error.
     """
 
     def __init__(self, corpus: str, wanted: str, splits: Sequence[str] = installed.SPLITS):
@@ -156,15 +147,6 @@ class PreparedCorpus(seqio.DataSource):
         raise self._missing(split)
 
     def _missing(self, split: str) -> CorpusMissingError:
-        data = os.environ.get(DATA_VARIABLE)
-        folder = epath.Path(data or f"${DATA_VARIABLE}") / self.corpus
-        if not data:
-            found = f"{DATA_VARIABLE} is not set"
-        elif not folder.is_dir():
-            found = "there is no such folder"
-        else:
-            found = "the folder is there, but this version cannot read prepared shards"
         return CorpusMissingError(
-            f"cannot read {self.corpus} ({split}): looked in {folder}: {found};"
-            f" wanted {self.wanted}"
+            f"cannot read {self.corpus} ({split}) with this version; wanted {self.wanted}"
         )

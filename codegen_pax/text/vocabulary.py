@@ -116,12 +116,13 @@ def _encode_tf(name: str, s: tf.Tensor | tf.RaggedTensor, *, literal: bool):
     s = tf.convert_to_tensor(s)
 
     def encode_one(text: bytes) -> np.ndarray:
-        ids = tokenizer.load(name, literal=literal).encode(text.decode("utf-8")).ids
-        return np.asarray(ids, np.int32)
+        # Without the offsets that `encode` also works out: a third of the time.
+        words = tokenizer.load(name, literal=literal)
+        return np.asarray(words.encode_batch_fast([text.decode("utf-8")])[0].ids, np.int32)
 
     def encode_many(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = [text.decode("utf-8") for text in texts]
-        rows = [e.ids for e in tokenizer.load(name, literal=literal).encode_batch(batch)]
+        rows = [e.ids for e in tokenizer.load(name, literal=literal).encode_batch_fast(batch)]
         flat = np.concatenate([np.asarray(row, np.int32) for row in [[], *rows]])
         return flat.astype(np.int32), np.asarray([len(row) for row in rows], np.int64)
 

@@ -1,0 +1,127 @@
+"""Which row stands at which position of an endless training stream.
+
+- Positions come in blocks of `BLOCK`. In each block every task has exactly its share of them, and
+  the order of the tasks in it is a permutation of its own.
+- The rows of a task are counted from the beginning of the stream. Each time all have been counted
+  is an epoch, and each epoch has a permutation of its own: every row is seen once an epoch.
+
+A permutation is a Feistel network on the smallest power of four that holds the numbers; what falls
+outside is sent through again until it falls inside (cycle walking: Black and Rogaway, 2002). All of
+it is integer arithmetic on arrays of 64 bits: the same on any machine and for any version.
+
+grain has shuffling and mixing by index ready made; for one row it took 0.76 ms here, this takes a
+thousandth of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+BLOCK = 1_000
+_ROUNDS = 6
+
+# splitmix64 (Steele, Lea and Flood, 2014): its increment and its two multipliers.
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """A hash of 64 bits of each value: uint64 in and out."""
+    values = values + _GAMMA
+    values = (values ^ (values >> np.uint64(30))) * _MIX[0]
+    values = (values ^ (values >> np.uint64(27))) * _MIX[1]
+    return values ^ (values >> np.uint64(31))
+
+
+def _key(*numbers: int | np.ndarray) -> np.ndarray:
+    """One key out of several numbers; arrays give a key each."""
+    key = np.zeros(1, np.uint64)
+    for number in numbers:
+        key = _mixed(key ^ np.asarray(number, np.uint64))
+    return key
+
+
+def permuted(values: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:
+    """Where each value goes in a permutation of 0 ... size - 1.
+
+    Args:
+      values: int64 [n], each from 0 to size - 1.
+      size: of the permutation.
+      key: uint64 [n] or [1]: which permutation; two values with the same key never meet.
+
+    Returns:
+      int64 [n].
+    """
+    half = np.uint64(max(1, (int(size - 1).bit_length() + 1) // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    out = values.astype(np.uint64)
+    keys = np.broadcast_to(key, out.shape)
+    rounds = np.arange(_ROUNDS, dtype=np.uint64) * _GAMMA
+    walking = np.arange(out.size)
+    while walking.size:
+        left, right = out[walking] >> half, out[walking] & mask
+        for number in range(_ROUNDS):
+            round_key = _mixed(keys[walking] + rounds[number])
+            left, right = right, left ^ (_mixed(right ^ round_key) & mask)
+        out[walking] = left << half | right
+        walking = walking[out[walking] >= size]
+    return out.astype(np.int64)
+
+
+def shares(rates: Mapping[str, float]) -> dict[str, int]:
+    """How many of `BLOCK` positions each task has: by largest remainder, at least one each.
+
+    Raises ValueError for no task, a rate that is not above 0, or more tasks than positions.
+    """
+    if not rates or len(rates) > BLOCK or min(rates.values()) <= 0:
+        raise ValueError(f"rates of 1 to {BLOCK} tasks, above 0, were wanted; found {dict(rates)}")
+    total = sum(rates.values())
+    exact = {name: BLOCK * rate / total for name, rate in rates.items()}
+    found = {name: max(1, int(value)) for name, value in exact.items()}
+    while (over := sum(found.values()) - BLOCK) != 0:
+        step = 1 if over < 0 else -1
+        movable = [name for name in found if step > 0 or found[name] > 1]
+        # The one that is furthest below, or above, what it should have; the first of equal ones.
+        name = max(movable, key=lambda name: step * (exact[name] - found[name]))
+        found[name] += step
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A stream over several tasks.
+
+    Attributes:
+      sizes: task -> how many rows it has.
+      shares: task -> how many of `BLOCK` positions it has.
+      seed: of all permutations.
+    """
+
+    sizes: Mapping[str, int]
+    shares: Mapping[str, int]
+    seed: int
+
+    @functools.cached_property
+    def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
+        """A block before its permutation: its tasks' numbers, and each one's count in it."""
+        counts = [self.shares[name] for name in self.sizes]
+        tasks = np.repeat(np.arange(len(counts)), counts)
+        return tasks, np.concatenate([np.arange(count) for count in counts])
+
+    def rows(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(number of the task in `sizes`, row of it) at each position: int64 [n] each."""
+        tasks, counts = self._pattern
+        block, inside = np.divmod(positions.astype(np.int64), BLOCK)
+        place = permuted(inside, BLOCK, _key(self.seed, 0, block))
+        task = tasks[place]
+        row = np.empty_like(task)
+        for number, (name, size) in enumerate(self.sizes.items()):
+            of_task = task == number
+            count = block[of_task] * self.shares[name] + counts[place[of_task]]
+            epoch, within = np.divmod(count, size)
+            row[of_task] = permuted(within, size, _key(self.seed, number + 1, epoch))
+        return task, row
