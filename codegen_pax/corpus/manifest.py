@@ -113,12 +113,17 @@ def load(folder: epath.Path) -> Manifest:
     try:
         said = json.loads(path.read_text())
         found = said.pop("format")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ManifestError(f"{path} is no manifest: {error}") from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ManifestError(f"{path} is no manifest: {error!r}") from error
     if found != FORMAT:
         raise ManifestError(f"{path} has format {found}; wanted {FORMAT}")
-    parts = {
-        part: {split: tuple(Shard(**shard) for shard in shards) for split, shards in splits.items()}
-        for part, splits in said.pop("parts").items()
-    }
-    return Manifest(parts=parts, inputs=tuple(said.pop("inputs")), **said)
+    try:
+        parts = {
+            part: {
+                split: tuple(Shard(**shard) for shard in shards) for split, shards in splits.items()
+            }
+            for part, splits in said.pop("parts").items()
+        }
+        return Manifest(parts=parts, inputs=tuple(said.pop("inputs")), **said)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ManifestError(f"{path} is no manifest: {error!r}") from error
