@@ -111,13 +111,14 @@ class RowFormat:
         if self.answers:
             records["answer"] = answer
             records["length"] = length
-        raw = records.view(np.uint8).reshape(len(tokens), -1)
+        raw = records.view(np.uint8).reshape(len(tokens), self.record_bytes)
         records["checksum"] = [_masked(row[12:-4].tobytes()) for row in raw]
         return records
 
     def intact(self, records: np.ndarray) -> np.ndarray:
         """Whether each record [n] is as it was written: its own checksum fits it. Bool [n]."""
-        raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)
+        raw = np.ascontiguousarray(records).view(np.uint8)
+        raw = raw.reshape(len(records), self.record_bytes)
         found = [_masked(row[12:-4].tobytes()) for row in raw]
         return np.asarray(found, np.uint32) == records["checksum"]
 

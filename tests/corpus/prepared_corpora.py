@@ -7,12 +7,13 @@ from etils import epath
 
 from codegen_pax.corpus.manifest import Manifest, Shard
 from codegen_pax.corpus.records import RowFormat
+from codegen_pax.text import tokenizer
 
 
 def write_corpus(
     folder, parts, *, row_length=16, vocabulary="codegen", answers=False, seed=0, shards=2
 ):
-    """Writes a corpus of random rows and its manifest.
+    """Writes a corpus of random rows, of which every eighth token ends a text, and its manifest.
 
     Args:
       folder: made.
@@ -29,6 +30,7 @@ def write_corpus(
         (folder / part).mkdir(parents=True, exist_ok=True)
         for split, count in splits.items():
             tokens = random.integers(0, 50_257, (count, row_length))
+            tokens[random.random(tokens.shape) < 1 / 8] = tokenizer.END_OF_TEXT_ID
             columns = (tokens,)
             if answers:
                 lengths = random.integers(2, row_length + 1, count)

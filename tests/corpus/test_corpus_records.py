@@ -72,6 +72,12 @@ def test_any_flipped_bit_of_a_row_is_found(row_format, data):
     assert row_format.intact(damaged).tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("row_format", FORMATS, ids=str)
+def test_no_rows_are_no_bytes(row_format):
+    records = row_format.encode(*columns(row_format, 0))
+    assert records.tobytes() == b"" and row_format.intact(records).shape == (0,)
+
+
 MANIFEST = Manifest(
     corpus="bigquery",
     vocabulary="codegen",

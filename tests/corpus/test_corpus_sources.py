@@ -1,10 +1,14 @@
 """Sources: documents of files, sharding, and the errors of what is not there."""
 
+import re
+
 import pytest
 import seqio
 import tensorflow as tf
+from prepared_corpora import write_corpus
 
-from codegen_pax.corpus import installed, sources
+from codegen_pax.corpus import installed, prepared, sources
+from tasks import definition
 
 
 @pytest.fixture
@@ -83,23 +87,71 @@ def test_missing_text_is_named():
         source.get_dataset("train")
 
 
-@pytest.mark.parametrize("place", ["unset", "absent", "present"])
-def test_missing_corpus_is_named(place, tmp_path, monkeypatch):
-    monkeypatch.delenv("CODEGEN_DATA", raising=False)
-    if place != "unset":
-        monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
-    if place == "present":
-        (tmp_path / "pile").mkdir()
-    looked = {
-        "unset": r"\$CODEGEN_DATA/pile: CODEGEN_DATA is not set",
-        "absent": f"{tmp_path}/pile: there is no such folder",
-        "present": f"{tmp_path}/pile: the folder is there, but this version cannot read",
-    }[place]
-    source = sources.PreparedCorpus("pile", "its *.jsonl.zst files")
+@pytest.mark.parametrize(
+    ("corpus", "found"),
+    [
+        ("unset", "CODEGEN_DATA is not set"),
+        ("absent", "there is no folder {folder}"),
+        ("unfinished", "{folder} is unfinished: found no manifest.json in it"),
+        ("words", "it holds text in the vocabulary gpt2"),
+        ("talks", "it holds conversations in the vocabulary codegen"),
+        ("languages", "it has no part 'rust': found go, java"),
+        ("empty", "it has no row in train"),
+    ],
+)
+def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    rows = {"train": 3, "validation": 2}
+    folder = tmp_path / corpus
+    if corpus == "unset":
+        monkeypatch.delenv("CODEGEN_DATA")
+        folder = "$CODEGEN_DATA/unset"
+    elif corpus == "unfinished":
+        folder.mkdir()
+    elif corpus == "words":
+        write_corpus(folder, {"rust": rows}, vocabulary="gpt2")
+    elif corpus == "talks":
+        write_corpus(folder, {"rust": rows}, answers=True)
+    elif corpus == "languages":
+        write_corpus(folder, {"go": rows, "java": rows})
+    elif corpus == "empty":
+        write_corpus(folder, {"rust": rows | {"train": 0}})
+    source = prepared.PreparedCorpus(corpus, part="rust", raw="its files", kind="bigquery")
+    said = (
+        f"cannot read {corpus}/rust: {found.format(folder=folder)}; prepare it from its files:"
+        f" codegen-pax prepare bigquery --input ... --output {folder}"
+    )
+    for read in (source.get_dataset, source.list_shards):
+        with pytest.raises(prepared.CorpusMissingError, match=re.escape(said)):
+            read("train")
+
+
+def test_a_mixture_by_tokens_has_the_rates_of_what_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    parts = {"go": {"train": 30, "validation": 2}, "rust": {"train": 12, "validation": 0}}
+    write_corpus(tmp_path / "many", parts, row_length=8)
+    tasks = [
+        definition.rows_task(f"many_{part}", prepared.PreparedCorpus("many", part=part, raw="x"))
+        for part in parts
+    ]
+    try:
+        mixture = prepared.MixtureByTokens("many", [task.name for task in tasks])
+        assert mixture.rates("train") == {"many_go": 240.0, "many_rust": 96.0}
+        assert mixture.rates("validation") == {"many_go": 16.0, "many_rust": 0.0}
+        for split, rows in (("train", 42), ("validation", 2)):
+            dataset = mixture.get_dataset({"targets": 8}, split=split, shuffle=False, num_epochs=1)
+            assert len(list(dataset)) == rows
+    finally:
+        for task in tasks:
+            seqio.TaskRegistry.remove(task.name)
+
+
+def test_what_this_version_cannot_read_is_named():
+    source = sources.UnreadCorpus("mtpb", "mtpb.jsonl of salesforce/CodeGen")
     for read in (source.get_dataset, source.list_shards):
         with pytest.raises(
-            sources.CorpusMissingError,
-            match=rf"cannot read pile \(train\): looked in {looked}.*wanted its \*\.jsonl\.zst",
+            prepared.CorpusMissingError,
+            match=r"cannot read mtpb \(train\) with this version; wanted mtpb.jsonl",
         ):
             read("train")
 

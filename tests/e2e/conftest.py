@@ -1,11 +1,13 @@
 """The real Pax binary in child processes, on a mesh of 8 fake devices, in a user's directory."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import raw_corpora
 
 MESH = "1x4x2"
 
@@ -37,6 +39,32 @@ class Pax:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def start_hosts(
+        self, experiment: str, job: Path, hosts: int, *flags: str, **settings: str
+    ) -> list[subprocess.Popen]:
+        """Starts a run on several hosts: a process each, which share four devices."""
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        settings |= {
+            "CODEGEN_MESH": "1x4x1",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // hosts}",
+        }
+        together = ()
+        if hosts > 1:
+            settings["JAX_CPU_COLLECTIVES_IMPLEMENTATION"] = "gloo"
+            together = ("--multiprocess_gpu", f"--server_addr={address}", f"--num_hosts={hosts}")
+        return [
+            self.start(experiment, job, *flags, *together, f"--host_idx={host}", **settings)
+            for host in range(hosts)
+        ]
+
+    def run_hosts(self, experiment: str, job: Path, hosts: int, *flags: str, **settings: str):
+        """Runs on several hosts to the end."""
+        for process in self.start_hosts(experiment, job, hosts, *flags, **settings):
+            status = process.wait()
+            assert status == 0, Path(f"{job}.log").read_text()[-6000:]
 
     def command(self, *arguments: str) -> str:
         """Runs `codegen-pax` as a person would; returns what it printed."""
@@ -72,3 +100,21 @@ def whole(pax, tmp_path_factory):
     printed = pax.command("run", "ShortNL", *module, "--output", str(job))
     (job / "printed.txt").write_text(printed)
     return job
+
+
+def prepare(pax: Pax, folder: Path, corpus: str, *options: str) -> Path:
+    """Writes the raw file of a corpus and prepares it in `folder`; returns where it lies."""
+    raw = raw_corpora.write(corpus, folder)
+    output = folder / "corpora" / corpus
+    arguments = ("--input", str(raw), "--output", str(output), "--validation=0.1", "--workers=2")
+    pax.command("prepare", corpus, *arguments, *options)
+    return output
+
+
+@pytest.fixture(scope="session")
+def corpora(pax, tmp_path_factory):
+    """`$CODEGEN_DATA` with each of the four corpora, in rows of 2,048 tokens."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for corpus in raw_corpora.RAW:
+        prepare(pax, folder, corpus)
+    return folder / "corpora"

@@ -62,7 +62,7 @@ def test_a_loss_that_the_rows_cannot_give_is_refused(name, loss_on):
 def test_packing_reaches_training_and_evaluation():
     for packing in (False, True):
         training, evaluation = with_phase("CodeGen2BMono", packing=packing).datasets()
-        assert training.feature_converter.packing is packing
+        assert training.packing is packing
         assert evaluation.feature_converter.packing is packing
 
 

@@ -9,8 +9,8 @@ A permutation is a Feistel network on the smallest power of four that holds the 
 outside is sent through again until it falls inside (cycle walking: Black and Rogaway, 2002). All of
 it is integer arithmetic on arrays of 64 bits: the same on any machine and for any version.
 
-grain has shuffling and mixing by index ready made; for one row it took 0.76 ms here, this takes a
-thousandth of it.
+grain has shuffling and mixing by index ready made, a row at a time: 0.76 ms each here. This works
+on whole batches: in one of 512 rows a row takes a fiftieth of that.
 """
 
 from __future__ import annotations
@@ -107,21 +107,37 @@ class Schedule:
 
     @functools.cached_property
     def _pattern(self) -> tuple[np.ndarray, np.ndarray]:
-        """A block before its permutation: its tasks' numbers, and each one's count in it."""
+        """A block with its tasks one after another: their numbers, and each one's count in it."""
         counts = [self.shares[name] for name in self.sizes]
         tasks = np.repeat(np.arange(len(counts)), counts)
         return tasks, np.concatenate([np.arange(count) for count in counts])
 
+    def _ordered(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At each place of some blocks: the task, and how often it is in the block before that.
+
+        int64 [blocks, BLOCK] each.
+        """
+        tasks, counts = self._pattern
+        shape = (len(blocks), BLOCK)
+        inside = np.broadcast_to(np.arange(BLOCK), shape).ravel()
+        keys = np.repeat(_key(self.seed, 0, blocks), BLOCK)
+        task = tasks[permuted(inside, BLOCK, keys)].reshape(shape)
+        before = np.empty_like(task)
+        # The places of the first task in their order, then those of the second, and so on.
+        places = np.argsort(task, axis=1, kind="stable")
+        np.put_along_axis(before, places, np.broadcast_to(counts, shape), axis=1)
+        return task, before
+
     def rows(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(number of the task in `sizes`, row of it) at each position: int64 [n] each."""
-        tasks, counts = self._pattern
         block, inside = np.divmod(positions.astype(np.int64), BLOCK)
-        place = permuted(inside, BLOCK, _key(self.seed, 0, block))
-        task = tasks[place]
+        blocks, which = np.unique(block, return_inverse=True)
+        tasks, before = self._ordered(blocks)
+        task, before = tasks[which, inside], before[which, inside]
         row = np.empty_like(task)
         for number, (name, size) in enumerate(self.sizes.items()):
             of_task = task == number
-            count = block[of_task] * self.shares[name] + counts[place[of_task]]
+            count = block[of_task] * self.shares[name] + before[of_task]
             epoch, within = np.divmod(count, size)
             row[of_task] = permuted(within, size, _key(self.seed, number + 1, epoch))
         return task, row

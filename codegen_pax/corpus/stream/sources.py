@@ -19,10 +19,11 @@ from codegen_pax.corpus.records import RowFormat
 MOST_BYTES = 2 << 30
 
 _READERS = 32  # threads that wait for a bucket's answers
+_AGAIN = "prepare the corpus again, or fetch this shard again"
 
 
 class DamagedShardError(ValueError):
-    """A row of a shard is not what was written."""
+    """A shard, or a row of it, is not what was written."""
 
 
 class Rows(Protocol):
@@ -100,13 +101,19 @@ class PreparedRows:
 
     def _shard(self, number: int) -> _Mapped | _Fetched:
         if number not in self._open:
-            path = self._folder / self._shards[number].name
+            shard = self._shards[number]
+            path = self._folder / shard.name
+            found, wanted = path.stat().length, shard.rows * self._format.record_bytes
+            if found != wanted:
+                raise DamagedShardError(
+                    f"{path} is damaged: found {found:,} bytes, wanted {wanted:,}; {_AGAIN}"
+                )
             kind = _Fetched if "://" in str(path) else _Mapped
             self._open[number] = kind(path, self._format)
         return self._open[number]
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """See `Rows`. Raises DamagedShardError for a row that is not what was written."""
+        """See `Rows`. Raises DamagedShardError for what is not as it was written."""
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         records = np.empty(len(rows), self._format.dtype)
         for number in np.unique(shards):
@@ -117,7 +124,7 @@ class PreparedRows:
                 name = self._folder / self._shards[number].name
                 raise DamagedShardError(
                     f"row {inside[~intact][0]} of {name} is damaged: its checksum is not the one"
-                    " that was written; prepare the corpus again, or fetch this shard again"
+                    f" that was written; {_AGAIN}"
                 )
             records[places] = found
         ids = records["tokens"].astype(np.int32)
@@ -130,7 +137,14 @@ class RowsInMemory:
     """The rows of any other seqio task, read once."""
 
     def __init__(self, task: seqio.Task, split: str, row_length: int):
-        """Raises ValueError for a task without a row, or with more than `MOST_BYTES` of them."""
+        """Raises ValueError for a task without a row, with more than `MOST_BYTES` of them, with one
+        that is too long, or with other features than `targets` and `inputs`.
+        """
+        if (found := {*task.output_features}) not in ({"targets"}, {"inputs", "targets"}):
+            raise ValueError(
+                f"task {task.name} has the features {', '.join(sorted(found))}; wanted targets, or"
+                " inputs and targets"
+            )
         lengths = dict.fromkeys(task.output_features, row_length)
         dataset = task.get_dataset(lengths, split=split, shuffle=False, num_epochs=1)
         flat: list[np.ndarray] = []
@@ -139,6 +153,11 @@ class RowsInMemory:
         for example in dataset.as_numpy_iterator():
             inputs = example.get("inputs", np.empty(0, np.int32))
             flat.append(np.concatenate([inputs, example["targets"]]))
+            if len(flat[-1]) > row_length:
+                raise ValueError(
+                    f"task {task.name} ({split}) has a row of {len(flat[-1])} tokens; wanted at"
+                    f" most {row_length}: to cut it would lose the end of its answer"
+                )
             prompts.append(len(inputs))
             size += flat[-1].nbytes
             if size > MOST_BYTES:

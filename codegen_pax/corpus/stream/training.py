@@ -85,9 +85,10 @@ class TrainingRows(base_input.BaseInput):
 
     def get_next(self) -> py_utils.NestedMap:
         """The next batch of this host; the one after it is begun meanwhile."""
-        if self._ahead is None or self._ahead[0] != self._position:
-            self._ahead = (self._position, self._pool.submit(self._batch, self._position))
-        batch = self._ahead[1].result()
+        ahead, self._ahead = self._ahead, None  # gone if it fails: who asks again reads again
+        if ahead is None or ahead[0] != self._position:
+            ahead = (self._position, self._pool.submit(self._batch, self._position))
+        batch = ahead[1].result()
         self._position += self._global_batch()
         self._ahead = (self._position, self._pool.submit(self._batch, self._position))
         return batch

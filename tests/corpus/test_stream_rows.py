@@ -1,0 +1,352 @@
+"""Rows of the training stream, against what was written and against seqio's reading of the same."""
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prepared_corpora import write_corpus
+
+from codegen_pax.corpus import features, prepared, records
+from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.corpus.stream import batches, sources
+from codegen_pax.text.vocabulary import vocabulary
+from tasks import definition
+
+END = 50256
+T = 16
+TEXT = PreparedCorpus("small", part="go", raw="a test's rows")
+ANSWERS = PreparedCorpus("talks", answers=True, raw="a test's rows")
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Records of `TEXT` and `ANSWERS`, in three and two shards."""
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    go = write_corpus(tmp_path / "small", {"go": {"train": 23, "validation": 4}}, shards=3)
+    talks = write_corpus(tmp_path / "talks", {"": {"train": 9}}, answers=True, seed=1)
+    return {TEXT: go["go"]["train"], ANSWERS: talks[""]["train"]}
+
+
+@pytest.fixture
+def register():
+    """Registers a task for the time of a test."""
+    names = []
+
+    def add(function, name, *arguments, **more):
+        names.append(name)
+        return function(name, *arguments, **more)
+
+    yield add
+    for name in names:
+        seqio.TaskRegistry.remove(name)
+
+
+def opened(source, row_length=T):
+    return sources.PreparedRows(source, "train", row_length)
+
+
+@pytest.mark.parametrize("source", [TEXT, ANSWERS], ids=["text", "conversations"])
+def test_rows_are_what_was_written_in_any_order(source, written):
+    rows, wanted = opened(source), written[source]
+    assert rows.count == len(wanted)
+    order = np.random.default_rng(0).integers(0, rows.count, 100)
+    for numbers in (np.arange(rows.count), order, order[:1]):
+        ids, lengths, predicted = rows.take(numbers)
+        assert (ids.dtype, lengths.dtype) == (np.int32, np.int64)
+        np.testing.assert_array_equal(ids, wanted["tokens"][numbers])
+        if source is TEXT:
+            assert predicted is None
+            assert lengths.tolist() == [T] * len(numbers)
+        else:
+            assert predicted.dtype == bool
+            np.testing.assert_array_equal(predicted, wanted["answer"][numbers] == 1)
+            np.testing.assert_array_equal(lengths, wanted["length"][numbers])
+
+
+def test_text_is_the_same_through_seqio(written, register):
+    task = register(definition.rows_task, "test_rows_text", TEXT)
+    dataset = task.get_dataset({"targets": T}, split="train", shuffle=False)
+    wanted = [example["targets"] for example in dataset.as_numpy_iterator()]
+    rows = sources.open_rows(task, "train", T)
+    assert isinstance(rows, sources.PreparedRows)
+    np.testing.assert_array_equal(rows.take(np.arange(rows.count))[0], wanted)
+
+
+def test_conversations_are_the_same_through_seqio(written, register):
+    task = register(definition.conversation_task, "test_rows_talks", ANSWERS)
+    dataset = task.get_dataset({"targets": T, "answers": T}, split="train", shuffle=False)
+    rows = sources.open_rows(task, "train", T)
+    ids, lengths, predicted = rows.take(np.arange(rows.count))
+    for number, example in enumerate(dataset.as_numpy_iterator()):
+        np.testing.assert_array_equal(ids[number, : lengths[number]], example["targets"])
+        np.testing.assert_array_equal(predicted[number], example["answers"])
+    assert number == rows.count - 1
+
+
+def shard_of(source, number):
+    return epath.Path(source.list_shards("train")[number])
+
+
+@pytest.mark.parametrize("place", [12, 40, -5, -1])
+def test_a_flipped_byte_is_found_and_its_row_named(place, written):
+    shard = shard_of(TEXT, 1)  # rows 8 to 15
+    content, size = bytearray(shard.read_bytes()), records.RowFormat(T).record_bytes
+    row = bytearray(content[2 * size : 3 * size])
+    row[place] ^= 4
+    shard.write_bytes(bytes(content[: 2 * size] + row + content[3 * size :]))
+    rows = opened(TEXT)
+    others = np.delete(np.arange(23), 10)
+    np.testing.assert_array_equal(rows.take(others)[0], written[TEXT]["tokens"][others])
+    with pytest.raises(
+        sources.DamagedShardError, match=rf"row 2 of {shard} is damaged.*prepare the corpus again"
+    ):
+        rows.take(np.array([0, 10, 20]))
+
+
+@pytest.mark.parametrize("bytes_", [-1, -1000, 1])
+def test_a_shard_that_is_cut_or_longer_is_named(bytes_, written):
+    shard = shard_of(TEXT, 2)
+    wanted = 7 * records.RowFormat(T).record_bytes
+    content = shard.read_bytes() + b"x"
+    shard.write_bytes(content[: max(0, wanted + bytes_)])
+    found = f"{max(0, wanted + bytes_):,} bytes, wanted {wanted:,}"
+    with pytest.raises(sources.DamagedShardError, match=f"{shard} is damaged: found {found}"):
+        opened(TEXT).take(np.array([22]))
+    opened(TEXT).take(np.array([0, 15]))  # the other shards can be read
+
+
+def test_a_shard_that_is_gone_is_named(written):
+    shard = shard_of(TEXT, 0)
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=str(shard)):
+        opened(TEXT).take(np.array([0]))
+
+
+def test_rows_of_another_length_are_refused(written):
+    with pytest.raises(
+        ValueError, match=r"small/go was prepared with rows of 16 tokens; wanted 8.*--row-length 8"
+    ):
+        opened(TEXT, 8)
+
+
+GFILE = tf.io.gfile.GFile
+
+
+@pytest.mark.parametrize("source", [TEXT, ANSWERS], ids=["text", "conversations"])
+def test_rows_in_a_bucket_are_the_same_and_read_one_by_one(source, written, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEGEN_DATA", "gs://bucket/data")
+    read = []
+
+    def here(function):
+        def call(path, *arguments):
+            if path.endswith(".tfrecord") and function is GFILE:
+                read.append(path)
+            return function(path.replace("gs://bucket/data", str(tmp_path)), *arguments)
+
+        return call
+
+    # What epath asks TensorFlow to do with the bucket is done with the folder.
+    for name in ("GFile", "exists", "stat"):
+        monkeypatch.setattr(tf.io.gfile, name, here(getattr(tf.io.gfile, name)))
+    rows = opened(source)
+    numbers = np.array([8, 0, 7, 8, 3])
+    ids, lengths, predicted = rows.take(numbers)
+    np.testing.assert_array_equal(ids, written[source]["tokens"][numbers])
+    if source is ANSWERS:
+        np.testing.assert_array_equal(predicted, written[source]["answer"][numbers])
+        np.testing.assert_array_equal(lengths, written[source]["length"][numbers])
+    assert len(read) == len(numbers)
+
+
+WORDS = [f"w{n}\n!\n" * (n % 5 + 1) for n in range(12)]
+
+
+def texts(*columns):
+    """A source of documents: of `targets`, or of `inputs` and `targets`."""
+    names = ("inputs", "targets")[-len(columns) :]
+
+    def read(split, shuffle_files, seed=None):
+        columns_ = dict(zip(names, map(list, columns), strict=True))
+        return tf.data.Dataset.from_tensor_slices(columns_)
+
+    return seqio.FunctionDataSource(read, splits=["train"])
+
+
+def test_text_in_memory_is_the_documents_cut_into_rows(register):
+    task = register(definition.text_task, "test_rows_text", texts(WORDS), "codegen")
+    rows = sources.open_rows(task, "train", T)
+    assert isinstance(rows, sources.RowsInMemory)
+    stream = [i for text in WORDS for i in [*vocabulary("codegen").encode(text), END]]
+    wanted = np.array(stream[: len(stream) // T * T]).reshape(-1, T)
+    assert rows.count == len(wanted)
+    for numbers in (np.arange(rows.count), np.array([3, 0, 3])):
+        ids, lengths, predicted = rows.take(numbers)
+        np.testing.assert_array_equal(ids, wanted[numbers])
+        assert lengths.tolist() == [T] * len(numbers) and predicted is None
+        assert ids.dtype == np.int32
+    dataset = task.get_dataset({"targets": T}, split="train", shuffle=False)
+    np.testing.assert_array_equal(wanted, [row["targets"] for row in dataset.as_numpy_iterator()])
+
+
+def test_pairs_in_memory_are_the_prompt_and_its_answer(register):
+    prompts = [f"say {n}" * (n % 2) for n in range(len(WORDS))]  # every other one is empty
+    task = register(definition.pair_task, "test_rows_pairs", texts(prompts, WORDS), "codegen")
+    encode = vocabulary("codegen").encode
+    pairs = [(encode(a), [*encode(b), END]) for a, b in zip(prompts, WORDS, strict=True)]
+    pairs = [(a, b) for a, b in pairs if len(a) + len(b) <= T]
+    assert 3 < len(pairs) < len(WORDS)
+    rows = sources.open_rows(task, "train", T)
+    ids, lengths, predicted = rows.take(np.arange(rows.count))
+    assert rows.count == len(pairs)
+    for number, (prompt, answer) in enumerate(pairs):
+        size = len(prompt) + len(answer)
+        assert ids[number].tolist() == [*prompt, *answer] + [0] * (T - size)
+        assert lengths[number] == size
+        found = predicted[number, :size].tolist()
+        assert found == [False] * len(prompt) + [True] * len(answer)
+
+
+def test_a_fingerprint_is_of_the_rows_alone(written, tmp_path, monkeypatch):
+    def text(words, length=T):
+        task = definition.text_task("test_rows_print", texts(words), "codegen")
+        seqio.TaskRegistry.remove(task.name)
+        return sources.open_rows(task, "train", length).fingerprint
+
+    def pairs(prompt, answer):
+        task = definition.pair_task("test_rows_print", texts([prompt], [answer]), "codegen")
+        seqio.TaskRegistry.remove(task.name)
+        return sources.open_rows(task, "train", T).fingerprint
+
+    assert text(WORDS) == text(WORDS)
+    other = [WORDS[1], WORDS[0], *WORDS[2:]]
+    several = [text(WORDS), text(other), text(WORDS, 8), pairs("a b", " c"), pairs("a", " b c")]
+    assert len(set(several)) == len(several)
+
+    before = opened(TEXT).fingerprint
+    assert before == opened(TEXT).fingerprint
+    assert sources.PreparedRows(TEXT, "validation", T).fingerprint != before
+    for folder, seed in (("same", 0), ("other", 7)):
+        parts = {"go": {"train": 23, "validation": 4}}
+        write_corpus(tmp_path / folder / "small", parts, shards=3, seed=seed)
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "same"))
+    assert opened(TEXT).fingerprint == before
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "other"))
+    assert opened(TEXT).fingerprint != before
+
+
+def test_what_memory_cannot_hold_is_refused(register, monkeypatch):
+    task = register(definition.text_task, "test_rows_text", texts(WORDS * 30), "codegen")
+    rows = sources.open_rows(task, "train", T)
+    monkeypatch.setattr(sources, "MOST_BYTES", 4 * T * rows.count)  # ids of 4 bytes
+    assert sources.open_rows(task, "train", T).count == rows.count
+    monkeypatch.setattr(sources, "MOST_BYTES", 4 * T * rows.count - 1)
+    with pytest.raises(ValueError, match=r"test_rows_text \(train\) has more than .*MiB.*prepare"):
+        sources.open_rows(task, "train", T)
+
+
+def test_a_task_without_a_row_is_refused(register):
+    task = register(definition.text_task, "test_rows_text", texts(["short"]), "codegen")
+    with pytest.raises(ValueError, match=r"test_rows_text \(train\) has not one row of 16 tokens"):
+        sources.open_rows(task, "train", T)
+
+
+def test_an_answer_that_would_be_cut_is_refused(register):
+    source = texts(["w " * 10], ["w " * 10])
+    task = register(definition.prompt_task, "test_rows_long", source, "codegen")
+    size = 2 * len(vocabulary("codegen").encode("w " * 10))
+    with pytest.raises(ValueError, match=f"a row of {size} tokens; wanted at most 16"):
+        sources.open_rows(task, "train", T)
+
+
+def test_features_that_are_not_understood_are_refused(register):
+    add = seqio.TaskRegistry.add
+    outputs = dict.fromkeys(("targets", "answers"), seqio.Feature(vocabulary("codegen")))
+    source = texts(WORDS)
+    task = register(add, "test_rows_odd", source=source, output_features=outputs, preprocessors=[])
+    with pytest.raises(ValueError, match=r"test_rows_odd has the features answers, targets; want"):
+        sources.open_rows(task, "train", T)
+
+
+def convert(converter, examples, length):
+    """A batch as the feature converter and tf.data make it."""
+    signature = {name: tf.TensorSpec([None], tf.int32) for name in examples[0]}
+    dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
+    rows = list(converter(dataset, dict.fromkeys(signature, length)).as_numpy_iterator())
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def assert_same(found, wanted):
+    assert set(found) == set(wanted) == set(features.ROW_FIELDS)
+    for name, values in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape), name
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def batch_of(rows, length):
+    """Ids [B, T], with anything at all behind the end of a row, and how many are real."""
+    ids = np.full((len(rows), length), 7, np.int32)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    return ids, np.array([len(row) for row in rows])
+
+
+@st.composite
+def rows_of_text(draw):
+    """Sixty rows of 1 to T tokens, T, and what drew them: a conversion takes half a second."""
+    length, random = draw(st.integers(1, 12)), np.random.default_rng(draw(st.integers(0, 2**32)))
+    sizes = random.integers(1, length + 1, 60)
+    return [random.choice([0, 1, 5, 50255, END, 65535], size) for size in sizes], length, random
+
+
+few = settings(max_examples=6, deadline=None)
+
+
+@few
+@given(rows_of_text(), st.booleans())
+def test_fields_of_text_are_the_converters(made, packing):
+    rows, length, _ = made
+    wanted = convert(features.TextRows(packing), [{"targets": row} for row in rows], length)
+    found = batches.fields(*batch_of(rows, length), apart=END if packing else None)
+    assert_same(found, wanted)
+
+
+@few
+@given(rows_of_text())
+def test_fields_of_pairs_are_the_converters(made):
+    rows, length, random = made
+    prompts = [random.integers(0, len(row) + 1) for row in rows]
+    examples = [
+        {"inputs": row[:size], "targets": row[size:]}
+        for row, size in zip(rows, prompts, strict=True)
+    ]
+    wanted = convert(features.AnswerRows(), examples, length)
+    predicted = np.array([[place >= size for place in range(length)] for size in prompts])
+    assert_same(batches.fields(*batch_of(rows, length), predicted), wanted)
+
+
+@few
+@given(rows_of_text())
+def test_fields_of_conversations_are_the_converters(made):
+    rows, length, random = made
+    answers = random.integers(0, 2, (len(rows), length))
+    examples = [
+        {"targets": row, "answers": answer} for row, answer in zip(rows, answers, strict=True)
+    ]
+    wanted = convert(features.ConversationRows(), examples, length)
+    assert_same(batches.fields(*batch_of(rows, length), answers == 1), wanted)
+
+
+def test_id_zero_is_text_in_a_batch_too():
+    found = batches.fields(np.zeros((2, 4), np.int32), np.array([4, 2]))
+    assert found["weights"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert found["paddings"].tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
+    assert found["segment_pos"].tolist() == [[0, 1, 2, 3], [0, 1, 0, 0]]
+
+
+def test_every_corpus_is_checked_against_its_task(written):
+    wrong = PreparedCorpus("talks", raw="a test's rows")
+    with pytest.raises(prepared.CorpusMissingError, match="it holds conversations"):
+        opened(wrong)

@@ -1,0 +1,74 @@
+"""The four phases on prepared corpora: the real sizes' data, through the stock binary."""
+
+import json
+
+import numpy as np
+import pytest
+
+from codegen_pax.corpus.inputs import training_input
+from codegen_pax.runs import events
+from codegen_pax.text import tokenizer
+from experiments.declaration import declarations
+from experiments.experiment import SEED
+
+pytestmark = pytest.mark.e2e
+
+PHASES = ("NL", "Multi", "Mono", "Instruct")
+CORPORA = {"NL": "pile", "Multi": "bigquery", "Mono": "bigpython", "Instruct": "instruction"}
+
+
+@pytest.fixture(scope="module")
+def jobs(pax, corpora, tmp_path_factory):
+    """One job of each phase, each from the last one's weights."""
+    folder, start = tmp_path_factory.mktemp("phases"), "scratch"
+    found = {}
+    for phase in PHASES:
+        job = found[phase] = folder / phase
+        pax.run(
+            f"prepared_experiments.CodeGen350M{phase}",
+            job,
+            "--eval_on_test",
+            CODEGEN_DATA=str(corpora),
+            CODEGEN_START_FROM=str(start),
+            CODEGEN_MESH="1x1x1",
+            XLA_FLAGS="",
+        )
+        start = job
+    return found
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_each_phase_trains_and_is_evaluated(jobs, phase):
+    losses = [scalar.value for scalar in events.training_losses(jobs[phase])]
+    assert len(losses) == 2 and all(0 < loss < np.log(51_200) + 1 for loss in losses)
+    mixture = f"codegen_{CORPORA[phase]}"
+    (evaluated,) = events.evaluation_losses(jobs[phase], mixture)
+    assert evaluated.step == 2 and 0 < evaluated.value < np.log(51_200) + 1
+    receipt = json.loads((jobs[phase] / "experiment.json").read_text())
+    assert receipt["mixture"] == mixture
+    if phase != "NL":
+        before = PHASES[PHASES.index(phase) - 1]
+        assert receipt["start"]["experiment"] == f"CodeGen350M{before}"
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [found for found in declarations() if not found.size.embedded],
+    ids=lambda found: found.name,
+)
+def test_every_real_size_reads_its_batch(corpora, declaration, monkeypatch):
+    """As the trainer gives it to one of 32 hosts, at the size it is declared with."""
+    monkeypatch.setenv("CODEGEN_DATA", str(corpora))
+    rows = declaration.batch_rows // 32
+    config = training_input(declaration.mixture, batch_size=rows, row_length=2048, seed=SEED)
+    config.set(num_infeed_hosts=32, infeed_host_index=31)
+    batch = config.Instantiate().get_next_padded()
+    assert batch.ids.shape == batch.weights.shape == (rows, 2048)
+    if declaration.phase.loss_on == "answer":
+        words = tokenizer.load("codegen")
+        row = batch.labels[0][batch.weights[0] > 0]
+        asked = batch.ids[0][: int((1 - batch.paddings[0]).sum())]
+        assert 0 < len(row) < len(asked) and row[-1] == tokenizer.END_OF_TEXT_ID
+        assert words.decode(asked.tolist()).startswith("### Instruction:\n")
+    else:
+        assert (batch.weights[:, :-1] == 1).all()
