@@ -39,7 +39,7 @@ def write(job: epath.Path, declaration: Declaration, class_name: str, start: dic
     job.mkdir(parents=True, exist_ok=True)
     unfinished = job / f"{RECEIPT}.unfinished"
     unfinished.write_text(json.dumps(receipt, indent=2) + "\n")
-    unfinished.rename(job / RECEIPT)
+    unfinished.replace(job / RECEIPT)
 
 
 def check_resumed(job: epath.Path, declaration: Declaration) -> None:

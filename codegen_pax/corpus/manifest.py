@@ -95,7 +95,7 @@ class Manifest:
         content = json.dumps({"format": FORMAT} | dataclasses.asdict(self), indent=1) + "\n"
         unfinished = folder / f"{FILE}.unfinished"
         unfinished.write_text(content)
-        unfinished.rename(folder / FILE)
+        unfinished.replace(folder / FILE)
 
 
 def load(folder: epath.Path) -> Manifest:

@@ -121,7 +121,7 @@ def _write(name: str, block: Block, settings: Settings) -> tuple[Shard, int, Blo
     shard = Shard(name, rows, digest.hexdigest())
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_sidecar(epath.Path(settings.output) / shard.documents, used.pieces, starts)
-    unfinished.rename(path)
+    unfinished.replace(path)
     return shard, len(used.tokens), rest
 
 

@@ -114,7 +114,7 @@ class _Run:
                 file.write(data)
                 self.segments.append((bucket, (str(path), start, sizes)))
                 start += len(data)
-        unfinished.rename(path)
+        unfinished.replace(path)
         self._number += 1
         self._tokens = 0
         self._waiting.clear()

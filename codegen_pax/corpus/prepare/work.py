@@ -11,11 +11,11 @@ from codegen_pax.corpus.raw.splits import Split
 
 
 def write(path: str | epath.Path, data: bytes) -> None:
-    """Writes a file whole or not at all: two attempts at the same one do not meet."""
+    """Writes a file whole or not at all; of two attempts at the same one the last stays."""
     path = epath.Path(path)
     unfinished = begin(path)
     unfinished.write_bytes(data)
-    unfinished.rename(path)
+    unfinished.replace(path)
 
 
 def begin(path: epath.Path) -> epath.Path:

@@ -1,0 +1,33 @@
+"""A cluster's runner tries a step again after it has failed: the same comes out."""
+
+import json
+
+from codegen_pax.corpus.prepare import examine, order, pipeline, tokenise
+from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import inputs, splits
+
+TRAIN = ("", "train")
+
+
+def test_a_step_that_is_tried_again_gives_the_same(tmp_path):
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(50)))
+    settings = Settings("pile", str(tmp_path / "out"), row_length=32, validation=0.0)
+    (split,) = splits.split("pile", inputs.find("pile", [str(raw)]))
+    pipeline.begin(settings)
+
+    def segments(tokenised):
+        return [segment for _, segment in tokenised.segments]
+
+    assert examine.examine(split, settings) == examine.examine(split, settings)
+    keyed = (split.number, {"split": [split], "drops": []})
+    first, again = (tokenise.tokenise(keyed, settings, {TRAIN: 1}) for _ in range(2))
+    assert first == again
+    shards = []
+    for tokenised in (first, again):
+        ordered = order.order(((*TRAIN, 0), segments(tokenised)), settings, {TRAIN: 1})
+        (made,), said = order.finish((TRAIN, [ordered[1]]), settings, {TRAIN: 1})[1]
+        shards.append((made, said, (tmp_path / "out" / made.name).read_bytes()))
+    assert shards[0] == shards[1] and shards[0][0].rows > 0
+    left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    assert left == {shards[0][0].name, shards[0][0].documents}
