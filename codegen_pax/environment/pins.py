@@ -10,13 +10,13 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 
 def locked(name: str = "base.txt") -> dict[str, str]:
-    """Returns {package: version} as pinned by a file of `requirements/`."""
+    """Returns {normalised name: version} as pinned by a file of `requirements/`."""
     pins = {}
     for line in (REQUIREMENTS / name).read_text().splitlines():
         pin = line.split("#")[0].strip()
         if pin:
             package, version = pin.split("==")
-            pins[package] = version
+            pins[normalised(package)] = version
     return pins
 
 
