@@ -12,12 +12,11 @@ trainer sets `num_infeed_hosts` to the number of JAX processes and gives each an
 
 from __future__ import annotations
 
-import difflib
-
 import seqio
 from paxml import seqio_input
 from praxis import pax_fiddle
 
+from codegen_pax import names
 from codegen_pax.corpus import features, installed
 from codegen_pax.corpus.stream.training import TrainingRows
 from codegen_pax.text import tokenizer
@@ -74,19 +73,9 @@ def evaluation_input(
     The last batch is filled up with rows whose weights are all 0, so that every host sees as many
     batches and no row counts twice. Arguments and errors as for `training_input`.
     """
-    return pax_fiddle.Config(
-        seqio_input.SeqIOInput,
-        name=f"{mixture}_{split}",
-        mixture_name=mixture,
-        split_name=split,
-        is_training=False,
-        batch_size=batch_size,
-        reset_for_eval=True,
-        eval_loop_num_batches=None,  # all of them
-        annotate_padding_fields=True,
-        try_in_mem_cache=False,
-        **_rows(mixture, row_length, packing),
-    )
+    made = _once(mixture, split, batch_size)
+    made.set(annotate_padding_fields=True, **_rows(mixture, row_length, packing))
+    return made
 
 
 def decoding_input(
@@ -112,6 +101,17 @@ def decoding_input(
     if "inputs" not in _features(mixture):
         found = ", ".join(_features(mixture))
         raise ValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
+    made = _once(mixture, split, batch_size)
+    made.set(
+        trim_output_features=False,
+        task_feature_lengths={"inputs": prompt_length},
+        feature_converter=pax_fiddle.Config(features.Prompts),
+    )
+    return made
+
+
+def _once(mixture: str, split: str, batch_size: int) -> InputConfig:
+    """What evaluation and decoding share: every example of a split once, in order."""
     return pax_fiddle.Config(
         seqio_input.SeqIOInput,
         name=f"{mixture}_{split}",
@@ -120,11 +120,8 @@ def decoding_input(
         is_training=False,
         batch_size=batch_size,
         reset_for_eval=True,
-        eval_loop_num_batches=None,
-        trim_output_features=False,
+        eval_loop_num_batches=None,  # all of them
         try_in_mem_cache=False,
-        task_feature_lengths={"inputs": prompt_length},
-        feature_converter=pax_fiddle.Config(features.Prompts),
     )
 
 
@@ -132,11 +129,7 @@ def _features(mixture: str) -> list[str]:
     """The features of a registered task or mixture; ValueError with the nearest name if none."""
     registered = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     if mixture not in registered:
-        near = difflib.get_close_matches(mixture, sorted(registered), n=1, cutoff=0.0)
-        raise ValueError(
-            f"no task or mixture {mixture!r} among the {len(registered)} registered ones"
-            f" (nearest: {', '.join(near) or 'none; import tasks first'})"
-        )
+        raise ValueError(names.unknown("task or mixture", mixture, sorted(registered)))
     return list(seqio.get_mixture_or_task(mixture).output_features)
 
 

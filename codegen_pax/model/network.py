@@ -1,6 +1,5 @@
 """The CodeGen network as one praxis configuration, and how it lies on a mesh of devices."""
 
-import difflib
 import math
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from praxis.layers import (
 )
 from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
+from codegen_pax import names
 from codegen_pax.model.block import Block
 from codegen_pax.model.embedding import Embedding
 from codegen_pax.model.feed_forward import FeedForward
@@ -142,12 +142,9 @@ def language_model(
 
 def _checkpoint_policy(remat: str) -> AutodiffCheckpointType:
     """Returns the policy of that name; an unknown one is an error that names the nearest."""
-    names = [policy.value for policy in AutodiffCheckpointType]
-    if remat not in names:
-        nearest = difflib.get_close_matches(remat, names, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"remat: found {remat!r}, wanted one of {', '.join(names)}; the nearest is {nearest!r}"
-        )
+    policies = [policy.value for policy in AutodiffCheckpointType]
+    if remat not in policies:
+        raise ValueError(names.unknown("remat policy", remat, policies))
     return AutodiffCheckpointType(remat)
 
 

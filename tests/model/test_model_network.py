@@ -137,7 +137,7 @@ def test_recomputation_changes_the_program_and_no_gradient(remat, everything_sav
 
 
 def test_unknown_recomputation_names_the_nearest():
-    with pytest.raises(ValueError, match=r"found 'save_dots_only'.*nearest is 'save_dot_only'"):
+    with pytest.raises(ValueError, match=r"called 'save_dots_only'; nearest: save_dot_only"):
         SMALL.language_model(remat="save_dots_only")
 
 
