@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from types import ModuleType
 
 # Whoever sets TensorFlow's own variable has asked for what it says.
 _ASKED = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@functools.cache
+def tensorflow() -> ModuleType:
+    """TensorFlow, imported so that it logs nothing then or later, unless it was asked to.
+
+    Its file systems warn of missing credentials where an error says so too.
+    """
+    with quietly(), contextlib.ExitStack() as afterwards:
+        if _ASKED not in os.environ:
+            os.environ[_ASKED] = "3"  # read once, when it is loaded
+            afterwards.callback(os.environ.pop, _ASKED)
+        return importlib.import_module("tensorflow")
 
 
 @contextlib.contextmanager

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen_pax.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from codegen_pax.corpus.manifest import Manifest
+    from codegen_pax.corpus.prepare.settings import Settings
 
 HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
 PASSES_ON = True  # what stands after `--` is Beam's
@@ -24,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", nargs="+", required=True, help="files, folders or globs, local or URLs"
     )
     parser.add_argument("--output", required=True, help="the corpus's folder, local or a URL")
-    parser.add_argument("--seed", type=_natural, default=0, help="of the documents' order")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the documents' order")
     parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count(), help="processes of the local runner"
+        "--workers", type=_positive, help="processes of the local runner (default: one a core)"
     )
     parser.add_argument(
         "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
@@ -48,26 +51,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin each file with the name of its language; bigquery's default",
     )
     parser.add_argument("--validation", type=_share, help="share that is held out")
-    parser.add_argument("--row-length", type=_positive, help="tokens in a row")
+    parser.add_argument("--row-length", type=_row_length, help="tokens in a row")
     parser.add_argument("--json", action="store_true", help="print the manifest's counts")
 
 
-def _number(text: str, least: int) -> int:
+def _number(text: str, least: int, most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a whole number from {least}")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, wanted a whole number from {least} to {most:,}"
+        )
     return value
 
 
-def _natural(text: str) -> int:
-    return _number(text, 0)
+def _seed(text: str) -> int:
+    return _number(text, 0, 2**64 - 1)
 
 
 def _positive(text: str) -> int:
-    return _number(text, 1)
+    return _number(text, 1, 2**31 - 1)
+
+
+def _row_length(text: str) -> int:
+    return _number(text, 2, 2**31 - 1)  # of T tokens T - 1 are predicted
 
 
 def _share(text: str) -> float:
@@ -84,30 +93,35 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from codegen_pax import names
+    from codegen_pax.corpus import decontamination
     from codegen_pax.corpus.prepare import local, pipeline, settings
     from codegen_pax.corpus.raw import inputs, splits
 
     if args.corpus not in settings.KINDS:
         raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
-    if args.passed_on and not args.runner:
-        raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
+    _check_runner(args)
     chosen = _settings(args)
+    decontamination.load(chosen.benchmarks)  # what is wrong with them is told at once
     found = inputs.find(args.corpus, args.input)
+    for file in found:
+        if args.corpus == "tree" and Path(chosen.output).is_relative_to(file.path):
+            raise UsageError(f"--output {chosen.output} lies in the tree that is read, {file.path}")
+    chosen = dataclasses.replace(chosen, ranges=pipeline.ranges(sum(file.size for file in found)))
     pieces = splits.split(args.corpus, found)
-    total = sum(piece.size for piece in pieces)
-    pipeline.begin(chosen)
     console = Console(stderr=args.json)
-    with _progress(console, total) as on_progress:
-        local.run(
-            chosen,
-            found,
-            pieces,
-            workers=args.workers,
-            runner=args.runner,
-            options=args.passed_on,
-            on_progress=on_progress,
-        )
-    manifest = pipeline.finish(chosen)
+    with pipeline.held(chosen):
+        pipeline.begin(chosen)
+        with _progress(console, sum(piece.size for piece in pieces)) as on_progress:
+            local.run(
+                chosen,
+                found,
+                pieces,
+                workers=args.workers or len(os.sched_getaffinity(0)),
+                runner=args.runner,
+                options=args.passed_on,
+                on_progress=on_progress,
+            )
+        manifest = pipeline.finish(chosen)
     if args.json:
         print(json.dumps(manifest.counts, indent=1))
     else:
@@ -115,34 +129,55 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace):
+def _check_runner(args: argparse.Namespace) -> None:
+    from codegen_pax.corpus.prepare import local
+
+    if not args.runner:
+        if args.passed_on:
+            raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
+        return
+    if args.workers:
+        raise UsageError("--workers is the local runner's; another's own options follow after --")
+    try:
+        local.check(args.runner, args.passed_on)
+    except local.RunnerError as error:
+        raise UsageError(error) from error
+
+
+def _settings(args: argparse.Namespace) -> Settings:
     from codegen_pax.corpus import languages, licences
-    from codegen_pax.corpus.prepare import pipeline
     from codegen_pax.corpus.prepare.settings import KINDS, Settings
-    from codegen_pax.corpus.raw import inputs
+    from codegen_pax.corpus.raw import storage
 
     kind = KINDS[args.corpus]
+    for option, wanted, has_use in (
+        ("--languages", args.languages, kind.code),
+        ("--language-prefix", args.language_prefix is not None, kind.code),
+        ("--licences", args.licences, kind.licensed),
+    ):
+        if wanted and not has_use:
+            raise UsageError(f"{option} has no use for {args.corpus}")
     given = {
         "row_length": args.row_length,
         "validation": args.validation,
         "prefix": kind.prefixed if args.language_prefix is None else args.language_prefix,
     }
-    if args.languages:
-        given["languages"] = tuple(languages.check(name) for name in args.languages)
-    elif args.corpus == "bigpython":
-        given["languages"] = ("python",)
-    if args.licences:
-        given["licences"] = licences.check(args.licences)
-    output = args.output if "://" in args.output else os.path.abspath(args.output)
-    size = sum(file.size for file in inputs.find(args.corpus, args.input))
+    try:
+        if args.languages:
+            given["languages"] = tuple(languages.check(name) for name in args.languages)
+        elif args.corpus == "bigpython":
+            given["languages"] = ("python",)
+        if args.licences:
+            given["licences"] = licences.check(args.licences)
+    except ValueError as error:
+        raise UsageError(error) from error
     return Settings(
         corpus=args.corpus,
-        output=output,
+        output=args.output if storage.is_url(args.output) else os.path.abspath(args.output),
         seed=args.seed,
         near_duplicates=args.near_duplicates,
         redact=args.redact,
         benchmarks=tuple(args.benchmarks),
-        ranges=pipeline.ranges(size),
         **{name: value for name, value in given.items() if value is not None},
     )
 

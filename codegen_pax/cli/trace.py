@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codegen_pax.corpus.trace import Origin
 
 HELP = "say which documents a row of a prepared corpus was cut from"
 
@@ -25,16 +29,30 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    fields = [field.name for field in dataclasses.fields(trace.Origin)]
-    table = Table(title=f"row {args.row} of {args.shard}")
-    for name in fields:
+    table = Table(title=f"row {args.row} of {args.shard}", show_lines=True)
+    for name in ("columns", "of its tokens", "document"):
         table.add_column(name, overflow="fold")
     for origin in origins:
-        values = dataclasses.asdict(origin) | {"sha256": origin.sha256[:12]}
-        table.add_row(*(str(values[name]) for name in fields))
+        of_document = f"{origin.offset:,} to {origin.offset + origin.tokens:,}"
+        columns = f"{origin.column:,} to {origin.column + origin.tokens:,}"
+        table.add_row(columns, of_document, Text("\n".join(_said(origin))))
     console = Console()
     console.print(table)
     if args.text:
         console.print(trace.text(args.shard, args.row), markup=False, highlight=False)
     return 0
+
+
+def _said(origin: Origin) -> list[str]:
+    """The lines that say what a document is and where it is from."""
+    said = {
+        "path": origin.path,
+        "repository": origin.repository,
+        "licence": origin.licence,
+        "language": origin.language,
+        "source": f"{origin.source} ({origin.record})",
+        "sha256": origin.sha256,
+    }
+    return [f"{name}: {value}" for name, value in said.items() if value]

@@ -13,13 +13,12 @@ The limits are ours: `return x + y` alone is no evidence.
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from etils import epath
+from codegen_pax.corpus.raw import lines as raw_lines
 
 MIN_LINES = 4
 MIN_CHARACTERS = 60
@@ -31,7 +30,7 @@ Block = tuple[str, ...]
 
 def _lines(text: str) -> Block:
     """The lines of a text as they are compared."""
-    found = (line.strip(" \t\r\f\v#/*\"'") for line in text.split("\n"))
+    found = (line.strip(" \t\r\f\v#/*\"'") for line in text.splitlines())
     return tuple(line for line in found if line)
 
 
@@ -106,19 +105,18 @@ def load(paths: Sequence[str] = ()) -> Problems:
     """HumanEval's problems, and those of further files.
 
     Args:
-      paths: JSON lines (also .gz), local or a URL, one problem a line with one or more of `prompt`
-        and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code` (MBPP), and
-        `task_id`, `id` or `name`.
+      paths: JSON lines (also .gz and .zst), local or a URL, one problem a line with one or more of
+        `prompt` and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code` (MBPP),
+        and `task_id`, `id` or `name`.
 
-    Raises ValueError for a file with a line that is no such problem.
+    Raises:
+      ValueError: a file is damaged, or has a line that is no such problem.
+      OSError: there is no such file.
     """
     problems: dict[str, Iterable[Block]] = {}
     for path in (str(human_eval()), *paths):
-        content = epath.Path(path).read_bytes()
-        if path.endswith(".gz"):
-            content = gzip.decompress(content)
-        for number, line in enumerate(content.decode().splitlines(), 1):
-            if not line.strip():
+        for number, (_, _, line) in enumerate(raw_lines.lines(path), 1):
+            if line is not None and not line.strip():
                 continue
             try:
                 problem = json.loads(line)
@@ -131,5 +129,5 @@ def load(paths: Sequence[str] = ()) -> Problems:
                     " wanted prompt, prompts, canonical_solution, text or code"
                 )
             keys = (problem[key] for key in ("task_id", "id", "name") if key in problem)
-            problems[f"{epath.Path(path).name}:{next(keys, number)}"] = blocks
+            problems[f"{Path(path).name}:{next(keys, number)}"] = blocks
     return Problems(problems)

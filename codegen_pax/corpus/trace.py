@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
+import pyarrow
 from etils import epath
 from pyarrow import parquet
 
 from codegen_pax.corpus import manifest as manifests
 from codegen_pax.corpus.manifest import Manifest, Shard
+from codegen_pax.corpus.raw import storage
 from codegen_pax.text import tokenizer
 
 
@@ -37,13 +40,26 @@ class Origin:
     sha256: str
 
 
+class DamagedShardError(ValueError):
+    """A file of a finished corpus is not as it was written."""
+
+    def __init__(self, path: object, found: object):
+        super().__init__(f"{path} is damaged: {found}")
+
+
 def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
     """The corpus that a shard belongs to: its folder, its manifest, and what that says of it.
 
     Raises:
       ManifestError: there is no finished corpus around it, or it is none of its shards.
+      OSError: it cannot be reached.
     """
-    path = epath.Path(shard)
+    path = storage.folder(shard if storage.is_url(shard) else os.path.abspath(shard))
+    with storage.told(shard):
+        return _located(path)
+
+
+def _located(path: epath.Path) -> tuple[epath.Path, Manifest, Shard]:
     for folder in (path.parent, path.parent.parent):
         if (folder / manifests.FILE).exists():
             manifest = manifests.load(folder)
@@ -53,9 +69,9 @@ def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
                     for found in shards:
                         if found.name == name:
                             return folder, manifest, found
-            raise manifests.ManifestError(f"{shard} is no shard of the corpus in {folder}")
+            raise manifests.ManifestError(f"{path} is no shard of the corpus in {folder}")
     raise manifests.ManifestError(
-        f"{shard} belongs to no finished corpus: found no {manifests.FILE} beside it or above it"
+        f"{path} belongs to no finished corpus: found no {manifests.FILE} beside it or above it"
     )
 
 
@@ -68,8 +84,13 @@ def trace(shard: str, row: int) -> list[Origin]:
     """
     folder, manifest, found = locate(shard)
     if not 0 <= row < found.rows:
-        raise ValueError(f"{shard} has no row {row}: wanted 0 to {found.rows - 1}")
-    table = parquet.read_table((folder / found.documents).open("rb"))
+        wanted = f"wanted 0 to {found.rows - 1}" if found.rows else "it has none at all"
+        raise ValueError(f"{shard} has no row {row}: {wanted}")
+    with storage.told(shard), (folder / found.documents).open("rb") as file:
+        try:
+            table = parquet.read_table(file)
+        except pyarrow.ArrowException as error:
+            raise DamagedShardError(folder / found.documents, error) from error
     first, last = row * manifest.row_length, (row + 1) * manifest.row_length
     origins = []
     starts, tokens = table["start"].to_numpy(), table["tokens"].to_numpy()
@@ -84,12 +105,22 @@ def trace(shard: str, row: int) -> list[Origin]:
 
 
 def text(shard: str, row: int) -> str:
-    """The text of a row, the ends of its documents marked."""
+    """The text of a row, the ends of its documents marked.
+
+    Raises:
+      ManifestError: see `locate`.
+      DamagedShardError: the row is not as it was written.
+    """
     folder, manifest, found = locate(shard)
     size = manifest.row_format.record_bytes
-    with (folder / found.name).open("rb") as file:
+    with storage.told(shard), (folder / found.name).open("rb") as file:
         file.seek(row * size)
-        (record,) = np.frombuffer(file.read(size), manifest.row_format.dtype)
+        data = file.read(size)
+    if len(data) < size:
+        raise DamagedShardError(shard, f"it ends in row {row}")
+    (record,) = records = np.frombuffer(data, manifest.row_format.dtype)
+    if not manifest.row_format.intact(records).all():
+        raise DamagedShardError(shard, f"row {row} does not fit its checksum")
     length = int(record["length"]) if manifest.answers else manifest.row_length
     words = tokenizer.load(manifest.vocabulary)
     return words.decode(record["tokens"][:length].tolist(), skip_special_tokens=False)

@@ -3,6 +3,9 @@
 import gzip
 import json
 import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,18 +14,21 @@ from pathlib import Path
 import psutil
 import pytest
 
+from codegen_pax.corpus.prepare.settings import WORK
+
 COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
 # Who sets TensorFlow's variable asks for its greetings, and pytest's own imports set it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if "TF_CPP" not in name}
+FROM_ANYWHERE = ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def command(*arguments):
+def command(*arguments, program=COMMAND, **options):
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*program, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=ENVIRONMENT,
+        **{"env": ENVIRONMENT} | options,
     )
 
 
@@ -97,46 +103,162 @@ def test_damaged_input_is_one_line_and_no_corpus(tmp_path):
     assert not (output / "manifest.json").exists()
 
 
-def test_a_killed_worker_is_told_and_leaves_no_corpus(tmp_path):
-    write(tmp_path / "big.jsonl", 20_000)
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """Files that take some seconds to prepare."""
+    return write(tmp_path_factory.mktemp("big") / "big.jsonl", 20_000)
+
+
+@pytest.fixture
+def started(big, tmp_path):
+    """A preparation whose workers are at work: (its process, their processes, its output)."""
     output = tmp_path / "out"
-    arguments = ["prepare", "bigpython", "--input", tmp_path / "big.jsonl", "--output", output]
+    arguments = ["prepare", "bigpython", "--input", big, "--output", output, "--workers=2"]
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments), "--workers=2"],
+        [*COMMAND, *map(str, arguments)],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    workers = []
-    while not workers:
+    family = []
+    while not (output / WORK / "progress").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with_name = " ".join(child.cmdline()) if child.is_running() else ""
-            if "sdk_worker_main" in with_name and "sh" not in Path(child.cmdline()[0]).name:
-                workers.append(child)
-    time.sleep(1)
+        family = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in family if "sdk_worker_main" in " ".join(child.cmdline())]
+    yield process, [worker for worker in workers if worker.name() != "sh"], output
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(family, timeout=10)[1]  # nobody is left behind
+    assert not (output / "manifest.json").exists() and (output / WORK).is_dir()
+
+
+def test_a_killed_worker_is_told(started):
+    process, workers, _ = started
     workers[0].kill()
     message = process.communicate(timeout=60)[1].strip()
-    assert process.returncode == 1
-    assert "a worker process was ended from outside (signal 9" in message and "\n" not in message
-    assert not (output / "manifest.json").exists() and (output / ".work").is_dir()
-    gone = (
-        not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE for worker in workers
+    assert process.returncode == 1 and "\n" not in message
+    assert "a worker process was ended from outside (signal 9" in message
+
+
+def test_an_interrupt_ends_everything(started):
+    process, *_ = started
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "codegen-pax: interrupted\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_who_kills_the_command_ends_its_workers(started, how):
+    process, *_ = started
+    process.send_signal(how)
+    assert process.wait(timeout=10) == -how
+
+
+def test_two_runs_do_not_meet_in_one_folder(started, big):
+    output = started[2]
+    done = command("prepare", "bigpython", "--input", big, "--output", output)
+    assert done.returncode == 1 and f"another run is preparing {output};" in done.stderr
+
+
+def test_a_disk_that_fills_up_is_told(tmp_path):
+    """A limit on the size of a file stands for the disk: the same call fails, for every process."""
+    write(tmp_path / "raw.jsonl", 2_000)
+    done = command(
+        *("prepare", "bigpython", "--input=raw.jsonl", "--output=out", "--workers=2"),
+        cwd=tmp_path,
+        env=FROM_ANYWHERE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
     )
-    assert all(gone)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"File too large; {tmp_path / 'out'} is unfinished" in done.stderr
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_files_of_the_current_folder_are_not_imported(tmp_path):
+    """Whoever prepares the sources they stand in may well have a `queue.py`."""
+    (tmp_path / "queue.py").write_text("raise ImportError('not the real one')\n")
+    write(tmp_path / "raw.jsonl", 3)
+    done = command(
+        *("prepare", "bigpython", "--input=raw.jsonl", "--output=out", "--workers=1"),
+        program=[shutil.which("codegen-pax", path=Path(sys.executable).parent)],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 │" in done.stdout
+
+
+def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path):
+    folder, _ = prepared
+    part = tmp_path / "corpus" / "python"
+    shutil.copytree(folder / "out1", part.parent)
+    shard = next(part.glob("train-*.tfrecord"))
+    done = command("trace", shard.name, 0, "--text", cwd=part, env=FROM_ANYWHERE)
+    assert done.returncode == 0 and "licence: MIT" in done.stdout and "total +=" in done.stdout
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.write_bytes(data)
+    done = command("trace", shard, 0, "--text")
+    assert done.returncode == 1 and f"{shard} is damaged: row 0 does not fit" in done.stderr
+    shard.write_bytes(data[:100])
+    done = command("trace", shard, 0, "--text")
+    assert done.returncode == 1 and f"{shard} is damaged: it ends in row 0" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (("pil", "--input", "x", "--output", "y"), "no corpus is called 'pil'; nearest: pile"),
-        (("pile", "--input", "x", "--output", "y", "--", "--region=r"), "(--region=r) need --run"),
-        (("pile", "--output", "y"), "the following arguments are required: --input"),
-        (("pile", "--input", "x", "--output", "y", "--workers=0"), "found '0', wanted a whole nu"),
+        ("pil", 2, "no corpus is called 'pil'; nearest: pile"),
+        ("pile -- --region=r", 2, "(--region=r) need --runner"),
+        ("pile --workers=0", 2, "found '0', wanted a whole number from 1"),
+        ("pile --seed=-1", 2, "found '-1', wanted a whole number from 0"),
+        (f"pile --seed={2**64}", 2, "wanted a whole number from 0 to 18,446"),
+        ("pile --row-length=1", 2, "found '1', wanted a whole number from 2"),
+        ("pile --validation=1", 2, "found '1', wanted a number from 0 to below 1"),
+        ("pile --languages python", 2, "--languages has no use for pile"),
+        ("instruction --language-prefix", 2, "--language-prefix has no use for instruction"),
+        ("tree --licences MIT", 2, "--licences has no use for tree"),
+        ("bigquery --languages pyton", 2, "no language is called 'pyton'; nearest: python"),
+        ("bigquery --licences MITT", 2, "no licence is called 'MITT'; nearest: MIT"),
+        ("pile --runner=Nonsense", 2, "Unexpected pipeline runner: Nonsense"),
+        ("pile --runner=FnApiRunner --workers=2", 2, "--workers is the local runner's"),
+        ("pile --runner=FnApiRunner -- --direct_num_workers=two", 2, "invalid int value: 'two'"),
+        ("pile --benchmarks none.jsonl", 1, "No such file or directory: 'none.jsonl'"),
+        ("pile", 1, "found nothing to read at x; wanted .jsonl"),
+        ("pile --input nonsense://x/y.jsonl", 1, "cannot reach nonsense://x/y.jsonl: "),
     ],
 )
-def test_bad_use(arguments, message):
-    done = command("prepare", *arguments)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+def test_bad_use(arguments, status, message):
+    corpus, *options = arguments.split()
+    done = command("prepare", corpus, "--input", "x", "--output", "y", *options)
+    assert done.returncode == status and message in done.stderr and done.stderr.count("\n") == 1
+    assert not Path("y").exists()
+
+
+def test_bad_outputs(prepared, tmp_path):
+    folder, _ = prepared
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.py").write_text("x = 1\n")
+    for output, status, message in (
+        (folder / "out1", 1, "holds a finished corpus already; wanted another --output"),
+        (tmp_path / "mine", 1, "is not empty (found a.py)"),
+        (tmp_path / "mine" / "a.py", 1, "a.py is a file; wanted a folder"),
+        (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
+        ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
+    ):
+        done = command("prepare", "bigpython", "--input", folder, "--output", output)
+        assert done.returncode == status and message in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+    done = command("prepare", "tree", "--input", tmp_path, "--output", tmp_path / "out")
+    assert done.returncode == 2 and "lies in the tree that is read" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_another_runner_gets_its_options(prepared, tmp_path):
+    folder, _ = prepared
+    paths = ("--input", folder, "--output", tmp_path / "out", "--row-length=128", "--seed=7")
+    runner = ("--runner=FnApiRunner", "--", "--direct_running_mode=multi_threading")
+    done = command("prepare", "bigquery", *paths, "--validation=0.1", *runner)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == files(folder / "out1")

@@ -1,5 +1,6 @@
 """The paper's filters at their limits, and against the plainest way to say them."""
 
+import fractions
 import string
 
 import pytest
@@ -31,6 +32,29 @@ def test_limits(text, rule):
 def test_this_file_is_kept():
     with open(__file__, encoding="utf-8") as file:
         assert filters.rejection(file.read()) is None
+
+
+# Lines about as long as the limits are, one of them as long as makes the average 100 or just not.
+@given(
+    st.lists(st.sampled_from([0, 1, 99, 100, 101, 500, 999, 1_000, 1_001]), max_size=12),
+    st.sampled_from([-1, 0, 1]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_lines_are_measured_to_the_character(lengths, beyond, end):
+    filling = 100 * (len(lengths) + 1) - sum(lengths) + beyond
+    lengths = [*lengths, max(filling, 1)]
+    if max(lengths) > 1_000:
+        wanted = "longest_line"
+    else:
+        wanted = "average_line" if fractions.Fraction(sum(lengths), len(lengths)) > 100 else None
+    assert filters.rejection("".join("x" * length + end for length in lengths)) == wanted
+
+
+@given(st.integers(1, 90), st.integers(0, 10), st.sampled_from("xé"), st.sampled_from(" \n\u2003"))
+def test_digits_are_counted_to_the_character(digits, others, other, blank):
+    text = "f" * digits + blank + other * others
+    wanted = fractions.Fraction(digits, digits + others) > fractions.Fraction(9, 10)
+    assert (filters.rejection(text) == "digits") == wanted
 
 
 @given(st.text(st.sampled_from("0aF z\n\x0b\x1c\x85\xa0é９")) | st.text())

@@ -12,7 +12,7 @@ from etils import epath
 
 from codegen_pax.corpus import counts, decontamination, manifest, trace
 from codegen_pax.corpus.prepare import local, pipeline
-from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.prepare.settings import WORK, Settings
 from codegen_pax.corpus.raw import inputs, splits
 from codegen_pax.text import prompts, tokenizer
 
@@ -105,7 +105,7 @@ def test_every_document_is_accounted_for(prepared):
     kept = made.counts["documents"]["python"]["mit"][counts.KEPT]
     assert kept[1] == sum(len(record["content"]) for record in records[:200])
     assert manifest.load(folder) == made
-    assert not (folder / ".work").exists()
+    assert not (folder / WORK).exists()
     (said,) = made.inputs
     raw = epath.Path(said["path"]).read_bytes()
     assert said["sha256"] == hashlib.sha256(raw).hexdigest() and said["bytes"] == len(raw)
@@ -196,6 +196,18 @@ def test_near_duplicates_are_dropped_by_choice(tmp_path):
     assert counts.by_rule(dropped.counts["documents"])["near_duplicate"] == [1, len(near), 0]
 
 
+def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    asked = "Count the vowels in each of the given words, and return the largest count."
+    mine.write_text(json.dumps({"id": 1, "text": asked}) + "\n")
+    records = [{"text": f"# {asked}\nprint(7)\n"}, {"text": "something else\n"}]
+    made = prepare(tmp_path, "pile", records, benchmarks=(str(mine),))[0]
+    assert counts.by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
+    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    (said,) = made.settings["benchmarks"]
+    assert said == {"path": str(mine), "bytes": mine.stat().st_size, "sha256": digest}
+
+
 def test_redaction_is_by_choice(tmp_path):
     records = [{"text": f"write to person{n}@corp.org please\n"} for n in range(60)]
     made, folder = prepare(tmp_path, "pile", records, redact=True, validation=0.0)
@@ -240,9 +252,17 @@ def test_a_pile_of_one_small_file(tmp_path):
     assert made.counts["rows"][""]["train"] == {"tokens": 4, "in_rows": 0, "last_row": 4}
 
 
-def test_nothing_at_all(tmp_path):
-    made, _ = prepare(tmp_path, "pile", [])
-    assert made.parts == {}
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([], r"found 0 in the inputs; .*out is unfinished"),
+        ([{"text": "\0"}, {"text": None}], "found 2 in the inputs, dropped 1 by nul"),
+    ],
+)
+def test_nothing_kept_is_no_corpus(tmp_path, records, said):
+    with pytest.raises(pipeline.NothingKeptError, match=said):
+        prepare(tmp_path, "pile", records)
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_an_output_that_is_there_is_kept(tmp_path):
@@ -258,9 +278,9 @@ def test_an_output_that_is_there_is_kept(tmp_path):
     assert (other / "thesis.txt").exists() and manifest.load(folder) == made
     # What a killed run left is ours, and is begun again.
     (folder / "manifest.json").unlink()
-    (folder / ".work").mkdir()
+    (folder / WORK).mkdir()
     pipeline.begin(settings)
-    assert [path.name for path in folder.iterdir()] == [".work"]
+    assert [path.name for path in folder.iterdir()] == [WORK]
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -272,17 +292,6 @@ def test_an_account_that_is_wrong_leaves_no_manifest(tmp_path, place):
     result.write_text(json.dumps(said))
     with pytest.raises(counts.AccountError, match="do not add up"):
         pipeline.finish(settings)
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-def test_a_full_disk_is_told(tmp_path, monkeypatch):
-    def full(path, data):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr("codegen_pax.corpus.prepare.work.write", full)
-    with pytest.raises(Exception, match="No space left") as error:
-        prepare(tmp_path, "pile", [{"text": "a"}])
-    assert "No space left on device" in local.reason(str(error.value))
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,47 @@ def test_addresses_and_secrets_are_replaced():
     assert redacted.startswith("# <EMAIL>\n") and redacted.count("<SECRET>") == 3
 
 
+# In parts, so that no scanner takes this file for one that holds secrets.
+SECRETS = [
+    "ghp_" + "a1B2c3D4e5F6" * 3,
+    "glpat-" + "a1B2c3D4e5F6a1B2c3D4",
+    "glcbt-0f_" + "a1B2c3D4e5F6a1B2c3D4",
+    "SG." + "a" * 22 + "." + "b" * 43,
+    "sk_live_" + "a1B2c3D4e5F6" * 2,
+    "AC" + "0123456789abcdef" * 2,
+    "sk-" + "A" * 20 + "T3BlbkFJ" + "B" * 20,
+    "0123456789abcdef" * 2 + "-us12",
+    "npm_" + "a1B2c3D4e5F6" * 3,
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_nothing_of_a_secret_is_left(secret):
+    text = f'ghp and glpat begin tokens\nkey = "{secret}"\n'
+    assert redaction.redact(text)[0] == 'ghp and glpat begin tokens\nkey = "<SECRET>"\n'
+
+
+@pytest.mark.parametrize("name", ["é.jean", "_jane", "j+x"])
+@pytest.mark.parametrize("host", ["corp.org", "münchen.de", "a-b.co.uk"])
+def test_an_address_in_any_letters_is_replaced(name, host):
+    assert redaction.redact(f"by <{name}@{host}>, 2020")[0] == "by <<EMAIL>>, 2020"
+
+
+@pytest.mark.parametrize("part", ["//", "//a", "a.", "b-", "a@b.", "https://a.b/c ", "-----BEGIN "])
+def test_a_long_line_takes_no_time(part):
+    text = part * (300_000 // len(part))
+    started = time.process_time()
+    redaction.redact(text)
+    assert time.process_time() - started < 5
+
+
+def test_what_stands_around_a_secret_is_left():
+    aws, npm = "a1B2/" * 8, "npm_" + "a1B2c3D4e5F6" * 3
+    text = f"aws_secret_key = '{aws}'\n//registry.npmjs.org/:_authToken={npm}\n"
+    wanted = "aws_secret_key = '<SECRET>'\n//registry.npmjs.org/:_authToken=<SECRET>\n"
+    assert redaction.redact(text) == (wanted, {"secret": 2})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -195,6 +237,52 @@ def test_further_benchmarks(tmp_path):
     path.write_text('{"question": "?"}\n')
     with pytest.raises(ValueError, match="line 1 is no problem: found question; wanted prompt"):
         decontamination.load([str(path)])
+
+
+INDENTS = st.text(st.sampled_from(" \t"), max_size=6)
+MARKS = st.sampled_from(["", "# ", "// ", " * ", "#\t"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 163), INDENTS, MARKS, st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_a_planted_problem_is_found_reindented(problems, place, indent, mark, end, data):
+    problem = human_eval()[place]
+    lines = (problem["prompt"] + problem["canonical_solution"]).splitlines()
+    depths = data.draw(st.lists(INDENTS, min_size=len(lines), max_size=len(lines)))
+    tails = data.draw(st.lists(INDENTS, min_size=len(lines), max_size=len(lines)))
+    blank = data.draw(st.integers(0, 3))
+    planted = [
+        indent + mark + depth + line.strip() + tail + end * (1 + blank)
+        for line, depth, tail in zip(lines, depths, tails, strict=True)
+    ]
+    assert problems.match(f"import os{end}{''.join(planted)}x = 1{end}")
+
+
+PIECES = (
+    "AKIA" + "IOSFODNN7EXAMPLE",
+    "ghp_" + "a1B2c3D4e5F6a1B2c3D4e5F6a1B2c3D4e5F6",
+    "sk_live_" + "a1B2c3D4e5F6a1B2c3D4e5F6",
+    "jane.doe@mail.corp.org",
+    "b@c.org",
+    "-----BEGIN PRIVATE KEY-----\nMIIabc\n-----END PRIVATE KEY-----",
+    "<EMAIL>",
+    "<SECRET>",
+    *"@._-/<> \n'\"=xA0",
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_what_is_redacted_stays_as_it_is(text):
+    redacted, counts = redaction.redact(text)
+    assert redaction.redact(redacted) == (redacted, {})
+    assert bool(counts) == (redacted != text)
+
+
+def test_a_secret_behind_a_secret_is_told_too():
+    slack = "xoxb-123456789012-abcdef"
+    redacted, counts = redaction.redact(slack + "pypi-AgEIcHlwaS5vcmc" + "a" * 80)
+    assert (redacted, counts) == ("<SECRET><SECRET>", {"secret": 2})
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,6 +7,6 @@
     finish      each part: what was left over of its buckets, as rows of a last shard
 
 The elements that Beam carries are small: splits, names of files, counts. Text and tokens travel in
-files under `OUTPUT/.work`, so that no runner holds them, and every step is a function of its input
-alone: the same rows come out whatever the number of workers.
+files in a work folder in the output, so that no runner holds them, and every step is a function of
+its input alone: the same rows come out whatever the number of workers.
 """

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -27,19 +29,22 @@ import psutil
 
 from codegen_pax.corpus.prepare import pipeline
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import inputs as raw_inputs
 from codegen_pax.corpus.raw import splits as raw_splits
+from codegen_pax.corpus.raw import storage
 from codegen_pax.quiet import quietly
 
 # Not DirectRunner: it may fetch and start Prism, a program that is not of this machine.
 LOCAL_RUNNER = "FnApiRunner"
 POLL_SECONDS = 0.5
+_DEATH_SECONDS = 3  # in which the error that a worker died of is known
 
 _RAISED = re.compile(
     r"^(?:\w+: )*?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)): (?!(?:\w+\.)*\w+Error: )(.*?)"
     r"(?: \[while running '([^']*)'[^\]]*\])?$",
     re.M,
 )
+
+_IN_STEP = "[while running '"  # is in every error of a step
 
 # step -> share of the bytes of the splits that it has seen
 OnProgress = Callable[[dict[str, int]], None]
@@ -49,9 +54,29 @@ class PrepareError(RuntimeError):
     """The pipeline failed: the corpus is unfinished."""
 
 
+class RunnerError(ValueError):
+    """Beam has no such runner, or cannot read its options."""
+
+
+def check(runner: str, options: Sequence[str]) -> None:
+    """Raises RunnerError unless Beam knows the runner, and can read those options that it knows."""
+    with quietly():
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.runner import create_runner
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            create_runner(runner)
+            PipelineOptions(list(options)).get_all_options()
+    except SystemExit:  # argparse has printed why
+        raise RunnerError(said.getvalue().strip().rpartition("error: ")[2]) from None
+    except (ValueError, ImportError, AttributeError) as error:
+        raise RunnerError(f"--runner: {error}") from error
+
+
 def run_here(
     settings: Settings,
-    inputs: Sequence[raw_inputs.Input],
+    inputs: Sequence[storage.File],
     splits: Sequence[raw_splits.Split],
     options: Sequence[str] = (f"--runner={LOCAL_RUNNER}",),
 ) -> None:
@@ -65,7 +90,7 @@ def run_here(
 
 def run(
     settings: Settings,
-    inputs: Sequence[raw_inputs.Input],
+    inputs: Sequence[storage.File],
     splits: Sequence[raw_splits.Split],
     *,
     workers: int,
@@ -95,19 +120,21 @@ def run(
     )
     chosen = [f"--runner={runner}"] if runner else list(local)
     request = {
+        "parent": os.getpid(),
         "settings": dataclasses.asdict(settings),
         "inputs": [dataclasses.asdict(file) for file in inputs],
         "options": [*chosen, *options],
     }
     # What a cluster's runner says while it works is for the person; the local one's is for a log.
-    log = None if runner else tempfile.NamedTemporaryFile(  # noqa: SIM115 (kept if it fails)
-        "w", prefix="codegen-pax-prepare-", suffix=".log", delete=False
-    )  # fmt: skip
+    log = tempfile.NamedTemporaryFile(  # noqa: SIM115 (kept if it fails)
+        "a", prefix="codegen-pax-prepare-", suffix=".log", delete=False
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name],
+        env=_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=log,
+        stderr=None if runner else log,
         text=True,
         start_new_session=True,
     )
@@ -121,18 +148,34 @@ def run(
             on_progress(_progress(settings))
             talk.join(POLL_SECONDS)
         on_progress(_progress(settings))
-    finally:  # also when interrupted: no worker is left behind
+    except BaseException:  # interrupted: nobody asks for the log
+        os.unlink(log.name)
+        raise
+    finally:  # no worker is left behind
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         talk.join()
     said = json.loads(answer[0].strip().rpartition("\n")[2] or "{}")
     if process.returncode == 0 and said.get("done"):
-        if log:
-            os.unlink(log.name)
+        os.unlink(log.name)
         return
-    where = f" (whole log: {log.name})" if log else ""
-    reason = said.get("error") or f"the pipeline ended with status {process.returncode}"
-    raise PrepareError(f"{reason}; {settings.output} is unfinished{where}")
+    with log:
+        log.write(said.get("traceback", ""))
+    error = said.get("error") or f"the pipeline ended with status {process.returncode}"
+    if said.get("died"):
+        error = _last_step(Path(log.name).read_text(errors="replace")) or said["died"]
+    raise PrepareError(f"{error}; {settings.output} is unfinished (whole log: {log.name})")
+
+
+def _environment() -> dict[str, str]:
+    """Of the process and its workers: what lies in the current folder is not imported by them."""
+    root = str(Path(__file__).parents[3])
+    paths = [os.environ.get("PYTHONPATH"), None if root in site.getsitepackages() else root]
+    return {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
 
 
 def _progress(settings: Settings) -> dict[str, int]:
@@ -146,8 +189,16 @@ def _progress(settings: Settings) -> dict[str, int]:
     return seen
 
 
+def _last_step(log: str) -> str | None:
+    """What went wrong in a step last, of a log; None if nothing did."""
+    found = [line for line in log.splitlines() if _IN_STEP in line and _RAISED.match(line)]
+    return reason(found[-1]) if found else None
+
+
 def reason(text: str) -> str:
     """What went wrong, in one line, from what Beam raised."""
+    if "Traceback (most recent call last)" not in text:  # not a step's: all of it is the message
+        text = " ".join(text.split())
     raised = _RAISED.findall(text)
     if not raised:
         return text.strip().rpartition("\n")[2] or "it failed without a word"
@@ -157,15 +208,32 @@ def reason(text: str) -> str:
     return f"{kind.rpartition('.')[2]}: {message}" + (f" (in step {step})" if step else "")
 
 
+_deaths: list[str] = []  # of workers
+
+
 def _killed(args: threading.ExceptHookArgs) -> None:
-    """Ends this process when a worker has: Beam itself would wait for it for ever."""
-    if "Worker subprocess exited" in str(args.exc_value):
-        status = re.search(r"code (-?\d+)", str(args.exc_value))
-        code = int(status[1]) if status else 1
-        how = f"signal {code - 128 if code > 128 else -code}" if code < 0 or code > 128 else code
-        _answer({"error": f"a worker process was ended from outside ({how}: out of memory?)"})
-        _end(1)
-    threading.__excepthook__(args)
+    """Ends this process when a worker has: Beam itself may wait for it for ever.
+
+    A worker also ends, or even aborts, after an error in a step. If `main` does not get to tell
+    that, the log does.
+    """
+    status = re.search(r"Worker subprocess exited with return code (-?\d+)", str(args.exc_value))
+    if not status:
+        threading.__excepthook__(args)
+        return
+    code = int(status[1])
+    how = f"signal {code - 128 if code > 128 else -code}" if code < 0 or code > 128 else code
+    _deaths.append(f"a worker process was ended from outside ({how}: out of memory?)")
+    time.sleep(_DEATH_SECONDS)
+    _answer({"died": _deaths[0]})
+    _end(1)
+
+
+def _follow(parent: int) -> None:
+    """Ends this process when the one that started it is no more, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    _end(1)
 
 
 def _end(status: int) -> NoReturn:
@@ -189,15 +257,20 @@ def main() -> int:
             for name, value in request["settings"].items()
         }
     )
-    inputs = [raw_inputs.Input(**file) for file in request["inputs"]]
+    inputs = [storage.File(**file) for file in request["inputs"]]
     threading.excepthook = _killed
+    threading.Thread(target=_follow, args=(request["parent"],), daemon=True).start()
     try:
         run_here(settings, inputs, raw_splits.split(settings.corpus, inputs), request["options"])
     except BaseException as error:  # told to the parent, whatever it is
-        traceback.print_exc()
-        # A killed worker also breaks its connection: give its thread time to say so.
-        time.sleep(2)
-        _answer({"error": reason(f"{type(error).__name__}: {error}")})
+        text = f"{type(error).__name__}: {error}"
+        said = {"error": reason(text), "traceback": traceback.format_exc()}
+        if _IN_STEP not in text:
+            # A killed worker also breaks its connection: give its thread time to say so.
+            time.sleep(_DEATH_SECONDS - 1)
+            if _deaths:
+                said["died"] = _deaths[0]
+        _answer(said)
         return 1
     _answer({"done": True})
     return 0

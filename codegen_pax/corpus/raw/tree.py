@@ -8,8 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from codegen_pax.corpus.raw.inputs import listing, open_input
-from codegen_pax.corpus.raw.inputs import sha256 as content_sha256
+from codegen_pax.corpus.raw import storage
 
 # Ours: folders of other people's code, and of what a build leaves.
 VENDORED = frozenset(
@@ -53,7 +52,7 @@ class _Ignored:
         for name in files:
             folder, _, file = name.rpartition("/")
             if file == ".gitignore":
-                with open_input(f"{root}/{name}") as content:
+                with storage.open_file(f"{root}/{name}") as content:
                     text = content.read().decode("utf-8", "replace")
                 self._specs[folder] = pathspec.GitIgnoreSpec.from_lines(text.splitlines())
         self.folder = functools.cache(self._folder)
@@ -81,15 +80,17 @@ class _Ignored:
 
 def files(root: str) -> list[Listed]:
     """The files of a tree, sorted by path: no links, hidden, vendored or git-ignored ones."""
-    sizes = {file.path[len(root) + 1 :]: file.size for file in listing(f"{root}/**")}
-    repositories = {name.partition("/.git/")[0] for name in sizes if name.endswith("/.git/HEAD")}
+    sizes = {file.path[len(root) + 1 :]: file.size for file in storage.below(root)}
+    # Of a submodule, or of another work tree, `.git` is a file.
+    marks = (name for name in sizes if name.endswith(("/.git/HEAD", "/.git")))
+    repositories = {name.partition("/.git")[0] for name in marks}
     ignored = _Ignored(root, set(sizes))
     found = []
     for name in sorted(sizes):
         parts = name.split("/")
         if any(part.startswith(".") for part in parts) or VENDORED.intersection(parts[:-1]):
             continue
-        if ignored.file(name) or ("://" not in root and os.path.islink(f"{root}/{name}")):
+        if ignored.file(name) or (not storage.is_url(root) and os.path.islink(f"{root}/{name}")):
             continue
         above = ["/".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
         repository = next((folder for folder in above if folder in repositories), "")
@@ -115,5 +116,7 @@ def sha256(root: str) -> str:
     """SHA-256 over the names and the contents of the files of a tree, in hexadecimal."""
     digest = hashlib.sha256()
     for file in files(root):
-        digest.update(f"{file.path}\0{content_sha256(f'{root}/{file.path}')}\n".encode())
+        content = storage.sha256(f"{root}/{file.path}")
+        # A name need not be Unicode.
+        digest.update(os.fsencode(file.path) + f"\0{content}\n".encode())
     return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""Bad input through the whole pipeline: a clear error and no manifest, or a counted drop."""
+
+import gzip
+import json
+
+import fastavro
+import pyarrow
+import pytest
+import zstandard
+from pyarrow import parquet
+
+from codegen_pax.corpus import counts, manifest
+from codegen_pax.corpus.prepare import local, pipeline
+from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import inputs, lines, splits
+
+CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
+FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
+SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
+LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
+ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
+
+
+def prepare(path):
+    """Prepares one file; returns the manifest."""
+    settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
+    found = inputs.find("bigquery", [str(path)])
+    pieces = splits.split("bigquery", found)
+    pipeline.begin(settings)
+    local.run_here(settings, found, pieces)
+    return pipeline.finish(settings)
+
+
+def flipped(data):
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+def avro(path):
+    with path.open("wb") as file:
+        fastavro.writer(file, SCHEMA, CODE, codec="deflate")
+
+
+def table(path, records=CODE, **columns):
+    found = pyarrow.Table.from_pylist(records)
+    for name, values in columns.items():
+        found = found.drop_columns([name]).append_column(name, values)
+    parquet.write_table(found, path, write_page_checksum=True)
+
+
+ERRORS = {
+    "cut.jsonl.zst": (ZST[:-200], "is damaged .*inside a zstd frame"),
+    "cut.jsonl.gz": (gzip.compress(LINES)[:-200], "is damaged .*ended before"),
+    "flipped.jsonl.zst": (flipped(ZST), "is damaged"),
+    "flipped.jsonl.gz": (flipped(gzip.compress(LINES)), "is damaged"),
+    "nul.jsonl.gz": (bytes(9_000), "is damaged"),
+    "nul.jsonl.zst": (bytes(9_000), "is damaged"),
+    "nul.parquet": (bytes(9_000), "is damaged"),
+    "nul.avro": (bytes(9_000), "is damaged"),
+    "nul.jsonl": (bytes(9_000), "no document was kept: found 1 .*dropped 1 by nul_bytes"),
+    "empty.jsonl": (b"", "no document was kept: found 0"),
+    "empty.parquet": (b"", "no document was kept: found 0"),
+    "array.json": (json.dumps(CODE).encode(), r"holds nothing to read: .*the first is '\[\{"),
+    "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
+    "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
+    "utf16.jsonl": (LINES.decode().encode("utf-16"), "no document was kept: .*by nul_bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_file_that_is_not_what_it_should_be(tmp_path, name):
+    content, said = ERRORS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Exception, match=f"(?s){said}") as error:
+        prepare(tmp_path / name)
+    assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
+    assert not (tmp_path / "out" / manifest.FILE).exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+@pytest.mark.parametrize("ending", ["parquet", "avro"])
+def test_a_table_that_is_damaged(tmp_path, ending, damage):
+    path = tmp_path / f"x.{ending}"
+    table(path) if ending == "parquet" else avro(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-100] if damage == "cut" else flipped(data))
+    with pytest.raises(Exception, match=f"x.{ending} is damaged"):
+        prepare(path)
+    assert not (tmp_path / "out" / manifest.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([{"contnt": "x", "path": "a.py"}], "has no column content .nearest: contnt."),
+        ([{"content": 7, "path": "a.py"}], "has a column content of type int64; wanted text"),
+        ([{"content": ["x"], "path": "a.py"}], "has a column content of type list.*; wanted text"),
+    ],
+)
+def test_a_table_of_other_columns(tmp_path, records, said):
+    table(tmp_path / "x.parquet", records)
+    with pytest.raises(Exception, match=f"x.parquet {said}"):
+        prepare(tmp_path / "x.parquet")
+    assert not (tmp_path / "out" / manifest.FILE).exists()
+
+
+def test_bad_records_among_good_ones_are_counted(tmp_path):
+    long = b'{"content": "' + b"a" * 200_000_000 + b'"}'
+    bad = {"invalid_utf8": b'{"content": "\xff"}', "line_too_long": long, "nul_bytes": bytes(9_000)}
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
+    found = counts.by_rule(prepare(path).counts["documents"])
+    assert found.pop(counts.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
+    assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
+    assert found.pop(counts.IN)[0] == 404
+    assert found == {rule: [1, len(line), 0] for rule, line in bad.items()}
+    assert len(long) > lines.MAX_LINE_BYTES
+
+
+def test_bad_cells_of_a_table_are_counted(tmp_path):
+    cells = [b"x = 1\n", b"\xff", None, b"a\0", b"a" * 200_000_000]
+    table(tmp_path / "x.parquet", CODE[: len(cells)], content=[cells])
+    found = counts.by_rule(prepare(tmp_path / "x.parquet").counts["documents"])
+    dropped = {rule: values[0] for rule, values in found.items()}
+    rules = ("invalid_utf8", "null_content", "nul_bytes", "document_too_large", counts.KEPT)
+    assert dropped == {counts.IN: len(cells), **dict.fromkeys(rules, 1)}
+
+
+def test_what_a_step_said_is_told_in_one_line():
+    said = "OSError: [Errno 28] No space left on device [while running 'Tokenise']"
+    beams = f"Traceback (most recent call last):\n  File ...\n{said}\n\nRuntimeError: {said}\n"
+    assert local.reason(f"RuntimeError: {beams}") == "[Errno 28] No space left on device"
+    several = "ValueError: Pipeline has validations errors: \nMissing option.\nInvalid Project."
+    assert local.reason(several) == (
+        "Pipeline has validations errors: Missing option. Invalid Project."
+    )
