@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# What the project itself imports; base.txt holds these and everything they import in turn.
+# What the project imports, and the parts of Pax that it stands on without importing them: clu,
+# flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text. base.txt has these and what they import.
 DIRECT = (
     "absl-py",
     "apache-beam",
@@ -23,6 +24,7 @@ DIRECT = (
     "jax",
     "jaxlib",
     "license-expression",
+    "lingvo",
     "matplotlib",
     "numpy",
     "optax",

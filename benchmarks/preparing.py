@@ -11,8 +11,8 @@ smallest input only, since its speed has nothing to do with the size.
 Memory is the sum of the proportional set sizes of the command and all its processes, looked at five
 times a second; shared pages count once.
 
-Expected before it was written: 0.85 of the peer (reading twice and hashing cost a tenth of the
-tokenising), and 1.5 GB at any size: 64 MiB of text a worker and its tokens.
+Expected: 0.85 of the peer (reading twice and hashing cost a tenth of the tokenising), and 1.5 GB at
+any size: 64 MiB of text a worker and its tokens. The script fails where a target below is missed.
 """
 
 import json
@@ -33,6 +33,9 @@ from codegen_pax.corpus.prepare.tokenise import BATCH_BYTES
 from codegen_pax.text import tokenizer
 
 WORKERS = 2
+LEAST_OF_PEER = 0.8  # targets: of the peer's speed,
+MOST_GROWTH = 1.2  # of the peak from the smallest input to the largest,
+MOST_BYTES = 3 * 10**9  # and of the peak itself
 FILE_BYTES = 256 << 20
 
 
@@ -168,12 +171,19 @@ def main():
         if number == 0:
             wanted, alone = peer(size)
             assert tokens == wanted, f"other tokens: prepare {tokens:,}, tokenizers {wanted:,}"
+            reached = alone / seconds
             print(
                 f"{size / 1e9:.2f} GB: tokenizers alone {wanted:,} tokens in {alone:.1f} s,"
-                f" {wanted / alone / 1e6:.3f} million/s; prepare reaches {alone / seconds:.2f}",
+                f" {wanted / alone / 1e6:.3f} million/s; prepare reaches {reached:.2f}",
                 flush=True,
             )
-    print(f"peak memory, largest / smallest: {max(peaks) / min(peaks):.2f}")
+    growth = max(peaks) / min(peaks)
+    print(f"peak memory, largest / smallest: {growth:.2f}")
+    if reached < LEAST_OF_PEER or growth > MOST_GROWTH or max(peaks) > MOST_BYTES:
+        sys.exit(
+            f"missed: wanted {LEAST_OF_PEER} of the peer, a growth of at most {MOST_GROWTH} and"
+            f" {MOST_BYTES / 1e9:.0f} GB"
+        )
 
 
 if __name__ == "__main__":

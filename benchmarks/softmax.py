@@ -2,7 +2,7 @@
 
     python benchmarks/softmax.py
 
-Expected before it was written: half of praxis' time on a CPU, for one exponential less over
+Expected: half of praxis' time on a CPU, for one exponential less over
 [B, T, V], no argmax reduction, and two axes instead of three. Both sides take turns; the medians
 and their ratio are printed. Run it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as
 `codegen-pax run` does, or fresh pages are what is measured.

@@ -64,6 +64,11 @@ class Declaration:
         return self.phase.nano_mixture if self.size.embedded else self.phase.mixture
 
     @property
+    def unverified(self) -> tuple[str, ...]:
+        """Which of its published numbers were not seen at their source."""
+        return self.phase.unverified.get(self.size.name, ())
+
+    @property
     def parameters(self) -> int:
         """Parameters that are trained: the network's, and jaxformer's embedding bias [D]."""
         return self.size.parameters + self.recipe.embedding_bias * self.size.model_dims

@@ -22,8 +22,14 @@ from experiments import receipt, start
 from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environment
 from experiments.meshes import AXES
 
-# Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt.
-PROMPTS = {"codegen": "codegen_nano_prompts", "gpt2": "codegen_nano_prompts_nl"}
+# Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt. By the
+# phase's vocabulary and what its loss is on.
+PROMPTS = {
+    ("codegen", "all"): "codegen_nano_prompts",
+    ("codegen", "answer"): "codegen_nano_prompts_instruct",
+    ("gpt2", "all"): "codegen_nano_prompts_nl",
+    ("gpt2", "answer"): "codegen_nano_prompts_nl_instruct",
+}
 PROMPT_COUNT = 8
 PROMPT_LENGTH = 64
 MAX_NEW_TOKENS = 96
@@ -154,10 +160,11 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         ]
 
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Eight prompts."""
+        """Eight prompts, in the format of the phase's rows."""
+        phase = self.declaration().phase
         return [
             inputs.decoding_input(
-                PROMPTS[self.declaration().phase.vocabulary],
+                PROMPTS[phase.vocabulary, phase.loss_on],
                 batch_size=max(1, PROMPT_COUNT // jax.process_count()),
                 prompt_length=PROMPT_LENGTH,
             )

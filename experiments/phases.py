@@ -5,7 +5,8 @@ A phase is a corpus, a budget and the weights it starts from. Sources:
   [config] salesforce/jaxformer `config/codegen_{350M,2B,6B}_nl.json`, `codegen_350M_multi.json`.
   [hub]    the steps at which the released checkpoints were taken.
   [ours]   no published value: this project's choice.
-Values marked *unverified* were not seen at their source by anyone here.
+Values in a row's `unverified` were not seen at their source by anyone here; whatever prints one
+says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from types import MappingProxyType
 
 from codegen_pax import names
 
-THOUSAND, BILLION = 1_000, 1_000_000_000
+THOUSAND = 1_000
+RESULT = "humaneval_pass_at_1"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Phase:
       corpus_tokens: tokens in the corpus [paper]; None if not published.
       released_step: step of the released checkpoint by size [hub].
       humaneval_pass_at_1: published result by size, percent [paper].
+      unverified: by size, which of the above were not seen at their source.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Phase:
     corpus_tokens: int | None = None
     released_step: Mapping[str, int] = field(default_factory=dict)
     humaneval_pass_at_1: Mapping[str, float] = field(default_factory=dict)
+    unverified: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         if not self.name.isidentifier() or not self.name[:1].isupper():
@@ -86,9 +90,9 @@ class Phase:
             object.__setattr__(self, "nano_mixture", f"codegen_nano_{suffix}")
 
 
-# [config] for 350M, 2B and 6B; 16B [paper], *unverified*.
+# [config] for 350M, 2B and 6B; 16B [paper].
 NL_LEARNING_RATE = MappingProxyType({"350M": 3.0e-4, "2B": 1.6e-4, "6B": 1.2e-4, "16B": 0.9e-4})
-# [config] for 350M (Multi); the others [paper], *unverified*.
+# [config] for 350M (Multi); the others [paper].
 CODE_LEARNING_RATE = MappingProxyType({"350M": 1.8e-4, "2B": 0.8e-4, "6B": 0.4e-4, "16B": 0.5e-4})
 # [ours]: a tenth of what the weights were last trained with, or less, as is usual for tuning.
 INSTRUCT_LEARNING_RATE = MappingProxyType(
@@ -103,25 +107,33 @@ PHASES: dict[str, Phase] = {
             start=None,
             mixture="codegen_pile",
             vocabulary="gpt2",
-            steps=350 * THOUSAND,  # [paper] [config]; 16B *unverified*
+            steps=350 * THOUSAND,  # [config]; 16B [paper]
             anneal_steps=300 * THOUSAND,  # [config]: ends at step 303,000, then flat
             learning_rate=NL_LEARNING_RATE,
             corpus_tokens=354_700_000_000,  # [paper]
             released_step={"350M": 350_000, "2B": 350_000, "6B": 350_000},  # [hub]
-            # [paper], *unverified*
-            humaneval_pass_at_1={"350M": 2.12, "2B": 6.70, "6B": 10.43, "16B": 14.24},
+            humaneval_pass_at_1={"350M": 2.12, "2B": 6.70, "6B": 10.43, "16B": 14.24},  # [paper]
+            unverified={
+                "350M": (RESULT,),
+                "2B": (RESULT,),
+                "6B": (RESULT,),
+                "16B": ("learning_rate", "steps", RESULT),
+            },
         ),
         Phase(
             "Multi",
             start="NL",
             languages=("python", "java", "javascript", "go", "cpp", "rust"),  # [ours]: Rust for C
             mixture="codegen_bigquery",
-            steps=150 * THOUSAND,  # [paper] [config]
+            steps=150 * THOUSAND,  # [config] for 350M; the others [paper]
             learning_rate_end={"350M": 3.0e-5},  # [config]: NL's floor, not a tenth of 1.8e-4
             corpus_tokens=119_200_000_000,  # [paper], the paper's six languages
             released_step={"350M": 150_000, "2B": 150_000, "6B": 100_000},  # [hub]
-            # [paper], *unverified*
-            humaneval_pass_at_1={"350M": 6.67, "2B": 14.51, "6B": 18.16, "16B": 18.32},
+            humaneval_pass_at_1={"350M": 6.67, "2B": 14.51, "6B": 18.16, "16B": 18.32},  # [paper]
+            unverified={
+                "350M": (RESULT,),
+                **dict.fromkeys(("2B", "6B", "16B"), ("learning_rate", "steps", RESULT)),
+            },
         ),
         Phase(
             "Mono",
@@ -132,6 +144,10 @@ PHASES: dict[str, Phase] = {
             corpus_tokens=71_700_000_000,  # [paper]
             released_step={"350M": 150_000, "2B": 100_000, "6B": 140_000},  # [hub]
             humaneval_pass_at_1={"350M": 12.76, "2B": 23.70, "6B": 26.13, "16B": 29.28},  # [paper]
+            unverified={
+                "350M": ("steps",),
+                **dict.fromkeys(("2B", "6B", "16B"), ("learning_rate", "steps")),
+            },
         ),
         Phase(
             "Instruct",

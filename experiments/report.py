@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from experiments.declaration import Declaration
+from experiments.phases import RESULT
 
 # Dense bfloat16 peak of one TPU v4 chip (vendor data sheet) and the share of it that training is
 # planned with: MaxText and Pax publish 42% to 57% on v4 at these sizes (6N + 12LTD convention).
@@ -12,6 +13,9 @@ V4_FLOPS = 275e12
 PLANNED_UTILISATION = 0.45
 
 START_VARIABLE = "CODEGEN_START_FROM"
+
+# What Nano must reach to have learnt more than how often each token is there, in nats a token.
+NANO_MARGIN = 1.0
 
 
 def report(declaration: Declaration) -> str:
@@ -67,14 +71,20 @@ def _source(declaration: Declaration) -> str:
     if declaration.size.embedded:
         return "none: this project's own size, for a laptop and for tests."
     if declaration.phase.humaneval_pass_at_1:
-        return "arXiv 2203.13474 and salesforce/jaxformer `config/`; see experiments/phases.py."
+        unseen = ", ".join(name.replace("_", " ") for name in declaration.unverified)
+        return "arXiv 2203.13474 and salesforce/jaxformer `config/`; see experiments/phases.py." + (
+            f" Unverified at its source: {unseen}." if unseen else ""
+        )
     return "network: arXiv 2203.13474; phase: this project's own, no published run."
 
 
 def _expected(declaration: Declaration) -> str:
     size, phase = declaration.size, declaration.phase
     if size.embedded and phase.name == "Mono":
-        return "from random weights, at least 1.0 nat below the unigram entropy of held-out text."
+        return (
+            f"from random weights, at least {NANO_MARGIN} nat below the unigram entropy of "
+            "held-out text."
+        )
     if size.embedded:
         return "see README, the matrix of `make ladder`."
     published = phase.humaneval_pass_at_1.get(size.name)
@@ -82,7 +92,8 @@ def _expected(declaration: Declaration) -> str:
         return "no published result."
     step = phase.released_step.get(size.name)
     taken = f", released at step {step:,}" if step else ""
-    return f"HumanEval pass@1 {published:.2f}% (paper's table of results{taken})."
+    unseen = ", unverified" if RESULT in declaration.unverified else ""
+    return f"HumanEval pass@1 {published:.2f}% (paper's table of results{unseen}{taken})."
 
 
 def _duration(declaration: Declaration) -> str:

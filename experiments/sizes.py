@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The 50,295 ids of the code vocabulary padded to a multiple of 1,024 (REFERENCE: jaxformer
-# `vocab_size` 51200), so that the vocabulary divides over any mesh axis of a power of two.
+# The 50,295 ids of the code vocabulary padded to a multiple of 1,024 (jaxformer's
+# `vocab_size`), so that the vocabulary divides over any mesh axis of a power of two.
 VOCAB_SIZE = 51_200
 
 

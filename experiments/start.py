@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from absl import flags
 from etils import epath
-from paxml import checkpoint_metadata, checkpoint_paths, checkpoints, tasks_lib
+from paxml import checkpoint_metadata, checkpoint_paths, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 from praxis.py_utils import NestedMap
 
@@ -136,18 +136,17 @@ def is_training() -> bool:
 
 def last_step(job: epath.Path) -> int | None:
     """The step of the newest whole checkpoint of a job; None without one."""
-    directory = job / "checkpoints"
-    if not directory.exists():
-        return None
-    return checkpoints.retrieve_latest_checkpoint_step_if_exists(directory)
+    newest = last_checkpoint(job)
+    return newest and checkpoint_paths.get_step_from_checkpoint_asset(newest)
 
 
 def last_checkpoint(job: epath.Path) -> epath.Path | None:
-    """The directory of the newest whole checkpoint of a job; None without one."""
-    step = last_step(job)
-    if step is None:
-        return None
-    return checkpoint_paths.make_checkpoint_step_dir(job / "checkpoints", step)
+    """The directory of the newest whole checkpoint of a job; None without one.
+
+    Every host looks for itself. They must not wait for one another here: one of them may look
+    before another has made the directory, and then they would not wait for the same thing.
+    """
+    return checkpoint_paths.latest_checkpoint_if_exists(job / "checkpoints")
 
 
 def _check_parent(declaration: Declaration, job: epath.Path) -> None:

@@ -6,12 +6,12 @@ each; `codegen_bigquery_paper` is the paper's six, in the paper's proportion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import seqio
 
 from codegen_pax.corpus import languages
-from codegen_pax.corpus.prepared import MixtureByTokens, PreparedCorpus
+from codegen_pax.corpus.prepared import MixtureByRates, MixtureByTokens, PreparedCorpus
 from tasks.definition import rows_task
 
 # Billions of tokens (paper, unverified split: 119.2 in all).
@@ -26,39 +26,59 @@ PAPER_TOKENS = {
 LANGUAGES = ("python", "java", "javascript", "go", "cpp", "rust")  # Rust in C's place
 
 
-def language_task(language: str) -> seqio.Task:
-    """The task `codegen_bigquery_<language>`, registered by the first call.
+def language_task(
+    language: str,
+    corpus: str = "bigquery",
+    kind: str = "bigquery",
+    raw: str = "the public BigQuery set of GitHub",
+) -> seqio.Task:
+    """The task `codegen_<corpus>_<language>`, registered by the first call.
 
-    Raises ValueError for a language that is not in `languages.LANGUAGES`.
+    Args:
+      language: the part of the corpus that it reads.
+      corpus, kind: see `PreparedCorpus`.
+      raw: what the corpus is prepared from, for the error.
+
+    Raises ValueError for a language that is not in `languages.LANGUAGES`, or if there is a task of
+      this name over another source.
     """
-    name = f"codegen_bigquery_{language}"
+    name = f"codegen_{corpus}_{language}"
     if name in seqio.TaskRegistry.names():
-        return seqio.TaskRegistry.get(name)
+        found = seqio.TaskRegistry.get(name)
+        if getattr(found.source, "kind", None) != kind:
+            raise ValueError(f"task {name} is there already; wanted another name than {corpus}")
+        return found
     source = PreparedCorpus(
-        "bigquery",
+        corpus,
         part=languages.check(language),
-        raw=f"the {language} files of the public BigQuery set of GitHub",
+        kind=kind,
+        raw=f"the {language} files of {raw}",
     )
     return rows_task(name, source)
 
 
-def mixture(name: str, shares: Sequence[str] | Mapping[str, float]) -> seqio.Mixture:
+def mixture(
+    name: str,
+    shares: Sequence[str] | Mapping[str, float],
+    task: Callable[[str], seqio.Task] = language_task,
+) -> seqio.Mixture:
     """The mixture `name` of languages, registered by the first call.
 
     Args:
       name: what it is called in seqio.
       shares: languages, to be mixed in proportion to the tokens that are prepared of each; or the
         rate of each, of which only the ratios count.
+      task: gives the task of a language.
 
     Raises ValueError for an unknown language, or if `name` is registered with other languages or
       rates.
     """
-    tasks = {language: language_task(language).name for language in shares}
+    tasks = {language: task(language).name for language in shares}
     fixed = isinstance(shares, Mapping)
     wanted = {tasks[language]: float(shares[language]) if fixed else 1.0 for language in shares}
     if name not in seqio.MixtureRegistry.names():
         if fixed:
-            return seqio.MixtureRegistry.add(name, list(wanted.items()))
+            return seqio.MixtureRegistry.add(name, list(wanted.items()), mixture_cls=MixtureByRates)
         return seqio.MixtureRegistry.add(name, list(wanted), mixture_cls=MixtureByTokens)
     registered = seqio.MixtureRegistry.get(name)
     found = dict(registered.rate_per_task_name)

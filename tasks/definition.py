@@ -9,17 +9,8 @@ from codegen_pax.corpus.prepared import PreparedCorpus
 from codegen_pax.text.vocabulary import vocabulary
 
 
-def text_task(
-    name: str,
-    source: seqio.DataSource,
-    vocabulary_name: str,
-    shuffle_buffer_size: int = seqio.SHUFFLE_BUFFER_SIZE,
-) -> seqio.Task:
-    """Registers `name`: documents, joined with the end of text and cut into rows `targets` [T].
-
-    Files are read in a new order every epoch, and rows are drawn from a buffer of
-    `shuffle_buffer_size` of them, which is filled before the first one comes out.
-    """
+def text_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
+    """Registers `name`: documents, joined with the end of text and cut into rows `targets` [T]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,
@@ -27,7 +18,6 @@ def text_task(
         output_features={
             "targets": seqio.Feature(vocabulary(vocabulary_name), add_eos=True),
         },
-        shuffle_buffer_size=shuffle_buffer_size,
     )
 
 

@@ -1,7 +1,8 @@
 """The tasks of the Nano size: text that every machine has, so that a run needs no download.
 
 `codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono`,
-`codegen_nano_instruct`, and `codegen_nano_prompts` to decode, with `_nl` in GPT-2's vocabulary.
+`codegen_nano_instruct`, and `codegen_nano_prompts` to decode, with `_nl` in GPT-2's vocabulary and
+with `_instruct` as a user's turns.
 What is in them: `installed.py`.
 """
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from codegen_pax.corpus import installed, instructions, languages
 from codegen_pax.corpus.prepared import MixtureByTokens
 from codegen_pax.corpus.sources import InstalledText
+from codegen_pax.text.prompts import instruction_prompt
 from tasks import prompts
 from tasks.definition import pair_task, prompt_task, text_task
 
@@ -23,11 +25,6 @@ from tasks.definition import pair_task, prompt_task, text_task
 MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "python", "rust")
 MULTI_AT_LEAST = 3
 
-# Rows to draw from: all there are, since a run of a few hundred steps would otherwise read the
-# first files alone. Mono's validation loss was 4.93 after 270 steps with a buffer of 1,000 rows and
-# 4.91 after 250 with this one. Filling it takes seconds.
-WHOLE_BUFFER = 10_000
-LANGUAGE_BUFFER = 1_000  # of each language of a mixture
 LANGUAGE_HELD_OUT = 40_000  # bytes of each language to evaluate on
 
 
@@ -76,7 +73,7 @@ def language_task(language: str) -> seqio.Task:
     source = InstalledText(
         language, find, installed.text_document, held_out_bytes=LANGUAGE_HELD_OUT
     )
-    return text_task(name, source, "codegen", shuffle_buffer_size=LANGUAGE_BUFFER)
+    return text_task(name, source, "codegen")
 
 
 def language_mixture(
@@ -109,13 +106,12 @@ def language_mixture(
 
 
 class _NanoPrompts(seqio.FunctionDataSource):
-    """The eight prompts, in order; no reference answers."""
+    """Prompts, in order; no reference answers."""
 
-    def __init__(self):
+    def __init__(self, texts: Sequence[str]):
         def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-            texts = list(prompts.NANO_PROMPTS)
             return tf.data.Dataset.from_tensor_slices(
-                {"inputs": texts, "targets": [""] * len(texts)}
+                {"inputs": list(texts), "targets": [""] * len(texts)}
             )
 
         super().__init__(read, splits=[installed.VALIDATION])
@@ -125,14 +121,12 @@ text_task(
     "codegen_nano_nl",
     InstalledText("prose", installed.prose, installed.prose_documents),
     "gpt2",
-    shuffle_buffer_size=WHOLE_BUFFER,
 )
 language_mixture("codegen_nano_multi", MULTI_LANGUAGES, at_least=MULTI_AT_LEAST)
 text_task(
     "codegen_nano_mono",
     InstalledText("standard library", installed.standard_library, installed.text_document),
     "codegen",
-    shuffle_buffer_size=WHOLE_BUFFER,
 )
 pair_task(
     "codegen_nano_instruct",
@@ -144,5 +138,7 @@ pair_task(
     ),
     "codegen",
 )
-prompt_task("codegen_nano_prompts", _NanoPrompts(), "codegen")
-prompt_task("codegen_nano_prompts_nl", _NanoPrompts(), "gpt2")  # as its phase was trained
+_TURNS = [instruction_prompt(*instruction) for instruction in prompts.NANO_INSTRUCTIONS]
+for _ending, _vocabulary in (("", "codegen"), ("_nl", "gpt2")):  # as the phases were trained
+    prompt_task(f"codegen_nano_prompts{_ending}", _NanoPrompts(prompts.NANO_PROMPTS), _vocabulary)
+    prompt_task(f"codegen_nano_prompts{_ending}_instruct", _NanoPrompts(_TURNS), _vocabulary)

@@ -30,6 +30,7 @@ def facts(entry: Entry) -> Facts:
         "start": declaration.start,
         "data": declaration.mixture,
         "recipe": declaration.recipe.name,
+        "unverified": list(declaration.unverified),
         "command": entry.command,
     }
 
@@ -135,8 +136,8 @@ def _commands(entry: Entry) -> Facts:
     setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
     return {
         "train": f"{setting}{entry.command}",
-        "evaluate": f"{entry.command} --mode=eval",
-        "decode": f"{entry.command} --mode=decode_once",
+        "train_and_evaluate": f"{setting}{entry.command} --eval_on_test",
+        "evaluate_and_decode": f"{entry.command} --mode=decode_once --eval_during_decode",
     }
 
 

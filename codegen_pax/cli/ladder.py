@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> int:
     losses: dict[str, dict[str, float]] = {}
     for declaration in ladder:
         job = output / declaration.name
+        begun = time.monotonic()
         summary = training.train(
             f"codegen.{declaration.name}", declaration, job, console, start=start, evaluate=mixtures
         )
-        training.print_summary(summary, job, console)
+        training.print_summary(summary, job, time.monotonic() - begun, console)
         from codegen_pax.runs import events  # imports TensorBoard: after the first run
 
         losses[declaration.name] = {

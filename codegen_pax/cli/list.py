@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         Column("hardware", "hardware", keep=4),
         Column("start", "start weights", keep=5),
         Column("data", "data", keep=5),
+        Column("unverified", "unverified", keep=2),
         Column("command", "command"),
     )
     print_rows(columns, found)

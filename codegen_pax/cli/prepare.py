@@ -24,7 +24,10 @@ _STEPS = {"examine": "reading", "tokenise": "tokenising"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help="pile, bigquery, bigpython, instruction or tree")
     parser.add_argument(
-        "--input", nargs="+", required=True, help="files, folders or globs, local or URLs"
+        "--input",
+        nargs="+",
+        required=True,
+        help="files, folders (with all that are in them) or globs, local or URLs",
     )
     parser.add_argument("--output", required=True, help="the corpus's folder, local or a URL")
     parser.add_argument("--seed", type=_seed, default=0, help="of the documents' order")
@@ -50,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="begin each file with the name of its language; bigquery's default",
     )
-    parser.add_argument("--validation", type=_share, help="share that is held out")
+    parser.add_argument(
+        "--validation",
+        type=_share,
+        help="share that is held out (default: 0.005, of large inputs that of 16 MiB of them)",
+    )
     parser.add_argument("--row-length", type=_row_length, help="tokens in a row")
     parser.add_argument("--json", action="store_true", help="print the manifest's counts")
 
@@ -95,20 +102,32 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax import names
     from codegen_pax.corpus import decontamination
     from codegen_pax.corpus.prepare import local, pipeline, settings
-    from codegen_pax.corpus.raw import inputs, splits
+    from codegen_pax.corpus.raw import inputs, splits, storage
 
     if args.corpus not in settings.KINDS:
         raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
     _check_runner(args)
     chosen = _settings(args)
-    decontamination.load(chosen.benchmarks)  # what is wrong with them is told at once
+    for path in args.input:  # what an earlier run left there would be read as well
+        root = path if storage.is_url(path) else os.path.abspath(path)
+        if Path(chosen.output).is_relative_to(root):
+            raise UsageError(f"--output {chosen.output} lies in {path}, which is read")
+    # What is wrong with them is told at once.
+    benchmarks = decontamination.load(chosen.benchmarks, chosen.redact).benchmarks
     found = inputs.find(args.corpus, args.input)
-    for file in found:
-        if args.corpus == "tree" and Path(chosen.output).is_relative_to(file.path):
-            raise UsageError(f"--output {chosen.output} lies in the tree that is read, {file.path}")
-    chosen = dataclasses.replace(chosen, ranges=pipeline.ranges(sum(file.size for file in found)))
+    size = sum(file.size for file in found)
+    chosen = dataclasses.replace(
+        chosen,
+        ranges=pipeline.ranges(size),
+        validation=settings.held_out(size) if args.validation is None else args.validation,
+    )
     pieces = splits.split(args.corpus, found)
     console = Console(stderr=args.json)
+    if unknowable := sum(len(file.unknowable) for file in benchmarks):
+        console.print(
+            f"{unknowable:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"
+            " are too short to be recognised; the manifest names them"
+        )
     with pipeline.held(chosen):
         pipeline.begin(chosen)
         with _progress(console, sum(piece.size for piece in pieces)) as on_progress:
@@ -159,7 +178,6 @@ def _settings(args: argparse.Namespace) -> Settings:
             raise UsageError(f"{option} has no use for {args.corpus}")
     given = {
         "row_length": args.row_length,
-        "validation": args.validation,
         "prefix": kind.prefixed if args.language_prefix is None else args.language_prefix,
     }
     try:

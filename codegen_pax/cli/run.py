@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
     experiment = f"{entry.module}.{entry.name}"
+    begun = time.monotonic()
     summary = training.train(experiment, declaration, output, console, start=args.start)
-    training.print_summary(summary, output, console)
+    training.print_summary(summary, output, time.monotonic() - begun, console)
     return 0

@@ -1,4 +1,4 @@
-"""`codegen-pax sample`: continue a prompt with a run's last checkpoint."""
+"""`codegen-pax sample`: continue a prompt, or answer it, with a run's last checkpoint."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import os
 import sys
 
 from codegen_pax.cli.catalogue import DOOR, add_module_argument, find
+from codegen_pax.cli.errors import UsageError
 from codegen_pax.quiet import quietly
 
-HELP = "continue a prompt with a run's last checkpoint"
+HELP = "continue a prompt, or answer it, with a run's last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
-    parser.add_argument("prompt", help="text to continue; '-' reads it from standard input")
+    parser.add_argument(
+        "prompt",
+        help="text to continue, or the instruction to answer if the run has learnt to answer; "
+        "'-' reads it from standard input",
+    )
     parser.add_argument(
         "--temperature", type=float, default=0.2, help="0 takes the likeliest token (default 0.2)"
     )
-    parser.add_argument("--top-p", type=float, default=0.95, help="of the nucleus (default 0.95)")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=0.95,
+        help="of the nucleus (default 0.95); at temperature 0 there is none",
+    )
     parser.add_argument("--samples", type=int, default=1, help="completions (default 1)")
     parser.add_argument("--length", type=int, default=128, help="new tokens at most (default 128)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
@@ -30,8 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.samples < 1 or args.length < 1:
-        raise ValueError(
+        raise UsageError(
             f"--samples {args.samples}, --length {args.length}: wanted at least 1 of each"
+        )
+    if args.temperature == 0 and args.samples > 1:
+        raise UsageError(
+            f"--samples {args.samples} at --temperature 0 would all be alike: wanted a temperature"
+            " above 0, or one sample"
         )
     with quietly():
         from etils import epath
@@ -40,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
         from codegen_pax.runs.sampling import continue_prompts
+        from codegen_pax.text import prompts
         from codegen_pax.text.vocabulary import vocabulary
         from experiments import receipt, start
         from experiments.declaration import RECIPE_VARIABLE
@@ -64,10 +80,16 @@ def run(args: argparse.Namespace) -> int:
     declaration = experiment.declaration()
     words = vocabulary(declaration.phase.vocabulary)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    ids = words.encode(prompt) or [words.eos_id]
+    if answers := declaration.phase.loss_on == "answer":
+        if not prompt.strip():
+            raise UsageError("the prompt is empty; wanted an instruction to answer")
+        # As the rows it was trained on.
+        ids = words.encode_document(prompts.instruction_prompt(prompt))
+    else:
+        ids = words.encode(prompt) or [words.eos_id]
     room = declaration.size.context - len(ids)
     if room < 1:
-        raise ValueError(
+        raise UsageError(
             f"the prompt has {len(ids)} tokens; wanted at most {declaration.size.context - 1}"
         )
     common = {
@@ -78,15 +100,19 @@ def run(args: argparse.Namespace) -> int:
     if args.temperature == 0:
         decoder = model.greedy_decoder(**common)
     else:
-        decoder = model.sample_decoder(
-            **common,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            num_samples=args.samples,
-        )
+        try:
+            decoder = model.sample_decoder(
+                **common,
+                temperature=args.temperature,
+                top_p=args.top_p,
+                num_samples=args.samples,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     (samples,) = continue_prompts(experiment.network(), checkpoint, [ids], decoder, args.seed)
     for number, sample in enumerate(samples, 1):
         if len(samples) > 1:
             print(f"--- sample {number} of {len(samples)}")
-        print(prompt + words.decode([i for i in sample.tolist() if i != words.eos_id]))
+        text = words.decode([i for i in sample.tolist() if i != words.eos_id])
+        print(f"{prompt.strip()}\n\n{text}" if answers else prompt + text)
     return 0

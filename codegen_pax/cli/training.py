@@ -13,7 +13,7 @@ from rich.table import Table
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import launch, progress
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
-from experiments.report import START_VARIABLE
+from experiments.report import NANO_MARGIN, START_VARIABLE
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
@@ -79,15 +79,17 @@ def train(
         )
 
 
-def print_summary(found: Summary, job: Path, console: Console) -> None:
-    """Prints what a run came to and where everything lies."""
+def print_summary(found: Summary, job: Path, seconds: float, console: Console) -> None:
+    """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
 
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
+    margin = found.unigram_entropy - found.validation_loss
+    reached = "reached" if margin >= NANO_MARGIN else "missed"
     table.add_row(
         "unigram entropy",
-        f"{found.unigram_entropy:.3f} ({found.unigram_entropy - found.validation_loss:+.3f})",
+        f"{found.unigram_entropy:.3f} ({margin:+.3f}, of Nano's {NANO_MARGIN}: {reached})",
     )
     table.add_row(
         "bigram entropy",
@@ -100,6 +102,7 @@ def print_summary(found: Summary, job: Path, console: Console) -> None:
     table.add_row("held-out tokens", f"{found.validation_tokens:,}")
     table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")
     table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
+    table.add_row("time", f"{seconds // 60:.0f} min {seconds % 60:.0f} s")
     table.add_row("loss curve", str(job / LOSS_CURVE))
     table.add_row("completions", str(job / COMPLETIONS))
     table.add_row("checkpoints", str(job / "checkpoints"))

@@ -2,11 +2,16 @@
 
 Counts are kept for each language and licence, and for each rule: documents, bytes of text, and
 tokens where a document was tokenised (the end of text included). `IN` and `KEPT` are rules too.
+A licence counts as SPDX spells it (`licences.normal`), so that a corpus has no more of them than
+there are: what a document itself says of it is in its provenance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+
+from codegen_pax.corpus import licences as spdx
+from codegen_pax.corpus.documents import Document
 
 IN, KEPT = "in", "kept"
 
@@ -31,6 +36,11 @@ def add(
     entry = counts.setdefault(language, {}).setdefault(licence, {}).setdefault(rule, [0, 0, 0])
     for place, value in enumerate((documents, size, tokens)):
         entry[place] += value
+
+
+def add_document(counts: Counts, document: Document, rule: str, size: int, tokens: int = 0) -> None:
+    """Adds one document to what `rule` decided."""
+    add(counts, document.language, spdx.normal(document.licence), rule, size, tokens)
 
 
 def merged(several: Iterable[Counts]) -> Counts:

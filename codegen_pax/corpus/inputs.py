@@ -122,6 +122,8 @@ def _once(mixture: str, split: str, batch_size: int) -> InputConfig:
         reset_for_eval=True,
         eval_loop_num_batches=None,  # all of them
         try_in_mem_cache=False,
+        # It would hold the whole epoch; nothing here is random, so each is read as the last was.
+        eval_enable_cache=False,
     )
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable
 
 RULES = ("licence_unknown", "licence_not_allowed")
+UNKNOWN = "unknown"  # what counts call a licence that is no SPDX expression
 
 # Ours: of the licences that GitHub tells apart and the Blue Oak Council's list of permissive ones,
 # those that ask for no more than a notice. SPDX identifiers.
@@ -62,6 +63,29 @@ def check(identifiers: Iterable[str]) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=10_000)
+def _parsed(licence: str):
+    """The tree of an SPDX expression; None if it is none."""
+    from license_expression import ExpressionError
+
+    try:
+        return _spdx().parse(licence, validate=True)
+    except ExpressionError:
+        return None
+
+
+@functools.lru_cache(maxsize=10_000)
+def normal(licence: str) -> str:
+    """A licence as SPDX spells it, the same for equal expressions: `MIT` for `mit`.
+
+    `UNKNOWN` if it is no SPDX expression; '' if none was found.
+    """
+    if not licence:
+        return ""
+    tree = _parsed(licence)
+    return UNKNOWN if tree is None else tree.simplify().render()
+
+
+@functools.lru_cache(maxsize=10_000)
 def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None:
     """The rule by which a document of this licence is dropped; None if it is kept.
 
@@ -70,13 +94,9 @@ def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None
         one licence must be allowed, of `AND` all; an exception (`WITH`) only permits more.
       allowed: SPDX identifiers as `check` returns them.
     """
-    from license_expression import ExpressionError, LicenseWithExceptionSymbol
+    from license_expression import LicenseWithExceptionSymbol
 
-    spdx = _spdx()
-    try:
-        tree = spdx.parse(licence, validate=True)
-    except ExpressionError:
-        return "licence_unknown"
+    spdx, tree = _spdx(), _parsed(licence)
     if tree is None:
         return "licence_unknown"
 

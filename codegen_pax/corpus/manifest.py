@@ -55,7 +55,8 @@ class Manifest:
       answers: whether its rows are conversations (`records.RowFormat.answers`).
       parts: part -> split -> its shards, in order.
       inputs: of each input `path`, `bytes` and `sha256`.
-      settings: everything that the rows depend on besides the inputs, seed included.
+      settings: everything that the rows depend on besides the inputs, seed included; of each file
+        of `benchmarks` how many problems were looked for, and those too short to be recognised.
       versions: of Python and of the packages that made it.
       counts: see `counts.py`.
     """

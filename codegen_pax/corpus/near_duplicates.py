@@ -1,8 +1,18 @@
 """Near duplicates by MinHash and locality-sensitive hashing, with datasketch.
 
-Two files whose sets of shingles have a Jaccard similarity of about `THRESHOLD` or more fall into
-one cluster, of which the first file is kept. The threshold and the shingles of five words are those
-of BigCode's The Stack (arXiv 2211.15533, section 3.3).
+A file is the set of its shingles, five tokens each: words, and runs of other marks, so that files
+that differ in operators alone are two. Two files that have a band of their MinHashes in common are
+compared by the whole of them; if the Jaccard similarity that they estimate is `THRESHOLD` or more
+the files fall into one cluster, of which the first is kept. The threshold and shingles of five are
+those of BigCode's The Stack (arXiv 2211.15533, section 3.3), whose tokens are words alone.
+
+What is left to chance: the estimate has a standard error of 0.03 (sqrt(s (1 - s) / 128)), and two
+files may have no band in common. Of 40,000 simulated pairs of similarity s were joined
+
+    s        0.70     0.75    0.80   0.85   0.90   0.95
+    joined   0.00%    0.3%    8%     52%    96%    99.98%
+
+A cluster is a chain: its ends may be less alike than its links.
 """
 
 from __future__ import annotations
@@ -13,46 +23,65 @@ import zlib
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
+import numpy as np
+
 THRESHOLD = 0.85
 PERMUTATIONS = 128  # ours: datasketch's own default
-SHINGLE_WORDS = 5
+SHINGLE_TOKENS = 5
 SEED = 1
 
-_WORD = re.compile(r"\w+")
+# A MinHash: of each permutation the smallest hash of a shingle.
+SIGNATURE = np.dtype(("<u4", PERMUTATIONS))
+_OF_NOTHING = np.iinfo(np.uint32).max  # in every place, if there is no shingle
+
+_TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 @functools.cache
 def _bands() -> tuple[int, int]:
-    """How many bands, and values in each, tell pairs at the threshold apart best."""
+    """How many bands, and values in each: 11 of 11."""
     from datasketch import MinHashLSH
 
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+    # A pair that is missed stays missed; one that is found for nothing is only compared.
+    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     return index.b, index.r
 
 
 def _shingles(text: str) -> set[bytes]:
-    words = _WORD.findall(text)
-    count = max(1, len(words) - SHINGLE_WORDS + 1)
-    return {" ".join(words[n : n + SHINGLE_WORDS]).encode() for n in range(count)}
+    tokens = _TOKEN.findall(text)
+    count = max(1, len(tokens) - SHINGLE_TOKENS + 1) if tokens else 0
+    return {" ".join(tokens[n : n + SHINGLE_TOKENS]).encode() for n in range(count)}
 
 
-def bands(text: str) -> list[bytes]:
-    """The bands of a text's MinHash: near duplicates have one or more in common.
-
-    A band begins with its number, so bands of different places never meet.
-    """
+def signature(text: str) -> np.ndarray:
+    """The MinHash of a text: uint32 [PERMUTATIONS]."""
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
     sketch.update_batch(_shingles(text))
+    return sketch.hashvalues.astype("<u4")
+
+
+def bands(signature: np.ndarray) -> list[bytes]:
+    """The bands of a MinHash: near duplicates mostly have one or more in common.
+
+    A band begins with its number, so bands of different places never meet. A text without a token
+    has none: it is like no other.
+    """
+    if (signature == _OF_NOTHING).all():
+        return []
     number, size = _bands()
-    values = sketch.hashvalues
     return [
-        band.to_bytes(1, "big") + values[band * size : (band + 1) * size].astype("<u4").tobytes()
+        band.to_bytes(1, "big") + signature[band * size : (band + 1) * size].tobytes()
         for band in range(number)
     ]
+
+
+def similar(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pairs of MinHashes [n, PERMUTATIONS] are of near duplicates: bool [n]."""
+    return (first == other).mean(axis=1) >= THRESHOLD
 
 
 def dropped(pairs: Iterable[tuple[Key, Key]]) -> set[Key]:

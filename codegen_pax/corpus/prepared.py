@@ -154,7 +154,34 @@ def _parser(found: Manifest):
     return parse
 
 
-class MixtureByTokens(seqio.Mixture):
+class MixtureByRates(seqio.Mixture):
+    """A mixture of prepared corpora at fixed rates."""
+
+    def rates(self, split: str) -> Mapping[str, float]:
+        """Task -> its rate: 0 for a task that has no row in `split`.
+
+        Raises CorpusMissingError if one of them cannot be read.
+        """
+        return {
+            task.name: float(self.get_rate(task)) if task.source.tokens(split) else 0.0
+            for task in self.tasks
+        }
+
+    def get_dataset(self, *args, split: str = installed.TRAIN, **kwargs) -> tf.data.Dataset:
+        """As seqio.Mixture.get_dataset; an epoch has every row of every task that has rows.
+
+        Raises CorpusMissingError if none has.
+        """
+        present = [(name, rate) for name, rate in self.rates(split).items() if rate]
+        if not present:
+            raise CorpusMissingError(
+                f"cannot read {self.name}: none of its {len(self.tasks)} tasks has a row in {split}"
+            )
+        mixed = seqio.Mixture(self.name, present, sample_fn=_to_the_end)
+        return mixed.get_dataset(*args, split=split, **kwargs)
+
+
+class MixtureByTokens(MixtureByRates):
     """A mixture of prepared corpora in proportion to the tokens that each holds.
 
     How many those are is found out when it is read.
@@ -170,17 +197,15 @@ class MixtureByTokens(seqio.Mixture):
         """
         return {task.name: float(task.source.tokens(split)) for task in self.tasks}
 
-    def get_dataset(self, *args, split: str = installed.TRAIN, **kwargs) -> tf.data.Dataset:
-        """As seqio.Mixture.get_dataset; an evaluation reads every task to its end."""
-        present = [(name, rate) for name, rate in self.rates(split).items() if rate]
-        mixed = seqio.Mixture(self.name, present, sample_fn=to_the_end)
-        return mixed.get_dataset(*args, split=split, **kwargs)
 
-
-def to_the_end(datasets, weights, seed=None, **_) -> tf.data.Dataset:
-    """Samples until every dataset has ended."""
+def _to_the_end(datasets, weights, seed=None, **_) -> tf.data.Dataset:
+    """Samples until every dataset has ended, in the same order every time if `seed` is given."""
     return tf.data.Dataset.sample_from_datasets(
-        datasets, weights, seed=seed, stop_on_empty_dataset=False
+        datasets,
+        weights,
+        seed=seed,
+        stop_on_empty_dataset=False,
+        rerandomize_each_iteration=False,
     )
 
 

@@ -86,7 +86,7 @@ def trace(shard: str, row: int) -> list[Origin]:
     if not 0 <= row < found.rows:
         wanted = f"wanted 0 to {found.rows - 1}" if found.rows else "it has none at all"
         raise ValueError(f"{shard} has no row {row}: {wanted}")
-    with storage.told(shard), (folder / found.documents).open("rb") as file:
+    with storage.told(shard), storage.open_file(str(folder / found.documents)) as file:
         try:
             table = parquet.read_table(file)
         except pyarrow.ArrowException as error:

@@ -25,7 +25,7 @@ BREAKS = {
     "orbax-checkpoint": "from 0.5.12 on paxml's PaxStepNameFormat is abstract and cannot be made",
     "setuptools": "it builds the package itself",
 }
-# Those whose other versions no trial has covered; any other package off its pin is a warning.
+# Those whose other versions were not tried; any other package off its pin is a warning.
 STACK = {
     *BREAKS,
     *("fiddle", "flax", "lingvo", "optax", "paxml", "praxis", "protobuf", "pyglove", "scipy"),
@@ -81,7 +81,7 @@ def diagnose() -> list[Finding]:
     """Returns everything looked at in this environment, in the order to mend it in."""
     lock = pins.locked()
     installed = pins.installed()
-    findings = [python(), machine(), *packages(lock, installed), *modules()]
+    findings = [python(), machine(), *packages(lock, installed), *extras(installed), *modules()]
     findings.append(libtpu(installed))
     unsound = {finding.check for finding in findings if finding.status == "error"}
     if unsound & {"python", "libtpu", *JAX_NEEDS}:
@@ -153,6 +153,17 @@ def packages(
     if not off:
         count = f"{len(lock)} of {len(lock)} as locked"
         yield Finding("packages", "ok", count, "every pin of the lock")
+
+
+def extras(installed: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Holds what is there of the other locks, which not everybody installs, against its pins."""
+    for name in ("gpu.txt", "test.txt", "torch.txt"):
+        for package, wanted in pins.locked(name).items():
+            versions = installed.get(package, ())
+            # PyTorch's builds say after a plus what they are for.
+            if any(version.partition("+")[0] != wanted for version in versions):
+                mend = f"{pip()} install --no-deps --force-reinstall {package}=={wanted}"
+                yield Finding(package, "warning", " and ".join(versions), wanted, mend)
 
 
 def modules() -> Iterator[Finding]:

@@ -29,17 +29,15 @@ def run_pax(
     experiment: str,
     job_dir: Path,
     *,
-    mode: str = "train",
     flags: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Path:
-    """Runs `python -m paxml.main --exp=<experiment> --job_log_dir=<job_dir> --mode=<mode>`.
+    """Runs `python -m paxml.main --exp=<experiment> --job_log_dir=<job_dir>`, which trains.
 
     Args:
       experiment: `module.Class`, as the binary takes it.
-      job_dir: made if it is not there; the log goes to `logs/<mode>.log` under it.
-      mode: of the binary: train, eval, decode_once.
+      job_dir: made if it is not there; the log goes to `logs/train.log` under it.
       flags: further flags of the binary.
       environment: settings added to this process's own.
       on_step: called with the step and its loss whenever the binary has written a summary.
@@ -50,7 +48,7 @@ def run_pax(
     Raises:
       PaxFailedError: the binary exited with another status than 0.
     """
-    log_path = job_dir / "logs" / f"{mode}.log"
+    log_path = job_dir / "logs" / "train.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -58,7 +56,7 @@ def run_pax(
         "paxml.main",
         f"--exp={experiment}",
         f"--job_log_dir={job_dir.resolve()}",
-        f"--mode={mode}",
+        "--mode=train",
         "--verbosity=0",  # INFO: the steps are followed in the log
         *flags,
     ]
@@ -86,7 +84,7 @@ def run_pax(
             process.wait()
     if status:
         raise PaxFailedError(
-            f"paxml.main --mode={mode} --exp={experiment} exited with status {status}: "
+            f"paxml.main --exp={experiment} exited with status {status}: "
             f"{_last_error(tail)} (whole log: {log_path})"
         )
     return log_path

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")  # no window: the picture goes to a file
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from codegen_pax.runs.events import Scalar
 
@@ -29,6 +30,20 @@ def draw_loss_curve(
       training, validation: cross-entropies in nats a token.
       references: name -> entropy in nats a token.
     """
+    figure = draw(title, training, validation, references)
+    unfinished = path.with_suffix(".unfinished.png")
+    figure.savefig(unfinished)
+    plt.close(figure)
+    unfinished.rename(path)
+
+
+def draw(
+    title: str,
+    training: Sequence[Scalar],
+    validation: Sequence[Scalar],
+    references: Mapping[str, float],
+) -> Figure:
+    """The figure that `draw_loss_curve` writes."""
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
     axes.plot(
         [scalar.step for scalar in training],
@@ -45,12 +60,19 @@ def draw_loss_curve(
     )
     for name, value in references.items():
         axes.axhline(value, linestyle="--", linewidth=1, color="0.5")
-        axes.annotate(f"{name} {value:.2f}", (0, value), (4, 3), textcoords="offset points")
+        # Along the axis in its own breadth: the first step need not be 0.
+        axes.text(
+            0.99,
+            value,
+            f"{name} {value:.2f}",
+            transform=axes.get_yaxis_transform(),
+            horizontalalignment="right",
+            verticalalignment="bottom",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
     axes.set(title=title, xlabel="step", ylabel="cross-entropy, nats a token")
     axes.legend()
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    unfinished = path.with_suffix(".unfinished.png")
-    figure.savefig(unfinished)
-    plt.close(figure)
-    unfinished.rename(path)
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -15,7 +16,8 @@ def follow_steps(
 ) -> Iterator[Callable[[int, float], None]]:
     """Shows `title`, the step of `steps`, the loss and the time left, until the block ends.
 
-    Where there is no terminal a line is printed for every tenth of the steps instead.
+    Where there is no terminal a line is printed for every tenth of the steps instead, with the time
+    that the rest takes at the pace since the first step: compiling comes before it.
 
     Yields:
       What to call with each step and its loss.
@@ -42,12 +44,18 @@ def follow_steps(
 
 def _line_printer(title: str, steps: int, console: Console) -> Callable[[int, float], None]:
     last_tenth = -1
+    first: tuple[int, float] | None = None  # a step, and when it was there
 
     def on_step(step: int, loss: float) -> None:
-        nonlocal last_tenth
+        nonlocal last_tenth, first
+        first = first or (step, time.monotonic())
         tenth = 10 * step // steps
         if tenth > last_tenth:
             last_tenth = tenth
-            console.print(f"{title}: step {step} of {steps}, loss {loss:.3f}")
+            left = ""
+            if done := step - first[0]:
+                seconds = (time.monotonic() - first[1]) / done * (steps - step)
+                left = f", {seconds:.0f} s left"
+            console.print(f"{title}: step {step} of {steps}, loss {loss:.3f}{left}")
 
     return on_step

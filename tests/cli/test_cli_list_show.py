@@ -44,6 +44,7 @@ def test_list_has_every_experiment_and_its_numbers(capsys):
         "start": "CodeGen16BMulti",
         "data": "codegen_bigpython",
         "recipe": "jaxformer",
+        "unverified": ["learning_rate", "steps"],
         "command": "python -m paxml.main --exp=codegen.CodeGen16BMono --job_log_dir=DIR",
     }
     assert rows["CodeGen350MNL"]["start"] is None
@@ -68,6 +69,7 @@ def test_the_table_shows_the_same(capsys):
             *row["hardware"].split(),
             row["start"] or "-",
             row["data"],
+            *(", ".join(row["unverified"]) or "-").split(),
             *row["command"].split(),
         ]
         assert line.split() == cells

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from etils import epath
 
+from codegen_pax.cli import main
+from codegen_pax.corpus import manifest
+from codegen_pax.corpus.prepare import local, settings
 from codegen_pax.corpus.prepare.settings import WORK
 
 COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
@@ -55,13 +60,14 @@ def files(folder):
 def prepared(tmp_path_factory):
     """The same inputs prepared by one worker and by three."""
     folder = tmp_path_factory.mktemp("prepare")
+    (folder / "raw").mkdir()
     for number in range(4):
-        write(folder / f"{number}.jsonl", 50 * (number + 1), 10 + number)
+        write(folder / "raw" / f"{number}.jsonl", 50 * (number + 1), 10 + number)
     printed = {}
     for workers in (1, 3):
         output = folder / f"out{workers}"
         options = ("--row-length=128", "--seed=7", "--validation=0.1", f"--workers={workers}")
-        paths = ("--input", folder, "--output", output)
+        paths = ("--input", folder / "raw", "--output", output)
         done = command("prepare", "bigquery", *paths, *options, "--json")
         assert done.returncode == 0, done.stderr
         printed[workers] = json.loads(done.stdout)
@@ -176,6 +182,18 @@ def test_a_disk_that_fills_up_is_told(tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_problems_too_short_to_be_recognised_are_counted(tmp_path):
+    raw, mine = write(tmp_path / "raw.jsonl", 3), tmp_path / "mine.jsonl"
+    mine.write_text('{"id": "a", "text": "Add."}\n{"id": "b", "text": "Add it up."}\n')
+    paths = ("--input", raw, "--output", tmp_path / "out", "--benchmarks", mine, "--workers=1")
+    done = command("prepare", "bigpython", *paths)
+    assert done.returncode == 0, done.stderr
+    said = "2 of 166 benchmark problems are too short to be recognised"
+    assert said in " ".join(done.stdout.split())
+    made = manifest.load(epath.Path(tmp_path / "out"))
+    assert made.settings["benchmarks"][1]["unknowable"] == ["a", "b"]
+
+
 def test_files_of_the_current_folder_are_not_imported(tmp_path):
     """Whoever prepares the sources they stand in may well have a `queue.py`."""
     (tmp_path / "queue.py").write_text("raise ImportError('not the real one')\n")
@@ -204,6 +222,26 @@ def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path):
     shard.write_bytes(data[:100])
     done = command("trace", shard, 0, "--text")
     assert done.returncode == 1 and f"{shard} is damaged: it ends in row 0" in done.stderr
+
+
+@pytest.mark.parametrize("given", [None, 0.25])
+def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given):
+    raw = write(tmp_path / "raw.jsonl", 30)
+    size = raw.stat().st_size
+    assert settings.held_out(size) == settings.VALIDATION  # small
+    pile = 825 << 30
+    assert settings.held_out(pile) * pile == pytest.approx(16 << 20)
+
+    def run_here(chosen, found, pieces, **_):
+        local.run_here(chosen, found, pieces)
+
+    monkeypatch.setattr(settings, "HELD_OUT_BYTES", size / 1_000)
+    monkeypatch.setattr(local, "run", run_here)
+    chosen = [f"--validation={given}"] if given else []
+    paths = ["--input", str(raw), "--output", str(tmp_path / "out")]
+    assert main.main(["prepare", "bigpython", *paths, *chosen]) == 0
+    made = manifest.load(epath.Path(tmp_path / "out"))
+    assert made.settings["validation"] == pytest.approx(given or 0.001)
 
 
 @pytest.mark.parametrize(
@@ -247,18 +285,33 @@ def test_bad_outputs(prepared, tmp_path):
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
     ):
-        done = command("prepare", "bigpython", "--input", folder, "--output", output)
+        done = command("prepare", "bigpython", "--input", folder / "raw", "--output", output)
         assert done.returncode == status and message in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1
-    done = command("prepare", "tree", "--input", tmp_path, "--output", tmp_path / "out")
-    assert done.returncode == 2 and "lies in the tree that is read" in done.stderr
+    for corpus in ("tree", "bigpython"):
+        done = command("prepare", corpus, "--input", tmp_path, "--output", tmp_path / "out")
+        assert done.returncode == 2 and f"out lies in {tmp_path}, which is read" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_runners_of_the_readme_are_beams_and_read_their_options():
+    """Beam ignores options that it does not know: what it made of those is looked at."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    text = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", " ")
+    commands = dict(re.findall(r"--runner=(\w+) -- (.*)", text))
+    assert list(commands) == ["DataflowRunner", "FlinkRunner", "SparkRunner"]
+    for runner, options in commands.items():
+        local.check(runner, options.split())
+        read = PipelineOptions(options.split()).get_all_options(drop_default=True)
+        assert {option[2:].partition("=")[0] for option in options.split()} <= set(read)
 
 
 def test_another_runner_gets_its_options(prepared, tmp_path):
     folder, _ = prepared
-    paths = ("--input", folder, "--output", tmp_path / "out", "--row-length=128", "--seed=7")
+    paths = ("--input", folder / "raw", "--output", tmp_path / "out")
+    seeded = ("--row-length=128", "--seed=7", "--validation=0.1")
     runner = ("--runner=FnApiRunner", "--", "--direct_running_mode=multi_threading")
-    done = command("prepare", "bigquery", *paths, "--validation=0.1", *runner)
+    done = command("prepare", "bigquery", *paths, *seeded, *runner)
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "out") == files(folder / "out1")

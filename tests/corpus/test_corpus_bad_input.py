@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from codegen_pax.corpus import counts, manifest
 from codegen_pax.corpus.prepare import local, pipeline
-from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.prepare.settings import WORK, Settings
 from codegen_pax.corpus.raw import inputs, lines, splits
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
@@ -21,11 +21,11 @@ LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
 ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 
 
-def prepare(path):
+def prepare(path, at_most=splits.SPLIT_BYTES):
     """Prepares one file; returns the manifest."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
     found = inputs.find("bigquery", [str(path)])
-    pieces = splits.split("bigquery", found)
+    pieces = splits.split("bigquery", found, at_most)
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     return pipeline.finish(settings)
@@ -75,6 +75,24 @@ def test_a_file_that_is_not_what_it_should_be(tmp_path, name):
         prepare(tmp_path / name)
     assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
     assert not (tmp_path / "out" / manifest.FILE).exists()
+
+
+def test_a_piece_of_a_file_may_hold_nothing_to_read(tmp_path):
+    path = tmp_path / "x.jsonl"
+    cut = b'{"content": "cut of'
+    path.write_bytes(LINES + cut)
+    found = counts.by_rule(prepare(path, at_most=len(LINES)).counts["documents"])
+    assert found["malformed_json"] == [1, len(cut), 0] and found[counts.KEPT][0] == 400
+
+
+def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(LINES.replace(b'"content"', b'"contents"'))
+    said = r"x.jsonl holds nothing to read: all 400 lines lack .*; the first is '\{\"contents\": "
+    with pytest.raises(Exception, match=said):
+        prepare(path, at_most=3_000)
+    left = {path.name for path in (tmp_path / "out" / WORK).iterdir()}
+    assert "kept" in left and "runs" not in left
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

@@ -34,7 +34,7 @@ def small_tasks(tmp_path_factory):
         split = "validation" if n % 4 == 0 else "train"
         files.append(installed.InstalledFile(path.name, path, split, len(text)))
     source = sources.InstalledText("small", lambda: files, installed.text_document)
-    definition.text_task("small_text", source, "codegen", shuffle_buffer_size=8)
+    definition.text_task("small_text", source, "codegen")
     pairs = sources.InstalledText(
         "pairs",
         lambda: files,
@@ -80,7 +80,8 @@ def test_training_reads_the_rows_of_an_evaluation_once_an_epoch(name, length, pa
         name, batch_size=1, row_length=length, split="train", packing=packing
     )
     rows = all_batches(evaluation)
-    order = Schedule({name: len(rows)}, {name: BLOCK}, 1).rows(np.arange(2 * len(rows)))[1]
+    size = {name: len(rows)}
+    order = Schedule(size, {name: BLOCK}, size, 1).rows(np.arange(2 * len(rows)))[1]
     assert [sorted(half) for half in np.split(order, 2)] == [list(range(len(rows)))] * 2
     config = inputs.training_input(
         name, batch_size=2 * len(rows), row_length=length, seed=1, packing=packing

@@ -102,7 +102,7 @@ def test_every_document_is_accounted_for(prepared):
         "benchmark": 1,
         "null_content": 1,
     }
-    kept = made.counts["documents"]["python"]["mit"][counts.KEPT]
+    kept = made.counts["documents"]["python"]["MIT"][counts.KEPT]
     assert kept[1] == sum(len(record["content"]) for record in records[:200])
     assert manifest.load(folder) == made
     assert not (folder / WORK).exists()
@@ -154,7 +154,7 @@ def test_rows_can_be_traced_back(prepared):
                     seen[origin.path].update(places)
                 assert column == T
     left = sum(said["last_row"] for said in made.counts["rows"]["python"].values())
-    total = made.counts["documents"]["python"]["mit"][counts.KEPT][2]
+    total = made.counts["documents"]["python"]["MIT"][counts.KEPT][2]
     assert sum(map(len, seen.values())) == total - left
 
 
@@ -199,13 +199,16 @@ def test_near_duplicates_are_dropped_by_choice(tmp_path):
 def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
     mine = tmp_path / "mine.jsonl"
     asked = "Count the vowels in each of the given words, and return the largest count."
-    mine.write_text(json.dumps({"id": 1, "text": asked}) + "\n")
+    problems = [{"id": 1, "text": asked}, {"id": 2, "text": "Add."}]
+    mine.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     records = [{"text": f"# {asked}\nprint(7)\n"}, {"text": "something else\n"}]
     made = prepare(tmp_path, "pile", records, benchmarks=(str(mine),))[0]
     assert counts.by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
     digest = hashlib.sha256(mine.read_bytes()).hexdigest()
-    (said,) = made.settings["benchmarks"]
-    assert said == {"path": str(mine), "bytes": mine.stat().st_size, "sha256": digest}
+    human_eval, said = made.settings["benchmarks"]
+    assert (human_eval["problems"], human_eval["unknowable"]) == (164, [])
+    file = {"path": str(mine), "bytes": mine.stat().st_size, "sha256": digest}
+    assert said == file | {"problems": 2, "unknowable": ["2"]}
 
 
 def test_redaction_is_by_choice(tmp_path):
@@ -214,6 +217,33 @@ def test_redaction_is_by_choice(tmp_path):
     text = tokenizer.load("gpt2").decode(rows(made, folder)["tokens"].ravel().tolist())
     assert "<EMAIL>" in text and "corp.org" not in text
     assert made.counts["redacted"] == {"email": 60}
+
+
+def test_addresses_are_taken_out_before_problems_are_looked_for(tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    asked = "Write a function that tells whether {} is an address of a person."
+    mine.write_text(json.dumps({"text": asked.format("jane@corp.org")}) + "\n")
+    texts = [asked.format("joe@corp.net"), asked.format("that"), "joe@corp.net\n"]
+    made, _ = prepare(
+        tmp_path, "pile", [{"text": text} for text in texts], redact=True, benchmarks=(str(mine),)
+    )
+    total = counts.by_rule(made.counts["documents"])
+    assert total[decontamination.RULE] == [1, len(texts[0]), 0]
+    assert total[counts.KEPT][:2] == [2, len(texts[1] + texts[2])]
+    assert made.counts["redacted"] == {"email": 2}
+
+
+def test_licences_count_as_spdx_spells_them(tmp_path):
+    spelled = ["MIT", "mit", "MIT or apache-2.0", "Apache-2.0 OR MIT", "see COPYING", "ask us", ""]
+    records = [code(number, licence) for number, licence in enumerate(spelled)]
+    made, folder = prepare(tmp_path, "bigquery", records, validation=0.0)
+    found = made.counts["documents"]["python"]
+    number = {licence: rules[counts.IN][0] for licence, rules in found.items()}
+    assert number == {"": 1, "Apache-2.0 OR MIT": 2, "MIT": 2, "unknown": 2}
+    (shard,) = made.shards("train", "python")
+    rows = range(shard.rows)
+    origins = [origin for row in rows for origin in trace.trace(str(folder / shard.name), row)]
+    assert {origin.licence for origin in origins} == set(spelled[:4])
 
 
 def test_conversations_are_a_row_each(tmp_path):

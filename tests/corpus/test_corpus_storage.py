@@ -31,11 +31,10 @@ def folder(tmp_path):
 
 
 def test_names_that_are_globs_are_themselves_first(folder):
-    assert names(storage.inside(str(folder))) == ["[id].js", "x.js"]
     assert names(storage.below(str(folder))) == ["[id].js", "x.js", "y.js"]
     assert names(storage.matching(str(folder / "[id].js"))) == ["[id].js"]
     assert names(storage.matching(f"{folder.parent}/*/?.js")) == ["x.js"]
-    assert storage.matching(str(folder / "none.js")) == storage.inside(str(folder / "x.js")) == []
+    assert storage.matching(str(folder / "none.js")) == storage.below(str(folder / "x.js")) == []
     found = read.documents(*splits.split("tree", inputs.find("tree", [str(folder)])))
     assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
 
@@ -59,6 +58,23 @@ def test_the_bytes_of_a_tree_are_those_of_its_own_files(tmp_path):
         inputs.find("tree", [str(tmp_path)])
 
 
+def test_a_folder_is_searched_to_its_bottom(tmp_path, monkeypatch):
+    wanted = ["00.jsonl", "a/00.jsonl", "a/b/c/01.jsonl.gz", "d.x/00.jsonl"]
+    others = [".git/x.jsonl", "a/.cache/deep/x.jsonl", "a/README.md", "a/00.tfrecord"]
+    for name in (*wanted, *others):
+        (tmp_path / ".raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".raw" / name).write_bytes(b"")
+    folder = tmp_path / ".raw"  # what is asked for is not left out
+    found = [storage.File(f"{folder}/{name}", 0) for name in wanted]
+    assert inputs.find("pile", [str(folder)]) == inputs.find("pile", [f"{folder}/"]) == found
+    monkeypatch.chdir(folder)
+    assert [file.path for file in inputs.find("pile", ["."])] == [f"./{name}" for name in wanted]
+    (folder / "a" / "00.jsonl").unlink()
+    (folder / "a" / "b" / "c" / "01.jsonl.gz").unlink()
+    with pytest.raises(ValueError, match=r"found nothing to read at .*raw/a; wanted .jsonl"):
+        inputs.find("pile", [str(folder / "a")])
+
+
 def put(url, content):
     tf.io.gfile.makedirs(url.rpartition("/")[0])
     with tf.io.gfile.GFile(url, "wb") as file:
@@ -72,6 +88,8 @@ def bucket():
     lines = "".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(50)).encode()
     put(f"{url}/pile/a.jsonl", lines)
     put(f"{url}/pile/b.jsonl.gz", gzip.compress(lines))
+    put(f"{url}/pile/.trash/c.jsonl", lines)
+    put(f"{url}/nested/deep/deeper/c.jsonl", lines)
     sink = pyarrow.BufferOutputStream()
     rows = [{"content": f"x = {n}\n", "path": f"{n}.py"} for n in range(50)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), sink, row_group_size=20)
@@ -93,6 +111,7 @@ def test_a_bucket_is_read_as_a_folder_is(bucket):
     assert [d.text for d in documents("pile", f"{bucket}/pile")] == texts * 2
     assert [d.text for d in documents("pile", f"{bucket}/pile/*.jsonl")] == texts
     assert [d.text for d in documents("pile", f"{bucket}/pile/b.jsonl.gz")] == texts
+    assert [d.text for d in documents("pile", f"{bucket}/nested")] == texts
     code = documents("bigquery", f"{bucket}/code/")
     assert [d.text for d in code] == [f"x = {n}\n" for n in range(50)]
     found = documents("tree", f"{bucket}/tree/")

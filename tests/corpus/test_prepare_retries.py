@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from codegen_pax.corpus.prepare import examine, order, pipeline, tokenise
-from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.prepare.settings import WORK, Settings
 from codegen_pax.corpus.raw import inputs, splits
 
 TRAIN = ("", "train")
@@ -31,3 +33,20 @@ def test_a_step_that_is_tried_again_gives_the_same(tmp_path):
     assert shards[0] == shards[1] and shards[0][0].rows > 0
     left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
     assert left == {shards[0][0].name, shards[0][0].documents}
+
+
+def test_an_attempt_that_is_given_up_leaves_nothing_in_the_corpus(tmp_path, monkeypatch):
+    settings = Settings("pile", str(tmp_path / "out"), row_length=32)
+    pipeline.begin(settings)
+
+    def full(*arguments, **options):
+        raise OSError("No space left on device")
+
+    keyed = (TRAIN, [])
+    for module, name in ((type(settings.work), "replace"), (order.parquet, "write_table")):
+        with monkeypatch.context() as broken, pytest.raises(OSError, match="No space left"):
+            broken.setattr(module, name, full)
+            order.finish(keyed, settings, {TRAIN: 2})
+    _, (shards, _) = order.finish(keyed, settings, {TRAIN: 2})
+    wanted = {name for shard in shards for name in (shard.name, shard.documents)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK, *wanted}

@@ -132,35 +132,6 @@ def test_rows_of_another_length_are_refused(written):
         opened(TEXT, 8)
 
 
-GFILE = tf.io.gfile.GFile
-
-
-@pytest.mark.parametrize("source", [TEXT, ANSWERS], ids=["text", "conversations"])
-def test_rows_in_a_bucket_are_the_same_and_read_one_by_one(source, written, tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", "gs://bucket/data")
-    read = []
-
-    def here(function):
-        def call(path, *arguments):
-            if path.endswith(".tfrecord") and function is GFILE:
-                read.append(path)
-            return function(path.replace("gs://bucket/data", str(tmp_path)), *arguments)
-
-        return call
-
-    # What epath asks TensorFlow to do with the bucket is done with the folder.
-    for name in ("GFile", "exists", "stat"):
-        monkeypatch.setattr(tf.io.gfile, name, here(getattr(tf.io.gfile, name)))
-    rows = opened(source)
-    numbers = np.array([8, 0, 7, 8, 3])
-    ids, lengths, predicted = rows.take(numbers)
-    np.testing.assert_array_equal(ids, written[source]["tokens"][numbers])
-    if source is ANSWERS:
-        np.testing.assert_array_equal(predicted, written[source]["answer"][numbers])
-        np.testing.assert_array_equal(lengths, written[source]["length"][numbers])
-    assert len(read) == len(numbers)
-
-
 WORDS = [f"w{n}\n!\n" * (n % 5 + 1) for n in range(12)]
 
 

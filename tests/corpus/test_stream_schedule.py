@@ -45,7 +45,16 @@ def permuted(value, size, key):
             return value
 
 
-def counted(sizes, shares, seed, blocks):
+def row_of(place, size, page_rows, *key):
+    """The row at one place of an epoch: whole pages in any order, then the short one."""
+    page, inside = divmod(place, page_rows)
+    rows = min(page_rows, size - page * page_rows)
+    if rows == page_rows:
+        page = permuted(page, size // page_rows, key_of(*key))
+    return page * page_rows + permuted(inside, rows, key_of(*key, page))
+
+
+def counted(sizes, shares, pages, seed, blocks):
     """(task, row) at the first positions, by a running count of each task."""
     pattern = [number for number, share in enumerate(shares) for _ in range(share)]
     counts = [0] * len(sizes)
@@ -54,25 +63,27 @@ def counted(sizes, shares, seed, blocks):
         for inside in range(BLOCK):
             task = pattern[permuted(inside, BLOCK, key_of(seed, 0, block))]
             epoch, within = divmod(counts[task], sizes[task])
-            found.append((task, permuted(within, sizes[task], key_of(seed, task + 1, epoch))))
+            row = row_of(within, sizes[task], pages[task], seed, task + 1, epoch)
+            found.append((task, row))
             counts[task] += 1
     return found
 
 
-def made(sizes, shares, seed=0):
+def made(sizes, shares, seed=0, pages=None):
+    """A stream over tasks that are one page each, if nothing is said of `pages`."""
     names = [f"task{number}" for number in range(len(sizes))]
-    return Schedule(
-        dict(zip(names, sizes, strict=True)), dict(zip(names, shares, strict=True)), seed
-    )
+    by_name = [dict(zip(names, values, strict=True)) for values in (sizes, shares, pages or sizes)]
+    return Schedule(*by_name, seed)
 
 
 @st.composite
 def schedules(draw, most_rows=3_000):
-    """One to five tasks of any sizes and shares."""
+    """One to five tasks of any sizes, shares and pages."""
     sizes = draw(st.lists(st.integers(1, most_rows), min_size=1, max_size=5))
     rates = draw(st.tuples(*[st.integers(1, 10_000) for _ in sizes]))
+    pages = draw(st.tuples(*[st.integers(1, size + 3) for size in sizes]))
     shares = schedule.shares({str(number): rate for number, rate in enumerate(rates)})
-    return made(sizes, shares.values(), draw(st.integers(0, 2**63)))
+    return made(sizes, shares.values(), draw(st.integers(0, 2**63)), pages)
 
 
 def test_the_numbers_counted_with_here_are_splitmix64s():
@@ -192,11 +203,37 @@ def test_every_row_of_a_task_is_read_once_an_epoch(stream):
 @given(schedules(most_rows=300))
 def test_a_stream_is_the_one_counted_from_its_beginning(stream):
     tasks, rows = stream.rows(np.arange(2 * BLOCK))
-    wanted = counted(list(stream.sizes.values()), list(stream.shares.values()), stream.seed, 2)
+    of_tasks = [list(each.values()) for each in (stream.sizes, stream.shares, stream.page_rows)]
+    wanted = counted(*of_tasks, stream.seed, 2)
     assert list(zip(tasks.tolist(), rows.tolist(), strict=True)) == wanted
 
 
-STREAM = made([1, 7, 333, 2_500], [10, 290, 300, 400], seed=5)
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 3_000), st.integers(1, 3_000), KEYS)
+def test_the_rows_of_a_page_follow_one_another(size, page_rows, seed):
+    _, rows = made([size], [BLOCK], seed, [page_rows]).rows(np.arange(3 * size))
+    for epoch in rows.reshape(3, size) // page_rows:
+        pages = epoch[::page_rows]
+        np.testing.assert_array_equal(epoch, np.repeat(pages, page_rows)[:size])
+        assert sorted(pages) == list(range(len(pages)))
+        if size % page_rows:
+            assert pages[-1] == len(pages) - 1
+
+
+def test_pages_and_their_rows_have_orders_of_their_own():
+    _, rows = made([900], [BLOCK], 1, [30]).rows(np.arange(2 * 900))
+    pages = [epoch[::30] // 30 for epoch in rows.reshape(2, 900)]
+    assert (pages[0] != pages[1]).sum() > 20
+    inside = rows.reshape(60, 30) % 30
+    assert len({order.tobytes() for order in inside}) == 60
+
+
+def test_a_task_that_is_less_than_a_page_is_one_page():
+    alone, part = (made([90], [BLOCK], 1, [rows]).rows(np.arange(900)) for rows in (90, 4_096))
+    np.testing.assert_array_equal(alone, part)
+
+
+STREAM = made([1, 7, 333, 2_500], [10, 290, 300, 400], seed=5, pages=[1, 2, 4_096, 64])
 ALL = STREAM.rows(np.arange(4 * BLOCK))
 
 
@@ -260,7 +297,7 @@ def test_what_stands_at_a_position_never_changes():
     for values in (*near, *far):
         digest.update(values.astype("<i8").tobytes())
     # The same came of `counted` above, near and far.
-    pinned = "8c9c84a6985a4633cea680666bd625d1baea73417ecf8fc0079d173946d062e2"
+    pinned = "09a26a6c8fe5093ecca459b10358d46f1a6d9fa81b87db2b148b4f9ad3a744a3"
     assert digest.hexdigest() == pinned, (
         "the rows at the positions of a stream have changed: a run that is resumed would go on with"
         " other rows and not know it. If that is meant, raise FORMAT in training.py, so that it is"

@@ -92,7 +92,8 @@ def assert_same(found, wanted):
 )
 def test_a_batch_is_the_rows_of_its_positions(mixture, shares, written):
     sizes = {"stream_go": GO, "stream_rust": RUST}
-    plan = Schedule({name: sizes[name] for name in shares}, shares, 3)
+    sizes = {name: sizes[name] for name in shares}
+    plan = Schedule(sizes, shares, sizes, 3)  # each is less than a page
     parts = [name.removeprefix("stream_") for name in shares]
     tasks, rows = plan.rows(np.arange(1_200))
     wanted = [written[parts[t]]["train"]["tokens"][row] for t, row in zip(tasks, rows, strict=True)]
@@ -114,7 +115,8 @@ def test_every_field_is_as_an_evaluation_of_the_same_rows_reads_it(name, packing
         task, batch_size=1, row_length=T, split="train", packing=packing
     )
     every = list(config.Instantiate().dataset.as_numpy_iterator())
-    _, rows = Schedule({task: len(every)}, {task: BLOCK}, 3).rows(np.arange(2 * len(every)))
+    size = {task: len(every)}
+    _, rows = Schedule(size, {task: BLOCK}, size, 3).rows(np.arange(2 * len(every)))
     found = read(start(task, batch=len(every), packing=packing), 2)
     for field, values in found.items():
         wanted = np.concatenate([every[row][field] for row in rows])
@@ -263,6 +265,12 @@ def other_format(tmp_path, monkeypatch):
     return {}, f"format: then {training.FORMAT - 1}, now {training.FORMAT}"
 
 
+def other_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PAGE_ROWS", 8)
+    pages = "tasks stream_{} page_rows: then 4096, now 8"
+    return {}, f"{pages.format('go')}; {pages.format('rust')}"
+
+
 CHANGES = {
     "data": other_data,
     "rows": more_rows,
@@ -270,6 +278,7 @@ CHANGES = {
     "shares": other_shares,
     "tasks": a_task_less,
     "format": other_format,
+    "pages": other_pages,
     "seed": lambda *_: ({"seed": 4}, "seed: then 3, now 4"),
     "packing": lambda *_: ({"packing": True}, "packing: then False, now True"),
     "split": lambda *_: ({"split": "validation"}, "split: then train, now validation; .*"),
@@ -336,7 +345,8 @@ def test_a_damaged_row_stops_the_run_when_it_is_due(written, tmp_path):
     content = bytearray(shard.read_bytes())
     content[40] ^= 1  # of row 6: the first shard has rows 0 to 5
     shard.write_bytes(bytes(content))
-    _, rows = Schedule({"stream_rust": RUST}, {"stream_rust": BLOCK}, 3).rows(np.arange(RUST))
+    size = {"stream_rust": RUST}
+    _, rows = Schedule(size, {"stream_rust": BLOCK}, size, 3).rows(np.arange(RUST))
     due = rows.tolist().index(6)
     running = start("stream_rust", batch=1)
     if due:

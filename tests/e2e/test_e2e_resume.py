@@ -117,7 +117,9 @@ def test_the_loss_is_of_every_language_and_falls(one_host):
     assert [scalar.step for scalar in evaluated] == [4, 8, 12]
 
 
-def test_killed_between_checkpoints_and_while_one_is_written(pax, data, one_host, tmp_path):
+def test_killed_between_checkpoints_and_while_one_is_written_and_stopped(
+    pax, data, one_host, tmp_path
+):
     job = tmp_path / "killed"
 
     def start():
@@ -134,11 +136,17 @@ def test_killed_between_checkpoints_and_while_one_is_written(pax, data, one_host
     stop(processes)
     assert unfinished(job, 8) and not checkpoint(job, 8).exists()
 
+    trained = trained_since(job)
+    processes = start()
+    wait_for(lambda: trained(5), processes)
+    stop(processes, signal.SIGTERM)
+    assert not checkpoint(job, STEPS).exists()
+
     pax.run_hosts(EXPERIMENT, job, 1, "--eval_on_test", **data)
     assert_equal_to_the_bit(job, one_host)
 
 
-def test_two_hosts_stopped_politely_and_one_of_them_killed(pax, data, two_hosts, tmp_path):
+def test_two_hosts_stopped_killed_together_and_one_of_them_alone(pax, data, two_hosts, tmp_path):
     job = tmp_path / "stopped"
 
     def start():
@@ -149,8 +157,14 @@ def test_two_hosts_stopped_politely_and_one_of_them_killed(pax, data, two_hosts,
     processes = start()
     wait_for(lambda: trained(1), processes)
     stop(processes, signal.SIGTERM)
-    # A polite stop is answered by a checkpoint where it stands.
-    (saved,) = [n for n in range(1, STEPS) if n % 4 and checkpoint(job, n).is_dir()]
+    # A polite stop of several hosts is answered by a checkpoint where they stand.
+    (saved,) = [step for step in range(1, STEPS) if step % 4 and checkpoint(job, step).is_dir()]
+    assert saved < 8
+
+    processes = start()
+    wait_for(lambda: unfinished(job, 8), processes)
+    stop(processes)
+    assert unfinished(job, 8) and not checkpoint(job, 8).exists()
 
     trained = trained_since(job)
     processes = start()
@@ -158,7 +172,7 @@ def test_two_hosts_stopped_politely_and_one_of_them_killed(pax, data, two_hosts,
     stop(processes[1:])
     time.sleep(1)
     stop(processes[:1])
-    assert saved < 8 and checkpoint(job, 8).is_dir() and not checkpoint(job, STEPS).exists()
+    assert checkpoint(job, 8).is_dir() and not checkpoint(job, STEPS).exists()
 
     pax.run_hosts(EXPERIMENT, job, 2, "--eval_on_test", **data)
     assert_equal_to_the_bit(job, two_hosts)

@@ -64,6 +64,19 @@ def test_each_wrong_package_is_named_with_its_cure(install):
     assert named(findings, "devices").found == "not asked"
 
 
+@pytest.mark.parametrize(
+    ("package", "version"), [("ruff", "0.1.0"), ("jax-cuda12-plugin", "0.6.0"), ("torch", "2.0.0")]
+)
+def test_what_is_there_of_the_other_locks_is_looked_at(install, package, version):
+    assert not list(
+        diagnosis.extras({"torch": (diagnosis.pins.locked("torch.txt")["torch"] + "+cpu",)})
+    )
+    install(package, version)
+    finding = named(diagnose(), package)
+    assert (finding.status, finding.found) == ("warning", version)
+    assert f"{package}=={finding.wanted}" in finding.mend
+
+
 def test_only_the_wrong_package_is_named(install):
     before = {finding.check for finding in diagnose()}
     install("orbax-checkpoint", "0.5.12")

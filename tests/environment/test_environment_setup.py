@@ -136,6 +136,17 @@ def test_it_is_done_once_and_again_only_after_a_change_or_a_kill(project):
     assert "set-up:" not in make(project, *setup).stdout
 
 
+def test_uv_is_used_where_it_is(project, monkeypatch):
+    """For the locks, into .venv, and with no resolver; the package itself is pip's."""
+    uv = fake_python(project / "bin" / "uv", 'echo "$@" >> uv.txt')
+    monkeypatch.setenv("PATH", f"{uv.parent}{os.pathsep}{os.environ['PATH']}")
+    answer = make(project, "setup", f"PYTHON={sys.executable}")
+    assert answer.returncode == 0, answer.stderr
+    (line,) = (project / "uv.txt").read_text().splitlines()
+    wanted = "pip install --quiet --python .venv/bin/python --no-deps -r requirements/base.txt"
+    assert line == wanted
+
+
 def test_a_venv_that_was_moved_is_refused_in_one_line(project):
     (project / ".venv" / "bin").mkdir(parents=True)
     (project / ".venv" / "bin" / "python").symlink_to(sys.executable)

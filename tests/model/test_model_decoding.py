@@ -181,25 +181,34 @@ def nearly_greedy():
     )
 
 
-@pytest.mark.parametrize("kind", ["greedy", "sampled"])
+def left_aligned():
+    """Greedy, with the prompts put in token by token: a short row goes on while others are read."""
+    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
+    decoder.fprop_for_prefix, decoder.max_decode_steps = False, PROMPT + NEW
+    return decoder
+
+
+@pytest.mark.parametrize("kind", ["greedy", "left-aligned", "sampled"])
 def test_tokens_equal_transformers(kind, weights, wanted):
     # The comparison is worth something: rows end differently, say different things, and '!' too.
     assert len({len(row) for row in wanted}) >= 3
     assert len({token for row in wanted for token in row}) >= 8
     assert any(0 in row for row in wanted)
-    if kind == "greedy":
-        decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    else:
-        decoder = nearly_greedy()
+    decoder = {
+        "greedy": model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS),
+        "left-aligned": left_aligned(),
+        "sampled": nearly_greedy(),
+    }[kind]
     out, codegen = decode(decoder, weights)
     _, pairs, _ = codegen.process_decode_out(None, out)
     assert len(pairs) == SHAPE.batch
     for (_, row), ids, n, tokens in zip(pairs, prompts(), PROMPT_LENGTHS, wanted, strict=True):
         assert row["prefix_ids"].tolist() == ids[:n].tolist()
         assert row["prefix_length"] == n
-        assert len(row["decoded_ids"]) == (1 if kind == "greedy" else 3)
+        assert len(row["decoded_ids"]) == (3 if kind == "sampled" else 1)
         for sample in row["decoded_ids"]:
-            assert sample.tolist() == tokens
+            assert sample.tolist()[:NEW] == tokens
+            assert kind == "left-aligned" or len(sample) == len(tokens)
 
 
 def test_log_probabilities_are_those_of_the_tokens(network, weights, wanted):

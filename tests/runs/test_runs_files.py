@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from codegen_pax.runs import completions, events
-from codegen_pax.runs.loss_curve import draw_loss_curve
+from codegen_pax.runs.loss_curve import draw, draw_loss_curve
 from codegen_pax.weights.checkpoint import read_variables
 
 
@@ -62,3 +62,17 @@ def test_a_curve_is_drawn(tmp_path):
     draw_loss_curve(path, "title", curve, curve[-1:], {"unigram entropy": 6.0})
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_every_reference_of_a_curve_is_named_where_it_can_be_read():
+    curve = [events.Scalar(step, 0.0, 11.0 - step / 30) for step in range(10, 190, 10)]
+    figure = draw("title", curve, curve[-1:], {"unigram entropy": 6.24, "bigram entropy": 2.66})
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [
+        "unigram entropy 6.24",
+        "bigram entropy 2.66",
+    ]
+    for text in axes.texts:
+        place = text.get_window_extent()
+        assert axes.bbox.contains(place.x0, place.y0) and axes.bbox.contains(place.x1, place.y1)

@@ -30,7 +30,9 @@ EXPECTED = [
     ("codegen_nano_mono", ["targets"], "codegen"),
     ("codegen_nano_instruct", ["inputs", "targets"], "codegen"),
     ("codegen_nano_prompts", ["inputs", "targets"], "codegen"),
+    ("codegen_nano_prompts_instruct", ["inputs", "targets"], "codegen"),
     ("codegen_nano_prompts_nl", ["inputs", "targets"], "gpt2"),
+    ("codegen_nano_prompts_nl_instruct", ["inputs", "targets"], "gpt2"),
 ]
 
 
@@ -189,7 +191,8 @@ for name in ("codegen_pile", "codegen_bigquery", "codegen_bigquery_paper", "code
              "codegen_nano_instruct"):
     inputs.training_input(name, batch_size=1, row_length=8, seed=0)
     inputs.evaluation_input(name, batch_size=1, row_length=8)
-for name in ("codegen_nano_prompts", "codegen_humaneval", "codegen_mtpb"):
+for name in ("codegen_nano_prompts", "codegen_nano_prompts_instruct", "codegen_humaneval",
+             "codegen_mtpb"):
     inputs.decoding_input(name, batch_size=1, prompt_length=8)
 assert not touched, touched
 from codegen_pax.text.vocabulary import vocabulary

@@ -12,7 +12,7 @@ STEP, LOSS, NORM, RATE = range(4)
 
 @pytest.fixture(
     scope="module",
-    params=[(1, 1, 1), (2, 2, 2)],
+    params=[(1, 1, 1), (2, 2, 2), (1, 4, 2)],  # without replicas, as every declared mesh
     ids=lambda shape: "x".join(map(str, shape)),
 )
 def trained(request):

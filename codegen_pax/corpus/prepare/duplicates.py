@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ from etils import epath
 
 from codegen_pax.corpus import near_duplicates
 from codegen_pax.corpus.prepare import work
-from codegen_pax.corpus.prepare.examine import BAND, DIGEST
+from codegen_pax.corpus.prepare.examine import BAND, DIGEST, signature_file
 from codegen_pax.corpus.prepare.settings import Settings
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -17,12 +18,19 @@ EXACT, NEAR = "exact_duplicate", "near_duplicate"
 _PAIR = np.dtype([("split", "<i4"), ("place", "<i4")])
 _EDGE = np.dtype([("first", _PAIR), ("other", _PAIR)])
 
+# Of pairs that are compared, held at once: 64 MiB of MinHashes.
+_HELD = 1 << 16
+# Documents that share a band and are not like the first of them are compared with the first of
+# those, and so on, this often (ours): a band that thousands share without being alike must end.
+_ROUNDS = 64
+
 
 def _load(files: Iterable[str], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """(records, number of the split of each), in the order of splits and places."""
-    paths = sorted(files, key=lambda path: int(epath.Path(path).name))
-    arrays = [np.frombuffer(epath.Path(path).read_bytes(), dtype) for path in paths]
-    splits = [int(epath.Path(path).name) for path in paths]
+    # split, piece of it, path
+    pieces = sorted((*map(int, epath.Path(path).name.split("-")), path) for path in files)
+    arrays = [np.frombuffer(epath.Path(path).read_bytes(), dtype) for *_, path in pieces]
+    splits = [split for split, *_ in pieces]
     return np.concatenate(arrays), np.repeat(splits, [len(array) for array in arrays])
 
 
@@ -57,19 +65,55 @@ def exact(
 
 
 def edges(keyed: tuple[int, Iterable[str]], settings: Settings) -> str:
-    """The pairs of documents that share a band of a range, as a file of _EDGE; returns its path."""
+    """Near duplicates that share a band of a range, as a file of _EDGE; returns its path."""
     number, files = keyed
     records, splits = _load(files, BAND)
     order = np.argsort(records["band"], kind="stable")
     bands = records["band"][order]
-    first = np.searchsorted(bands, bands)  # where the run of equal bands begins
-    found = np.empty(len(records), _EDGE)
-    for side, places in (("first", order[first]), ("other", order)):
-        found[side]["split"], found[side]["place"] = splits[places], records["place"][places]
-    found = np.unique(found[found["first"] != found["other"]])
+    documents = np.empty(len(records), _PAIR)
+    documents["split"], documents["place"] = splits[order], records["place"][order]
+    found = [np.empty(0, _EDGE)]
+    for _ in range(_ROUNDS):
+        first = np.searchsorted(bands, bands)  # where the run of equal bands begins
+        others = np.flatnonzero(first != np.arange(len(bands)))
+        if not len(others):
+            break
+        pairs = np.empty(len(others), _EDGE)
+        pairs["first"], pairs["other"] = documents[first[others]], documents[others]
+        # Most share more than one band.
+        pairs, places = np.unique(pairs, return_inverse=True)
+        similar = _similar(pairs, settings)
+        found.append(pairs[similar])
+        others = others[~similar[places]]
+        bands, documents = bands[others], documents[others]
     path = str(settings.work / "edges" / f"{number:05d}")
-    work.write(path, found.tobytes())
+    work.write(path, np.unique(np.concatenate(found)).tobytes())
     return path
+
+
+def _similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
+    """Which of `pairs` (_EDGE [n]) are near duplicates: bool [n]."""
+    found = np.empty(len(pairs), bool)
+    for start in range(0, len(pairs), _HELD):
+        among = slice(start, start + _HELD)
+        sides = (_signatures(pairs[side][among], settings) for side in ("first", "other"))
+        found[among] = near_duplicates.similar(*sides)
+    return found
+
+
+def _signatures(documents: np.ndarray, settings: Settings) -> np.ndarray:
+    """The MinHashes of documents (_PAIR [n]): uint32 [n, PERMUTATIONS]."""
+    size = near_duplicates.SIGNATURE.itemsize
+    found = np.empty((len(documents), near_duplicates.PERMUTATIONS), np.uint32)
+    order = np.lexsort((documents["place"], documents["split"]))
+    splits, places = documents["split"][order].tolist(), documents["place"][order].tolist()
+    wanted = zip(splits, places, order.tolist(), strict=True)
+    for split, group in itertools.groupby(wanted, key=lambda one: one[0]):
+        with epath.Path(signature_file(settings, split)).open("rb") as file:
+            for _, place, number in group:
+                file.seek(place * size)
+                found[number] = np.frombuffer(file.read(size), "<u4")
+    return found
 
 
 def near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, tuple[str, str]]]:

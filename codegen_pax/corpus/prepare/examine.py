@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
+from etils import epath
 
 from codegen_pax.corpus import counts as account
 from codegen_pax.corpus import filters, languages, licences, near_duplicates
@@ -20,9 +21,13 @@ from codegen_pax.corpus.raw.splits import Split
 
 # A document that passed: its number in its split, and SHA-256 of its content.
 KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
-# The same, where duplicates are looked for: the place is that in KEPT.
+# The same, where duplicates are looked for: the place is that in KEPT. Both begin with what is
+# looked for, of which the first 8 bytes choose the range.
 DIGEST = np.dtype([("digest", "V32"), ("place", "<i4")])
 BAND = np.dtype([("band", "<u8"), ("place", "<i4")])
+
+# Of the records of a split, of each kind, that are held before they are written.
+HELD_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Examined:
       split: its number.
       counts: of what came in, and of what was dropped.
       sizes: (part, 'train' or 'validation') -> bytes of text that passed.
+      lines: (source, whether they can be read) -> how many records (`read.check`).
       digests: (range, file of DIGEST) of the documents that passed.
       bands: (range, file of BAND), if near duplicates are looked for.
     """
@@ -40,6 +46,7 @@ class Examined:
     split: int
     counts: account.Counts
     sizes: dict[tuple[str, str], int]
+    lines: dict[tuple[str, bool], int]
     digests: list[tuple[int, str]]
     bands: list[tuple[int, str]]
 
@@ -72,69 +79,97 @@ def rejection(document: Document, settings: Settings) -> str | None:
     return None
 
 
-def kept_file(settings: Settings, split: int) -> str:
+def kept_file(settings: Settings, split: int) -> epath.Path:
     """Where KEPT of a split lies."""
-    return str(settings.work / "kept" / f"{split:06d}")
+    return settings.work / "kept" / f"{split:06d}"
+
+
+def signature_file(settings: Settings, split: int) -> epath.Path:
+    """Where the MinHashes lie, in the order of KEPT, if near duplicates are looked for."""
+    return settings.work / "signatures" / f"{split:06d}"
 
 
 def _passed(
-    split: Split, settings: Settings, counts: account.Counts
+    split: Split,
+    settings: Settings,
+    counts: account.Counts,
+    lines: collections.Counter[tuple[str, bool]],
 ) -> Iterator[tuple[int, int, Document]]:
     """(number, bytes, document) of those that pass; all are counted."""
     progress = work.Progress(settings.work, "examine", split)
     for number, found in enumerate(read.documents(split)):
         progress.add(found.size)
+        is_readable = not isinstance(found, Dropped) or found.rule not in read.UNREADABLE
+        lines[split.source, is_readable] += 1
         if isinstance(found, Dropped):
             account.add(counts, "", "", account.IN, found.size)
             account.add(counts, "", "", found.rule, found.size)
             continue
         document = told(found, settings)
-        account.add(counts, document.language, document.licence, account.IN, found.size)
+        account.add_document(counts, document, account.IN, found.size)
         if rule := rejection(document, settings):
-            account.add(counts, document.language, document.licence, rule, found.size)
+            account.add_document(counts, document, rule, found.size)
         else:
             yield number, found.size, document
     progress.finish()
 
 
+class _Ranges:
+    """Records of a split on their way to files by range, a piece of them held at once.
+
+    Attributes:
+      files: (range, file) of what was written.
+    """
+
+    def __init__(self, folder: str, dtype: np.dtype, split: Split, settings: Settings):
+        self._folder, self._dtype = settings.work / folder, dtype
+        self._ranges, self._split = settings.ranges, split.number
+        self._held = bytearray()
+        self._piece = 0
+        self.files: list[tuple[int, str]] = []
+
+    def add(self, record: bytes) -> None:
+        self._held += record
+        if len(self._held) >= HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._held:
+            return
+        held, self._held = np.frombuffer(self._held, np.uint8), bytearray()
+        records = held.view(self._dtype)
+        keys = held.reshape(-1, self._dtype.itemsize)[:, :8].copy().view("<u8").ravel()
+        places = keys % np.uint64(self._ranges)
+        for place in np.unique(places).tolist():
+            path = str(self._folder / f"{place:05d}" / f"{self._split:06d}-{self._piece:04d}")
+            work.write(path, records[places == place].tobytes())
+            self.files.append((place, path))
+        self._piece += 1
+
+
 def examine(split: Split, settings: Settings) -> Examined:
-    """Reads a split once, and writes KEPT, and DIGEST and BAND for each range."""
+    """Reads a split once, and writes KEPT, MinHashes, and DIGEST and BAND for each range."""
     counts: account.Counts = {}
     sizes: collections.Counter[tuple[str, str]] = collections.Counter()
-    kept: list[tuple[int, bytes]] = []
-    bands: list[tuple[int, int]] = []
-    for number, size, document in _passed(split, settings, counts):
-        digest = hashlib.sha256(content(document)).digest()
-        sizes[settings.part(document), settings.split(document, digest)] += size
-        if settings.near_duplicates:
-            place = len(kept)
-            for band in near_duplicates.bands(content(document).decode()):
-                short = hashlib.blake2b(band, digest_size=8).digest()
-                bands.append((int.from_bytes(short, "little"), place))
-        kept.append((number, digest))
-    records = np.array(kept, KEPT)
-    work.write(kept_file(settings, split.number), records.tobytes())
-    digests = np.empty(len(kept), DIGEST)
-    digests["digest"], digests["place"] = records["digest"], np.arange(len(kept))
-    first = np.frombuffer(records["digest"].tobytes(), ">u4")[::8]
-    band_records = np.array(bands, BAND)
-    return Examined(
-        split=split.number,
-        counts=counts,
-        sizes=dict(sizes),
-        digests=_by_range(digests, first, "digests", split, settings),
-        bands=_by_range(band_records, band_records["band"], "bands", split, settings),
-    )
-
-
-def _by_range(
-    records: np.ndarray, keys: np.ndarray, folder: str, split: Split, settings: Settings
-) -> list[tuple[int, str]]:
-    """Writes the records of each range to a file of its own; (range, file) of those with any."""
-    places = keys % np.asarray(settings.ranges, keys.dtype)
-    files = []
-    for place in np.unique(places):
-        path = str(settings.work / folder / f"{place:05d}" / f"{split.number:06d}")
-        work.write(path, records[places == place].tobytes())
-        files.append((int(place), path))
-    return files
+    lines: collections.Counter[tuple[str, bool]] = collections.Counter()
+    digests = _Ranges("digests", DIGEST, split, settings)
+    bands = _Ranges("bands", BAND, split, settings)
+    kept = work.whole(kept_file(settings, split.number))
+    signatures = work.whole(signature_file(settings, split.number))
+    with kept as file, signatures as signature_bytes:
+        passed = _passed(split, settings, counts, lines)
+        for place, (number, size, document) in enumerate(passed):
+            words = content(document)
+            digest = hashlib.sha256(words).digest()
+            sizes[settings.part(document), settings.split(document, digest)] += size
+            file.write(number.to_bytes(8, "little") + digest)
+            place_bytes = place.to_bytes(4, "little")
+            digests.add(digest + place_bytes)
+            if settings.near_duplicates:
+                signature = near_duplicates.signature(words.decode())
+                signature_bytes.write(signature.tobytes())
+                for band in near_duplicates.bands(signature):
+                    bands.add(hashlib.blake2b(band, digest_size=8).digest() + place_bytes)
+    digests.flush()
+    bands.flush()
+    return Examined(split.number, counts, dict(sizes), dict(lines), digests.files, bands.files)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -102,43 +104,55 @@ def finish(
 def _write(name: str, block: Block, settings: Settings) -> tuple[Shard, int, Block]:
     """Writes a shard and its sidecar; returns it, its real tokens, and what fills no row."""
     if settings.kind.answers:
-        rows, columns = _conversations(block, settings.row_length)
+        rows, columns = len(block.pieces), _conversations
         used, rest, starts = block, blocks.empty(), np.arange(rows) * settings.row_length
     else:
-        rows = len(block.tokens) // settings.row_length
+        rows, columns = len(block.tokens) // settings.row_length, _text
         used, rest = block.cut(rows * settings.row_length)
-        columns = (used.tokens.reshape(rows, settings.row_length),)
         starts = used.starts()[:-1]
     row_format = RowFormat(settings.row_length, settings.kind.answers)
-    path = epath.Path(settings.output) / name
     digest = hashlib.sha256()
-    unfinished = work.begin(settings.work / "shards" / name)
-    with unfinished.open("wb") as file:
+    with _output(name, settings) as file:
         for first in range(0, rows, _ROWS):
-            data = row_format.encode(*(values[first : first + _ROWS] for values in columns))
-            digest.update(data.tobytes())
-            file.write(data.tobytes())
+            among = columns(used, settings.row_length, first, min(first + _ROWS, rows))
+            data = row_format.encode(*among).tobytes()
+            digest.update(data)
+            file.write(data)
     shard = Shard(name, rows, digest.hexdigest())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_sidecar(epath.Path(settings.output) / shard.documents, used.pieces, starts)
-    unfinished.replace(path)
+    _write_sidecar(shard.documents, used.pieces, starts, settings)
     return shard, len(used.tokens), rest
 
 
-def _conversations(block: Block, row_length: int) -> tuple[int, Sequence[np.ndarray]]:
-    """One conversation a row: (rows, (tokens [rows, T], answers [rows, T], lengths [rows]))."""
-    starts = block.starts()
+def _text(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
+    """Rows `first` to before `end` of a block that fills its rows: (tokens [rows, T],)."""
+    return (block.tokens[first * row_length : end * row_length].reshape(-1, row_length),)
+
+
+def _conversations(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
+    """The same, one conversation a row: tokens [rows, T], answers [rows, T], lengths [rows]."""
+    starts = block.starts()[first : end + 1]
     lengths = np.diff(starts)
+    among = slice(starts[0], starts[-1])
     real = np.arange(row_length) < lengths[:, None]
     tokens = np.zeros(real.shape, np.uint16)
     answers = np.zeros(real.shape, np.uint8)
-    tokens[real], answers[real] = block.tokens, block.answers
-    return len(lengths), (tokens, answers, lengths)
+    tokens[real], answers[real] = block.tokens[among], block.answers[among]
+    return tokens, answers, lengths
 
 
-def _write_sidecar(path: epath.Path, pieces: pa.Table, starts: np.ndarray) -> None:
+def _write_sidecar(name: str, pieces: pa.Table, starts: np.ndarray, settings: Settings) -> None:
     """The documents of a shard: `pieces` without their keys, and where each begins in it."""
     table = pieces.drop_columns(["key"]).add_column(0, "start", pa.array(starts, pa.int64()))
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd")
-    work.write(path, sink.getvalue().to_pybytes())
+    with _output(name, settings) as file:
+        file.write(sink.getvalue().to_pybytes())
+
+
+def _output(name: str, settings: Settings) -> AbstractContextManager[BinaryIO]:
+    """A file of the corpus, staged in the work folder.
+
+    Staged beside where it belongs an attempt that was given up, while another one succeeded, would
+    be left in the finished corpus.
+    """
+    return work.whole(epath.Path(settings.output) / name, settings.work / "shards" / name)

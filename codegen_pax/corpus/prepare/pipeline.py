@@ -15,12 +15,14 @@ from typing import Any
 from etils import epath
 
 from codegen_pax.corpus import counts as account
+from codegen_pax.corpus import decontamination
 from codegen_pax.corpus.manifest import FILE, Manifest, Shard
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import storage, tree
+from codegen_pax.corpus.raw import read, storage, tree
 from codegen_pax.corpus.raw.splits import Split
 
+_VERSIONS = "versions.json"  # in the work folder: `_PACKAGES` as they were when the run began
 _PACKAGES = (
     "apache-beam",
     "codegen-pax",
@@ -42,6 +44,10 @@ _RANGE_BYTES = 4 << 30
 
 class OutputError(ValueError):
     """The output is there already, and is not an unfinished corpus of ours."""
+
+
+class PackageMissingError(RuntimeError):
+    """A package whose version the manifest names is not installed."""
 
 
 class NothingKeptError(RuntimeError):
@@ -77,15 +83,23 @@ def held(settings: Settings) -> Iterator[None]:
 
 
 def begin(settings: Settings) -> None:
-    """Makes the output's folder; an unfinished corpus in it is removed.
+    """Makes the output's folder, and in it the work folder, with what the run needs from outside.
+
+    An unfinished corpus in it is removed.
 
     Raises:
       OutputError: there is anything else in it.
-      OSError: it cannot be written.
+      OSError: it cannot be written, or a file of problems cannot be read.
+      PackageMissingError: a version cannot be told.
     """
     output = storage.folder(settings.output)
+    versions = _versions()
     with storage.told(settings.output):
         _begin(output, settings)
+        work.write(settings.work / _VERSIONS, json.dumps(versions).encode())
+        for path, copy in zip(settings.benchmarks, settings.problems, strict=True):
+            with storage.open_file(path) as file:
+                work.write(copy, file.read())
 
 
 def _begin(output: epath.Path, settings: Settings) -> None:
@@ -107,6 +121,19 @@ def _begin(output: epath.Path, settings: Settings) -> None:
         if settings.work.exists():
             settings.work.rmtree()
     settings.work.mkdir(parents=True, exist_ok=True)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise PackageMissingError(
+                f"the package {name}, whose version the manifest names, is not installed; wanted"
+                " what make setup installs"
+            ) from None
+    return found
 
 
 def _summed(several: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
@@ -140,12 +167,16 @@ def build(
 
     pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
     examined = pieces | "Examine" >> beam.Map(examine.examine, settings)
+    lines = beam.pvalue.AsSingleton(
+        examined
+        | "Lines" >> beam.Map(lambda one: one.lines)
+        | "AllLines" >> beam.CombineGlobally(_summed)
+    )
     buckets = beam.pvalue.AsSingleton(
         examined
         | "Sizes" >> beam.Map(lambda one: one.sizes)
         | "AllSizes" >> beam.CombineGlobally(_summed)
-        | "Buckets"
-        >> beam.Map(lambda sizes: {key: settings.buckets(size) for key, size in sizes.items()})
+        | "Buckets" >> beam.Map(_buckets, settings, lines)
     )
     drops = [
         examined
@@ -210,6 +241,20 @@ def build(
     )
 
 
+def _buckets(
+    sizes: Mapping[tuple[str, str], int], settings: Settings, lines: Mapping[tuple[str, bool], int]
+) -> dict[tuple[str, str], int]:
+    """How many buckets each (part, split) has; the long steps wait for it.
+
+    Raises ValueError for an input without a line that can be read (`examine.Examined.lines`).
+    """
+    for source, is_readable in sorted(lines):
+        if not is_readable:
+            readable = lines.get((source, True), 0)
+            read.check(settings.corpus, source, readable, lines[source, False])
+    return {key: settings.buckets(size) for key, size in sizes.items()}
+
+
 def _write_result(results: Iterable[tuple[str, Any]], settings: Settings) -> None:
     said: dict[str, Any] = {"shards": [], "inputs": []}
     for kind, value in results:
@@ -258,7 +303,13 @@ def _finish(settings: Settings) -> Manifest:
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
         written.pop(name)
-    written["benchmarks"] = [_file(storage.stat_file(path)) for path in settings.benchmarks]
+    looked_for = decontamination.load(settings.problems, settings.redact).benchmarks
+    given = (looked_for[0].path, *settings.benchmarks)  # HumanEval comes first
+    written["benchmarks"] = [
+        _file(storage.stat_file(found.path))
+        | {"path": path, "problems": found.problems, "unknowable": list(found.unknowable)}
+        for path, found in zip(given, looked_for, strict=True)
+    ]
     manifest = Manifest(
         corpus=settings.corpus,
         vocabulary=settings.kind.vocabulary,
@@ -267,8 +318,7 @@ def _finish(settings: Settings) -> Manifest:
         parts=parts,
         inputs=tuple(said["inputs"]),
         settings=written,
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        versions=json.loads((settings.work / _VERSIONS).read_text()),
         counts={"documents": counts, "rows": rows, "redacted": said.get("redacted", {})},
     )
     manifest.save(epath.Path(settings.output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from types import MappingProxyType
 
 from etils import epath
@@ -13,7 +14,11 @@ from codegen_pax.corpus.documents import Document
 
 WORK = ".codegen-pax-prepare"  # what is in a folder with one is ours to remove
 ROW_LENGTH = 2_048  # the context of every released size
-VALIDATION = 0.005  # ours
+VALIDATION = 0.005  # ours: the share that is held out, of inputs up to 3.4 GB
+# Ours, of the inputs as they lie on disk. An evaluation reads all that is held out, every 1,000
+# steps of training: half a percent of the Pile would be 1.77 of its 354.7 billion tokens; of 16 MiB
+# come some five million, of compressed text two or three times as many.
+HELD_OUT_BYTES = 16 << 20
 BUCKET_BYTES = 64 << 20  # of text that is shuffled, and held, at once
 MOST_BUCKETS = 4_096  # of one part: beyond 256 GiB of text the buckets grow instead
 
@@ -52,6 +57,11 @@ KINDS = MappingProxyType(
 )
 
 
+def held_out(size: int) -> float:
+    """The share to hold out of inputs of `size` bytes in all, where none is asked for."""
+    return min(VALIDATION, HELD_OUT_BYTES / max(1, size))
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that the rows depend on besides the inputs.
@@ -65,7 +75,7 @@ class Settings:
       licences: SPDX identifiers that are kept, for corpora that are `licensed`.
       near_duplicates: whether near duplicates are dropped.
       redact: whether e-mail addresses and secrets are replaced.
-      benchmarks: files of problems besides HumanEval's.
+      benchmarks: files of problems besides HumanEval's, as they were given.
       prefix: whether a file begins with the line that names its language.
       validation: the share that is held out.
       bucket_bytes: of text in a bucket of the shuffle.
@@ -95,6 +105,15 @@ class Settings:
     def work(self) -> epath.Path:
         """Where text and tokens travel."""
         return epath.Path(self.output) / WORK
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Where copies of `benchmarks` lie, which every worker can read."""
+        return tuple(
+            # By their number, since two may have one name; by their name, for its ending.
+            str(self.work / "benchmarks" / f"{number:04d}-{os.path.basename(path)}")
+            for number, path in enumerate(self.benchmarks)
+        )
 
     def part(self, document: Document) -> str:
         """The part that a document belongs to."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import functools
+import hashlib
 import os
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -17,17 +18,23 @@ from codegen_pax.corpus import decontamination, languages, redaction
 from codegen_pax.corpus.documents import Document, Dropped, Turn
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.blocks import PIECES, Block
-from codegen_pax.corpus.prepare.examine import KEPT, kept_file, told
+from codegen_pax.corpus.prepare.duplicates import EXACT, NEAR
+from codegen_pax.corpus.prepare.examine import KEPT, content, kept_file, told
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import read
+from codegen_pax.corpus.raw.inputs import ChangedInputError
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.text import prompts, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
-# Held at once: a batch for the tokenizer, and a run of tokens that is written together.
-BATCH_BYTES = 1 << 20
-RUN_TOKENS = 1 << 24
+# Held at once: a batch for the tokenizer, and a run of tokens that is written together. Of very
+# short documents it is not their text that takes the memory.
+BATCH_BYTES, BATCH_DOCUMENTS = 1 << 20, 1 << 12
+RUN_TOKENS, RUN_DOCUMENTS = 1 << 24, 1 << 16
+_KEPT_RECORDS = 1 << 14  # of KEPT, read at once
+
+_RULES = (None, NEAR, EXACT)  # an exact duplicate is not a near one too
 
 Bucket = tuple[str, str, int]  # part, 'train' or 'validation', number
 
@@ -58,8 +65,8 @@ class _Ready:
 
 
 @functools.lru_cache(maxsize=1)
-def _problems(paths: tuple[str, ...]) -> decontamination.Problems:
-    return decontamination.load(paths)
+def _problems(paths: tuple[str, ...], redacted: bool) -> decontamination.Problems:
+    return decontamination.load(paths, redacted)
 
 
 class _Run:
@@ -69,7 +76,7 @@ class _Run:
         self._settings, self._split, self._buckets = settings, split, buckets
         self._number = 0
         self._waiting: dict[Bucket, list] = {}
-        self._tokens = 0
+        self._tokens = self._documents = 0
         self.segments: list = []
 
     def add(self, ready: _Ready, tokens: np.ndarray, answers: np.ndarray) -> None:
@@ -92,16 +99,16 @@ class _Run:
         )
         self._waiting.setdefault((part, split, bucket), []).append((tokens, answers, piece))
         self._tokens += len(tokens)
-        if self._tokens >= RUN_TOKENS:
+        self._documents += 1
+        if self._tokens >= RUN_TOKENS or self._documents >= RUN_DOCUMENTS:
             self.flush()
 
     def flush(self) -> None:
         if not self._waiting:
             return
         path = self._settings.work / "runs" / f"{self._split:06d}-{self._number:04d}"
-        unfinished = work.begin(path)
         start = 0
-        with unfinished.open("wb") as file:
+        with work.whole(path) as file:
             for bucket, waiting in sorted(self._waiting.items()):
                 tokens, answers, pieces = zip(*waiting, strict=True)
                 columns = [
@@ -114,34 +121,44 @@ class _Run:
                 file.write(data)
                 self.segments.append((bucket, (str(path), start, sizes)))
                 start += len(data)
-        unfinished.replace(path)
         self._number += 1
-        self._tokens = 0
+        self._tokens = self._documents = 0
         self._waiting.clear()
 
 
-def _places(files: Iterable[tuple[str, str]]) -> dict[int, str]:
-    """Place in KEPT -> rule, of the documents to drop; an exact duplicate is not a near one too."""
-    found: dict[int, str] = {}
-    for rule, path in sorted(files, reverse=True):  # 'exact...' comes last, and stays
+def _drops(files: Iterable[tuple[str, str]], kept: epath.Path) -> np.ndarray:
+    """For each record of KEPT which of `_RULES` drops it: uint8 [records]."""
+    drops = np.zeros(kept.stat().length // KEPT.itemsize, np.uint8)
+    for rule, path in files:
         places = np.frombuffer(epath.Path(path).read_bytes(), "<i4")
-        found |= dict.fromkeys(places.tolist(), rule)
-    return found
+        drops[places] = np.maximum(drops[places], _RULES.index(rule))
+    return drops
+
+
+def _kept(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+    """(number, digest) of the records of KEPT."""
+    with path.open("rb") as file:
+        while data := file.read(_KEPT_RECORDS * KEPT.itemsize):
+            yield from struct.iter_unpack("<q32s", data)
 
 
 def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, bytes]]:
-    """(place, document, digest) of those that passed the first look."""
-    kept = np.frombuffer(epath.Path(kept_file(settings, split.number)).read_bytes(), KEPT)
-    numbers = kept["number"].tolist()
+    """(place, document, digest) of those that passed the first look.
+
+    Raises ChangedInputError if one of them is not what it was then.
+    """
     progress = work.Progress(settings.work, "tokenise", split)
-    for number, found in enumerate(read.documents(split)):
-        progress.add(found.size)
-        place = bisect.bisect_left(numbers, number)
-        if place == len(numbers):
-            break
-        if numbers[place] == number:
-            assert not isinstance(found, Dropped), f"{split.source} changed while it was read"
-            yield place, told(found, settings), kept["digest"][place].tobytes()
+    documents = enumerate(read.documents(split))
+    for place, (wanted, digest) in enumerate(_kept(kept_file(settings, split.number))):
+        for number, found in documents:
+            progress.add(found.size)
+            if number == wanted:
+                break
+        else:
+            raise ChangedInputError(split.source, "it holds fewer records")
+        if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
+            raise ChangedInputError(found.source, f"its record {found.record} is another")
+        yield place, told(found, settings), digest
     progress.finish()
 
 
@@ -157,7 +174,7 @@ def _redacted(document: Document, counter: dict[str, int]) -> Document:
 
 
 def _contaminated(document: Document, settings: Settings) -> bool:
-    problems = _problems(settings.benchmarks)
+    problems = _problems(settings.problems, settings.redact)
     texts = [turn.content for turn in document.turns] or [document.text]
     return any(problems.match(text) for text in texts)
 
@@ -204,7 +221,7 @@ def tokenise(
     # Workers are processes: each of them starting a thread for every core would only be in the way.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     (split,) = keyed[1]["split"]
-    drops = _places(keyed[1]["drops"])
+    drops = _drops(keyed[1]["drops"], kept_file(settings, split.number))
     counts: account.Counts = {}
     redacted: dict[str, int] = {}
     run = _Run(settings, split.number, buckets)
@@ -216,24 +233,24 @@ def tokenise(
                 rule = LONGER_THAN_ROW
             else:
                 run.add(ready, tokens, answers)
-            language, licence = ready.document.language, ready.document.licence
-            account.add(counts, language, licence, rule, ready.size, len(tokens))
+            account.add_document(counts, ready.document, rule, ready.size, len(tokens))
 
     batch: list[_Ready] = []
     waiting = 0
     for place, document, digest in _again(split, settings):
         size = document.size
-        rule = drops.get(place)
-        if rule is None and _contaminated(document, settings):
-            rule = decontamination.RULE
+        rule = _RULES[drops[place]]
+        if rule is None:
+            if settings.redact:
+                document = _redacted(document, redacted)
+            if _contaminated(document, settings):
+                rule = decontamination.RULE
         if rule:
-            account.add(counts, document.language, document.licence, rule, size)
+            account.add_document(counts, document, rule, size)
             continue
-        if settings.redact:
-            document = _redacted(document, redacted)
         batch.append(_Ready(document, size, digest, _segments(document, settings)))
         waiting += size
-        if waiting >= BATCH_BYTES:
+        if waiting >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
             write(batch)
             batch, waiting = [], 0
     write(batch)

@@ -33,13 +33,23 @@ class DamagedInputError(ValueError):
         super().__init__(f"{path} is damaged ({found}): fetch it again, or leave it out of --input")
 
 
+class ChangedInputError(ValueError):
+    """An input that was another when it was read again."""
+
+    def __init__(self, path: str, found: object):
+        super().__init__(
+            f"{path} changed while it was prepared ({found}); wanted inputs that nobody writes to"
+        )
+
+
 def find(corpus: str, patterns: Sequence[str]) -> list[File]:
     """The inputs of a corpus, sorted by path, each once.
 
     Args:
       corpus: one of `ENDINGS`.
-      patterns: files, globs or folders, local or URLs. Of a folder, every file in it with an ending
-        that the corpus is read from. For `tree`, folders: each is one input.
+      patterns: files, globs or folders, local or URLs. Of a folder, every file in it, or in a
+        folder in it that is not hidden, with an ending that the corpus is read from. For `tree`,
+        folders: each is one input.
 
     Raises:
       ValueError: no such corpus; a pattern that finds nothing; a file with another ending.
@@ -53,8 +63,13 @@ def find(corpus: str, patterns: Sequence[str]) -> list[File]:
             sizes = [file.size for file in tree.files(root)]
             matched = [File(root, sum(sizes))] if sizes else []
         else:
-            among = storage.inside(pattern)
-            matched = [file for file in among if file.path.endswith(ENDINGS[corpus])]
+            root = pattern.rstrip("/")
+            matched = [
+                file
+                for file in storage.below(pattern)
+                if file.path.endswith(ENDINGS[corpus])
+                and "/." not in file.path.removeprefix(root).rpartition("/")[0]
+            ]
             matched = matched or storage.matching(pattern)
         if not matched:
             what = ", ".join(ENDINGS[corpus]) or _TREE

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.raw import records
-from codegen_pax.corpus.raw.inputs import DamagedInputError
+from codegen_pax.corpus.raw.inputs import TABLES, DamagedInputError
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.corpus.raw.storage import open_file
 
 _ROWS = 256  # of a table, held at once
-_UNREADABLE = {"missing_field", "malformed_json", "wrong_type"}
+# The rules by which a record may be one of another kind of file, not a damaged one of this kind.
+UNREADABLE = frozenset({"missing_field", "malformed_json", "wrong_type"})
+_EXAMPLE = 80  # bytes of a line that is shown
 _BINARY_PROBE = 8_000  # bytes; a NUL among them is what git calls binary
 
 
@@ -25,8 +27,7 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
 
     Raises:
       DamagedInputError: the input ends early or is not what its name says.
-      ValueError: a table in which a column that is needed is missing or holds no text, or JSON
-        lines of which not one has the fields that are.
+      ValueError: a table in which a column that is needed is missing or holds no text.
     """
     if split.corpus == "tree":
         return _tree(split)
@@ -36,28 +37,32 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
 
 
 def _json_lines(split: Split) -> Iterator[Document | Dropped]:
-    rejected = good = 0
-    example = ""
     for number, size, line in lines(split.source, split.start, split.end):
         if line is None:
             yield Dropped("line_too_long", size, split.source, number)
             continue
-        if not line.strip():
-            continue
-        found = _json_line(split, number, size, line)
-        if isinstance(found, Dropped) and found.rule in _UNREADABLE:
-            rejected += 1
-            example = example or line[:80].decode("utf-8", "replace")
-        else:
-            good += 1
-        yield found
-    if rejected and not good:
-        wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
-        raise ValueError(
-            f"{split.source} holds nothing to read: all {rejected} lines lack what was"
-            f" wanted ({wanted.get(split.corpus, ' and '.join(records.REQUIRED))}); the first is"
-            f" {example!r}"
-        )
+        if line.strip():
+            yield _json_line(split, number, size, line)
+
+
+def check(corpus: str, source: str, readable: int, unreadable: int) -> None:
+    """Raises ValueError for JSON lines of which not one has the fields that are needed.
+
+    Args:
+      corpus: what the input is read as.
+      source: the input, as a whole: a piece of it may well hold nothing but one damaged line.
+      readable: its records, documents or not.
+      unreadable: those that are dropped by one of `UNREADABLE`.
+    """
+    if readable or not unreadable or source.endswith(TABLES):  # a table has columns, or an error
+        return
+    first = next((line for _, _, line in lines(source) if line and line.strip()), b"")
+    wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
+    raise ValueError(
+        f"{source} holds nothing to read: all {unreadable:,} lines lack what was wanted"
+        f" ({wanted.get(corpus, ' and '.join(records.REQUIRED))}); the first is"
+        f" {first[:_EXAMPLE].decode('utf-8', 'replace')!r}"
+    )
 
 
 def _json_line(split: Split, number: int, size: int, line: bytes) -> Document | Dropped:

@@ -97,29 +97,18 @@ def stat_file(path: str) -> File:
     return found[0]
 
 
-def inside(path: str) -> list[File]:
-    """The files of a folder, without those of folders in it, in no order; none if it is none."""
-    path = path.rstrip("/") or "/"
-    if not is_url(path):
-        return _regular(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else []
-    if beam := _beam(path):
-        return _matched(beam, f"{path}/*")
-    with told(path):
-        gfile = quiet.tensorflow().io.gfile
-        return _sized(f"{path}/{name}" for name in gfile.listdir(path)) if gfile.isdir(path) else []
-
-
 def below(path: str) -> list[File]:
-    """The files of a folder and of every folder in it, in no order; links to folders are no way.
+    """The files of a folder and of every folder in it, in no order; none if it is no folder.
 
-    Raises OSError for a folder in it that cannot be read.
+    Links to folders are no way. Raises OSError for a folder in it that cannot be read.
     """
     path = path.rstrip("/") or "/"
     if is_url(path) and (beam := _beam(path)):
         return _matched(beam, f"{path}/**")
     with told(path):
         if is_url(path):
-            walked = quiet.tensorflow().io.gfile.walk(path, onerror=_fail)
+            gfile = quiet.tensorflow().io.gfile
+            walked = gfile.walk(path, onerror=_fail) if gfile.isdir(path) else ()
         else:
             walked = os.walk(path, onerror=_fail) if os.path.isdir(path) else ()
         found = (f"{place}/{name}" for place, _, names in walked for name in names)

@@ -3,7 +3,10 @@
 - Positions come in blocks of `BLOCK`. In each block every task has exactly its share of them, and
   the order of the tasks in it is a permutation of its own.
 - The rows of a task are counted from the beginning of the stream. Each time all have been counted
-  is an epoch, and each epoch has a permutation of its own: every row is seen once an epoch.
+  is an epoch, and every row is seen once an epoch.
+- A task is read by pages of consecutive rows, so that a bucket is asked for pages and not for rows.
+  Each epoch has a permutation of its own of the pages, and one of the rows of every page; a last
+  page that is short comes last. A task that is one page has all its rows permuted together.
 
 A permutation is a Feistel network on the smallest power of four that holds the numbers; what falls
 outside is sent through again until it falls inside (cycle walking: Black and Rogaway, 2002). All of
@@ -72,8 +75,35 @@ def permuted(values: np.ndarray, size: int, key: np.ndarray) -> np.ndarray:
     return out.astype(np.int64)
 
 
+def _rows_of_epoch(
+    places: np.ndarray, size: int, page_rows: int, *numbers: int | np.ndarray
+) -> np.ndarray:
+    """The row at each place of an epoch.
+
+    Args:
+      places: int64 [n], each from 0 to size - 1.
+      size: how many rows the task has.
+      page_rows: how many of them a page has.
+      numbers: which order, as for `_key`.
+
+    Returns:
+      int64 [n].
+    """
+    page, inside = np.divmod(places, page_rows)
+    pages, rest = divmod(size, page_rows)
+    whole = page < pages
+    keys = np.broadcast_to(_key(*numbers), page.shape)
+    page[whole] = permuted(page[whole], pages, keys[whole])
+    keys = np.broadcast_to(_key(*numbers, page), page.shape)
+    for part, rows in ((whole, page_rows), (~whole, rest)):
+        inside[part] = permuted(inside[part], rows, keys[part])
+    return page * page_rows + inside
+
+
 def shares(rates: Mapping[str, float]) -> dict[str, int]:
     """How many of `BLOCK` positions each task has: by largest remainder, at least one each.
+
+    A task whose rate asks for less than one position has its rows repeated more often than that.
 
     Raises ValueError for no task, a rate that is not above 0, or more tasks than positions.
     """
@@ -98,11 +128,13 @@ class Schedule:
     Attributes:
       sizes: task -> how many rows it has.
       shares: task -> how many of `BLOCK` positions it has.
+      page_rows: task -> how many of its rows a page has.
       seed: of all permutations.
     """
 
     sizes: Mapping[str, int]
     shares: Mapping[str, int]
+    page_rows: Mapping[str, int]
     seed: int
 
     @functools.cached_property
@@ -139,5 +171,7 @@ class Schedule:
             of_task = task == number
             count = block[of_task] * self.shares[name] + before[of_task]
             epoch, within = np.divmod(count, size)
-            row[of_task] = permuted(within, size, _key(self.seed, number + 1, epoch))
+            row[of_task] = _rows_of_epoch(
+                within, size, self.page_rows[name], self.seed, number + 1, epoch
+            )
         return task, row

@@ -7,9 +7,11 @@ import hashlib
 import json
 from typing import Any
 
+import jax
 import numpy as np
 import seqio
 from etils import epath
+from jax.experimental import multihost_utils
 from praxis import base_input, py_utils
 
 from codegen_pax.corpus import installed, prepared
@@ -17,11 +19,15 @@ from codegen_pax.corpus.stream import batches, sources
 from codegen_pax.corpus.stream.schedule import Schedule, shares
 from codegen_pax.text import tokenizer
 
-FORMAT = 1  # of the state, and of what stands at a position
+FORMAT = 2  # of the state, and of what stands at a position
 
 
 class ChangedDataError(ValueError):
     """A run was to be resumed on other data than it was stopped on."""
+
+
+class DifferentHostsError(ValueError):
+    """The hosts of a run were to read different streams."""
 
 
 class TrainingRows(base_input.BaseInput):
@@ -57,9 +63,32 @@ class TrainingRows(base_input.BaseInput):
                 sources.open_rows(seqio.TaskRegistry.get(name), self.split_name, self.row_length)
                 for name in rates
             ]
-            sizes = {name: rows.count for name, rows in zip(rates, self._rows, strict=True)}
-            self._schedule = Schedule(sizes, shares(rates), self.seed)
+            found = dict(zip(rates, self._rows, strict=True))
+            sizes = {name: rows.count for name, rows in found.items()}
+            pages = {name: rows.page_rows for name, rows in found.items()}
+            schedule = Schedule(sizes, shares(rates), pages, self.seed)
+            self._check_hosts(self._identity(schedule))
+            self._schedule = schedule
         return self._schedule
+
+    def _check_hosts(self, identity: dict[str, Any]) -> None:
+        """Raises DifferentHostsError, on every host, unless all would read the same stream."""
+        if jax.process_count() == 1:
+            return
+        said = json.dumps(identity, sort_keys=True).encode()
+        # Of 32 bits: what JAX gathers of 64 it would cut.
+        digest = np.frombuffer(hashlib.sha256(said).digest(), np.int32)
+        digests = [each.tobytes() for each in multihost_utils.process_allgather(digest)]
+        usual = max(digests, key=digests.count)  # of the first host, if there are as many of each
+        if others := [str(host) for host, each in enumerate(digests) if each != usual]:
+            data = (f"{name} {_short(task['data'])}" for name, task in identity["tasks"].items())
+            raise DifferentHostsError(
+                f"the hosts do not hold the same {self.mixture_name} ({self.split_name}):"
+                f" {'host' if len(others) == 1 else 'hosts'} {', '.join(others)} of {len(digests)},"
+                f" counted from 0, unlike the rest; host {jax.process_index()} holds"
+                f" {', '.join(data)}. Give every host the same ${prepared.DATA_VARIABLE} and the"
+                " same version of this package"
+            )
 
     def _global_batch(self) -> int:
         return self.batch_size * self.num_infeed_hosts
@@ -85,6 +114,7 @@ class TrainingRows(base_input.BaseInput):
 
     def get_next(self) -> py_utils.NestedMap:
         """The next batch of this host; the one after it is begun meanwhile."""
+        self._open()  # here: hosts ask each other in the thread that runs the steps
         ahead, self._ahead = self._ahead, None  # gone if it fails: who asks again reads again
         if ahead is None or ahead[0] != self._position:
             ahead = (self._position, self._pool.submit(self._batch, self._position))
@@ -100,9 +130,16 @@ class TrainingRows(base_input.BaseInput):
 
     def identity(self) -> dict[str, Any]:
         """What decides the row at a position: two streams with the same identity are the same."""
-        schedule = self._open()
+        return self._identity(self._open())
+
+    def _identity(self, schedule: Schedule) -> dict[str, Any]:
         tasks = {
-            name: {"rows": rows.count, "share": schedule.shares[name], "data": rows.fingerprint}
+            name: {
+                "rows": rows.count,
+                "page_rows": rows.page_rows,
+                "share": schedule.shares[name],
+                "data": rows.fingerprint,
+            }
             for name, rows in zip(schedule.sizes, self._rows, strict=True)
         }
         return {

@@ -1,0 +1,36 @@
+"""What a host finds in a job's directory, for itself."""
+
+import pytest
+from etils import epath
+from jax.experimental import multihost_utils
+
+from experiments import start
+
+
+@pytest.mark.parametrize(
+    ("there", "newest"),
+    [
+        (None, None),
+        ([], None),
+        (["checkpoint_00000004.orbax-checkpoint-tmp-17"], None),
+        (["checkpoint_00000000"], 0),
+        (["checkpoint_00000004", "checkpoint_00000012", "checkpoint_00000016.orbax-tmp-1"], 12),
+    ],
+)
+def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
+    there, newest, tmp_path, monkeypatch
+):
+    """A host that asked the others would wait for ever for one that has seen no directory yet."""
+
+    def ask(*_, **__):
+        raise AssertionError("the other hosts were asked")
+
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", ask)
+    for name in there or ():
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    if there is not None:
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    job = epath.Path(tmp_path)
+    assert start.last_step(job) == newest
+    path = start.last_checkpoint(job)
+    assert path == (None if newest is None else job / "checkpoints" / f"checkpoint_{newest:08d}")
