@@ -68,7 +68,7 @@ def network_parameters(layers: int, d: int) -> int:
 
 
 # Nano is ours: it exists to be trained in minutes on two CPU cores; nearly all of its
-# arithmetic is the 51,200-way softmax, so it is narrow. See `nano.py` for what was tried.
+# arithmetic is the 51,200-way softmax, so it is narrow. What was tried is in the README.
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (

@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         summary = training.train(
             f"codegen.{declaration.name}", declaration, job, console, start=start, evaluate=mixtures
         )
-        training.print_summary(summary, job, time.monotonic() - begun, console)
+        training.print_summary(summary, declaration, job, time.monotonic() - begun, console)
         from codegen_pax.runs import events  # imports TensorBoard: after the first run
 
         losses[declaration.name] = {
             mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
         }
         start = str(job)
-    table = Table(title="validation loss, nats a token: each model on each phase's data")
+    table = Table(title="validation loss on each phase's data (nats)")
     table.add_column("model")
     for phase in PHASES:
         table.add_column(phase, justify="right")

@@ -46,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
     experiment = f"{entry.module}.{entry.name}"
     begun = time.monotonic()
     summary = training.train(experiment, declaration, output, console, start=args.start)
-    training.print_summary(summary, output, time.monotonic() - begun, console)
+    training.print_summary(summary, declaration, output, time.monotonic() - begun, console)
     return 0

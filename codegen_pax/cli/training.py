@@ -13,7 +13,7 @@ from rich.table import Table
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import launch, progress
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
-from experiments.report import NANO_MARGIN, START_VARIABLE
+from experiments.report import START_VARIABLE, wanted_margin
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
@@ -79,17 +79,20 @@ def train(
         )
 
 
-def print_summary(found: Summary, job: Path, seconds: float, console: Console) -> None:
+def print_summary(
+    found: Summary, declaration: Declaration, job: Path, seconds: float, console: Console
+) -> None:
     """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
 
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
     margin = found.unigram_entropy - found.validation_loss
-    reached = "reached" if margin >= NANO_MARGIN else "missed"
+    wanted = wanted_margin(declaration)
+    judged = wanted and f"; wanted {wanted}: {'reached' if margin >= wanted else 'missed'}"
     table.add_row(
         "unigram entropy",
-        f"{found.unigram_entropy:.3f} ({margin:+.3f}, of Nano's {NANO_MARGIN}: {reached})",
+        f"{found.unigram_entropy:.3f} ({margin:+.3f}{judged or ''})",
     )
     table.add_row(
         "bigram entropy",
