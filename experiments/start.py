@@ -146,7 +146,9 @@ def last_checkpoint(job: epath.Path) -> epath.Path | None:
     Every host looks for itself. They must not wait for one another here: one of them may look
     before another has made the directory, and then they would not wait for the same thing.
     """
-    return checkpoint_paths.latest_checkpoint_if_exists(job / "checkpoints")
+    directory = job / "checkpoints"
+    newest = checkpoint_paths.latest_checkpoint_if_exists(directory)
+    return newest and directory / newest.name  # Pax puts a relative directory before itself
 
 
 def _check_parent(declaration: Declaration, job: epath.Path) -> None:

@@ -111,5 +111,7 @@ def print_summary(
     table.add_row("checkpoints", str(job / "checkpoints"))
     table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
     console.print(table)
-    command = f'codegen-pax sample {os.fspath(job)} "def fibonacci(n):"'
+    answers = declaration.phase.loss_on == "answer"
+    prompt = "Return the n-th Fibonacci number." if answers else "def fibonacci(n):"
+    command = f'codegen-pax sample {os.fspath(job)} "{prompt}"'
     console.print(f"Try: {command}", highlight=False)

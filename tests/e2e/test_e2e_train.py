@@ -1,6 +1,7 @@
 """Train, stop, resume, evaluate and decode with the stock binary on a mesh of 8 devices."""
 
 import json
+import os
 import signal
 import time
 
@@ -78,10 +79,10 @@ def test_sample_continues_a_prompt(pax, whole):
 
 
 def test_sample_draws_as_many_as_asked(pax, whole):
-    """So hot, and with the whole vocabulary, that no two draws are alike."""
-    printed = pax.command(
-        "sample", str(whole), "x =", "--samples=3", "--length=16", "--temperature=3", "--top-p=1"
-    )
+    """So hot, and with the whole vocabulary, that no two draws are alike; by a relative path."""
+    job = os.path.relpath(whole, pax.directory)
+    options = ("--samples=3", "--length=16", "--temperature=3", "--top-p=1")
+    printed = pax.command("sample", job, "x =", *options)
     samples = printed.split("--- sample ")[1:]
     assert [sample[:6] for sample in samples] == ["1 of 3", "2 of 3", "3 of 3"]
     assert len({sample[6:] for sample in samples}) == 3

@@ -30,7 +30,9 @@ def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     if there is not None:
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    job = epath.Path(tmp_path)
-    assert start.last_step(job) == newest
-    path = start.last_checkpoint(job)
-    assert path == (None if newest is None else job / "checkpoints" / f"checkpoint_{newest:08d}")
+    monkeypatch.chdir(tmp_path.parent)
+    for job in (epath.Path(tmp_path), epath.Path(tmp_path.name)):
+        assert start.last_step(job) == newest
+        path = start.last_checkpoint(job)
+        wanted = job / "checkpoints" / f"checkpoint_{newest:08d}" if newest is not None else None
+        assert path == wanted
