@@ -167,7 +167,13 @@ class MixtureByRates(seqio.Mixture):
             for task in self.tasks
         }
 
-    def get_dataset(self, *args, split: str = installed.TRAIN, **kwargs) -> tf.data.Dataset:
+    def get_dataset(
+        self,
+        sequence_length: Mapping[str, int] | None = None,
+        split: str = installed.TRAIN,
+        *args,
+        **kwargs,
+    ) -> tf.data.Dataset:
         """As seqio.Mixture.get_dataset; an epoch has every row of every task that has rows.
 
         Raises CorpusMissingError if none has.
@@ -178,7 +184,7 @@ class MixtureByRates(seqio.Mixture):
                 f"cannot read {self.name}: none of its {len(self.tasks)} tasks has a row in {split}"
             )
         mixed = seqio.Mixture(self.name, present, sample_fn=_to_the_end)
-        return mixed.get_dataset(*args, split=split, **kwargs)
+        return mixed.get_dataset(sequence_length, split, *args, **kwargs)
 
 
 class MixtureByTokens(MixtureByRates):

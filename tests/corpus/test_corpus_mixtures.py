@@ -75,6 +75,14 @@ def test_training_has_the_papers_shares_in_every_block(written):
         assert found == SHARES
 
 
+def test_arguments_may_be_given_in_seqios_order(written):
+    """Of a mixture seqio reads epochs without end, unless it is told how many."""
+    rows = seqio.get_mixture_or_task(PAPER).get_dataset(
+        {"targets": T}, "validation", False, False, num_epochs=1
+    )
+    assert len(list(rows.take(1_000))) == len(every_row(written))
+
+
 def test_a_mixture_without_a_row_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
     write_corpus(tmp_path / "bigquery", {language: {"train": 3} for language in SHARES})
