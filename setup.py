@@ -26,6 +26,7 @@ DIRECT = (
     "license-expression",
     "lingvo",
     "matplotlib",
+    "ml-dtypes",
     "numpy",
     "optax",
     "orbax-checkpoint",
@@ -35,6 +36,7 @@ DIRECT = (
     "psutil",
     "pyarrow",
     "rich",
+    "safetensors",
     "seqio",
     "tensorboard",
     "tensorflow",
@@ -43,7 +45,7 @@ DIRECT = (
     "tokenizers",
     "zstandard",
 )
-HUGGING_FACE = ("huggingface-hub", "safetensors", "transformers")
+HUGGING_FACE = ("huggingface-hub", "transformers")
 
 
 def pins(name: str) -> dict[str, str]:

@@ -1,39 +1,106 @@
-"""Reads the weights of a Pax checkpoint, without the optimizer's state."""
+"""The arrays of a Pax checkpoint, one zarr folder each: read, and written without Pax.
+
+A checkpoint that is written here has the weights in any type of `tensors.DTYPES`: Orbax makes them
+the network's own when it restores them. The optimizer's arrays and the step are zero, and a zarr
+array that is zero has no chunks: fresh moments take no room.
+"""
 
 from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorstore
 from etils import epath
 
+from codegen_pax.weights.layout import Weight
+
 # Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
 _PREFIX = "mdl_vars."
+_STATE = "state"
+# Orbax takes a checkpoint in a bucket for whole only if it has this file.
+_COMMITTED = "commit_success.txt"
+
+
+class Variables:
+    """The model's variables in a checkpoint, opened and not read.
+
+    Attributes:
+        stores: by the variable's name, as "params.lm.final_ln.bias".
+    """
+
+    def __init__(self, checkpoint: epath.PathLike):
+        """Opens `<job>/checkpoints/checkpoint_<step>`, local or a URL.
+
+        Raises:
+            FileNotFoundError: no array is there.
+        """
+        directories = sorted((epath.Path(checkpoint) / _STATE).glob(f"{_PREFIX}*"))
+        if not directories:
+            raise FileNotFoundError(
+                f"{checkpoint} holds no weights: wanted zarr arrays named {_STATE}/{_PREFIX}*"
+            )
+        opening = {
+            directory.name.removeprefix(_PREFIX): tensorstore.open(_spec(directory), open=True)
+            for directory in directories
+        }
+        self.stores = {name: store.result() for name, store in opening.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each variable."""
+        return {name: tuple(store.shape) for name, store in self.stores.items()}
+
+    def dtypes(self) -> dict[str, np.dtype]:
+        """Type that each variable is stored as."""
+        return {name: store.dtype.numpy_dtype for name, store in self.stores.items()}
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of a variable, uncompressed."""
+        store = self.stores[name]
+        return math.prod(store.shape) * store.dtype.numpy_dtype.itemsize
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """A part of a variable, as it is stored."""
+        return np.asarray(self.stores[name][index].read().result())
+
+    def needs_recutting(self, name: str) -> bool:
+        """Whether layers lie together in its chunks: each would be read once for every layer."""
+        store = self.stores[name]
+        return len(store.shape) > 1 and store.chunk_layout.read_chunk.shape[0] > 1
+
+    def recut(self, name: str, folder: Path) -> None:
+        """Copies a variable chunk by chunk to a folder, each layer apart, and reads it there."""
+        store = self.stores[name]
+        chunks = store.chunk_layout.read_chunk.shape
+        copied = _create(folder, store.shape, store.dtype.name, (1, *chunks[1:]))
+        for place in np.ndindex(*(-(-n // c) for n, c in zip(store.shape, chunks, strict=True))):
+            box = tuple(
+                slice(i * chunk, min(size, (i + 1) * chunk))
+                for i, chunk, size in zip(place, chunks, store.shape, strict=True)
+            )
+            copied[box].write(store[box].read().result()).result()
+        self.stores[name] = copied
 
 
 def read_variables(checkpoint: epath.PathLike) -> dict:
-    """The variables of one checkpoint directory, as a nested dict of arrays.
+    """The variables of one checkpoint, as a nested dict of arrays.
 
     Args:
-      checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or `gs://`.
+        checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or `gs://`.
 
     Returns:
-      What `model.apply` takes: `{"params": {"lm": {...}}}`, the arrays as they were stored.
+        What `model.apply` takes: `{"params": {"lm": {...}}}`, in float32, as Pax restores them.
 
     Raises:
-      FileNotFoundError: no array is there.
+        FileNotFoundError: no array is there.
     """
-    directories = sorted((epath.Path(checkpoint) / "state").glob(f"{_PREFIX}*"))
-    if not directories:
-        raise FileNotFoundError(
-            f"{checkpoint} holds no weights: wanted zarr arrays named state/{_PREFIX}*"
-        )
+    opened = Variables(checkpoint)
     reading = {
-        directory.name.removeprefix(_PREFIX): tensorstore.open(
-            {"driver": "zarr", "kvstore": _address(directory)}, open=True
-        )
-        .result()
-        .read()
-        for directory in directories
+        name: tensorstore.cast(store, np.float32).read() for name, store in opened.stores.items()
     }
     variables: dict = {}
     for name, array in reading.items():
@@ -45,7 +112,60 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
     return variables
 
 
-def _address(directory: epath.Path) -> str | dict[str, str]:
+class NewCheckpoint:
+    """A checkpoint of step 0 that is filled part by part, from any thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        arrays: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        weights: Mapping[Weight, tuple[np.dtype, tuple[int, ...]]],
+    ):
+        """Makes every array, or opens those that are there.
+
+        Args:
+            folder: `<job>/checkpoints/checkpoint_00000000`.
+            arrays: shape and type of every array of the train state, by the name of its folder.
+            metadata: that Pax keeps beside them.
+            weights: the type that each is stored as, and the shape of its chunks.
+        """
+        self._folder = folder
+        stored = {f"{_PREFIX}{weight.variable}": how for weight, how in weights.items()}
+        self._stores = {}
+        for name, array in arrays.items():
+            # Layers apart, so that a device that holds a part of each reads no more.
+            chunks = (1, *array.shape[1:]) if len(array.shape) > 1 else array.shape
+            kind, chunks = stored.get(name, (array.dtype, chunks))
+            path = folder / _STATE / name
+            self._stores[name] = _create(path, array.shape, np.dtype(kind).name, chunks)
+        (folder / "metadata").mkdir(exist_ok=True)
+        (folder / "metadata" / "metadata").write_text(json.dumps(metadata))
+        (folder / _COMMITTED).write_text("")
+
+    def write(self, weight: Weight, index: tuple[slice, ...], part: np.ndarray) -> None:
+        """Writes a part of a weight."""
+        self._stores[f"{_PREFIX}{weight.variable}"][index].write(part).result()
+
+
+def _create(path: Path, shape, dtype: str, chunks) -> tensorstore.TensorStore:
+    return tensorstore.open(
+        {
+            **_spec(epath.Path(path)),
+            "metadata": {
+                "shape": list(shape),
+                "chunks": list(chunks),
+                "compressor": None,  # weights hardly get smaller, and it takes ten times as long
+            },
+            "dtype": dtype,
+        },
+        create=True,
+        open=True,
+    ).result()
+
+
+def _spec(directory: epath.Path) -> dict[str, Any]:
     """The directory as tensorstore takes it: a URL, or a path of this machine with any name."""
     text = str(directory)
-    return f"{text}/" if "://" in text else {"driver": "file", "path": str(directory.resolve())}
+    kvstore = f"{text}/" if "://" in text else {"driver": "file", "path": str(directory.resolve())}
+    return {"driver": "zarr", "kvstore": kvstore}

@@ -8,7 +8,7 @@ import transformers
 from praxis import base_layer, pax_fiddle, py_utils
 
 from codegen_pax import model
-from codegen_pax.weights import layout
+from codegen_pax.weights import layout, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def reference(shape: Shape, seed: int = 0) -> transformers.CodeGenForCausalLM:
 def variables(network: transformers.CodeGenForCausalLM, shape: Shape) -> dict:
     """Returns the same weights as variables of `model.language_model`."""
     arrays = {name: weight.numpy() for name, weight in network.state_dict().items()}
-    return layout.from_hugging_face(arrays, shape.dimensions())
+    return whole.from_hugging_face(arrays, shape.dimensions())
 
 
 def reference_logits(network: transformers.CodeGenForCausalLM, ids: np.ndarray) -> np.ndarray:

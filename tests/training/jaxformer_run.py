@@ -17,7 +17,7 @@ from praxis.py_utils import NestedMap
 
 from codegen_pax import model
 from codegen_pax.training.learner import learner
-from codegen_pax.weights import layout
+from codegen_pax.weights import layout, whole
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
 ARRAYS = dict(np.load(FIXTURE))
@@ -55,7 +55,7 @@ def weights(moment, embedding_bias=True):
         embedding_bias=embedding_bias,
         **{name: NETWORK[name] for name in ("layers", "model_dims", "heads", "vocab_size")},
     )
-    return layout.from_jaxformer(
+    return whole.from_jaxformer(
         {name.removeprefix(prefix): x for name, x in ARRAYS.items() if name.startswith(prefix)},
         dimensions,
         mp_num=SETTINGS["mp"],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from praxis import base_layer
 
 from codegen_pax import model
-from codegen_pax.weights import layout
+from codegen_pax.weights import layout, whole
 
 LAYERS, HEADS, HEAD_DIMS, ROTARY, VOCABULARY = 2, 4, 6, 4, 19
 DIMS = layout.Dimensions(LAYERS, HEADS * HEAD_DIMS, HEADS, VOCABULARY, embedding_bias=False)
@@ -114,9 +114,9 @@ def state(network) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("dims", [DIMS, WITH_BIAS], ids=["without bias", "with bias"])
 def test_hugging_face_round_trip_is_exact(dims, state):
-    tree = layout.from_hugging_face(state, dims)
+    tree = whole.from_hugging_face(state, dims)
     assert ("b" in tree["embedding_lookup"]) == dims.embedding_bias
-    back = layout.to_hugging_face(tree, dims)
+    back = whole.to_hugging_face(tree, dims)
     assert back.keys() == state.keys()
     for name, array in state.items():
         assert back[name].dtype == array.dtype
@@ -124,7 +124,7 @@ def test_hugging_face_round_trip_is_exact(dims, state):
 
 
 def test_tree_is_that_of_the_network(state):
-    tree = layout.from_hugging_face(state, WITH_BIAS)
+    tree = whole.from_hugging_face(state, WITH_BIAS)
     lm = base_layer.instantiate(
         model.language_model(
             layers=LAYERS,
@@ -143,11 +143,11 @@ def test_tree_is_that_of_the_network(state):
 
 def test_embedding_bias_is_folded_on_the_way_out(network, state):
     """A network with the bias, and what is exported of it, give the same logits."""
-    tree = layout.from_hugging_face(state, WITH_BIAS)
+    tree = whole.from_hugging_face(state, WITH_BIAS)
     tree["embedding_lookup"]["b"] = np.linspace(-1, 1, DIMS.model_dims, dtype=np.float32)
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, 11))
     exported = {
-        name: torch.tensor(array) for name, array in layout.to_hugging_face(tree, WITH_BIAS).items()
+        name: torch.tensor(array) for name, array in whole.to_hugging_face(tree, WITH_BIAS).items()
     }
     with torch.no_grad():
         wanted = torch.func.functional_call(network, exported, (torch.tensor(ids),)).logits.numpy()
@@ -156,9 +156,9 @@ def test_embedding_bias_is_folded_on_the_way_out(network, state):
 
 
 def test_masks_of_old_checkpoints_are_passed_over(state):
-    wanted = layout.from_hugging_face(state, DIMS)
+    wanted = whole.from_hugging_face(state, DIMS)
     state["transformer.h.0.attn.causal_mask"] = np.ones((1, 1, 32, 32), bool)
-    found = layout.from_hugging_face(state, DIMS)
+    found = whole.from_hugging_face(state, DIMS)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
@@ -197,18 +197,18 @@ def change(name: str, new):
 def test_wrong_hugging_face_arrays_are_named(apply, message, state):
     apply(state)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        layout.from_hugging_face(state, DIMS)
+        whole.from_hugging_face(state, DIMS)
 
 
 def test_wrong_variables_are_named(state):
-    tree = layout.from_hugging_face(state, WITH_BIAS)
+    tree = whole.from_hugging_face(state, WITH_BIAS)
     message = "Pax weights: 1 unknown, the first 'embedding_lookup/b'"
     with pytest.raises(ValueError, match=message):
-        layout.to_hugging_face(tree, DIMS)
+        whole.to_hugging_face(tree, DIMS)
     del tree["embedding_lookup"]["b"]
     message = "Pax weights: 1 of 14 missing, the first 'embedding_lookup/b'"
     with pytest.raises(ValueError, match=message):
-        layout.to_hugging_face(tree, WITH_BIAS)
+        whole.to_hugging_face(tree, WITH_BIAS)
 
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
@@ -238,14 +238,14 @@ def loss(dims: layout.Dimensions, tree: dict, tokens: np.ndarray) -> float:
 def test_jaxformer_weights_give_jaxformers_loss(embedding_bias, run):
     initial, tokens, wanted = run
     dims = dataclasses.replace(RUN, embedding_bias=embedding_bias)
-    tree = layout.from_jaxformer(initial, dims, mp_num=RUN_MP)
+    tree = whole.from_jaxformer(initial, dims, mp_num=RUN_MP)
     assert loss(dims, tree, tokens) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("mp_num", [1, 2])
 def test_wrong_number_of_groups_gives_another_loss(mp_num, run):
     initial, tokens, wanted = run
-    tree = layout.from_jaxformer(initial, RUN, mp_num=mp_num)
+    tree = whole.from_jaxformer(initial, RUN, mp_num=mp_num)
     assert abs(loss(RUN, tree, tokens) - wanted) > 1e-4
 
 
@@ -254,11 +254,11 @@ def test_jaxformers_embedding_bias_is_kept_or_folded(run):
     bias = np.linspace(-1, 1, RUN.model_dims, dtype=np.float32)
     initial["embed/embedding_sharded/~/proj/b"] = bias
     table = initial["embed/embedding_sharded/~/proj/w"]
-    kept = layout.from_jaxformer(initial, RUN, mp_num=RUN_MP)["embedding_lookup"]
+    kept = whole.from_jaxformer(initial, RUN, mp_num=RUN_MP)["embedding_lookup"]
     np.testing.assert_array_equal(kept["b"], bias)
     np.testing.assert_array_equal(kept["emb_var"], table)
     without = dataclasses.replace(RUN, embedding_bias=False)
-    folded = layout.from_jaxformer(initial, without, mp_num=RUN_MP)["embedding_lookup"]
+    folded = whole.from_jaxformer(initial, without, mp_num=RUN_MP)["embedding_lookup"]
     np.testing.assert_array_equal(folded["emb_var"], table + bias)
     assert "b" not in folded
 
@@ -268,4 +268,4 @@ def test_wrong_jaxformer_arrays_are_named(run):
     initial["transformer/block/~/ln/scale"] = np.ones((2, 32))
     message = "jaxformer weights: transformer/block/~/ln/scale has shape (2, 32), wanted (3, 32)"
     with pytest.raises(ValueError, match=re.escape(message)):
-        layout.from_jaxformer(initial, RUN, mp_num=RUN_MP)
+        whole.from_jaxformer(initial, RUN, mp_num=RUN_MP)

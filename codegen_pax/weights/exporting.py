@@ -1,0 +1,171 @@
+"""A Pax checkpoint's weights into safetensors of another layout, a few megabytes at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+
+from codegen_pax.weights import cuts, embedding, layout, safetensors_files
+from codegen_pax.weights.checkpoint import Variables
+from codegen_pax.weights.cuts import Cut, Layout
+from codegen_pax.weights.layout import Dimensions, Weight
+from codegen_pax.weights.moving import key, move
+from codegen_pax.weights.safetensors_files import Shard
+from codegen_pax.weights.workspace import Workspace
+
+_SCRATCH = "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An export whose checkpoint has been found fit.
+
+    Attributes:
+        variables: to read.
+        layout: of what is written.
+        dims: the sizes of the network.
+        dtypes: what each weight is written as.
+        shards: the files.
+        bias: the embedding's [D], to be added to the table; None if there is nothing to add.
+        parts: the file that keeps the table and the bias apart, if there is to be one.
+    """
+
+    variables: Variables
+    layout: Layout
+    dims: Dimensions
+    dtypes: dict[Weight, np.dtype]
+    shards: list[Shard]
+    bias: np.ndarray | None
+    parts: Shard | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are written."""
+        return sum(shard.size() for shard in self.files())
+
+    def files(self) -> list[Shard]:
+        """All that is written."""
+        return self.shards + ([self.parts] if self.parts else [])
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that are needed besides, for the largest variable that has to be cut otherwise."""
+        names = self.variables.stores
+        return max(
+            (self.variables.nbytes(n) for n in names if self.variables.needs_recutting(n)),
+            default=0,
+        )
+
+
+def plan(
+    variables: Variables,
+    dims: Dimensions,
+    make_layout: Callable[[Dimensions, int], Layout],
+    dtype: np.dtype | None = None,
+    *,
+    keep_parts: bool = False,
+) -> Plan:
+    """Checks that a checkpoint holds a network of this size, before anything is written.
+
+    Args:
+        variables: of the checkpoint.
+        dims: the sizes of the network.
+        make_layout: `cuts.hugging_face` or `cuts.gptj`.
+        dtype: to write all weights as; as they are stored if None.
+        keep_parts: keep the embedding's table and bias apart too, if they can be kept exactly.
+
+    Raises:
+        ValueError: a variable is missing, unknown, misshaped, or no floating-point numbers.
+    """
+    wanted = {weight.variable: weight.pax_shape(dims) for weight in layout.weights(dims)}
+    layout.check_shapes("Pax", variables.shapes(), wanted)
+    stored = variables.dtypes()
+    dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
+    found = make_layout(dims, max(kind.itemsize for kind in dtypes.values()))
+    kinds = {cut.tensor: dtypes[cut.weight] for cut in found.cuts}
+    tensors = {name: (kinds[name], shape) for name, shape in found.shapes.items()}
+    bias = _bias(variables) if dims.embedding_bias else None
+    parts = None
+    kind = dtypes[embedding.TABLE]
+    if bias is not None and keep_parts and kind == stored[embedding.TABLE.variable] == bias.dtype:
+        parts = embedding.parts_shard(kind, dims)
+    return Plan(variables, found, dims, dtypes, safetensors_files.plan(tensors), bias, parts)
+
+
+def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
+    """Writes the files into the workspace, all but what an earlier run has written.
+
+    Args:
+        chosen: what `plan` returned.
+        workspace: of the folder.
+        on_bytes: is told of written bytes, those of an earlier run first.
+
+    Raises:
+        OverflowError: a number is too large for the type it was to be written as.
+        OSError: the disk is full, or the checkpoint cannot be read.
+    """
+    scratch = workspace.folder / _SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    if chosen.parts:
+        (workspace.folder / chosen.parts.name).parent.mkdir(exist_ok=True)
+    done = (cut for cut in chosen.layout.cuts if key(cut) in workspace.done)
+    on_bytes(sum(_nbytes(chosen, cut) for cut in done))
+    with safetensors_files.Writer(workspace.folder, chosen.files()) as writer:
+        if chosen.parts:
+            writer.write(embedding.BIAS.variable, 0, chosen.bias)
+
+        def one(cut: Cut) -> int:
+            part = chosen.variables.read(cut.weight.variable, cut.index)
+            rows = cuts.from_pax(cut, part)
+            if chosen.bias is not None and cut.weight == embedding.TABLE:
+                if chosen.parts:
+                    writer.write(cut.weight.variable, cut.start, rows)
+                rows = embedding.folded(rows, chosen.bias)
+            rows = cast(rows, chosen.dtypes[cut.weight], cut.tensor)
+            writer.write(cut.tensor, cut.start, rows)
+            return rows.nbytes
+
+        for weight, group in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
+            left = [cut for cut in group if key(cut) not in workspace.done]
+            recut = left and chosen.variables.needs_recutting(weight.variable)
+            if recut:
+                chosen.variables.recut(weight.variable, scratch)
+            move(left, one, workspace, on_bytes)
+            if recut:
+                shutil.rmtree(scratch)
+
+
+def _bias(variables: Variables) -> np.ndarray | None:
+    """The embedding's bias [D]; None if it is zero, which would make 0.0 of the table's -0.0."""
+    bias = variables.read(embedding.BIAS.variable)
+    return bias if np.any(bias) else None
+
+
+def cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
+    """The rows as `kind`.
+
+    Raises:
+        OverflowError: one that was finite is no more.
+    """
+    if rows.dtype == kind:
+        return rows
+    with np.errstate(over="ignore"):
+        found = rows.astype(kind)
+    lost = np.isinf(found) & np.isfinite(rows)
+    if lost.any():
+        largest = float(np.abs(rows[lost].astype(np.float64)).max())
+        raise OverflowError(
+            f"{name} holds {largest:g}, too large for {kind.name}: export it as float32 or bfloat16"
+        )
+    return found
+
+
+def _nbytes(chosen: Plan, cut: Cut) -> int:
+    rows = cut.stop - cut.start
+    row = math.prod(chosen.layout.shapes[cut.tensor][1:])
+    return rows * row * chosen.dtypes[cut.weight].itemsize

@@ -1,0 +1,155 @@
+"""Foreign weights into a Pax checkpoint, a few megabytes at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from codegen_pax.training.state import State
+from codegen_pax.weights import cuts, embedding, layout
+from codegen_pax.weights.checkpoint import NewCheckpoint
+from codegen_pax.weights.cuts import Cut, Layout
+from codegen_pax.weights.layout import Dimensions, Weight
+from codegen_pax.weights.moving import key, move
+from codegen_pax.weights.tensors import Files
+from codegen_pax.weights.workspace import Workspace
+
+# Below a job's directory; weights that are imported are a run's start.
+CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An import whose files have been found fit.
+
+    Attributes:
+        files: to read.
+        layout: of what is in them.
+        dims: the sizes of the network.
+        dtypes: what each weight is stored as.
+        fold: whether the embedding's bias is in the files and not in the network.
+        parts: the embedding's table and bias apart, where the files have their sum.
+    """
+
+    files: Files
+    layout: Layout
+    dims: Dimensions
+    dtypes: dict[Weight, np.dtype]
+    fold: bool = False
+    parts: Files | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights that are written."""
+        return sum(
+            int(np.prod(weight.pax_shape(self.dims))) * kind.itemsize
+            for weight, kind in self.dtypes.items()
+        )
+
+    def row_shape(self, cut: Cut) -> tuple[int, ...]:
+        """The shape of one of its rows."""
+        axes = len(self.layout.shapes[cut.tensor]) - len(cut.weight.plain_shape(self.dims))
+        return self.layout.shapes[cut.tensor][1 + axes :]
+
+
+def plan(
+    folder: Path, files: Files, dims: Dimensions, make_layout: Callable[[int], Layout]
+) -> Plan:
+    """Checks that files hold a network of this size, before anything is written.
+
+    Args:
+        folder: where they were found.
+        files: that were found.
+        dims: the sizes of the network.
+        make_layout: gives the layout of the files for numbers of so many bytes.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or misshaped, or of another type than that of
+            another layer.
+    """
+    kinds = {tensor.dtype for tensor in files.tensors.values()}
+    found = make_layout(max((kind.itemsize for kind in kinds), default=4))
+    shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
+    layout.check_shapes(found.name, shapes, found.shapes)
+    dtypes: dict[Weight, np.dtype] = {}
+    first: dict[Weight, str] = {}
+    for cut in found.cuts:
+        kind = files.tensors[cut.tensor].dtype
+        if dtypes.setdefault(cut.weight, kind) != kind:
+            raise ValueError(
+                f"{found.name} weights: {cut.tensor} has the type {kind}; wanted "
+                f"{dtypes[cut.weight]}, as {first[cut.weight]}: Pax keeps all layers in one array"
+            )
+        first.setdefault(cut.weight, cut.tensor)
+    has_bias = embedding.BIAS.jaxformer in found.shapes
+    parts = None
+    if dims.embedding_bias and not has_bias:
+        parts = embedding.find_parts(folder, files, found)
+        dtypes[embedding.BIAS] = dtypes[embedding.TABLE]  # zero if the table holds it
+    return Plan(files, found, dims, dtypes, has_bias and not dims.embedding_bias, parts)
+
+
+def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
+    """Writes the checkpoint into the workspace, all but what an earlier run has written.
+
+    Args:
+        chosen: what `plan` returned.
+        state: of the task that is to restore it.
+        workspace: of the job's directory.
+        on_bytes: is told of written bytes, those of an earlier run first.
+
+    Raises:
+        ValueError: the task's network has other arrays.
+        OSError: the disk is full, or a file cannot be read.
+    """
+    check_state(chosen, state)
+    chunks = cuts.chunk_shapes(chosen.layout, chosen.dims)
+    chunks.setdefault(embedding.BIAS, (chosen.dims.model_dims,))
+    checkpoint = NewCheckpoint(
+        workspace.folder / CHECKPOINT,
+        state.arrays,
+        state.metadata,
+        {weight: (kind, chunks[weight]) for weight, kind in chosen.dtypes.items()},
+    )
+    dims, bias = chosen.dims, None
+    if chosen.fold:
+        bias = chosen.files.rows(embedding.BIAS.jaxformer, 0, dims.model_dims, ())
+    if chosen.parts:
+        checkpoint.write(
+            embedding.BIAS,
+            (slice(None),),
+            chosen.parts.rows(embedding.BIAS.variable, 0, dims.model_dims, ()),
+        )
+
+    def one(cut: Cut) -> int:
+        files, name = chosen.files, cut.tensor
+        if chosen.parts and cut.weight == embedding.TABLE:
+            files, name = chosen.parts, cut.weight.variable
+        rows = files.rows(name, cut.start, cut.stop, chosen.row_shape(cut))
+        if bias is not None and cut.weight == embedding.TABLE:
+            rows = embedding.folded(rows, bias)
+        part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
+        checkpoint.write(cut.weight, cut.index, part)
+        return part.nbytes
+
+    on_bytes(sum(_nbytes(chosen, cut) for cut in chosen.layout.cuts if key(cut) in workspace.done))
+    move(chosen.layout.cuts, one, workspace, on_bytes)
+
+
+def check_state(chosen: Plan, state: State) -> None:
+    """Raises ValueError unless the task's variables are those that will be written."""
+    found = {
+        f"mdl_vars.{weight.variable}": weight.pax_shape(chosen.dims) for weight in chosen.dtypes
+    }
+    wanted = {
+        name: array.shape for name, array in state.arrays.items() if name.startswith("mdl_vars.")
+    }
+    layout.check_shapes("the experiment's", found, wanted)
+
+
+def _nbytes(chosen: Plan, cut: Cut) -> int:
+    rows = cut.stop - cut.start
+    return rows * int(np.prod(chosen.row_shape(cut))) * chosen.dtypes[cut.weight].itemsize

@@ -1,0 +1,99 @@
+"""jaxformer's checkpoints: a folder `<step>` with `ckpt.json` and `model/<process>.npz`.
+
+Each process saved all parameters, in the order in which JAX flattens haiku's dictionaries, without
+their names; bfloat16 is saved as two bytes without a type. The first file is the one that is read,
+as jaxformer's own exporter does. The folder does not say the cores of the `mp` axis.
+Source: salesforce/jaxformer, models/decoder/inter/checkpoint.py and hf/convert.py.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from codegen_pax.weights import layout
+from codegen_pax.weights.tensors import Tensor
+
+STEP = "ckpt.json"
+FIRST = Path("model", "0.npz")
+_LOCAL_HEADER_BYTES = 30  # of a zip member, before its name
+
+
+def parameter_order() -> list[str]:
+    """The names of all parameters, in the order of the file."""
+    return sorted((weight.jaxformer for weight in layout.WEIGHTS), key=_keys)
+
+
+def find(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """The parameters of a checkpoint by name, and its step.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint of jaxformer.
+        ValueError: the file is damaged, compressed, or does not hold as many arrays as wanted.
+    """
+    _check_folder(folder)
+    step = int(json.loads((folder / STEP).read_text())["step"])
+    wanted = parameter_order()
+    path = folder / FIRST
+    found: dict[str, Tensor] = {}
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as opened:
+            members = {member.filename: member for member in archive.infolist()}
+            if len(members) != len(wanted):
+                raise ValueError(
+                    f"{path} holds {len(members)} arrays; wanted the {len(wanted)} of jaxformer's "
+                    "network"
+                )
+            for number, name in enumerate(wanted):
+                member = members.get(f"arr_{number}.npy")
+                if member is None:
+                    raise ValueError(f"{path} has no array arr_{number}, which would be {name}")
+                found[name] = _place(path, name, member, opened)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is no whole npz file: {error}") from error
+    return found, step
+
+
+def _check_folder(folder: Path) -> None:
+    missing = [name for name in (STEP, str(FIRST)) if not (folder / name).is_file()]
+    if not missing:
+        return
+    steps = sorted(
+        (path.parent.name for path in folder.glob(f"*/{STEP}")), key=lambda name: (len(name), name)
+    )
+    hint = f"; it holds the steps {', '.join(steps)}: name one of them" if steps else ""
+    raise FileNotFoundError(
+        f"{folder} is no checkpoint of jaxformer: found no {missing[0]} in it{hint}"
+    )
+
+
+def _place(path: Path, name: str, member: zipfile.ZipInfo, opened) -> Tensor:
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(
+            f"{path} is compressed, and cannot be read in parts: wanted what numpy.savez writes"
+        )
+    opened.seek(member.header_offset + _LOCAL_HEADER_BYTES - 4)
+    lengths = opened.read(4)  # of the member's name and of what follows it
+    opened.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+    version = np.lib.format.read_magic(opened)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, columns_first, kind = read_header(opened)
+    if kind == np.dtype("V2"):
+        kind = np.dtype(ml_dtypes.bfloat16)
+    if columns_first and len(shape) > 1:
+        raise ValueError(f"{path}: {name} is stored column by column; wanted row by row")
+    return Tensor(path, opened.tell(), kind, shape)
+
+
+def _keys(name: str) -> tuple[str, str, str]:
+    """A full name as the three keys it has in the nested dictionaries: part, module, parameter."""
+    part, _, rest = name.partition("/")
+    module, _, parameter = rest.rpartition("/")
+    return part, module, parameter
