@@ -184,24 +184,15 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def validate(self) -> None:
         """What the stock binary calls before it runs: the start weights are checked here.
 
+        A job that trains has its lineage from here on.
+
         Raises:
-          ValueError: see `start.check`.
+          ValueError: see `start.check` and `receipt.keep`.
         """
         start.make_job_dir_absolute()
-        declaration = self.declaration()
-        start.check(declaration, self.network(), self.get_input_specs_provider_params())
-        if not start.is_training():
-            return
-        job = epath.Path(flags.FLAGS.job_log_dir)
-        if not start.begins_training():
-            receipt.check_resumed(job, declaration)
-        elif jax.process_index() == 0:
-            receipt.write(
-                job,
-                declaration,
-                f"{type(self).__module__}.{type(self).__name__}",
-                start.describe(declaration),
-            )
+        start.check(self.declaration(), self.network(), self.get_input_specs_provider_params())
+        if start.is_training():
+            receipt.keep(epath.Path(flags.FLAGS.job_log_dir), self)
 
 
 def _evaluation_rows(declaration: Declaration) -> int:

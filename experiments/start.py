@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 from etils import epath
@@ -11,7 +12,7 @@ from paxml import checkpoint_metadata, checkpoint_paths, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 from praxis.py_utils import NestedMap
 
-from experiments import receipt
+from codegen_pax.runs import lineage
 from experiments.declaration import Declaration
 from experiments.report import START_VARIABLE
 
@@ -101,13 +102,30 @@ def begins_training() -> bool:
     return is_training() and last_step(epath.Path(flags.FLAGS.job_log_dir)) is None
 
 
-def describe(declaration: Declaration) -> dict | None:
-    """The start weights as a receipt tells them: experiment, job and step; None for random ones."""
+def parents(declaration: Declaration) -> list[dict[str, Any]]:
+    """The parents of a job that begins now, as its lineage tells them; none for random weights."""
     job = parent_job(declaration)
-    return job and {
-        "experiment": declaration.start,
+    return [parent(job, last_step(job))] if job else []
+
+
+def parent(job: epath.Path, step: int) -> dict[str, Any]:
+    """A checkpoint as the parent of what is trained from it: which it is, and its own lineage.
+
+    Raises:
+      FileNotFoundError: it holds no weights.
+    """
+    checkpoint = job / "checkpoints" / checkpoint_paths.checkpoint_name(step)
+    weights = lineage.fingerprint(checkpoint)
+    # Its own before the job's: the job may have gone on since with other software.
+    of_parent = lineage.read(checkpoint) or lineage.read(job)
+    return {
+        "kind": "pax",
+        "experiment": of_parent and of_parent["experiment"],
         "job": str(job),
-        "step": last_step(job),
+        "step": step,
+        "sha256": weights["sha256"],
+        "bytes": weights["bytes"],
+        "lineage": of_parent,
     }
 
 
@@ -157,7 +175,7 @@ def _check_parent(declaration: Declaration, job: epath.Path) -> None:
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
-    found = receipt.read(job)
+    found = lineage.read(job)
     if found and found["experiment"] != declaration.start:
         raise ValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
@@ -170,7 +188,7 @@ def _check_arrays(
 ) -> None:
     step = last_step(job)
     found = _checkpoint_shapes(job, step)
-    of_job = receipt.read(job)
+    of_job = lineage.read(job)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ValueError(

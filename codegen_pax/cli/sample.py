@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=128, help="new tokens at most (default 128)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
     parser.add_argument(
-        "--experiment", help="the run's experiment; read from its experiment.json if not given"
+        "--experiment", help="the run's experiment; read from its lineage.json if not given"
     )
     add_module_argument(parser)
 
@@ -54,19 +54,20 @@ def run(args: argparse.Namespace) -> int:
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
+        from codegen_pax.runs import lineage
         from codegen_pax.runs.sampling import continue_prompts
         from codegen_pax.text import prompts
         from codegen_pax.text.vocabulary import vocabulary
-        from experiments import receipt, start
+        from experiments import start
         from experiments.declaration import RECIPE_VARIABLE
 
     job = epath.Path(args.run)
     if not job.is_dir():
         raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
-    found = receipt.read(job)
+    found = lineage.read(job)
     if not (args.experiment or found):
         raise FileNotFoundError(
-            f"{args.run} has no {receipt.RECEIPT}: name its experiment with --experiment"
+            f"{args.run} has no {lineage.FILE}: name its experiment with --experiment"
         )
     modules = list(args.module)
     if found:

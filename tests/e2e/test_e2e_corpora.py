@@ -1,12 +1,10 @@
 """The four phases on prepared corpora: the real sizes' data, through the stock binary."""
 
-import json
-
 import numpy as np
 import pytest
 
 from codegen_pax.corpus.inputs import training_input
-from codegen_pax.runs import events
+from codegen_pax.runs import events, lineage
 from codegen_pax.text import tokenizer
 from experiments.declaration import declarations
 from experiments.experiment import SEED
@@ -44,11 +42,14 @@ def test_each_phase_trains_and_is_evaluated(jobs, phase):
     mixture = f"codegen_{CORPORA[phase]}"
     (evaluated,) = events.evaluation_losses(jobs[phase], mixture)
     assert evaluated.step == 2 and 0 < evaluated.value < np.log(51_200) + 1
-    receipt = json.loads((jobs[phase] / "experiment.json").read_text())
-    assert receipt["mixture"] == mixture
+    said = lineage.read(jobs[phase])
+    assert said["mixture"] == mixture
+    assert all(origin["licences"] and origin["tokens"] for origin in said["data"])
     if phase != "NL":
         before = PHASES[PHASES.index(phase) - 1]
-        assert receipt["start"]["experiment"] == f"CodeGen350M{before}"
+        (parent,) = said["parents"]
+        assert parent["experiment"] == f"CodeGen350M{before}"
+        assert parent["lineage"] == lineage.read(jobs[before])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A phase starts from the last one's weights, or says why not before it trains."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorstore
 from absl import flags
 
 import codegen
+from codegen_pax.runs import lineage
 
 pytestmark = pytest.mark.e2e
 
@@ -61,8 +63,37 @@ def test_it_starts_at_step_0_with_the_parents_weights_and_a_fresh_optimizer(whol
     assert moments.keys() == arrays(parent, "opt_states").keys() and len(moments) >= 2 * 14
     assert all(not np.any(array) for array in moments.values())
     assert any(np.any(array) for array in arrays(parent, "opt_states").values())
-    receipt = json.loads((browser / "experiment.json").read_text())
-    assert receipt["start"] == {"experiment": "CodeGenNanoNL", "job": str(whole), "step": 20}
+
+
+def test_every_checkpoint_says_where_it_comes_from(whole, browser):
+    of_parent = lineage.read(whole)
+    weights = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")
+    assert weights["arrays"] == 14
+    (parent,) = lineage.read(browser)["parents"]
+    assert parent == {
+        "kind": "pax",
+        "experiment": "CodeGenNanoNL",
+        "job": str(whole),
+        "step": 20,
+        "sha256": weights["sha256"],
+        "bytes": weights["bytes"],
+        "lineage": of_parent,
+    }
+    assert of_parent["parents"] == []
+    for job in (whole, browser):
+        found = list((job / "checkpoints").iterdir())
+        assert found and all(lineage.read(path) == lineage.read(job) for path in found)
+
+
+def test_a_run_shows_its_chain(pax, whole, browser):
+    """Of the job, by a relative path, and of one checkpoint."""
+    job = os.path.relpath(browser, pax.directory)
+    digest = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")["sha256"]
+    for run, last in ((job, 3), (f"{job}/checkpoints/checkpoint_00000000", 0)):
+        lines = [" ".join(line.split()) for line in pax.command("show", run).splitlines()]
+        assert {"experiment CodeGenNanoBrowser", f"last_step {last}"} <= set(lines)
+        nl = f"CodeGenNanoNL step 20 {digest[:12]} {whole}"
+        assert lines[lines.index("chain") + 1 :][:2] == [nl, "random weights"]
 
 
 @pytest.fixture
@@ -142,7 +173,7 @@ def test_a_real_size_does_not_start_a_later_phase_from_nothing(training, monkeyp
 def test_scratch_is_an_answer(training, monkeypatch, tmp_path):
     monkeypatch.setenv("CODEGEN_START_FROM", "scratch")
     codegen.CodeGen350MMulti().validate()
-    assert json.loads((tmp_path / "experiment.json").read_text())["start"] is None
+    assert lineage.read(tmp_path)["parents"] == []
 
 
 def test_a_job_without_a_checkpoint(monkeypatch, tmp_path):
@@ -166,7 +197,7 @@ def test_a_job_of_another_recipe(whole, monkeypatch):
 
 
 def test_a_job_of_another_size(whole, monkeypatch, tmp_path):
-    """As an imported checkpoint, which has no receipt."""
+    """As an imported checkpoint, which has no lineage."""
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "checkpoints").symlink_to(whole / "checkpoints")
     message = refusal(

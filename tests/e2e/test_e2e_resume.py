@@ -11,7 +11,7 @@ import numpy as np
 import prepared_experiments
 import pytest
 
-from codegen_pax.runs import events
+from codegen_pax.runs import events, lineage
 from codegen_pax.weights.checkpoint import read_variables
 
 pytestmark = pytest.mark.e2e
@@ -184,7 +184,7 @@ def test_one_two_and_four_hosts_read_the_same_rows(pax, data, one_host, two_host
         assert loss == pytest.approx(losses(one_host)[step], rel=1e-6)
     job = tmp_path / "four_hosts"
     (job / "checkpoints").mkdir(parents=True)
-    shutil.copy(two_hosts / "experiment.json", job)
+    shutil.copy(two_hosts / lineage.FILE, job)
     shutil.copytree(checkpoint(two_hosts, 4), checkpoint(job, 4))
     pax.run_hosts(EXPERIMENT, job, 4, **data)
     found = losses(job)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from codegen_pax.runs import completions, events
+from codegen_pax.runs import completions, events, lineage
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights.checkpoint import read_variables
 from tasks.prompts import NANO_PROMPTS
@@ -95,6 +95,16 @@ def test_resumed_run_ends_with_the_same_weights(whole, resumed):
     assert found.keys() == wanted.keys()
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_every_checkpoint_of_a_killed_job_has_its_lineage(whole, resumed):
+    """The same as the job's, which is that of one that was not killed; no file is half written."""
+    for job in (whole, resumed):
+        kept = sorted(path.name for path in (job / "checkpoints").iterdir())
+        assert len(kept) == 2 and kept[-1] == LAST  # older ones are deleted
+        assert all(lineage.read(job / "checkpoints" / name) == lineage.read(job) for name in kept)
+        assert not list(job.rglob("*.unfinished"))
+    assert lineage.read(whole) == lineage.read(resumed) and "resumed" not in lineage.read(whole)
 
 
 def test_evaluated(whole):

@@ -17,6 +17,7 @@ from praxis import base_input, py_utils
 from codegen_pax.corpus import installed, prepared
 from codegen_pax.corpus.stream import batches, sources
 from codegen_pax.corpus.stream.schedule import Schedule, shares
+from codegen_pax.runs import lineage
 from codegen_pax.text import tokenizer
 
 FORMAT = 2  # of the state, and of what stands at a position
@@ -171,6 +172,19 @@ class TrainingRows(base_input.BaseInput):
                 " on, or start a new job from its weights"
             )
         self._position = position
+
+    def save(self, checkpoint_path: epath.PathLike) -> None:
+        """Saves the state of this process; the first one adds the job's lineage.
+
+        It is the one part of ours that the stock binary takes along into each checkpoint, before
+        that is renamed, or marked as whole.
+
+        Args:
+          checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
+        """
+        super().save(checkpoint_path)
+        if jax.process_index() == 0:
+            lineage.copy_to(epath.Path(checkpoint_path).parent.parent)
 
     def restore(self, checkpoint_path: epath.PathLike) -> None:
         """Restores the state of this process, or of any other: they are all the same.

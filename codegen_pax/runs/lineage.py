@@ -1,0 +1,207 @@
+"""`lineage.json`: where the weights of a job, or of one checkpoint, come from.
+
+It lies in a job's directory, and at the top of each of its checkpoints:
+
+    format, kind       1; 'training' or 'import'
+    experiment, class  what is run, and `module.Class` of it
+    recipe, recipe_values, mesh, mixture, steps, batch_tokens
+    snapshot           the experiment's whole configuration, as lines
+    data               what the mixture is read from: `codegen_pax.corpus.origins`
+    parents            where the weights began; none for random ones
+    versions           of the software, and `resumed` if it went on with other ones
+
+A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
+own whole `lineage`, or null), so that the chain is there when the parents are not; or the files of
+an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+
+FILE = "lineage.json"
+FORMAT = 1
+
+# What decides, besides this project's own files, what a run computes and how it is stored.
+PACKAGES = (
+    "codegen-pax",
+    "paxml",
+    "praxis",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorstore",
+    "seqio",
+    "tensorflow",
+    "fiddle",
+    "numpy",
+)
+
+_CHECKPOINTS = "checkpoints"
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)")  # whole: no ending, as an unfinished one has
+# In a bucket, where nothing can be renamed, Orbax writes this when a checkpoint is whole.
+_COMMITTED = "commit_success.txt"
+_WEIGHTS = "mdl_vars."  # Pax keeps one zarr array a variable: `state/mdl_vars.params.…`
+_THREADS = 32
+_PIECE = 1 << 22  # bytes that are read at once
+
+Document = dict[str, Any]
+
+
+def read(folder: epath.PathLike) -> Document | None:
+    """The lineage of a job, or of one checkpoint; None if it has none.
+
+    Raises:
+      ValueError: the file is no JSON, or of another format.
+    """
+    path = epath.Path(folder) / FILE
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no lineage: wanted JSON, found {error}") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} is a lineage of format {found}; wanted {FORMAT}")
+    return document
+
+
+def write(folder: epath.PathLike, document: Document) -> None:
+    """Writes the lineage of a job or a checkpoint, whole or not at all; makes the folder."""
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{FILE}.unfinished"
+    unfinished.write_text(json.dumps(document, indent=1) + "\n")
+    unfinished.replace(folder / FILE)
+
+
+def copy_to(checkpoint: epath.PathLike) -> None:
+    """Gives a checkpoint that is being written the lineage of its job, if that has one.
+
+    Args:
+      checkpoint: `<job>/checkpoints/checkpoint_<step>`, whatever it is called while unfinished.
+    """
+    checkpoint = epath.Path(checkpoint)
+    source = checkpoint.parent.parent / FILE
+    if checkpoint.parent.name == _CHECKPOINTS and source.exists():
+        (checkpoint / FILE).write_bytes(source.read_bytes())
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of `PACKAGES`; 'not installed' for one that is run from its source."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def fingerprint(checkpoint: epath.PathLike) -> dict[str, Any]:
+    """What tells a checkpoint's weights, without the optimizer's state, from all others.
+
+    It is of the stored bytes: the same values stored in other chunks, or compressed otherwise, have
+    another hash.
+
+    Args:
+      checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or a URL.
+
+    Returns:
+      `sha256` over a line for each file of the weights, in order: its name, its bytes, its SHA-256;
+      the number of `arrays`; and the `bytes` of all those files.
+
+    Raises:
+      FileNotFoundError: no array is there.
+    """
+    state = epath.Path(checkpoint) / "state"
+    arrays = sorted(state.glob(f"{_WEIGHTS}*"))
+    if not arrays:
+        raise FileNotFoundError(
+            f"{checkpoint} holds no weights: wanted zarr arrays named state/{_WEIGHTS}*"
+        )
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        files = [
+            file for found in pool.map(lambda array: [*_files(array)], arrays) for file in found
+        ]
+        hashed = [*pool.map(_hash, files)]
+    lines = sorted(
+        f"{file.relative_to(state).as_posix()} {size} {digest}\n"
+        for file, (size, digest) in zip(files, hashed, strict=True)
+    )
+    return {
+        "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        "arrays": len(arrays),
+        "bytes": sum(size for size, _ in hashed),
+    }
+
+
+def step_of(checkpoint: epath.PathLike) -> int | None:
+    """The step of a whole checkpoint's directory; None for any other folder."""
+    checkpoint = epath.Path(checkpoint)
+    named = _CHECKPOINT.fullmatch(checkpoint.name)
+    if not named or ("://" in str(checkpoint) and not (checkpoint / _COMMITTED).exists()):
+        return None
+    return int(named[1])
+
+
+def last_step(job: epath.PathLike) -> int | None:
+    """The step of a job's newest whole checkpoint; None without one. Imports nothing of Pax."""
+    directory = epath.Path(job) / _CHECKPOINTS
+    if not directory.is_dir():
+        return None
+    # From the newest on: in a bucket each is looked into.
+    named = (path for path in directory.iterdir() if _CHECKPOINT.fullmatch(path.name))
+    newest_first = sorted(named, key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
+    return next((step for path in newest_first if (step := step_of(path)) is not None), None)
+
+
+def chain(document: Document) -> list[dict[str, Any]]:
+    """The ancestors of a lineage, the nearest first, back to where the weights began.
+
+    Returns:
+      Each one's entry among `parents`, without its own `lineage`. The last is the root: an import's
+      files; or a `kind` alone, 'random weights', or 'unknown' after a checkpoint without lineage.
+    """
+    parents = document["parents"]
+    return [one for parent in parents for one in _line(parent)] or [{"kind": "random weights"}]
+
+
+def _line(parent: dict[str, Any]) -> list[dict[str, Any]]:
+    """A parent and its own ancestors."""
+    itself = {key: value for key, value in parent.items() if key != "lineage"}
+    if parent["kind"] != "pax":
+        return [itself]
+    above = parent["lineage"]
+    return [itself, *(chain(above) if above else [{"kind": "unknown"}])]
+
+
+def _files(directory: epath.Path) -> Iterator[epath.Path]:
+    """Every file below a directory but tensorstore's locks."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        elif not path.name.endswith(".__lock"):
+            yield path
+
+
+def _hash(path: epath.Path) -> tuple[int, str]:
+    """The bytes of a file, and their SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return size, digest.hexdigest()
