@@ -14,6 +14,7 @@ from codegen_pax.corpus import inputs, prepared
 from codegen_pax.corpus.prepared import MixtureByTokens, PreparedCorpus
 from codegen_pax.corpus.stream import sources, training
 from codegen_pax.corpus.stream.schedule import BLOCK, Schedule
+from codegen_pax.runs import lineage
 from tasks import definition
 
 T, B = 16, 4  # B rows of all hosts
@@ -194,6 +195,20 @@ def test_paxmls_own_handler_saves_and_restores_it(written, tmp_path):
     handler.save(epath.Path(tmp_path / "train_input"), running)
     handler.restore(epath.Path(tmp_path / "train_input"), resumed)
     assert_same(read([resumed], 3), read([running], 3))
+
+
+def test_a_checkpoint_gets_the_lineage_of_its_job_from_the_first_host(
+    written, tmp_path, monkeypatch
+):
+    lineage.write(tmp_path / "job", {"format": 1})
+    handler, (running,) = checkpoints.BaseInputCheckpointHandler(), start()
+    read([running], 1)
+    for host in (0, 1):
+        monkeypatch.setattr(training.jax, "process_index", lambda host=host: host)
+        checkpoint = tmp_path / "job" / "checkpoints" / f"checkpoint_{host}.orbax-checkpoint-tmp-1"
+        handler.save(epath.Path(checkpoint / "train_input"), running)
+        assert len(list((checkpoint / "train_input").iterdir())) == 1
+        assert lineage.read(checkpoint) == (None if host else {"format": 1})
 
 
 def test_reset_begins_with_the_first_row(written):

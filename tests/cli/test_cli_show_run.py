@@ -1,0 +1,238 @@
+"""`show RUN`: what a run and its checkpoints say of themselves, back to where the weights began."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codegen_pax.cli.main import main
+from codegen_pax.runs import lineage
+
+ROOT = Path(__file__).parents[2]
+HASHES = {"NL": "11" * 32, "Multi": "22" * 32}
+IMPORTED = [
+    {"name": "config.json", "bytes": 900, "sha256": "33" * 32},
+    {"name": "pytorch_model.bin", "bytes": 1_600, "sha256": "44" * 32},
+]
+VERSIONS = {"python": "3.11.1", "jax": "0.5.3", "codegen-pax": "0.1.0"}
+DATA = [
+    {
+        "task": "codegen_bigquery_python",
+        "corpus": "bigquery",
+        "part": "python",
+        "folder": "corpora/bigquery",
+        "manifest_sha256": "55" * 32,
+        "fingerprint": "66" * 32,
+        "rows": 1_000,
+        "tokens": 2_048_000,
+        "licences": {"MIT": 1_200, "Apache-2.0": 7},
+        "vocabulary": "codegen",
+    },
+    {"task": "codegen_bigquery_go", "missing": "cannot read bigquery/go: it has no part 'go'"},
+    {"task": "codegen_nano_mono", "source": "installed", "corpus": "prose", "python": "3.11.1"},
+    {"task": "mine", "source": "mine.Source"},
+]
+
+
+def document(phase, parents=(), kind="training", **more):
+    return {
+        "format": 1,
+        "kind": kind,
+        "experiment": f"CodeGen350M{phase}",
+        "class": f"codegen.CodeGen350M{phase}",
+        "recipe": "jaxformer",
+        "recipe_values": {"decay": "stacked_rank"},
+        "mesh": "1x8x1",
+        "mixture": "codegen_bigquery",
+        "steps": 150_000,
+        "batch_tokens": 524_288,
+        "data": DATA,
+        "parents": list(parents),
+        "versions": VERSIONS,
+        "snapshot": ["task.model = x"],
+        **more,
+    }
+
+
+def pax(phase, step, said):
+    job = f"gs://bucket/{phase.lower()}"
+    weights = {"sha256": HASHES[phase], "bytes": 9}
+    return {
+        "kind": "pax",
+        "experiment": said and said["experiment"],
+        "job": job,
+        "step": step,
+        **weights,
+        "lineage": said,
+    }
+
+
+def chained(root):
+    """A Mono run from Multi from NL, of which `root` is the lineage."""
+    multi = document("Multi", [pax("NL", 350_000, root)])
+    return document("Mono", [pax("Multi", 150_000, multi)])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Writes a job with three checkpoints, of which the last is not finished."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(said, name="mono"):
+        job = tmp_path / "runs" / name
+        for step in ("00001000", "00002000", "00003000.orbax-checkpoint-tmp-17"):
+            lineage.write(job / "checkpoints" / f"checkpoint_{step}", said)
+        lineage.write(job, said)
+        return f"runs/{name}"
+
+    return write
+
+
+def printed(capsys, *arguments):
+    assert main(["show", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return [" ".join(line.split()) for line in captured.out.splitlines()]
+
+
+def section(lines, title):
+    return lines[lines.index(title) + 1 :]
+
+
+NL = f"CodeGen350MNL step 350,000 {'1' * 12} gs://bucket/nl"
+MULTI = f"CodeGen350MMulti step 150,000 {'2' * 12} gs://bucket/multi"
+HUGGING_FACE = {"kind": "hugging face", "directory": "models/nl", "files": IMPORTED}
+FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12})"
+
+
+@pytest.mark.parametrize(
+    ("root", "wanted"),
+    [
+        (document("NL"), [MULTI, NL, "random weights"]),
+        (document("NL", [HUGGING_FACE], "import"), [MULTI, NL, f"hugging face {FEW}"]),
+        (
+            document(
+                "NL",
+                [HUGGING_FACE | {"kind": "jaxformer", "files": IMPORTED * 100, "step": 0}],
+                "import",
+            ),
+            [MULTI, NL, "jaxformer step 0 models/nl (200 files, 250,000 bytes)"],
+        ),
+        (
+            None,
+            [
+                MULTI,
+                NL.replace("CodeGen350MNL", "unknown"),
+                "unknown the checkpoint above has no lineage.json",
+            ],
+        ),
+    ],
+    ids=["trained", "hugging face", "jaxformer", "unknown"],
+)
+def test_the_chain_is_a_line_each_back_to_the_root(root, wanted, run, capsys):
+    lines = section(printed(capsys, run(chained(root))), "chain")
+    assert lines[: len(wanted)] == wanted and lines[len(wanted)] == "data"
+
+
+def test_what_a_run_is(run, capsys):
+    lines = printed(capsys, run(chained(document("NL"))))
+    assert lines[:2] == ["runs/mono", "run"]
+    facts = {
+        "experiment CodeGen350MMono",
+        "kind training",
+        "last_step 2,000",
+        "steps 150,000",
+        "recipe jaxformer",
+        "mesh 1x8x1",
+        "jax 0.5.3",
+    }
+    assert facts <= set(lines)
+    data = section(lines, "data")
+    assert data[0].startswith("codegen_bigquery_python 2,048,000 tokens in 1,000 rows, codegen; ")
+    assert "MIT 1,200, Apache-2.0 7" in data[0] and data[0].endswith("in corpora/bigquery")
+    assert data[1].startswith("codegen_bigquery_go not read: cannot read bigquery/go")
+    assert data[2:4] == ["codegen_nano_mono installed, prose, 3.11.1", "mine mine.Source"]
+    assert not any(line.startswith("resumed") for line in lines)
+
+
+def test_other_software_since(run, capsys):
+    later = [
+        {"step": 1_000, "versions": VERSIONS | {"jax": "0.5.4"}},
+        {"step": 2_000, "versions": VERSIONS | {"jax": "0.5.4", "python": "3.11.2"}},
+    ]
+    lines = section(
+        printed(capsys, run(document("NL", resumed=later))), "resumed with other versions"
+    )
+    assert lines == ["at step 1,000 jax 0.5.4", "at step 2,000 python 3.11.2"]
+
+
+def test_json_is_the_whole_document_with_its_chain_and_step(run, capsys):
+    said = chained(document("NL", [HUGGING_FACE], "import"))
+    job = run(said)
+    assert main(["show", job, f"{job}/checkpoints/checkpoint_00001000", "--json"]) == 0
+    of_job, of_checkpoint = json.loads(capsys.readouterr().out)
+    chain = [
+        {key: value for key, value in parent.items() if key != "lineage"}
+        for parent in (said["parents"][0], said["parents"][0]["lineage"]["parents"][0])
+    ]
+    added = {"run": job, "last_step": 2_000, "chain": [*chain, HUGGING_FACE]}
+    assert of_job == said | added
+    assert (of_checkpoint["last_step"], of_checkpoint["chain"]) == (1_000, added["chain"])
+
+
+def test_names_and_runs_may_be_mixed_and_a_name_comes_first(run, capsys, tmp_path):
+    """A folder that is called as an experiment is meant by its path."""
+    job = run(chained(document("NL")))
+    (tmp_path / "CodeGen2BNL").mkdir()
+    assert main(["show", "CodeGen2BNL", job, "codegen.CodeGen6BMono", "--json"]) == 0
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert (first["name"], second["run"], third["name"]) == ("CodeGen2BNL", job, "CodeGen6BMono")
+    lines = printed(capsys, "CodeGen2BNL", job)
+    assert {"CodeGen2BNL", "chain CodeGen2BNL", "runs/mono", MULTI} <= set(lines)
+
+
+def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
+    lineage.write(tmp_path, document("NL"))
+    assert "last_step -" in printed(capsys, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("CodeGen2BML", 2, "'CodeGen2BML'; nearest: CodeGen2BNL, "),
+        ("CodeGen2BML", 2, "; nor is there a folder of that name"),
+        ("runs/none", 1, "runs/none is no folder; wanted a run's"),
+        ("runs/mono/checkpoints", 1, "runs/mono/checkpoints has no lineage.json; wanted a run's"),
+        ("runs", 1, "runs has no lineage.json; wanted a run's folder"),
+    ],
+)
+def test_what_is_neither_is_told_in_one_line(name, status, said, run, capsys):
+    run(document("NL"))
+    assert main(["show", name]) == status
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and said in captured.err
+
+
+def test_a_damaged_lineage_is_told(run, capsys):
+    job = run(document("NL"))
+    Path(job, lineage.FILE).write_text('{"format": 9}')
+    assert main(["show", job]) == 1
+    said = f"codegen-pax: {job}/lineage.json is a lineage of format 9; wanted 1\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_run_is_shown_without_anything_heavy(run):
+    job = Path(run(chained(document("NL")))).resolve()
+    code = (
+        "import sys\nfrom codegen_pax.cli.main import main\n"
+        f"assert main(['show', {str(job)!r}]) == 0\n"
+        "print('imported', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert not {"jax", "tensorflow", "paxml", "praxis", "numpy", "seqio", "tasks"} & imported
