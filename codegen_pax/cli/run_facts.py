@@ -5,6 +5,7 @@ from __future__ import annotations
 from etils import epath
 
 from codegen_pax.cli.facts import Facts
+from codegen_pax.corpus.raw import storage
 from codegen_pax.runs import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
@@ -18,10 +19,14 @@ def everything(run: str) -> Facts:
       run: a job's folder, or a checkpoint in it; of that, `last_step` is its own.
 
     Raises:
-      FileNotFoundError: it is no folder, or has no lineage.
+      OSError: it is no folder, has no lineage, or is behind a URL that cannot be reached.
       ValueError: its lineage cannot be read.
     """
-    folder = epath.Path(run)
+    with storage.told(run):
+        return _everything(run, storage.folder(run))
+
+
+def _everything(run: str, folder: epath.Path) -> Facts:
     if not folder.is_dir():
         raise FileNotFoundError(f"{run} is no folder; wanted a run's, or one of its checkpoints")
     document = lineage.read(folder)
@@ -52,10 +57,14 @@ def sections(found: Facts) -> dict[str, list[tuple[str, str]]]:
         "data": [(one["task"], _data(one)) for one in found["data"]],
         "versions": list(found["versions"].items()),
         "resumed with other versions": [
-            (f"at step {one['step']:,}", shown(dict(one["versions"].items() - last.items())))
+            (f"at step {one['step']:,}", shown(_changed(one["versions"], last)))
             for one, last in zip(resumed, before, strict=False)
         ],
     }
+
+
+def _changed(now: Facts, then: Facts) -> Facts:
+    return {name: version for name, version in now.items() if then.get(name) != version}
 
 
 def _ancestor(parent: Facts) -> tuple[str, str]:
@@ -85,9 +94,10 @@ def _data(origin: Facts) -> str:
 
     if "missing" in origin:
         return f"not read: {origin['missing']}"
+    if origin.get("source") == "installed":
+        return f"installed {origin['corpus']}, Python {origin['python']}"
     if "source" in origin:
-        rest = [str(origin[name]) for name in ("corpus", "python") if name in origin]
-        return ", ".join([origin["source"], *rest])
+        return origin["source"]
     return (
         f"{origin['tokens']:,} tokens in {origin['rows']:,} rows, {origin['vocabulary']}; "
         f"licences {shown(origin['licences'])}; "

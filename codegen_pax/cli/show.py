@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
       UsageError: an unknown experiment or module.
-      FileNotFoundError: a folder that is not there, or is no run's.
+      OSError: a folder that is not there, or is no run's.
       KeyError, ValueError: see `in_this_environment` and `run_facts.everything`.
     """
     known = catalogue(args.module)

@@ -153,19 +153,22 @@ def test_what_a_run_is(run, capsys):
     assert data[0].startswith("codegen_bigquery_python 2,048,000 tokens in 1,000 rows, codegen; ")
     assert "MIT 1,200, Apache-2.0 7" in data[0] and data[0].endswith("in corpora/bigquery")
     assert data[1].startswith("codegen_bigquery_go not read: cannot read bigquery/go")
-    assert data[2:4] == ["codegen_nano_mono installed, prose, 3.11.1", "mine mine.Source"]
+    assert data[2:4] == ["codegen_nano_mono installed prose, Python 3.11.1", "mine mine.Source"]
     assert not any(line.startswith("resumed") for line in lines)
 
 
 def test_other_software_since(run, capsys):
     later = [
         {"step": 1_000, "versions": VERSIONS | {"jax": "0.5.4"}},
-        {"step": 2_000, "versions": VERSIONS | {"jax": "0.5.4", "python": "3.11.2"}},
+        {"step": 2_000, "versions": VERSIONS | {"python": "3.11.2", "codegen-pax": "2"}},
     ]
     lines = section(
         printed(capsys, run(document("NL", resumed=later))), "resumed with other versions"
     )
-    assert lines == ["at step 1,000 jax 0.5.4", "at step 2,000 python 3.11.2"]
+    assert lines == [
+        "at step 1,000 jax 0.5.4",
+        "at step 2,000 python 3.11.2, jax 0.5.3, codegen-pax 2",
+    ]
 
 
 def test_json_is_the_whole_document_with_its_chain_and_step(run, capsys):
@@ -206,6 +209,7 @@ def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
         ("runs/none", 1, "runs/none is no folder; wanted a run's"),
         ("runs/mono/checkpoints", 1, "runs/mono/checkpoints has no lineage.json; wanted a run's"),
         ("runs", 1, "runs has no lineage.json; wanted a run's folder"),
+        ("nowhere://bucket/run", 1, "cannot reach nowhere://bucket/run"),
     ],
 )
 def test_what_is_neither_is_told_in_one_line(name, status, said, run, capsys):
