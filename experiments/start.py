@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -57,8 +58,8 @@ def loading_rules(
             task_p=task.clone(),
             load_rules=[(r"(.*)", "{}")],
             safe_load=True,
-            # Named, so that every host loads what was checked, though the parent trains on.
-            step=last_step(job),
+            # Named, so that what was checked is loaded, though the parent trains on.
+            step=start_step(job),
             input_specs_provider_p=input_specs,
         )
     }
@@ -105,7 +106,7 @@ def begins_training() -> bool:
 def parents(declaration: Declaration) -> list[dict[str, Any]]:
     """The parents of a job that begins now, as its lineage tells them; none for random weights."""
     job = parent_job(declaration)
-    return [parent(job, last_step(job))] if job else []
+    return [parent(job, start_step(job))] if job else []
 
 
 def parent(job: epath.Path, step: int) -> dict[str, Any]:
@@ -152,6 +153,15 @@ def is_training() -> bool:
     return flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None) == "train"
 
 
+@functools.cache
+def start_step(job: epath.Path) -> int | None:
+    """The step of the checkpoint that this process starts from; None if the parent has none.
+
+    Decided once: what is checked, loaded and told is the same, whatever the parent saves meanwhile.
+    """
+    return last_step(job)
+
+
 def last_step(job: epath.Path) -> int | None:
     """The step of the newest whole checkpoint of a job; None without one."""
     newest = last_checkpoint(job)
@@ -170,7 +180,7 @@ def last_checkpoint(job: epath.Path) -> epath.Path | None:
 
 
 def _check_parent(declaration: Declaration, job: epath.Path) -> None:
-    if last_step(job) is None:
+    if start_step(job) is None:
         raise ValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
@@ -186,7 +196,7 @@ def _check_parent(declaration: Declaration, job: epath.Path) -> None:
 def _check_arrays(
     declaration: Declaration, job: epath.Path, wanted: Mapping[str, tuple[int, ...]]
 ) -> None:
-    step = last_step(job)
+    step = start_step(job)
     found = _checkpoint_shapes(job, step)
     of_job = lineage.read(job)
     for name in sorted(found.keys() | wanted.keys()):

@@ -36,3 +36,12 @@ def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
         path = start.last_checkpoint(job)
         wanted = job / "checkpoints" / f"checkpoint_{newest:08d}" if newest is not None else None
         assert path == wanted
+
+
+def test_the_checkpoint_to_start_from_is_decided_once(tmp_path):
+    """The parent may save another while it is checked, told of and loaded."""
+    job = epath.Path(tmp_path)
+    (tmp_path / "checkpoints" / "checkpoint_00000004").mkdir(parents=True)
+    assert start.start_step(job) == 4
+    (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir()
+    assert (start.start_step(job), start.last_step(job)) == (4, 8)
