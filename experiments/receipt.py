@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 from etils import epath
 
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.corpus.origins import origins
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 from experiments import start
 from experiments.declaration import Declaration
 from experiments.recipes import Recipe
 
-if TYPE_CHECKING:
-    from experiments.experiment import CodeGenExperiment
+
+class Experiment(Protocol):
+    """What of a `CodeGenExperiment` is told."""
+
+    def declaration(self) -> Declaration: ...
 
 
 def document(
-    experiment: CodeGenExperiment,
+    experiment: Experiment,
     class_name: str,
     parents: list[dict[str, Any]],
     kind: str,
@@ -32,7 +35,7 @@ def document(
     Args:
       experiment: what is run.
       class_name: `module.Class` of it, as the stock binary takes it.
-      parents: see `codegen_pax.runs.lineage`; none for random weights.
+      parents: see `codegen_pax.weights.lineage`; none for random weights.
       kind: 'training' or 'import'.
       data: what it reads, as `origins` tells it.
     """
@@ -55,7 +58,7 @@ def document(
     }
 
 
-def keep(job: epath.Path, experiment: CodeGenExperiment) -> None:
+def keep(job: epath.Path, experiment: Experiment) -> None:
     """Sees to it that a job that is about to train, or to train on, has its lineage.
 
     A job that resumes keeps the one it has, and notes other versions of the software. One whose

@@ -13,7 +13,7 @@ from paxml import checkpoint_metadata, checkpoint_paths, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 from praxis.py_utils import NestedMap
 
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
 from experiments.report import START_VARIABLE
 

@@ -6,7 +6,7 @@ from etils import epath
 
 from codegen_pax.cli.facts import Facts
 from codegen_pax.corpus.raw import storage
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
 _FEW = 4  # files of an import that are named one by one

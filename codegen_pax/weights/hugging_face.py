@@ -105,7 +105,7 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
         "n_inner": (None, 4 * size.model_dims),
         "activation_function": TANH_GELUS,
         "layer_norm_epsilon": (_EPSILON,),
-        "tie_word_embeddings": (False,),
+        "tie_word_embeddings": (False, None),
     }
     for key, accepted in wanted.items():
         value, said = _read(found, key)

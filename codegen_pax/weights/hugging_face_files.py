@@ -62,11 +62,12 @@ def read_config(folder: Path) -> dict:
 
 def _indexed(folder: Path, index: str) -> dict[str, Tensor]:
     try:
-        where = json.loads((folder / index).read_text())["weight_map"]
+        where = dict(json.loads((folder / index).read_text())["weight_map"])
+        files = sorted({Path(file) for file in where.values()})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / index} is no index of tensors: {error!r}") from error
     found: dict[str, Tensor] = {}
-    for file in sorted(set(where.values())):
+    for file in map(str, files):
         if Path(file).name != file:
             raise ValueError(f"{folder / index} names {file!r}; wanted a file of its own folder")
         if not (folder / file).is_file():

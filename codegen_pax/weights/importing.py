@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codegen_pax.training.state import State
 from codegen_pax.weights import cuts, embedding, layout
 from codegen_pax.weights.checkpoint import NewCheckpoint
 from codegen_pax.weights.cuts import Cut, Layout
@@ -16,6 +17,9 @@ from codegen_pax.weights.layout import Dimensions, Weight
 from codegen_pax.weights.moving import key, move
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
+
+if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told without them
+    from codegen_pax.training.state import State
 
 # Below a job's directory; weights that are imported are a run's start.
 CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
@@ -49,6 +53,16 @@ class Plan:
             for weight, kind in self.dtypes.items()
         )
 
+    def paths(self) -> list[Path]:
+        """The files that are read."""
+        return [*self.files.paths(), *(self.parts.paths() if self.parts else [])]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Closes the files in the end."""
+        with self.files, self.parts or contextlib.nullcontext():
+            yield
+
     def row_shape(self, cut: Cut) -> tuple[int, ...]:
         """The shape of one of its rows."""
         axes = len(self.layout.shapes[cut.tensor]) - len(cut.weight.plain_shape(self.dims))
@@ -56,12 +70,12 @@ class Plan:
 
 
 def plan(
-    folder: Path, files: Files, dims: Dimensions, make_layout: Callable[[int], Layout]
+    folder: Path | None, files: Files, dims: Dimensions, make_layout: Callable[[int], Layout]
 ) -> Plan:
     """Checks that files hold a network of this size, before anything is written.
 
     Args:
-        folder: where they were found.
+        folder: where an export may have left the embedding's parts; not looked for if None.
         files: that were found.
         dims: the sizes of the network.
         make_layout: gives the layout of the files for numbers of so many bytes.
@@ -87,7 +101,7 @@ def plan(
     has_bias = embedding.BIAS.jaxformer in found.shapes
     parts = None
     if dims.embedding_bias and not has_bias:
-        parts = embedding.find_parts(folder, files, found)
+        parts = folder and embedding.find_parts(folder, files, found)
         dtypes[embedding.BIAS] = dtypes[embedding.TABLE]  # zero if the table holds it
     return Plan(files, found, dims, dtypes, has_bias and not dims.embedding_bias, parts)
 

@@ -20,6 +20,10 @@ from codegen_pax.weights.tensors import Tensor
 
 STEP = "ckpt.json"
 FIRST = Path("model", "0.npz")
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _LOCAL_HEADER_BYTES = 30  # of a zip member, before its name
 
 
@@ -36,7 +40,10 @@ def find(folder: Path) -> tuple[dict[str, Tensor], int]:
         ValueError: the file is damaged, compressed, or does not hold as many arrays as wanted.
     """
     _check_folder(folder)
-    step = int(json.loads((folder / STEP).read_text())["step"])
+    try:
+        step = int(json.loads((folder / STEP).read_text())["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / STEP} does not say the step: {error!r}") from error
     wanted = parameter_order()
     path = folder / FIRST
     found: dict[str, Tensor] = {}
@@ -79,12 +86,11 @@ def _place(path: Path, name: str, member: zipfile.ZipInfo, opened) -> Tensor:
     opened.seek(member.header_offset + _LOCAL_HEADER_BYTES - 4)
     lengths = opened.read(4)  # of the member's name and of what follows it
     opened.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
-    version = np.lib.format.read_magic(opened)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    shape, columns_first, kind = read_header(opened)
+    try:
+        read_header = _HEADERS[np.lib.format.read_magic(opened)]
+        shape, columns_first, kind = read_header(opened)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {name} is no array that numpy saved: {error!r}") from error
     if kind == np.dtype("V2"):
         kind = np.dtype(ml_dtypes.bfloat16)
     if columns_first and len(shape) > 1:

@@ -5,9 +5,12 @@ whether layers are stacked, in the heads of the fused query-value-key matrix, wh
 three, and in the embedding's bias, which jaxformer trains and Hugging Face does not have.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +33,12 @@ class Dimensions:
     heads: int
     vocab_size: int
     embedding_bias: bool
+
+    @classmethod
+    def of(cls, size: Any, *, embedding_bias: bool) -> Dimensions:
+        """The sizes of a row of the table of sizes, which has all but the last."""
+        names = ("layers", "model_dims", "heads", "vocab_size")
+        return cls(*(getattr(size, name) for name in names), embedding_bias)
 
     @property
     def head_dims(self) -> int:

@@ -60,4 +60,4 @@ def move(
 
 def key(cut: Cut) -> str:
     """What a journal calls a cut."""
-    return f"{cut.tensor} {cut.start}"
+    return f"{cut.tensor} {cut.start} {cut.stop}"

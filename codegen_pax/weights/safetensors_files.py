@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +83,7 @@ class Shard:
                 "data_offsets": [offset, offset + size],
             }
             offset += size
-        text = json.dumps(said, separators=(",", ":")).encode()
+        text = json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % _ALIGNMENT)
         header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         begins = {name: len(header) + said[name]["data_offsets"][0] for name in self.tensors}
@@ -156,15 +155,18 @@ class Writer:
         """Makes the files at their full size, or opens those that are there already."""
         self._places: dict[str, tuple[int, int, np.dtype]] = {}
         self._descriptors: list[int] = []
-        self._closing = threading.Lock()
-        for shard in shards:
-            descriptor = os.open(folder / shard.name, os.O_RDWR | os.O_CREAT, 0o644)
-            self._descriptors.append(descriptor)
-            header, begins = shard.header()
-            os.pwrite(descriptor, header, 0)
-            os.ftruncate(descriptor, shard.size())
-            for name, (kind, _) in shard.tensors.items():
-                self._places[name] = (descriptor, begins[name], kind)
+        try:
+            for shard in shards:
+                descriptor = os.open(folder / shard.name, os.O_RDWR | os.O_CREAT, 0o644)
+                self._descriptors.append(descriptor)
+                header, begins = shard.header()
+                os.pwrite(descriptor, header, 0)
+                os.ftruncate(descriptor, shard.size())
+                for name, (kind, _) in shard.tensors.items():
+                    self._places[name] = (descriptor, begins[name], kind)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, name: str, start: int, rows: np.ndarray) -> None:
         """Writes rows [r, ...] of a tensor, the first of them its row `start`."""
@@ -180,10 +182,8 @@ class Writer:
 
     def close(self) -> None:
         """Closes the files."""
-        with self._closing:
-            for descriptor in self._descriptors:
-                os.close(descriptor)
-            self._descriptors.clear()
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self) -> Writer:
         return self

@@ -7,23 +7,26 @@ a mode in which it builds them without their bytes. PyTorch is not needed for an
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 from codegen_pax.weights.tensors import DTYPES, Tensor
+
+_REASON = re.compile(r"WeightsUnpickler error: (.*?)(?:\. |\n|$)")
 
 
 def find(path: Path) -> dict[str, Tensor]:
     """The tensors of one file, by name.
 
     Raises:
-        ModuleNotFoundError: PyTorch is not installed.
+        RuntimeError: PyTorch is not installed.
         ValueError: the file is damaged, of PyTorch before 1.6, or holds anything but tensors.
     """
     try:
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
+        raise RuntimeError(
             f"{path.name} is a file of PyTorch, which is not installed: pip install torch, or save "
             "the model again as safetensors"
         ) from None
@@ -31,10 +34,15 @@ def find(path: Path) -> dict[str, Tensor]:
         with FakeTensorMode():
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # Around its reason PyTorch says how to load the file nevertheless.
+        found = _REASON.search(str(error))
+        lines = str(error).strip().splitlines()
+        reason = found[1] if found else lines[0] if lines else type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as weights alone: {reason}; nothing else of it is ever loaded"
+            f"{path} cannot be read as weights alone ({reason}), and nothing else is ever loaded"
         ) from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}; wanted tensors by name")
     strangers = [name for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
     if strangers:
         raise ValueError(

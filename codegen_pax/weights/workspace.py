@@ -2,7 +2,7 @@
 
 Everything is written to `<folder>.unfinished`, which is renamed when all of it is there. A journal
 in it says for what it was begun and what is done: a process that is killed at any point loses the
-pieces it was at, and no more.
+pieces it was at, and no more; a machine that goes down loses all of an unfinished folder.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 SUFFIX = ".unfinished"
 _JOURNAL = "journal"
+_FORMAT = 1  # of it
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one whenever the machine has started
 _LOCKS = "*.__lock"  # that tensorstore leaves when it is killed
 
 
@@ -35,23 +37,30 @@ class Workspace:
             purpose: what decides its content, as plain values.
 
         Raises:
-            FileExistsError: `output` is there already and not empty.
+            FileExistsError: `output` is there already and not empty, or what would be its
+                unfinished folder is none of ours.
             BlockingIOError: another process is writing it.
         """
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise FileExistsError(
-                f"{output} is there already; wanted a new folder, or remove this one first"
-            )
+        check_new(output)
         self._output = output
         self.folder = output.with_name(output.name + SUFFIX)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._journal = open(self.folder / _JOURNAL, "a+")  # noqa: SIM115 (closed by `close`)
         self._writing = threading.Lock()
+        if any(self.folder.iterdir()) and not (self.folder / _JOURNAL).is_file():
+            raise FileExistsError(
+                f"{self.folder} has no journal, and so is no unfinished conversion: remove it first"
+            )
+        self._journal = open(self.folder / _JOURNAL, "a+")  # noqa: SIM115 (closed by `close`)
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            check_new(output)  # another process may have finished it just now
+        except OSError as error:
             self._journal.close()
+            if isinstance(error, FileExistsError):
+                raise
             raise BlockingIOError(f"another process is writing {self.folder}") from None
+        # What a machine that went down had not yet brought to its disk is lost without a trace.
+        purpose = {"format": _FORMAT, "since": _BOOT.read_text().strip(), **purpose}
         self.done = self._take_up(json.dumps(purpose, sort_keys=True))
 
     def mark(self, piece: str) -> None:
@@ -59,18 +68,26 @@ class Workspace:
         with self._writing:
             self._journal.write(f"{piece}\n")
             self._journal.flush()
+            self._empty = False
 
     def finish(self) -> None:
-        """Gives the folder its name: all of it is there."""
-        for lock in self.folder.rglob(_LOCKS):
-            lock.unlink()
-        (self.folder / _JOURNAL).unlink()
+        """Gives the folder its name: all of it is there, and on the disk."""
+        for path in self.folder.rglob("*"):
+            if path.match(_LOCKS):
+                path.unlink()
+            elif path.is_file():
+                _to_disk(path)
         if self._output.exists():
             self._output.rmdir()  # it was empty
         os.replace(self.folder, self._output)
+        self._empty = False
+        (self._output / _JOURNAL).unlink()
+        _to_disk(self._output.parent)
 
     def close(self) -> None:
-        """Lets go of the folder, finished or not."""
+        """Lets go of the folder; removes it if nothing is done in it."""
+        if self._empty and self.folder.is_dir():
+            shutil.rmtree(self.folder)
         self._journal.close()
 
     def __enter__(self) -> Workspace:
@@ -83,8 +100,16 @@ class Workspace:
         """What is done, if the folder was begun for this; empties it if not."""
         self._journal.seek(0)
         lines = self._journal.read().split("\n")
+        done = set(lines[1:-1])  # a last line without an end was being written
+        self._empty = lines[0] != purpose or not done
         if lines[0] == purpose:
-            return set(lines[1:-1])  # a last line without an end was being written
+            return done
+        if lines != [""] and not lines[0].startswith("{"):
+            self._empty = False
+            self._journal.close()
+            raise FileExistsError(
+                f"{self.folder} has a journal that is none of ours: remove the folder first"
+            )
         for path in self.folder.iterdir():
             if path.name != _JOURNAL:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -94,15 +119,34 @@ class Workspace:
         return set()
 
 
-def check_room(output: Path, wanted: int, have: int = 0) -> None:
+def _to_disk(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_new(output: Path) -> None:
+    """Raises FileExistsError unless there is nothing of that name, or an empty folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(
+            f"{output} is there already; wanted a new folder, or remove this one first"
+        )
+
+
+def check_room(output: Path, wanted: int) -> None:
     """Raises OSError unless the disk has room.
 
     Args:
         output: a folder that is to be on it.
-        wanted: bytes that will be written.
-        have: bytes of them that are written already.
+        wanted: bytes of it; those that its unfinished folder has already are there.
     """
     folder = output.absolute()
+    unfinished = folder.with_name(folder.name + SUFFIX)
+    # What is on the disk: a file that was made at its full size may be empty yet.
+    have = sum(path.lstat().st_blocks * 512 for path in unfinished.rglob("*"))
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

@@ -7,7 +7,6 @@ from codegen_pax.cli.main import main
 from codegen_pax.runs import sampling
 from codegen_pax.text.prompts import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
-from experiments import start
 
 WORDS = vocabulary("codegen")
 
@@ -19,10 +18,11 @@ def sample(tmp_path, monkeypatch):
 
     def run(experiment, prompt, *options, answers=("    return 1\n",)):
         def continue_prompts(network, checkpoint, prompts, decoder, seed):
+            assert str(checkpoint) == str(tmp_path / "checkpoints" / "checkpoint_00000003")
             asked.extend(prompts)
             return [[np.array([*WORDS.encode(text), WORDS.eos_id]) for text in answers]]
 
-        monkeypatch.setattr(start, "last_checkpoint", lambda job: job / "checkpoint")
+        (tmp_path / "checkpoints" / "checkpoint_00000003").mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr(sampling, "continue_prompts", continue_prompts)
         status = main(
             ["sample", str(tmp_path), prompt, f"--experiment=CodeGenNano{experiment}", *options]

@@ -14,7 +14,7 @@ from codegen_pax.corpus import inputs, prepared
 from codegen_pax.corpus.prepared import MixtureByTokens, PreparedCorpus
 from codegen_pax.corpus.stream import sources, training
 from codegen_pax.corpus.stream.schedule import BLOCK, Schedule
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 from tasks import definition
 
 T, B = 16, 4  # B rows of all hosts

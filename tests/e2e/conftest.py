@@ -66,12 +66,12 @@ class Pax:
             status = process.wait()
             assert status == 0, Path(f"{job}.log").read_text()[-6000:]
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, **settings: str) -> str:
         """Runs `codegen-pax` as a person would; returns what it printed."""
         done = subprocess.run(
             [sys.executable, "-m", "codegen_pax.cli.main", *arguments],
             cwd=self.directory,
-            env=self.environment,
+            env=self.environment | settings,
             capture_output=True,
             text=True,
             check=False,

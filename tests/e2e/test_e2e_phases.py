@@ -9,7 +9,7 @@ import tensorstore
 from absl import flags
 
 import codegen
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 
 pytestmark = pytest.mark.e2e
 

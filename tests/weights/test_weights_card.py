@@ -1,5 +1,7 @@
 """The model card: read back by Hugging Face's own reader and by a Markdown parser."""
 
+import unicodedata
+
 import pytest
 from huggingface_hub import ModelCard
 from hypothesis import given
@@ -111,7 +113,6 @@ def test_front_matter_is_read_by_the_hub(layout, lineage):
     assert ModelCard(text).data.to_dict() == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "language": ["code"],
         "tags": ["code", layout],
     }
     facts = dict(tables(text)[0][1:])
@@ -165,6 +166,10 @@ def foreign(kind, **more):
             [["CodeGen350MNL", "7", "10123456789a"], ["not recorded", "—", "—"]],
         ),
         (
+            [pax(None, 7, HASHES[1], None)],
+            [["unknown", "7", "10123456789a"], ["not recorded", "—", "—"]],
+        ),
+        (
             [foreign("jaxformer", step=350_000)],
             [["jaxformer, weights", "350,000", "30123456789a"]],
         ),
@@ -182,7 +187,7 @@ def foreign(kind, **more):
             ],
         ),
     ],
-    ids=["random", "unknown", "jaxformer", "exported"],
+    ids=["random", "without lineage", "of no name", "jaxformer", "exported"],
 )
 def test_roots(parents, roots):
     lineage = training("CodeGen350MMulti", parents, [])
@@ -191,6 +196,29 @@ def test_roots(parents, roots):
     assert [[row[0], *row[-2:]] for row in chain[2:]] == roots
     assert "No training data is recorded." in text
     assert "No licence of what they were trained on is recorded." in text
+
+
+def test_an_export_that_came_back_tells_of_its_data_once():
+    parents = [pax("CodeGen350MMulti", 150_000, HASHES[1], MULTI)]
+    export = MULTI | {"kind": "export", "layout": "CodeGen", "parents": parents}
+    imported = {
+        **training("CodeGen350MMulti", [foreign("hugging face", lineage=export)], []),
+        "kind": "import",
+    }
+    lineage = training("CodeGen350MMono", [pax("CodeGen350MMulti", 0, "f", imported)], [])
+    _, chain, data = tables(card("CodeGen350MMono", layout="codegen", lineage=lineage, **FACTS))
+    assert [row[:2] for row in chain[1:]] == [
+        ["CodeGen350MMono", "training"],
+        ["CodeGen350MMulti", "import"],
+        ["hugging face, weights", "—"],
+        ["CodeGen350MMulti", "training"],
+        ["CodeGen350MNL", "import"],
+        ["hugging face, codegen-350M-nl", "—"],
+    ]
+    assert [row[:2] for row in data[1:]] == [
+        ["CodeGen350MMulti", "bigquery.java"],
+        ["CodeGen350MMulti", "bigquery.go"],
+    ]
 
 
 @pytest.mark.parametrize("lineage", [None, MONO], ids=["none", "lineage"])
@@ -202,6 +230,8 @@ def test_no_licence_is_claimed_for_the_weights(lineage):
 
 words = st.one_of(
     st.text(st.characters(exclude_categories=["C"])),
+    st.text(),  # with what cannot be printed, or written
+    st.text(st.characters(categories=["C"])),
     st.text("\\`*_[](){}<>#|~&;!:/@$.-+ \n\t1ahtpsw", max_size=12),
     st.sampled_from(
         ["&lt;b&gt;", "<b>x</b>", "https://a.b", "[a](b)", "![a](b)", "a | b", "# a #"]
@@ -211,11 +241,22 @@ words = st.one_of(
 
 @given(words.filter(str.strip))
 def test_words_of_others_are_shown_as_they_are(name):
-    shown = " ".join(name.split())
+    line = " ".join(name.split())
+    shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in line)
     lineage = training(name, [], [{"task": name, "source": name}])
     text = card(name, layout="codegen", lineage=lineage, **FACTS)
     _, chain, data = tables(text)
     assert chain[1][0] == data[1][0] == data[1][1] == data[1][2] == shown
+    text.encode()
     heading = MarkdownIt("commonmark").parse(ModelCard(text).text)[1]
     assert "".join(child.content for child in heading.children) == shown
     assert ModelCard(text).data.license is None
+
+
+@pytest.mark.parametrize("name", ["www.a.b", "Www.a.b", "http://a.b", "a@b.c"])
+def test_no_address_becomes_a_link(name):
+    """Where a reader links bare addresses too, it finds none: what makes them is escaped."""
+    text = card(name, layout="codegen", lineage=None, **FACTS)
+    assert name not in text
+    heading = next(line for line in text.splitlines() if line.startswith("# "))
+    assert heading.replace("\\", "") == f"# {name}"

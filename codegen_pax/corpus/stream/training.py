@@ -17,8 +17,8 @@ from praxis import base_input, py_utils
 from codegen_pax.corpus import installed, prepared
 from codegen_pax.corpus.stream import batches, sources
 from codegen_pax.corpus.stream.schedule import Schedule, shares
-from codegen_pax.runs import lineage
 from codegen_pax.text import tokenizer
+from codegen_pax.weights import lineage
 
 FORMAT = 2  # of the state, and of what stands at a position
 

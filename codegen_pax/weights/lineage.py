@@ -2,7 +2,7 @@
 
 It lies in a job's directory, and at the top of each of its checkpoints:
 
-    format, kind       1; 'training' or 'import'
+    format, kind       1; 'training', 'import' or 'export'
     experiment, class  what is run, and `module.Class` of it
     recipe, recipe_values, mesh, mixture, steps, batch_tokens
     snapshot           the experiment's whole configuration, as lines
@@ -12,7 +12,8 @@ It lies in a job's directory, and at the top of each of its checkpoints:
 
 A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
 own whole `lineage`, or null), so that the chain is there when the parents are not; or the files of
-an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`).
+an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`, and the `lineage` of what was
+exported by this project).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -110,7 +111,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fingerprint(checkpoint: epath.PathLike) -> dict[str, Any]:
+def fingerprint(
+    checkpoint: epath.PathLike, stopped: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """What tells a checkpoint's weights, without the optimizer's state, from all others.
 
     It is of the stored bytes: the same values stored in other chunks, or compressed otherwise, have
@@ -118,6 +121,7 @@ def fingerprint(checkpoint: epath.PathLike) -> dict[str, Any]:
 
     Args:
       checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or a URL.
+      stopped: says, from time to time, whether to give up with an InterruptedError.
 
     Returns:
       `sha256` over a line for each file of the weights, in order: its name, its bytes, its SHA-256;
@@ -127,16 +131,10 @@ def fingerprint(checkpoint: epath.PathLike) -> dict[str, Any]:
       FileNotFoundError: no array is there.
     """
     state = epath.Path(checkpoint) / "state"
-    arrays = sorted(state.glob(f"{_WEIGHTS}*"))
-    if not arrays:
-        raise FileNotFoundError(
-            f"{checkpoint} holds no weights: wanted zarr arrays named state/{_WEIGHTS}*"
-        )
+    arrays = _arrays(checkpoint)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        files = [
-            file for found in pool.map(lambda array: [*_files(array)], arrays) for file in found
-        ]
-        hashed = [*pool.map(_hash, files)]
+        files = [file for found in pool.map(_files, arrays) for file in found]
+        hashed = [*pool.map(lambda file: _hash(file, stopped), files)]
     lines = sorted(
         f"{file.relative_to(state).as_posix()} {size} {digest}\n"
         for file, (size, digest) in zip(files, hashed, strict=True)
@@ -146,6 +144,25 @@ def fingerprint(checkpoint: epath.PathLike) -> dict[str, Any]:
         "arrays": len(arrays),
         "bytes": sum(size for size, _ in hashed),
     }
+
+
+def stamps(checkpoint: epath.PathLike) -> list[list]:
+    """What tells whether a checkpoint's weights are still the same: names, bytes and times."""
+    state = epath.Path(checkpoint) / "state"
+    files = [file for array in _arrays(checkpoint) for file in _files(array)]
+    found = sorted((file.relative_to(state).as_posix(), file.stat()) for file in files)
+    return [[name, stat.length, stat.mtime] for name, stat in found]
+
+
+def hash_files(
+    paths: Sequence[epath.PathLike], stopped: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
+    """The `name`, `bytes` and `sha256` of some files of one folder, as an import's parent has."""
+    hashed = [_hash(epath.Path(path), stopped) for path in paths]
+    return [
+        {"name": epath.Path(path).name, "bytes": size, "sha256": digest}
+        for path, (size, digest) in zip(paths, hashed, strict=True)
+    ]
 
 
 def step_of(checkpoint: epath.PathLike) -> int | None:
@@ -159,13 +176,18 @@ def step_of(checkpoint: epath.PathLike) -> int | None:
 
 def last_step(job: epath.PathLike) -> int | None:
     """The step of a job's newest whole checkpoint; None without one. Imports nothing of Pax."""
+    return next(steps(job), None)
+
+
+def steps(job: epath.PathLike) -> Iterator[int]:
+    """The steps of a job's whole checkpoints, the newest first: in a bucket each is looked into."""
     directory = epath.Path(job) / _CHECKPOINTS
     if not directory.is_dir():
-        return None
-    # From the newest on: in a bucket each is looked into.
-    named = (path for path in directory.iterdir() if _CHECKPOINT.fullmatch(path.name))
-    newest_first = sorted(named, key=lambda path: int(path.name.rpartition("_")[2]), reverse=True)
-    return next((step for path in newest_first if (step := step_of(path)) is not None), None)
+        return
+    named = [path for path in directory.iterdir() if _CHECKPOINT.fullmatch(path.name)]
+    for path in sorted(named, key=lambda path: int(path.name.rpartition("_")[2]), reverse=True):
+        if (step := step_of(path)) is not None:
+            yield step
 
 
 def chain(document: Document) -> list[dict[str, Any]]:
@@ -182,26 +204,39 @@ def chain(document: Document) -> list[dict[str, Any]]:
 def _line(parent: dict[str, Any]) -> list[dict[str, Any]]:
     """A parent and its own ancestors."""
     itself = {key: value for key, value in parent.items() if key != "lineage"}
-    if parent["kind"] != "pax":
-        return [itself]
-    above = parent["lineage"]
-    return [itself, *(chain(above) if above else [{"kind": "unknown"}])]
+    if above := parent.get("lineage"):
+        return [itself, *chain(above)]
+    return [itself, {"kind": "unknown"}] if parent["kind"] == "pax" else [itself]
 
 
-def _files(directory: epath.Path) -> Iterator[epath.Path]:
+def _arrays(checkpoint: epath.PathLike) -> list[epath.Path]:
+    """The folders of a checkpoint's weights; FileNotFoundError without one."""
+    arrays = sorted((epath.Path(checkpoint) / "state").glob(f"{_WEIGHTS}*"))
+    if not arrays:
+        raise FileNotFoundError(
+            f"{checkpoint} holds no weights: wanted zarr arrays named state/{_WEIGHTS}*"
+        )
+    return arrays
+
+
+def _files(directory: epath.Path) -> list[epath.Path]:
     """Every file below a directory but tensorstore's locks."""
+    found = []
     for path in directory.iterdir():
         if path.is_dir():
-            yield from _files(path)
+            found += _files(path)
         elif not path.name.endswith(".__lock"):
-            yield path
+            found.append(path)
+    return found
 
 
-def _hash(path: epath.Path) -> tuple[int, str]:
+def _hash(path: epath.Path, stopped: Callable[[], bool]) -> tuple[int, str]:
     """The bytes of a file, and their SHA-256."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
+            if stopped():
+                raise InterruptedError(f"{path} is hashed no further")
             digest.update(piece)
             size += len(piece)
     return size, digest.hexdigest()

@@ -8,7 +8,7 @@ import jax
 import pytest
 import tensorflow as tf
 
-from codegen_pax.runs import lineage
+from codegen_pax.weights import lineage
 
 ARRAYS = {
     "mdl_vars.params.bias": {".zarray": b"{}", "0": b"\0" * 8},

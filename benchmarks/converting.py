@@ -1,0 +1,122 @@
+"""Weights of a real size, random, in and out: time against copying their files, and memory.
+
+    python benchmarks/converting.py [--size 6B] [--dtype bfloat16] [--folder DIR]
+
+Makes a folder as transformers would save it, copies it with `cp`, imports and exports it with the
+command, each in a process of its own, and compares what came out with what went in, file by file.
+It needs room for four times the weights. Fails if a conversion takes more than 4 times the copy, or
+at its peak more than 3 GB above a Python that does nothing.
+
+Expected: a conversion reads and writes what a copy does, turns most of it once in memory, and
+hashes it on another core; so about twice the copy, on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.weights import cuts, hugging_face, lineage, safetensors_files
+from codegen_pax.weights.layout import Dimensions
+from codegen_pax.weights.tensors import DTYPES
+from experiments.sizes import SIZES, Size
+
+MOST_TIMES = 4.0
+MOST_GB = 3.0
+# Random bits with an exponent near those of real weights: sign and mantissa are free.
+_BITS = {"float32": ("<u4", 0x80FFFFFF, 0x3B000000), "bfloat16": ("<u2", 0x80FF, 0x3B00)}
+_BITS["float16"] = ("<u2", 0x83FF, 0x1C00)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="6B", choices=[*SIZES])
+    parser.add_argument("--dtype", default="bfloat16", choices=[*DTYPES])
+    parser.add_argument("--folder", type=Path, help="on the disk to be measured; removed again")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        return measure(SIZES[args.size], args.dtype, Path(name))
+
+
+def measure(size: Size, kind: str, folder: Path) -> int:
+    source, job, result = folder / "source", folder / "job", folder / "result"
+    nbytes = make(source, size, kind)
+    print(f"{size.name} in {kind}: {nbytes / 1e9:.2f} GB in {source}", flush=True)
+    _, idle = run([sys.executable, "-c", "pass"])
+    copy, _ = run(["cp", "-r", str(source), str(folder / "copy")])
+    shutil.rmtree(folder / "copy")
+    print(f"copy    {copy:6.1f} s  {nbytes / copy / 1e9:.2f} GB/s", flush=True)
+    command = [sys.executable, "-m", "codegen_pax.cli.main"]
+    experiment = f"CodeGen{size.name}Mono"
+    missed = False
+    for what, arguments in (
+        ("import", ["hf", str(source), "--experiment", experiment, "--output", str(job)]),
+        ("export", ["hf", str(job), str(result)]),
+    ):
+        seconds, peak = run([*command, what, *arguments])
+        above = (peak - idle) / 1e9
+        missed |= seconds > MOST_TIMES * copy or above > MOST_GB
+        print(
+            f"{what}  {seconds:6.1f} s  {seconds / copy:.2f} times the copy (at most {MOST_TIMES})"
+            f", {above:.2f} GB above an idle Python (at most {MOST_GB})",
+            flush=True,
+        )
+    weights = sorted(source.glob("model*"))
+    same = hashes(weights) == hashes([result / path.name for path in weights])
+    print(f"{len(weights)} files of weights came back {'byte for byte' if same else 'CHANGED'}")
+    return int(missed or not same)
+
+
+def make(folder: Path, size: Size, kind: str) -> int:
+    """Writes a folder as transformers would, and returns the bytes of its weights."""
+    folder.mkdir()
+    dims = Dimensions.of(size, embedding_bias=False)
+    dtype = DTYPES[kind]
+    found = cuts.hugging_face(dims, dtype.itemsize)
+    shards = safetensors_files.plan({name: (dtype, shape) for name, shape in found.shapes.items()})
+    random = np.random.default_rng(0)
+    bits, free, fixed = _BITS[kind]
+    with safetensors_files.Writer(folder, shards) as writer:
+        for cut in found.cuts:
+            shape = (cut.stop - cut.start, *found.shapes[cut.tensor][1:])
+            count = int(np.prod(shape))
+            drawn = np.frombuffer(random.bytes(count * dtype.itemsize), bits)
+            rows = (drawn & np.array(free, bits) | np.array(fixed, bits)).view(dtype)
+            writer.write(cut.tensor, cut.start, rows.reshape(shape))
+    if len(shards) > 1:
+        index = json.dumps(safetensors_files.index(shards), indent=2, sort_keys=True) + "\n"
+        (folder / safetensors_files.INDEX).write_text(index)
+    tokenizer = write_tokenizer(folder, "codegen", size.context)
+    config = hugging_face.config(size, model_type="codegen", dtype=kind, tokenizer_class=tokenizer)
+    (folder / "config.json").write_text(json.dumps(config))
+    return sum(shard.size() for shard in shards)
+
+
+def run(command: list[str]) -> tuple[float, int]:
+    """Runs a command to its end; returns its seconds, and its bytes of memory at their peak."""
+    os.sync()  # what was written before is no part of it
+    begun = time.monotonic()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begun
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def hashes(paths: list[Path]) -> list[str]:
+    return [file["sha256"] for file in lineage.hash_files(paths)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""`codegen-pax export`: a Pax checkpoint's weights for transformers, as CodeGen or as GPT-J."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codegen_pax.cli import opened
+from codegen_pax.cli.beside import beside
+from codegen_pax.cli.catalogue import add_module_argument
+from codegen_pax.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from codegen_pax.cli.opened import Run
+    from codegen_pax.weights.exporting import Plan
+    from codegen_pax.weights.workspace import Workspace
+
+HELP = "export a Pax checkpoint's weights for transformers, as CodeGen or as GPT-J"
+
+FORMAT = 1  # of what an export writes
+_MODEL_TYPES = {"hf": "codegen", "gptj": "gptj"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=tuple(_MODEL_TYPES), help="as CodeGen (hf) or GPT-J")
+    parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
+    parser.add_argument("folder", type=opened.local_folder, help="a new one, for transformers")
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16; as stored if not given")
+    parser.add_argument("--step", type=int, help="of the checkpoint; the last one if not given")
+    parser.add_argument(
+        "--experiment", help="the run's experiment; read from its lineage.json if not given"
+    )
+    add_module_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from codegen_pax.weights import cuts, exporting, lineage, workspace
+    from codegen_pax.weights.checkpoint import Variables
+    from codegen_pax.weights.layout import Dimensions
+    from codegen_pax.weights.tensors import dtype
+
+    try:
+        kind = dtype(args.dtype) if args.dtype else None
+    except ValueError as error:
+        raise UsageError(error) from error
+    output = args.folder.resolve()
+    workspace.check_new(output)
+    found = opened.run(args.run, args.experiment, args.module, args.step)
+    size = found.declaration.size
+    dims = Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
+    make = {"hf": cuts.hugging_face, "gptj": cuts.gptj}[args.kind]
+    chosen = exporting.plan(
+        Variables(found.checkpoint), dims, make, kind, keep_parts=args.kind == "hf"
+    )
+    purpose = {
+        "format": FORMAT,
+        "checkpoint": str(found.checkpoint),
+        "files": lineage.stamps(found.checkpoint),
+        "layout": chosen.layout.name,
+        "dtype": args.dtype,
+    }
+    console = Console(highlight=False)
+    workspace.check_room(output, chosen.nbytes + chosen.scratch)
+    with workspace.Workspace(output, purpose) as space:
+        _write(args, chosen, found, space, console)
+    kinds = sorted({kind.name for kind in chosen.dtypes.values()})
+    console.print(
+        f"{args.folder}: {found.declaration.name} of step {found.step:,} for transformers, as "
+        f"{chosen.layout.name} has it, in {' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _write(
+    args: argparse.Namespace, chosen: Plan, found: Run, space: Workspace, console: Console
+) -> None:
+    from codegen_pax.runs import progress
+    from codegen_pax.text.hugging_face import write_tokenizer
+    from codegen_pax.weights import exporting, hugging_face, lineage, safetensors_files
+    from codegen_pax.weights.card import card
+
+    stamps = lineage.stamps(found.checkpoint)
+    with beside(lineage.fingerprint, found.checkpoint) as hashing:
+        with progress.follow_bytes("exporting", chosen.moved, console) as on_bytes:
+            exporting.run(chosen, space, on_bytes)
+        hashed = hashing.result()
+    # A chunk that is gone reads as zeros: a job that trains removes its old checkpoints.
+    if lineage.stamps(found.checkpoint) != stamps:
+        raise ValueError(f"{found.checkpoint} was changed while it was read: export another step")
+    size = found.declaration.size
+    kinds = {kind.name for kind in chosen.dtypes.values()}
+    kind = max(kinds, key=["bfloat16", "float16", "float32"].index)
+    if len(chosen.shards) > 1:
+        _save(space.folder / safetensors_files.INDEX, safetensors_files.index(chosen.shards))
+    tokenizer = write_tokenizer(space.folder, found.declaration.phase.vocabulary, size.context)
+    model_type = _MODEL_TYPES[args.kind]
+    config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
+    _save(space.folder / "config.json", config)
+    _save(space.folder / "generation_config.json", hugging_face.generation_config())
+    parent = {
+        "kind": "pax",
+        "experiment": found.declaration.name,
+        "job": str(found.job),
+        "step": found.step,
+        **hashed,
+        "lineage": found.document,
+    }
+    facts = dict(found.document or found.facts())
+    facts.pop("resumed", None)  # it is in the parent's own
+    document = facts | {
+        "format": lineage.FORMAT,
+        "kind": "export",
+        "layout": chosen.layout.name,
+        "dtype": kind,
+        "parents": [parent],
+        "versions": lineage.versions(),
+    }
+    lineage.write(space.folder, document)
+    text = card(
+        found.declaration.name,
+        layout=model_type,
+        step=found.step,
+        sha256=hashed["sha256"],
+        dtype=kind,
+        parameters=size.parameters,
+        lineage=found.document,
+    )
+    (space.folder / "README.md").write_text(text, encoding="utf-8")
+    space.finish()
+
+
+def _save(path: Path, said: dict) -> None:
+    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")

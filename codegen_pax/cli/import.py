@@ -1,0 +1,190 @@
+"""`codegen-pax import`: weights of Hugging Face or jaxformer into a Pax checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from codegen_pax.cli.beside import beside
+from codegen_pax.cli.catalogue import add_module_argument, find
+from codegen_pax.cli.errors import UsageError
+from codegen_pax.cli.opened import local_folder
+from codegen_pax.quiet import quietly
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from codegen_pax.weights.importing import Plan
+    from codegen_pax.weights.layout import Dimensions
+    from codegen_pax.weights.tensors import Files
+    from experiments.declaration import Declaration
+
+HELP = "import weights of Hugging Face or jaxformer into a Pax checkpoint"
+
+FORMAT = 1  # of what an import writes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=("hf", "jaxformer"), help="whose layout")
+    parser.add_argument(
+        "folder",
+        type=local_folder,
+        help="that transformers saved; or jaxformer's <ckpt_dir>/<step>",
+    )
+    parser.add_argument(
+        "--experiment", required=True, help="whose network it is, as in CodeGen350MMono"
+    )
+    parser.add_argument(
+        "--output",
+        type=local_folder,
+        required=True,
+        help="the job's folder, which Pax trains on from",
+    )
+    parser.add_argument(
+        "--mp-num",
+        type=int,
+        choices=(1, 2, 4, 8),
+        help="column groups of the fused matrix: 4 for hf; for jaxformer 8 on TPU v3, 4 on v4, and "
+        "found out from the weights where that can be done",
+    )
+    parser.add_argument(
+        "--no-check-mp-num", action="store_true", help="believe --mp-num against the weights"
+    )
+    add_module_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from codegen_pax.runs import progress
+    from codegen_pax.weights import importing, lineage, workspace
+    from experiments.declaration import from_environment
+
+    console = Console(highlight=False)
+    (entry,) = find([args.experiment], args.module)
+    declaration = from_environment(entry.declaration)
+    output = args.output.resolve()
+    workspace.check_new(output)
+    chosen, parent = _examine(args, declaration, console)
+    workspace.check_room(output, chosen.nbytes)
+    purpose = {
+        "format": FORMAT,
+        "experiment": f"{entry.module}.{entry.name}",
+        "recipe": declaration.recipe.name,
+        "layout": chosen.layout.name,
+        "mp_num": chosen.layout.mp_num,
+        "files": _stamps(chosen),
+    }
+    with (
+        chosen.opened(),
+        workspace.Workspace(output, purpose) as space,
+        beside(lineage.hash_files, chosen.paths()) as hashing,
+    ):
+        with quietly():
+            from paxml import experiment_registry
+
+            import codegen  # noqa: F401  (registers the experiments)
+            from codegen_pax.training.state import state
+            from experiments import receipt
+
+            experiment = experiment_registry.get(purpose["experiment"])()
+            wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
+        importing.check_state(chosen, wanted)
+        with progress.follow_bytes("importing", chosen.nbytes, console) as on_bytes:
+            importing.run(chosen, wanted, space, on_bytes)
+        parent["files"] = hashing.result()
+        if _stamps(chosen) != purpose["files"]:
+            raise ValueError(f"{args.folder} was changed while it was read: import it again")
+        class_name = purpose["experiment"]
+        document = receipt.document(experiment, class_name, [parent], "import", data=[])
+        for folder in (space.folder, space.folder / importing.CHECKPOINT):
+            lineage.write(folder, document)
+        space.finish()
+    kinds = sorted({kind.name for kind in chosen.dtypes.values()})
+    console.print(
+        f"{args.output}: {declaration.parameters:,} parameters of {declaration.name} in "
+        f"{' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB, at step 0",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _stamps(chosen: Plan) -> list[list]:
+    """What tells whether the files are still the same."""
+    found = [(path, path.stat()) for path in chosen.paths()]
+    return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+
+
+def _examine(
+    args: argparse.Namespace, declaration: Declaration, console: Console
+) -> tuple[Plan, dict]:
+    """Finds and checks the weights; returns how to import them, and what they are as a parent."""
+    from codegen_pax.weights import (
+        cuts,
+        hugging_face,
+        hugging_face_files,
+        importing,
+        jaxformer_files,
+        lineage,
+    )
+    from codegen_pax.weights.layout import HUGGING_FACE_MP_NUM, Dimensions
+    from codegen_pax.weights.tensors import Files
+
+    size = declaration.size
+    dims = Dimensions.of(size, embedding_bias=declaration.recipe.embedding_bias)
+    folder = args.folder.absolute()
+    parent: dict = {"kind": "hugging face", "directory": str(folder)}
+    if args.kind == "hf":
+        hugging_face.check_config(hugging_face_files.read_config(folder), size)
+        files = Files(hugging_face_files.find(folder))
+        make, usual = cuts.hugging_face, HUGGING_FACE_MP_NUM
+        parent["lineage"] = lineage.read(folder)
+    else:
+        tensors, step = jaxformer_files.find(folder)
+        files = Files(tensors)
+        make, usual = cuts.jaxformer, None
+        parent |= {"kind": "jaxformer", "step": step}
+    # The shapes are the same for every number of groups.
+    importing.plan(None, files, dims, lambda itemsize: make(dims, itemsize, mp_num=1))
+    mp_num = _mp_num(args, files, dims, size.rotary_dims, usual, console)
+    chosen = importing.plan(folder, files, dims, lambda size: make(dims, size, mp_num=mp_num))
+    return chosen, parent
+
+
+def _mp_num(
+    args: argparse.Namespace,
+    files: Files,
+    dims: Dimensions,
+    rotary_dims: int,
+    usual: int | None,
+    console: Console,
+) -> int:
+    """The number of column groups: given, usual, or found out from the weights.
+
+    Raises:
+      UsageError: it is needed, and neither given nor to be found out.
+      ValueError: the weights rule it out, or it does not divide the heads.
+    """
+    from codegen_pax.weights import fused, layout
+
+    chosen = args.mp_num or usual
+    if chosen is not None:
+        layout.check_groups(dims.heads, chosen)
+    if args.no_check_mp_num:
+        if chosen is None:
+            raise UsageError("--no-check-mp-num: wanted --mp-num with it")
+        return chosen
+    found = fused.guess(files, dims, rotary_dims, jaxformer=args.kind == "jaxformer")
+    if chosen is None and found.mp_num is None:
+        raise UsageError(
+            f"{found.sentence}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
+        )
+    if chosen is not None and chosen not in found.possible:
+        raise ValueError(
+            f"{args.folder}: the weights are not cut in {chosen} groups: {found.sentence}. Import "
+            f"them with --mp-num {found.possible[0]}, or with --no-check-mp-num to believe "
+            f"{chosen} nevertheless"
+        )
+    said = "" if found.mp_num else f"; {chosen} is taken"
+    console.print(f"{found.sentence}{said}", soft_wrap=True)
+    return chosen or found.mp_num

@@ -1,0 +1,109 @@
+"""A run that a verb was given: its experiment, and the checkpoint that is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from etils import epath
+
+from codegen_pax.cli.catalogue import DOOR, Entry, find
+from codegen_pax.cli.errors import UsageError
+from codegen_pax.cli.facts import Facts
+from codegen_pax.weights import lineage
+from experiments.declaration import RECIPE_VARIABLE, Declaration, from_environment
+
+
+def local_folder(text: str) -> Path:
+    """A folder of this machine, for argparse: a conversion writes parts of files in any order."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder of this machine; copy to and from a bucket by its own tool"
+        )
+    return Path(text)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job with a checkpoint.
+
+    Attributes:
+      job: its directory.
+      entry: its experiment, with the environment's mesh and the recipe it was trained by.
+      document: its lineage; None if it has none.
+      step: of the checkpoint.
+    """
+
+    job: epath.Path
+    entry: Entry
+    document: lineage.Document | None
+    step: int
+
+    @property
+    def declaration(self) -> Declaration:
+        return self.entry.declaration
+
+    @property
+    def checkpoint(self) -> epath.Path:
+        """The checkpoint's directory."""
+        return self.job / "checkpoints" / f"checkpoint_{self.step:08d}"
+
+    def facts(self) -> Facts:
+        """What a lineage says of the experiment, for a job that has none."""
+        declaration = self.declaration
+        return {
+            "experiment": declaration.name,
+            "class": f"{self.entry.module}.{self.entry.name}",
+            "recipe": declaration.recipe.name,
+            "mesh": str(declaration.mesh),
+            "mixture": declaration.mixture,
+            "steps": declaration.steps,
+            "batch_tokens": declaration.batch_tokens,
+            "data": [],
+        }
+
+
+def run(name: str, experiment: str | None, modules: Sequence[str], step: int | None = None) -> Run:
+    """Opens a job.
+
+    Args:
+      name: its directory, local or a URL.
+      experiment: of it; what its lineage says if None.
+      modules: in which experiments are looked for, besides its lineage's own.
+      step: of the checkpoint; the newest whole one if None.
+
+    Raises:
+      FileNotFoundError: there is no such directory, no such checkpoint, or no lineage and no
+        `experiment`.
+      UsageError: the experiment or a module is unknown.
+    """
+    job = epath.Path(name)
+    if not job.is_dir():
+        raise FileNotFoundError(f"{name} is no directory; wanted a run's folder")
+    document = lineage.read(job)
+    if not (experiment or document):
+        raise FileNotFoundError(
+            f"{name} has no {lineage.FILE}: name its experiment with --experiment"
+        )
+    modules = list(modules)
+    if document:
+        os.environ[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
+        own = document["class"].rpartition(".")[0]
+        modules += [own] if own != DOOR else []
+    (entry,) = find([experiment or document["class"]], modules)
+    last = lineage.last_step(job)
+    if last is None:
+        raise FileNotFoundError(f"{name} has no whole checkpoint under checkpoints/")
+    if step is not None and step not in lineage.steps(job):
+        known = ", ".join(map(str, lineage.steps(job)))
+        raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
+    entry = replace(entry, declaration=from_environment(entry.declaration))
+    if "://" not in name:
+        job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
+    step = last if step is None else step
+    # The checkpoint's own before the job's, which may have gone on since.
+    document = lineage.read(job / "checkpoints" / f"checkpoint_{step:08d}") or document
+    return Run(job, entry, document, step)

@@ -1,0 +1,89 @@
+"""`codegen-pax import jaxformer`, and how many groups a fused matrix has."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from wide_networks import (
+    CHECKPOINT,
+    EXPERIMENT,
+    WIDE,
+    here,
+    logits,
+    refused,
+    save_jaxformer,
+    tell_apart,
+)
+
+from codegen_pax.cli.main import main
+from codegen_pax.weights import layout, lineage, whole
+from codegen_pax.weights.checkpoint import read_variables
+
+pytestmark = pytest.mark.usefixtures(here.__name__)
+
+
+def fuse(state, mp_num: int) -> dict[str, np.ndarray]:
+    """jaxformer's parameters, cut for so many cores, of a state dict of transformers."""
+    dims = WIDE.dims()
+    tree = whole.from_hugging_face({n: a.numpy() for n, a in state.items()}, dims)
+    parameters = {}
+    for weight in layout.WEIGHTS:
+        array = tree
+        for key in weight.path:
+            array = array.get(key) if isinstance(array, dict) else array
+        if weight.rule == "qkv":
+            array = layout.fuse_qkv(array, mp_num=mp_num)
+        elif weight.rule == "post":
+            array = np.swapaxes(array.reshape(dims.layers, dims.model_dims, -1), 1, 2)
+        elif array is None:
+            array = np.linspace(-1, 1, dims.model_dims, dtype=np.float32)
+        parameters[weight.jaxformer] = np.ascontiguousarray(array)
+    return parameters
+
+
+@pytest.mark.parametrize("mp_num", [1, 2, 4, 8])
+def test_jaxformers_cores_are_found_out_and_a_wrong_number_is_refused(
+    mp_num, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("CODEGEN_RECIPE", "paper")  # the bias is folded in
+    network = tell_apart(WIDE.hugging_face())
+    parameters = fuse(network.state_dict(), mp_num)
+    save_jaxformer(parameters, tmp_path / "7")
+    start = ("import", "jaxformer", str(tmp_path / "7"), *EXPERIMENT, "--output")
+    wrong = 4 if mp_num == 8 else 8
+    said = refused(capsys, *start, tmp_path / "wrong", f"--mp-num={wrong}")
+    assert f"the weights are not cut in {wrong} groups: mp_num is {mp_num}" in said
+    assert main([*start, str(tmp_path / "job")]) == 0
+    assert f"mp_num is {mp_num}: the norms" in capsys.readouterr().out
+    found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
+    wanted = whole.from_jaxformer(parameters, WIDE.dims(), mp_num=mp_num)
+    np.testing.assert_array_equal(
+        found["embedding_lookup"]["emb_var"], wanted["embedding_lookup"]["emb_var"]
+    )
+    (parent,) = lineage.read(tmp_path / "job")["parents"]
+    assert parent["kind"] == "jaxformer" and parent["step"] == 7
+    export = ("export", "hf", str(tmp_path / "job"), str(tmp_path / "there"))
+    assert main([*export, "--module", "wide_experiments"]) == 0
+    there = transformers.CodeGenForCausalLM.from_pretrained(tmp_path / "there")
+    with torch.no_grad():
+        network.transformer.wte.weight += torch.linspace(-1, 1, WIDE.model_dims)
+    ids = np.random.default_rng(0).integers(0, WIDE.vocab_size, (2, 9))
+    np.testing.assert_allclose(logits(there, ids), logits(network, ids), rtol=0, atol=1e-4)
+
+
+def test_a_number_that_cannot_be_found_out_is_asked_for(tmp_path, capsys):
+    parameters = fuse(WIDE.hugging_face().state_dict(), 4)
+    save_jaxformer(parameters, tmp_path / "7")
+    start = ("import", "jaxformer", str(tmp_path / "7"), *EXPERIMENT, "--output")
+    said = refused(capsys, *start, tmp_path / "job", status=2)
+    assert "cannot tell mp_num from the weights" in said
+    assert "give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4" in said
+    assert main([*start, str(tmp_path / "job"), "--mp-num=4"]) == 0
+
+
+def test_a_wrong_number_can_be_insisted_on(tmp_path, capsys):
+    source = tmp_path / "source"
+    tell_apart(WIDE.hugging_face()).save_pretrained(source)
+    start = ("import", "hf", source, *EXPERIMENT, "--mp-num=2", "--output")
+    assert "are not cut in 2 groups" in refused(capsys, *start, tmp_path / "a")
+    assert main([*map(str, start), str(tmp_path / "a"), "--no-check-mp-num"]) == 0

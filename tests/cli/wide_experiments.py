@@ -1,0 +1,28 @@
+"""A user's own network: small, with as many heads and layers as tell how its matrices are cut."""
+
+import dataclasses
+
+from paxml import experiment_registry
+
+from experiments import registry
+from experiments.declaration import find_declaration
+
+registry.register_all()
+
+SIZE = dataclasses.replace(
+    find_declaration("CodeGenNanoMono").size,
+    layers=4,
+    model_dims=64,
+    heads=8,
+    head_dims=8,
+    rotary_dims=4,
+    vocab_size=512,
+    parameters=267_776,
+)
+
+
+@experiment_registry.register
+class Wide(registry.experiment_class("CodeGenNanoMono")):
+    """The phase Mono, in another size."""
+
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=SIZE)

@@ -1,0 +1,43 @@
+"""Networks for `wide_experiments`, and how the verbs are called on them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from codegen_pax.cli.main import main
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "weights"))
+from networks import Network, logits, save_jaxformer  # noqa: E402
+
+__all__ = ["Network", "logits", "save_jaxformer"]
+
+WIDE = Network(layers=4, model_dims=64, heads=8, rotary_dims=4, context=256, vocab_size=512)
+EXPERIMENT = ("--experiment", "Wide", "--module", "wide_experiments")
+CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Where the user's module lies; the settings of a run are those of the test."""
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("CODEGEN_RECIPE", "jaxformer")
+
+
+def tell_apart(network):
+    """Gives queries and keys other norms than values, as training does."""
+    with torch.no_grad():
+        for block in network.transformer.h:
+            groups = block.attn.qkv_proj.weight.view(4, 3, -1, WIDE.model_dims)
+            groups[:, (0, 2)] *= 1.7  # query and key; the value stands between them
+    return network
+
+
+def refused(capsys, *arguments, status=1) -> str:
+    """The one line that a call is refused with."""
+    assert main([str(argument) for argument in arguments]) == status
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said

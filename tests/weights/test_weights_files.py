@@ -1,0 +1,359 @@
+"""The files that people have, as transformers, PyTorch and jaxformer write them."""
+
+import json
+import pathlib
+import pickle
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import Network, save_bin, save_jaxformer
+from safetensors.numpy import save_file
+
+from codegen_pax.weights import (
+    hugging_face_files,
+    jaxformer_files,
+    layout,
+    safetensors_files,
+    torch_files,
+)
+from codegen_pax.weights.tensors import DTYPES, CutShortError, Files, Tensor, dtype
+
+NETWORK = Network()
+
+
+def assert_holds(files: Files, state: dict) -> None:
+    """Every tensor, whole and in two pieces, is that of a state dict of PyTorch."""
+    assert files.tensors.keys() == state.keys()
+    for name, tensor in state.items():
+        bits = tensor.contiguous().view(torch.uint8).numpy()
+        shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
+        assert files.rows(name, 0, rows, shape).tobytes() == bits.tobytes()
+        for start, stop in ((0, rows // 2), (rows // 2, rows)):
+            found = np.ascontiguousarray(files.rows(name, start, stop, shape))
+            assert (
+                found.tobytes()
+                == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()
+            )
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("most", ["5GB", "9KB"], ids=["one file", "sharded"])
+def test_safetensors(kind, most, tmp_path):
+    network = NETWORK.hugging_face(kind)
+    network.save_pretrained(tmp_path, max_shard_size=most)
+    assert (tmp_path / safetensors_files.INDEX).exists() == (most != "5GB")
+    with Files(hugging_face_files.find(tmp_path)) as files:
+        assert {tensor.dtype for tensor in files.tensors.values()} == {dtype(kind)}
+        assert_holds(files, network.state_dict())
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_pytorch(kind, shards, tmp_path):
+    network = NETWORK.hugging_face(kind)
+    save_bin(network, tmp_path, shards)
+    with Files(hugging_face_files.find(tmp_path)) as files:
+        assert_holds(files, network.state_dict())
+
+
+def test_pytorch_columns_first_and_views(tmp_path):
+    """jaxformer's own exporter saved transposed matrices; parts of larger storages are found."""
+    large = torch.randn(10, 6)
+    state = {"columns": torch.randn(7, 5).T, "rows": large[3:6], "vector": large.view(-1)[7:20]}
+    torch.save(state, tmp_path / "x.bin")
+    with Files(torch_files.find(tmp_path / "x.bin")) as files:
+        assert files.tensors["columns"].columns_first
+        assert_holds(files, state)
+
+
+def test_constants_are_passed_over(tmp_path):
+    network = NETWORK.hugging_face()
+    state = dict(network.state_dict())
+    for layer in range(NETWORK.layers):
+        state[f"transformer.h.{layer}.attn.causal_mask"] = torch.ones(
+            (1, 1, 4, 4), dtype=torch.bool
+        )
+        state[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e9)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with Files(hugging_face_files.find(tmp_path)) as files:
+        assert_holds(files, network.state_dict())
+
+
+class Attack:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path("attacked"),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_is_ever_unpickled(zipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(
+        {"transformer.wte.weight": Attack()},
+        tmp_path / "pytorch_model.bin",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as weights alone"):
+        hugging_face_files.find(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as weights alone"):
+        hugging_face_files.find(tmp_path)
+    assert not (tmp_path / "attacked").exists()
+
+
+def make(folder, content):
+    path = folder / "pytorch_model.bin"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "cannot be read as weights alone"),
+        (b"PK\x03\x04 no archive", "cannot be read as weights alone"),
+        ({"step": 3}, "holds 'step', a int; wanted tensors alone"),
+        ([torch.zeros(2)], "holds a list; wanted tensors by name"),
+        (torch.zeros(2), "Tensor; wanted tensors by name"),
+        (
+            {"x": torch.randn(4, 4, 4).permute(2, 0, 1)},
+            "x (4, 4, 4) is stored with strides (1, 16, 4); wanted rows or columns",
+        ),
+    ],
+)
+def test_a_bad_file_of_pytorch(content, said, tmp_path):
+    make(tmp_path, content)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        hugging_face_files.find(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_old_pytorch(tmp_path):
+    save_bin(NETWORK.hugging_face(), tmp_path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match=r"by PyTorch before 1\.6, .* save it once with a newer"):
+        hugging_face_files.find(tmp_path)
+
+
+@st.composite
+def tensors(draw):
+    names = draw(st.lists(st.from_regex(r"[a-z]\.[é\"a-z]{1,9}", fullmatch=True), unique=True))
+    kinds = st.sampled_from([*DTYPES.values()])
+    shapes = st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple)
+    return {name: (draw(kinds), draw(shapes)) for name in [*names, "a"]}
+
+
+@given(tensors(), st.integers(4, 400))
+def test_files_are_those_that_the_library_writes(tmp_path_factory, planned, shard_bytes):
+    folder = tmp_path_factory.mktemp("files")
+    shards = safetensors_files.plan(planned, shard_bytes)
+    random = np.random.default_rng(0)
+    arrays = {
+        name: random.integers(0, 255, (*shape, kind.itemsize), np.uint8).view(kind)[..., 0]
+        for name, (kind, shape) in planned.items()
+    }
+    with safetensors_files.Writer(folder, shards) as writer:
+        for name, array in arrays.items():
+            writer.write(name, len(array) // 2, array[len(array) // 2 :])
+            writer.write(name, 0, array[: len(array) // 2])
+    seen = []
+    for shard in shards:
+        save_file(
+            {name: arrays[name] for name in shard.tensors}, folder / "x", metadata={"format": "pt"}
+        )
+        assert (folder / shard.name).read_bytes() == (folder / "x").read_bytes()
+        assert shard.size() == (folder / "x").stat().st_size
+        seen += shard.tensors
+    assert sorted(seen) == sorted(planned)
+
+
+def test_a_writer_takes_no_other_type(tmp_path):
+    shards = safetensors_files.plan({"x": (dtype("float16"), (2,))})
+    with (
+        safetensors_files.Writer(tmp_path, shards) as writer,
+        pytest.raises(TypeError, match="x is written as float16; found rows of float32"),
+    ):
+        writer.write("x", 0, np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("end", [0, 5, 60, -1])
+def test_a_safetensors_file_that_is_cut_short(end, tmp_path):
+    NETWORK.hugging_face().save_pretrained(tmp_path)
+    path = tmp_path / safetensors_files.WHOLE
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(safetensors_files.DamagedFileError, match=r"is no whole safetensors file"):
+        hugging_face_files.find(tmp_path)
+
+
+def spoil_index(**changes):
+    def spoil(folder):
+        path = folder / safetensors_files.INDEX
+        said = json.loads(path.read_text())
+        said["weight_map"] |= changes
+        path.write_text(json.dumps(said))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "said"),
+    [
+        (
+            lambda folder: (folder / "model-00001-of-00002.safetensors").unlink(),
+            FileNotFoundError,
+            "has no model-00001-of-00002.safetensors, which model.safetensors.index.json names",
+        ),
+        (
+            spoil_index(x="model-00001-of-00002.safetensors"),
+            ValueError,
+            "does not hold x, as model.safetensors.index.json says",
+        ),
+        (
+            spoil_index(x="../elsewhere.safetensors"),
+            ValueError,
+            "names '../elsewhere.safetensors'; wanted a file of its own folder",
+        ),
+        *(
+            (
+                lambda folder, text=text: (folder / safetensors_files.INDEX).write_text(text),
+                ValueError,
+                "is no index of tensors",
+            )
+            for text in ("{}", "no JSON", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}', "[]")
+        ),
+        (
+            lambda folder: (folder / safetensors_files.INDEX).unlink(),
+            FileNotFoundError,
+            "holds no weights: wanted one of model.safetensors, pytorch_model.bin,",
+        ),
+    ],
+)
+def test_a_bad_folder(spoil, kind, said, tmp_path):
+    NETWORK.hugging_face().save_pretrained(tmp_path, max_shard_size="120KB")
+    spoil(tmp_path)
+    with pytest.raises(kind, match=re.escape(said)):
+        hugging_face_files.find(tmp_path)
+
+
+def test_a_type_that_weights_cannot_have(tmp_path):
+    save_file({"x": np.zeros(3, np.int64)}, tmp_path / safetensors_files.WHOLE)
+    with pytest.raises(ValueError, match=r"x has the type I64; wanted one of float32, float16"):
+        Files(hugging_face_files.find(tmp_path))
+
+
+def test_a_file_that_is_cut_while_it_is_read(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"0" * 8)
+    whole = Tensor(path, 0, dtype("float32"), (2,))
+    with pytest.raises(CutShortError, match=r"x ends at byte 12, the file at 8"):
+        Files({"x": Tensor(path, 4, dtype("float32"), (2,))})
+    with Files({"x": whole}) as files:
+        path.write_bytes(b"0" * 5)
+        with pytest.raises(CutShortError, match="was cut short while it was read"):
+            files.rows("x", 0, 2, ())
+
+
+@pytest.fixture
+def parameters():
+    random = np.random.default_rng(0)
+    return {
+        weight.jaxformer: random.standard_normal(weight.jaxformer_shape(NETWORK.dims()), np.float32)
+        for weight in layout.WEIGHTS
+    }
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_jaxformer(kind, parameters, tmp_path):
+    parameters = {name: array.astype(dtype(kind)) for name, array in parameters.items()}
+    save_jaxformer(parameters, tmp_path / "7", step=7)
+    tensors, step = jaxformer_files.find(tmp_path / "7")
+    assert step == 7
+    with Files(tensors) as files:
+        assert {tensor.dtype for tensor in tensors.values()} == {dtype(kind)}
+        for name, array in parameters.items():
+            assert files.tensors[name].shape == array.shape
+            rows = array.reshape(-1, *array.shape[2:])
+            found = files.rows(name, 1, len(rows), rows.shape[1:])
+            assert found.tobytes() == rows[1:].tobytes()
+
+
+def test_the_order_is_that_of_jaxformers_own_run():
+    """Of the parameters that its trainer printed by name."""
+    path = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
+    with np.load(path) as arrays:
+        names = {name.removeprefix("init/") for name in arrays if name.startswith("init/")}
+    assert set(jaxformer_files.parameter_order()) == names
+    assert jaxformer_files.parameter_order()[:4] == [
+        "embed/embedding_sharded/~/proj/b",
+        "embed/embedding_sharded/~/proj/w",
+        "proj/projection/~/layer_norm/offset",
+        "proj/projection/~/layer_norm/scale",
+    ]
+
+
+def compress(folder, parameters):
+    with open(folder / "model" / "0.npz", "wb") as file:
+        np.savez_compressed(file, *parameters.values())
+
+
+def drop_one(folder, parameters):
+    with open(folder / "model" / "0.npz", "wb") as file:
+        np.savez(file, *[*parameters.values()][1:])
+
+
+def say(text):
+    return lambda folder, parameters: (folder / "ckpt.json").write_text(text)
+
+
+def damage_header(folder, parameters):
+    path = folder / "model" / "0.npz"
+    path.write_bytes(path.read_bytes().replace(b"NUMPY", b"NUMPX"))
+
+
+def objects(folder, parameters):
+    with open(folder / "model" / "0.npz", "wb") as file:
+        np.savez(file, *[np.array([{}], object)] * len(parameters))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (compress, "0.npz is compressed, and cannot be read in parts"),
+        (drop_one, "0.npz holds 13 arrays; wanted the 14 of jaxformer's network"),
+        (
+            lambda folder, _: (folder / "model" / "0.npz").write_bytes(b"PK"),
+            "0.npz is no whole npz file",
+        ),
+        (say("{}"), "ckpt.json does not say the step"),
+        (say('{"step": null}'), "ckpt.json does not say the step"),
+        (say("[1]"), "ckpt.json does not say the step"),
+        (say("no JSON"), "ckpt.json does not say the step"),
+        (damage_header, "is no array that numpy saved"),
+        (objects, "has the type object; wanted one of float32, float16, bfloat16"),
+    ],
+)
+def test_a_bad_checkpoint_of_jaxformer(spoil, said, parameters, tmp_path):
+    save_jaxformer(parameters, tmp_path / "7")
+    spoil(tmp_path / "7", parameters)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Files(jaxformer_files.find(tmp_path / "7")[0])
+
+
+def test_the_folder_above_jaxformers_checkpoints(parameters, tmp_path):
+    for step in (7, 10_000):
+        save_jaxformer(parameters, tmp_path / str(step), step)
+    with pytest.raises(FileNotFoundError, match=r"it holds the steps 7, 10000: name one of them"):
+        jaxformer_files.find(tmp_path)
+
+
+def test_an_unknown_type_is_named():
+    with pytest.raises(ValueError, match="no dtype of weights is called 'bfloat'; nearest: bfloat"):
+        dtype("bfloat")
+    assert dtype("bfloat16") == np.dtype(ml_dtypes.bfloat16)

@@ -1,0 +1,123 @@
+"""Every conversion at the shape of the real 350M, against transformers, in float32."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from networks import logits, save_jaxformer
+from praxis import base_layer, pax_fiddle
+
+from codegen_pax import model
+from codegen_pax.cli.main import main
+from codegen_pax.runs.sampling import continue_prompts
+from codegen_pax.weights import layout
+from codegen_pax.weights.checkpoint import Variables, read_variables
+from experiments.declaration import find_declaration
+
+sys.path.append(str(Path(__file__).parents[1] / "model"))
+from random_models import Shape, reference
+
+EXPERIMENT = "CodeGen350MMono"
+SIZE = find_declaration(EXPERIMENT).size
+SHAPE = Shape(SIZE.layers, SIZE.heads, SIZE.head_dims, SIZE.rotary_dims, SIZE.vocab_size)
+CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
+NEW = 64
+WITHIN = 1e-4
+
+
+@pytest.fixture(scope="module")
+def network():
+    """transformers' network, random."""
+    found = reference(SHAPE, seed=7)
+    found.config.n_positions = SIZE.context  # what it says, not what it is tried with
+    return found
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return np.random.default_rng(0).integers(0, SIZE.vocab_size, (2, 24))
+
+
+@pytest.fixture(scope="module")
+def wanted(network, ids):
+    return logits(network, ids)
+
+
+@pytest.fixture(scope="module")
+def job(network, tmp_path_factory):
+    """The network as transformers saves it, imported."""
+    folder = tmp_path_factory.mktemp("real")
+    network.save_pretrained(folder / "source")
+    arguments = ["--experiment", EXPERIMENT, "--output", str(folder / "job")]
+    assert main(["import", "hf", str(folder / "source"), *arguments]) == 0
+    return folder / "job"
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert np.abs(wanted).max() > 1
+    assert np.abs(found - wanted).max() < WITHIN
+
+
+def pax_logits(checkpoint: Path, ids: np.ndarray) -> np.ndarray:
+    lm = base_layer.instantiate(SHAPE.language_model(embedding_bias=True))
+    tree = {"params": read_variables(checkpoint)["params"]["lm"]}
+    return np.asarray(jax.jit(lm.apply)(tree, jnp.asarray(ids), jnp.zeros(ids.shape)).logits)
+
+
+def test_hugging_face_in_pax(job, ids, wanted):
+    assert_close(pax_logits(job / CHECKPOINT, ids), wanted)
+
+
+def test_greedy_completions_are_the_same_token_for_token(job, network):
+    prompts = [[1, 2, 3, 0, 50_000], [7] * 9]
+    decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
+    config = pax_fiddle.Config(
+        model.CodeGenModel, name="codegen", lm_tpl=SHAPE.language_model(embedding_bias=True)
+    )
+    found = continue_prompts(config, job / CHECKPOINT, prompts, decoder, seed=0)
+    for (sample,), prompt in zip(found, prompts, strict=True):
+        with torch.no_grad():
+            out = network.generate(
+                torch.tensor([prompt]),
+                max_new_tokens=NEW,
+                do_sample=False,
+                eos_token_id=50_256,
+                pad_token_id=50_256,
+            )
+        assert sample.tolist() == out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", ["hf", "gptj"])
+def test_what_is_exported_in_transformers(kind, job, ids, wanted, tmp_path):
+    assert main(["export", kind, str(job), str(tmp_path / "x")]) == 0
+    found, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "x", output_loading_info=True
+    )
+    assert not any(report.values()), report
+    assert type(found).__name__ == {"hf": "CodeGen", "gptj": "GPTJ"}[kind] + "ForCausalLM"
+    assert_close(logits(found, ids), wanted)
+
+
+def test_jaxformer_in_pax(job, ids, wanted, tmp_path):
+    """The same weights as eight cores of a TPU v3 would have left them."""
+    opened = Variables(job / CHECKPOINT)
+    parameters = {}
+    for weight in layout.WEIGHTS:
+        array = opened.read(weight.variable)
+        if weight.rule == "qkv":
+            array = layout.fuse_qkv(array, mp_num=8)
+        elif weight.rule == "post":
+            array = np.swapaxes(array.reshape(SIZE.layers, SIZE.model_dims, -1), 1, 2)
+        parameters[weight.jaxformer] = np.ascontiguousarray(array)
+    bias = np.random.default_rng(0).standard_normal(SIZE.model_dims, np.float32)
+    parameters[layout.EMBEDDING.jaxformer] -= bias
+    parameters[layout.EMBEDDING_BIAS.jaxformer] = bias
+    save_jaxformer(parameters, tmp_path / "150000")
+    arguments = ["--experiment", EXPERIMENT, "--mp-num=8", "--output", str(tmp_path / "job")]
+    assert main(["import", "jaxformer", str(tmp_path / "150000"), *arguments]) == 0
+    assert_close(pax_logits(tmp_path / "job" / CHECKPOINT, ids), wanted)
