@@ -1,5 +1,6 @@
 """Networks for `wide_experiments`, and how the verbs are called on them."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def here(monkeypatch):
     """Where the user's module lies; the settings of a run are those of the test."""
     monkeypatch.chdir(HERE)
     monkeypatch.setenv("CODEGEN_RECIPE", "jaxformer")
+    importlib.import_module("wide_experiments")  # paxml tells of it once, not in a test's output
 
 
 def tell_apart(network):
@@ -39,5 +41,5 @@ def refused(capsys, *arguments, status=1) -> str:
     """The one line that a call is refused with."""
     assert main([str(argument) for argument in arguments]) == status
     said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    assert said.count("\n") == 1, said
     return said
