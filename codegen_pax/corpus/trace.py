@@ -88,7 +88,9 @@ def trace(shard: str, row: int) -> list[Origin]:
         raise ValueError(f"{shard} has no row {row}: {wanted}")
     with storage.told(shard), storage.open_file(str(folder / found.documents)) as file:
         try:
-            table = parquet.read_table(file)
+            # In this thread: one of pyarrow's may let go of the file when Python has ended already,
+            # and that aborts the process.
+            table = parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except pyarrow.ArrowException as error:
             raise DamagedShardError(folder / found.documents, error) from error
     first, last = row * manifest.row_length, (row + 1) * manifest.row_length

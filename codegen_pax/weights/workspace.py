@@ -7,16 +7,18 @@ pieces it was at, and no more; a machine that goes down loses all of an unfinish
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import threading
 from pathlib import Path
+from typing import IO
 
 SUFFIX = ".unfinished"
 _JOURNAL = "journal"
-_FORMAT = 1  # of it
+_FORMAT = 2  # of it
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one whenever the machine has started
 _LOCKS = "*.__lock"  # that tensorstore leaves when it is killed
 
@@ -44,24 +46,17 @@ class Workspace:
         check_new(output)
         self._output = output
         self.folder = output.with_name(output.name + SUFFIX)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._writing = threading.Lock()
-        if any(self.folder.iterdir()) and not (self.folder / _JOURNAL).is_file():
-            raise FileExistsError(
-                f"{self.folder} has no journal, and so is no unfinished conversion: remove it first"
-            )
-        self._journal = open(self.folder / _JOURNAL, "a+")  # noqa: SIM115 (closed by `close`)
+        self._journal = self._locked()
         try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             check_new(output)  # another process may have finished it just now
-        except OSError as error:
-            self._journal.close()
-            if isinstance(error, FileExistsError):
-                raise
-            raise BlockingIOError(f"another process is writing {self.folder}") from None
-        # What a machine that went down had not yet brought to its disk is lost without a trace.
-        purpose = {"format": _FORMAT, "since": _BOOT.read_text().strip(), **purpose}
-        self.done = self._take_up(json.dumps(purpose, sort_keys=True))
+            # What a machine that went down had not yet brought to its disk is lost without a trace.
+            begun = {"format": _FORMAT, "since": _BOOT.read_text().strip(), "for": purpose}
+            self.done = self._take_up(json.dumps(begun, sort_keys=True))
+        except OSError:
+            self._empty = not os.fstat(self._journal.fileno()).st_size
+            self.close()
+            raise
 
     def mark(self, piece: str) -> None:
         """Says that a piece is written."""
@@ -72,11 +67,12 @@ class Workspace:
 
     def finish(self) -> None:
         """Gives the folder its name: all of it is there, and on the disk."""
-        for path in self.folder.rglob("*"):
+        for path in [*self.folder.rglob("*")]:
             if path.match(_LOCKS):
                 path.unlink()
-            elif path.is_file():
+            else:
                 _to_disk(path)
+        _to_disk(self.folder)
         if self._output.exists():
             self._output.rmdir()  # it was empty
         os.replace(self.folder, self._output)
@@ -86,8 +82,9 @@ class Workspace:
 
     def close(self) -> None:
         """Lets go of the folder; removes it if nothing is done in it."""
-        if self._empty and self.folder.is_dir():
-            shutil.rmtree(self.folder)
+        if self._empty:
+            # Another process may begin in it meanwhile: what it makes stays.
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._journal.close()
 
     def __enter__(self) -> Workspace:
@@ -96,17 +93,36 @@ class Workspace:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _take_up(self, purpose: str) -> set[str]:
+    def _locked(self) -> IO[str]:
+        """The folder's journal, made if it is not there, which no other process has now."""
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / _JOURNAL
+            if not path.is_file() and any(self.folder.iterdir()):
+                raise FileExistsError(
+                    f"{self.folder} has no journal, and so is no unfinished conversion: remove it "
+                    "first"
+                )
+            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
+                journal = closing.enter_context(open(path, "a+"))
+                try:
+                    fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise BlockingIOError(f"another process is writing {self.folder}") from None
+                # Who had it may have removed or renamed the folder since it was opened.
+                if os.path.samestat(os.fstat(journal.fileno()), path.stat()):
+                    closing.pop_all()
+                    return journal
+
+    def _take_up(self, begun: str) -> set[str]:
         """What is done, if the folder was begun for this; empties it if not."""
         self._journal.seek(0)
         lines = self._journal.read().split("\n")
         done = set(lines[1:-1])  # a last line without an end was being written
-        self._empty = lines[0] != purpose or not done
-        if lines[0] == purpose:
+        self._empty = lines[0] != begun or not done
+        if lines[0] == begun:
             return done
         if lines != [""] and not lines[0].startswith("{"):
-            self._empty = False
-            self._journal.close()
             raise FileExistsError(
                 f"{self.folder} has a journal that is none of ours: remove the folder first"
             )
@@ -114,7 +130,7 @@ class Workspace:
             if path.name != _JOURNAL:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._journal.truncate(0)
-        self._journal.write(f"{purpose}\n")
+        self._journal.write(f"{begun}\n")
         self._journal.flush()
         return set()
 

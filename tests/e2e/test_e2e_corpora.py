@@ -7,6 +7,7 @@ from codegen_pax.corpus.inputs import training_input
 from codegen_pax.runs import events
 from codegen_pax.text import tokenizer
 from codegen_pax.weights import lineage
+from experiments import registry
 from experiments.declaration import declarations
 from experiments.experiment import SEED
 
@@ -60,6 +61,7 @@ def test_each_phase_trains_and_is_evaluated(jobs, phase):
 )
 def test_every_real_size_reads_its_batch(corpora, declaration, monkeypatch):
     """As the trainer gives it to one of 32 hosts, at the size it is declared with."""
+    registry.register_all()
     monkeypatch.setenv("CODEGEN_DATA", str(corpora))
     rows = declaration.batch_rows // 32
     config = training_input(declaration.mixture, batch_size=rows, row_length=2048, seed=SEED)

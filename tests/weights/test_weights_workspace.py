@@ -115,6 +115,42 @@ def test_two_at_once_are_refused(tmp_path):
     assert begin(output) == {"a"}
 
 
+@pytest.mark.parametrize("ended", ["nothing done", "finished"])
+def test_a_folder_that_ended_while_it_was_waited_for_is_not_taken_up(ended, tmp_path, monkeypatch):
+    """Its journal was opened before the other process let go of it, and is nowhere any more."""
+    output = tmp_path / "output"
+    first = Workspace(output, {"of": 1})
+    lock = workspace.fcntl.flock
+
+    def ending(journal, how):
+        monkeypatch.setattr(workspace.fcntl, "flock", lock)
+        if ended == "finished":
+            (first.folder / "whole").touch()
+            first.finish()
+        first.close()
+        lock(journal, how)
+
+    monkeypatch.setattr(workspace.fcntl, "flock", ending)
+    if ended == "finished":
+        with pytest.raises(FileExistsError, match="is there already"):
+            Workspace(output, {"of": 2})
+        assert [path.name for path in tmp_path.iterdir()] == ["output"]
+        return
+    with Workspace(output, {"of": 2}) as space:
+        space.mark("a")
+        with pytest.raises(BlockingIOError, match="another process is writing"):
+            Workspace(output, {"of": 2})
+    assert begin(output, purpose={"of": 2}) == {"a"}
+
+
+def test_another_format_of_the_journal_begins_again(tmp_path, monkeypatch):
+    purpose = {"format": 1, "since": "ever"}  # of what is written, and for nothing of the journal's
+    begin(tmp_path / "output", "a", purpose=purpose)
+    assert begin(tmp_path / "output", purpose=purpose) == {"a"}
+    monkeypatch.setattr(workspace, "_FORMAT", workspace._FORMAT + 1)
+    assert begin(tmp_path / "output", "b", purpose=purpose) == set()
+
+
 def test_room_is_wanted_for_what_is_not_there_yet(tmp_path, monkeypatch):
     usage = workspace.shutil.disk_usage(tmp_path)._replace(free=50_000)
     monkeypatch.setattr(workspace.shutil, "disk_usage", lambda path: usage)
