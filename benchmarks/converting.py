@@ -83,7 +83,8 @@ def make(folder: Path, size: Size, kind: str) -> int:
     dims = Dimensions.of(size, embedding_bias=False)
     dtype = DTYPES[kind]
     found = cuts.hugging_face(dims, dtype.itemsize)
-    shards = safetensors_files.plan({name: (dtype, shape) for name, shape in found.shapes.items()})
+    tensors = {name: (dtype, shape) for name, shape in found.shapes.items()}
+    shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
     random = np.random.default_rng(0)
     bits, free, fixed = _BITS[kind]
     with safetensors_files.Writer(folder, shards) as writer:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,32 @@ def tensorflow() -> ModuleType:
             os.environ[_ASKED] = "3"  # read once, when it is loaded
             afterwards.callback(os.environ.pop, _ASKED)
         return importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Holds an interrupt back until the block ends; a second one interrupts it at once.
+
+    Libraries that are being imported take an interrupt for a failure of their own, and go on.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # not for a person at a terminal, or somebody else's to handle
+        return
+    came = False
+
+    def note(number, frame) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

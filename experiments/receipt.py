@@ -71,7 +71,7 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     Raises:
       ValueError: see `check_resumed`.
     """
-    declaration, step = experiment.declaration(), start.last_step(job)
+    declaration, step = experiment.declaration(), lineage.last_step(job)
     if step is not None:
         check_resumed(job, declaration)
     if jax.process_index() != 0:

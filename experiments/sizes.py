@@ -57,14 +57,14 @@ class Size:
         return 6 * multiplied + 12 * self.layers * self.context * self.model_dims
 
 
-def network_parameters(layers: int, d: int) -> int:
+def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:
     """Parameters of the released network, by hand: the check on the table below.
 
     Per block: layer norm 2d, qkv 3d^2, projection d^2, feed-forward 8d^2 + 5d (biases 4d and d).
     Outside: embedding V*d, final layer norm 2d, projection V*d + V.
     """
     block = 2 * d + 3 * d * d + d * d + 8 * d * d + 5 * d
-    return layers * block + 2 * VOCAB_SIZE * d + VOCAB_SIZE + 2 * d
+    return layers * block + 2 * v * d + v + 2 * d
 
 
 # Nano is ours: it exists to be trained in minutes on two CPU cores; nearly all of its

@@ -7,9 +7,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from absl import flags
 from etils import epath
-from paxml import checkpoint_metadata, checkpoint_paths, tasks_lib
+from jax.experimental import multihost_utils
+from paxml import checkpoint_metadata, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 from praxis.py_utils import NestedMap
 
@@ -21,6 +24,7 @@ InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
 Network = pax_fiddle.Config[base_model.BaseModel]
 
 SCRATCH = "scratch"
+_NONE = -1  # among steps that are gathered from hosts
 
 
 def parent_job(
@@ -81,9 +85,13 @@ def check(
 
     Raises:
       ValueError: a real size would begin a later phase from random weights; or the named job has
-        no checkpoint, is another experiment's, or holds other arrays than this network.
+        no checkpoint, is another experiment's, or holds other arrays than this network; or the
+        hosts have found different ones.
     """
-    if job := parent_job(declaration, environment):
+    job = parent_job(declaration, environment)
+    if is_training():
+        _check_hosts(declaration, job)
+    if job:
         _check_parent(declaration, job)
         _check_arrays(declaration, job, _network_shapes(network, input_specs))
     elif (
@@ -100,34 +108,22 @@ def check(
 
 def begins_training() -> bool:
     """Whether the stock binary is about to train in a directory that has no checkpoint yet."""
-    return is_training() and last_step(epath.Path(flags.FLAGS.job_log_dir)) is None
+    return is_training() and lineage.last_step(flags.FLAGS.job_log_dir) is None
 
 
 def parents(declaration: Declaration) -> list[dict[str, Any]]:
-    """The parents of a job that begins now, as its lineage tells them; none for random weights."""
+    """The parents of a job that begins now, as its lineage tells them; none for random weights.
+
+    Raises:
+      FileNotFoundError: the start's checkpoint holds no weights.
+    """
     job = parent_job(declaration)
     return [parent(job, start_step(job))] if job else []
 
 
 def parent(job: epath.Path, step: int) -> dict[str, Any]:
-    """A checkpoint as the parent of what is trained from it: which it is, and its own lineage.
-
-    Raises:
-      FileNotFoundError: it holds no weights.
-    """
-    checkpoint = job / "checkpoints" / checkpoint_paths.checkpoint_name(step)
-    weights = lineage.fingerprint(checkpoint)
-    # Its own before the job's: the job may have gone on since with other software.
-    of_parent = lineage.read(checkpoint) or lineage.read(job)
-    return {
-        "kind": "pax",
-        "experiment": of_parent and of_parent["experiment"],
-        "job": str(job),
-        "step": step,
-        "sha256": weights["sha256"],
-        "bytes": weights["bytes"],
-        "lineage": of_parent,
-    }
+    """A checkpoint as a parent. Raises FileNotFoundError if it holds no weights."""
+    return lineage.parent(job, step, lineage.fingerprint(lineage.checkpoint(job, step)))
 
 
 def has_weights() -> bool:
@@ -159,24 +155,25 @@ def start_step(job: epath.Path) -> int | None:
 
     Decided once: what is checked, loaded and told is the same, whatever the parent saves meanwhile.
     """
-    return last_step(job)
+    return lineage.last_step(job)
 
 
-def last_step(job: epath.Path) -> int | None:
-    """The step of the newest whole checkpoint of a job; None without one."""
-    newest = last_checkpoint(job)
-    return newest and checkpoint_paths.get_step_from_checkpoint_asset(newest)
+def _check_hosts(declaration: Declaration, job: epath.Path | None) -> None:
+    """Raises ValueError, on every host, unless all start from the checkpoint of one step, or none.
 
-
-def last_checkpoint(job: epath.Path) -> epath.Path | None:
-    """The directory of the newest whole checkpoint of a job; None without one.
-
-    Every host looks for itself. They must not wait for one another here: one of them may look
-    before another has made the directory, and then they would not wait for the same thing.
+    Each has looked for itself, and the parent may have saved another meanwhile.
     """
-    directory = job / "checkpoints"
-    newest = checkpoint_paths.latest_checkpoint_if_exists(directory)
-    return newest and directory / newest.name  # Pax puts a relative directory before itself
+    if jax.process_count() == 1:
+        return
+    step = start_step(job) if job else None
+    found = multihost_utils.process_allgather(np.int32(_NONE if step is None else step)).tolist()
+    if len({*found}) > 1:
+        said = ["none" if step == _NONE else f"step {step:,}" for step in found]
+        raise ValueError(
+            f"{declaration.name}: the hosts, in order, found as the checkpoint to start from "
+            f"{', '.join(said)}; wanted the same {START_VARIABLE} on each, and a job that saves no "
+            "more"
+        )
 
 
 def _check_parent(declaration: Declaration, job: epath.Path) -> None:
@@ -211,10 +208,8 @@ def _check_arrays(
 
 def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]:
     """Array name -> shape, as the checkpoint's own metadata tells it."""
-    directory = job / "checkpoints" / checkpoint_paths.checkpoint_name(step)
-    state = checkpoint_metadata.restore_metadata(directory)[
-        checkpoint_metadata.TRAIN_STATE_METADATA
-    ]
+    metadata = checkpoint_metadata.restore_metadata(lineage.checkpoint(job, step))
+    state = metadata[checkpoint_metadata.TRAIN_STATE_METADATA]
     shapes: dict[str, tuple[int, ...]] = {}
 
     def walk(prefix: str, tree: Mapping) -> None:

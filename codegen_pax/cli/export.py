@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Exports what `args` say; see `add_arguments`."""
     from rich.console import Console
 
     from codegen_pax.weights import cuts, exporting, lineage, workspace
@@ -65,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
         "layout": chosen.layout.name,
         "dtype": args.dtype,
     }
-    console = Console(highlight=False)
-    workspace.check_room(output, chosen.nbytes + chosen.scratch)
+    console = Console(highlight=False, markup=False)
+    workspace.check_room(output, chosen.nbytes + chosen.scratch + workspace.BESIDES)
     with workspace.Workspace(output, purpose) as space:
-        _write(args, chosen, found, space, console)
+        _write(args, chosen, found, purpose["files"], space, console)
     kinds = sorted({kind.name for kind in chosen.dtypes.values()})
     console.print(
         f"{args.folder}: {found.declaration.name} of step {found.step:,} for transformers, as "
@@ -79,14 +80,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(
-    args: argparse.Namespace, chosen: Plan, found: Run, space: Workspace, console: Console
+    args: argparse.Namespace,
+    chosen: Plan,
+    found: Run,
+    stamps: list[list],
+    space: Workspace,
+    console: Console,
 ) -> None:
+    """Fills the workspace and gives it its name.
+
+    Raises:
+      ValueError: the checkpoint has not the files of `stamps` any more.
+    """
     from codegen_pax.runs import progress
     from codegen_pax.text.hugging_face import write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, lineage, safetensors_files
     from codegen_pax.weights.card import card
 
-    stamps = lineage.stamps(found.checkpoint)
     with beside(lineage.fingerprint, found.checkpoint) as hashing:
         with progress.follow_bytes("exporting", chosen.moved, console) as on_bytes:
             exporting.run(chosen, space, on_bytes)
@@ -104,14 +114,7 @@ def _write(
     config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
     _save(space.folder / "config.json", config)
     _save(space.folder / "generation_config.json", hugging_face.generation_config())
-    parent = {
-        "kind": "pax",
-        "experiment": found.declaration.name,
-        "job": str(found.job),
-        "step": found.step,
-        **hashed,
-        "lineage": found.document,
-    }
+    parent = lineage.parent(found.job, found.step, hashed) | {"experiment": found.declaration.name}
     facts = dict(found.document or found.facts())
     facts.pop("resumed", None)  # it is in the parent's own
     document = facts | {
@@ -129,7 +132,7 @@ def _write(
         step=found.step,
         sha256=hashed["sha256"],
         dtype=kind,
-        parameters=size.parameters,
+        parameters=chosen.parameters,
         lineage=found.document,
     )
     (space.folder / "README.md").write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument, find
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.opened import local_folder
-from codegen_pax.quiet import quietly
+from codegen_pax.quiet import interrupted_later, quietly
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,19 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Imports what `args` say; see `add_arguments`."""
     from rich.console import Console
 
     from codegen_pax.runs import progress
     from codegen_pax.weights import importing, lineage, workspace
     from experiments.declaration import from_environment
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     (entry,) = find([args.experiment], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output.resolve()
     workspace.check_new(output)
     chosen, parent = _examine(args, declaration, console)
-    workspace.check_room(output, chosen.nbytes)
+    workspace.check_room(output, chosen.nbytes + workspace.BESIDES)
     purpose = {
         "format": FORMAT,
         "experiment": f"{entry.module}.{entry.name}",
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.Workspace(output, purpose) as space,
         beside(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with quietly():
+        with interrupted_later(), quietly():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)
@@ -89,8 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
             experiment = experiment_registry.get(purpose["experiment"])()
             wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
-        importing.check_state(chosen, wanted)
-        with progress.follow_bytes("importing", chosen.nbytes, console) as on_bytes:
+        with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
             importing.run(chosen, wanted, space, on_bytes)
         parent["files"] = hashing.result()
         if _stamps(chosen) != purpose["files"]:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         space.finish()
     kinds = sorted({kind.name for kind in chosen.dtypes.values()})
     console.print(
-        f"{args.output}: {declaration.parameters:,} parameters of {declaration.name} in "
+        f"{args.output}: {chosen.parameters:,} parameters of {declaration.name} in "
         f"{' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB, at step 0",
         soft_wrap=True,
     )
@@ -112,7 +112,11 @@ def run(args: argparse.Namespace) -> int:
 def _stamps(chosen: Plan) -> list[list]:
     """What tells whether the files are still the same."""
     found = [(path, path.stat()) for path in chosen.paths()]
-    return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in found]
+    return [
+        # Its times: of the content, which a copy may bring along, and of the file itself.
+        [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        for path, stat in found
+    ]
 
 
 def _examine(
@@ -146,8 +150,11 @@ def _examine(
         parent |= {"kind": "jaxformer", "step": step}
     # The shapes are the same for every number of groups.
     importing.plan(None, files, dims, lambda itemsize: make(dims, itemsize, mp_num=1))
-    mp_num = _mp_num(args, files, dims, size.rotary_dims, usual, console)
-    chosen = importing.plan(folder, files, dims, lambda size: make(dims, size, mp_num=mp_num))
+    mp_num, by = _mp_num(args, files, dims, size.rotary_dims, usual, console)
+    parent |= {"mp_num": mp_num, "mp_num_by": by}
+    chosen = importing.plan(
+        folder, files, dims, lambda itemsize: make(dims, itemsize, mp_num=mp_num)
+    )
     return chosen, parent
 
 
@@ -158,8 +165,8 @@ def _mp_num(
     rotary_dims: int,
     usual: int | None,
     console: Console,
-) -> int:
-    """The number of column groups: given, usual, or found out from the weights.
+) -> tuple[int, str]:
+    """The number of column groups, and what it was taken by: 'given', 'usual' or 'weights'.
 
     Raises:
       UsageError: it is needed, and neither given nor to be found out.
@@ -173,8 +180,9 @@ def _mp_num(
     if args.no_check_mp_num:
         if chosen is None:
             raise UsageError("--no-check-mp-num: wanted --mp-num with it")
-        return chosen
-    found = fused.guess(files, dims, rotary_dims, jaxformer=args.kind == "jaxformer")
+        return chosen, "given"
+    with files:
+        found = fused.guess(files, dims, rotary_dims, jaxformer=args.kind == "jaxformer")
     if chosen is None and found.mp_num is None:
         raise UsageError(
             f"{found.sentence}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
@@ -187,4 +195,6 @@ def _mp_num(
         )
     said = "" if found.mp_num else f"; {chosen} is taken"
     console.print(f"{found.sentence}{said}", soft_wrap=True)
-    return chosen or found.mp_num
+    if found.mp_num:
+        return found.mp_num, "weights"
+    return chosen, "given" if args.mp_num else "usual"

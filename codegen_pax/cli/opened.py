@@ -49,7 +49,7 @@ class Run:
     @property
     def checkpoint(self) -> epath.Path:
         """The checkpoint's directory."""
-        return self.job / "checkpoints" / f"checkpoint_{self.step:08d}"
+        return lineage.checkpoint(self.job, self.step)
 
     def facts(self) -> Facts:
         """What a lineage says of the experiment, for a job that has none."""
@@ -78,7 +78,7 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
     Raises:
       FileNotFoundError: there is no such directory, no such checkpoint, or no lineage and no
         `experiment`.
-      UsageError: the experiment or a module is unknown.
+      UsageError: the experiment or a module is unknown, or the lineage tells of another.
     """
     job = epath.Path(name)
     if not job.is_dir():
@@ -88,22 +88,25 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
         raise FileNotFoundError(
             f"{name} has no {lineage.FILE}: name its experiment with --experiment"
         )
-    modules = list(modules)
+    modules, environment = list(modules), dict(os.environ)
     if document:
-        os.environ[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
+        environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
         own = document["class"].rpartition(".")[0]
         modules += [own] if own != DOOR else []
     (entry,) = find([experiment or document["class"]], modules)
+    if document and document["experiment"] != entry.declaration.name:
+        raise UsageError(
+            f"--experiment {experiment}: {name} is a run of {document['experiment']}, as its "
+            f"{lineage.FILE} says; wanted that one, or none given"
+        )
     last = lineage.last_step(job)
     if last is None:
         raise FileNotFoundError(f"{name} has no whole checkpoint under checkpoints/")
     if step is not None and step not in lineage.steps(job):
         known = ", ".join(map(str, lineage.steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
-    entry = replace(entry, declaration=from_environment(entry.declaration))
+    entry = replace(entry, declaration=from_environment(entry.declaration, environment))
     if "://" not in name:
         job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
     step = last if step is None else step
-    # The checkpoint's own before the job's, which may have gone on since.
-    document = lineage.read(job / "checkpoints" / f"checkpoint_{step:08d}") or document
-    return Run(job, entry, document, step)
+    return Run(job, entry, lineage.of_checkpoint(job, step), step)

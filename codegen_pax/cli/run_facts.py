@@ -10,6 +10,7 @@ from codegen_pax.weights import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
 _FEW = 4  # files of an import that are named one by one
+_BY = {"given": "as given", "usual": "as is usual", "weights": "as the weights show"}
 
 
 def everything(run: str) -> Facts:
@@ -78,7 +79,8 @@ def _ancestor(parent: Facts) -> tuple[str, str]:
     if "directory" not in parent:
         return kind, ""
     step = f"step {parent['step']:,}  " if parent.get("step") is not None else ""
-    return kind, f"{step}{parent['directory']}  ({_files(parent['files'])})"
+    said = f"{_files(parent['files'])}; mp_num {parent['mp_num']}, {_BY[parent['mp_num_by']]}"
+    return kind, f"{step}{parent['directory']}  ({said})"
 
 
 def _files(files: list[Facts]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.quiet import quietly
+from experiments.declaration import RECIPE_VARIABLE
 
 HELP = "continue a prompt, or answer it, with a run's last checkpoint"
 
@@ -58,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         from codegen_pax.text.vocabulary import vocabulary
 
     found = opened.run(args.run, args.experiment, args.module)
+    os.environ[RECIPE_VARIABLE] = found.declaration.recipe.name  # which the class below reads
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
     declaration = found.declaration
     words = vocabulary(declaration.phase.vocabulary)

@@ -7,6 +7,7 @@ array that is zero has no chunks: fresh moments take no room.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -17,21 +18,16 @@ import numpy as np
 import tensorstore
 from etils import epath
 
+from codegen_pax.weights import recutting
 from codegen_pax.weights.layout import Weight
-
-# Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
-_PREFIX = "mdl_vars."
-_STATE = "state"
-# Orbax takes a checkpoint in a bucket for whole only if it has this file.
-_COMMITTED = "commit_success.txt"
-# Chunks that are larger than a cut by more than this are cut before they are read.
-_MOST_TIMES = 2
+from codegen_pax.weights.lineage import COMMITTED, STATE, WEIGHTS, arrays_of
 
 
 class Variables:
     """The model's variables in a checkpoint, opened and not read.
 
     Attributes:
+        checkpoint: its directory.
         stores: by the variable's name, as "params.lm.final_ln.bias".
     """
 
@@ -42,14 +38,10 @@ class Variables:
             FileNotFoundError: no array is there.
             OSError: one cannot be opened.
         """
-        directories = sorted((epath.Path(checkpoint) / _STATE).glob(f"{_PREFIX}*"))
-        if not directories:
-            raise FileNotFoundError(
-                f"{checkpoint} holds no weights: wanted zarr arrays named {_STATE}/{_PREFIX}*"
-            )
+        self.checkpoint = epath.Path(checkpoint)
         opening = {
-            directory.name.removeprefix(_PREFIX): tensorstore.open(_spec(directory), open=True)
-            for directory in directories
+            directory.name.removeprefix(WEIGHTS): tensorstore.open(_spec(directory), open=True)
+            for directory in arrays_of(checkpoint)
         }
         self.stores = {
             name: _result(store, f"{checkpoint}: {name} cannot be opened")
@@ -75,40 +67,30 @@ class Variables:
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
     def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
-        """Whether its chunks are much larger than the cuts that it is read by.
-
-        A chunk is read whole for any part of it: layers that lie together would be read once for
-        every layer.
-
-        Args:
-            weight: the weight.
-            cut: the shape of a cut of it.
-        """
-        chunk = self.stores[weight.variable].chunk_layout.read_chunk.shape
-        if weight.stacked and chunk[0] > 1:
-            return True
-        return math.prod(chunk) > _MOST_TIMES * math.prod(cut)
+        """Whether its chunks are much larger than the cuts, of this shape, that it is read by."""
+        store = self.stores[weight.variable]
+        return recutting.is_needed(store.shape, store.chunk_layout.read_chunk.shape, cut)
 
     def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
-        """Copies a weight chunk by chunk to a folder, in smaller ones, and reads it there.
+        """Copies a weight to a folder, in smaller chunks, and reads it there from now on.
 
         Args:
             weight: the weight.
             cut: the shape that no chunk is to be larger than.
             folder: a new one.
+
+        Raises:
+            OSError: it cannot be read, or the disk is full.
         """
-        store = self.stores[weight.variable]
-        chunks = store.chunk_layout.read_chunk.shape
-        smaller = tuple(map(min, chunks, cut))
-        copied = _create(folder, store.shape, store.dtype.name, smaller)
-        for place in np.ndindex(*(-(-n // c) for n, c in zip(store.shape, chunks, strict=True))):
-            box = tuple(
-                slice(i * chunk, min(size, (i + 1) * chunk))
-                for i, chunk, size in zip(place, chunks, store.shape, strict=True)
-            )
-            part = _result(store[box].read(), f"{weight.variable} cannot be read")
+        store, name = self.stores[weight.variable], weight.variable
+        chunk, dtype = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
+        piece = recutting.piece_shape(chunk, dtype.itemsize)
+        copied = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
+        array = self.checkpoint / STATE / f"{WEIGHTS}{name}"
+        read = functools.partial(self.read, name)
+        for box, part in recutting.pieces(array, store.shape, chunk, dtype, read):
             _result(copied[box].write(part), f"{folder} cannot be written")
-        self.stores[weight.variable] = copied
+        self.stores[name] = copied
 
 
 def read_variables(checkpoint: epath.PathLike) -> dict:
@@ -156,21 +138,21 @@ class NewCheckpoint:
             weights: the type that each is stored as, and the shape of its chunks.
         """
         self._folder = folder
-        stored = {f"{_PREFIX}{weight.variable}": how for weight, how in weights.items()}
+        stored = {f"{WEIGHTS}{weight.variable}": how for weight, how in weights.items()}
         self._stores = {}
         for name, array in arrays.items():
             # Layers apart, so that a device that holds a part of each reads no more.
             chunks = (1, *array.shape[1:]) if len(array.shape) > 1 else array.shape
             kind, chunks = stored.get(name, (array.dtype, chunks))
-            path = folder / _STATE / name
+            path = folder / STATE / name
             self._stores[name] = _create(path, array.shape, np.dtype(kind).name, chunks)
         (folder / "metadata").mkdir(exist_ok=True)
         (folder / "metadata" / "metadata").write_text(json.dumps(metadata))
-        (folder / _COMMITTED).write_text("")
+        (folder / COMMITTED).write_text("")
 
     def write(self, weight: Weight, index: tuple[slice, ...], part: np.ndarray) -> None:
         """Writes a part of a weight."""
-        writing = self._stores[f"{_PREFIX}{weight.variable}"][index].write(part)
+        writing = self._stores[f"{WEIGHTS}{weight.variable}"][index].write(part)
         _result(writing, f"{weight.variable} cannot be written")
 
 

@@ -8,6 +8,7 @@ size of the model. The cuts of a variable are a regular grid, and so can be its 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -149,11 +150,18 @@ def chunk_shapes(found: Layout, dims: Dimensions) -> dict[Weight, tuple[int, ...
     shapes: dict[Weight, tuple[int, ...]] = {}
     for cut in found.cuts:
         if cut.weight not in shapes:  # the first of a grid is a whole one
-            sizes = cut.weight.pax_shape(dims)
-            shapes[cut.weight] = tuple(
-                len(range(size)[axis]) for axis, size in zip(cut.index, sizes, strict=True)
-            )
+            shapes[cut.weight] = _part_shape(cut, dims)
     return shapes
+
+
+def count(cut: Cut, dims: Dimensions) -> int:
+    """How many numbers a cut has."""
+    return math.prod(_part_shape(cut, dims))
+
+
+def _part_shape(cut: Cut, dims: Dimensions) -> tuple[int, ...]:
+    sizes = cut.weight.pax_shape(dims)
+    return tuple(len(range(size)[axis]) for axis, size in zip(cut.index, sizes, strict=True))
 
 
 def to_pax(cut: Cut, rows: np.ndarray, dims: Dimensions, mp_num: int | None) -> np.ndarray:

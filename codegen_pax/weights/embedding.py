@@ -42,7 +42,10 @@ def find_parts(folder: Path, files: Files, source: Layout) -> Files | None:
 
     Returns:
         The tensors by the names of their variables; None if there are none, or the table is
-        another, as after further training elsewhere.
+        another, as after further training elsewhere. Both files are closed, until they are read.
+
+    Raises:
+        ValueError: the file that keeps them is damaged.
     """
     if not (folder / PARTS).is_file():
         return None
@@ -54,11 +57,12 @@ def find_parts(folder: Path, files: Files, source: Layout) -> Files | None:
         return None
     if parts.tensors[TABLE.variable].dtype != files.tensors[name].dtype:
         return None
-    bias = parts.rows(BIAS.variable, 0, model_dims, ())
-    for cut in source.cuts:
-        if cut.weight == TABLE:
-            span = (cut.start, cut.stop, (model_dims,))
-            found = folded(parts.rows(TABLE.variable, *span), bias)
-            if found.tobytes() != files.rows(name, *span).tobytes():
-                return None
+    with parts, files:
+        bias = parts.rows(BIAS.variable, 0, model_dims, ())
+        for cut in source.cuts:
+            if cut.weight == TABLE:
+                span = (cut.start, cut.stop, (model_dims,))
+                found = folded(parts.rows(TABLE.variable, *span), bias)
+                if found.tobytes() != files.rows(name, *span).tobytes():
+                    return None
     return parts

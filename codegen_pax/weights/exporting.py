@@ -14,7 +14,7 @@ from codegen_pax.weights import cuts, embedding, layout, safetensors_files
 from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.moving import key, move
+from codegen_pax.weights.moving import key, move, moved_before
 from codegen_pax.weights.safetensors_files import Shard
 from codegen_pax.weights.tensors import DTYPES
 from codegen_pax.weights.workspace import Workspace
@@ -54,9 +54,18 @@ class Plan:
         return self.shards + ([self.parts] if self.parts else [])
 
     @property
+    def parameters(self) -> int:
+        """Numbers of the network, as it is written."""
+        return sum(map(math.prod, self.layout.shapes.values()))
+
+    @property
     def moved(self) -> int:
         """Bytes of all cuts."""
-        return sum(_nbytes(self, cut) for cut in self.layout.cuts)
+        return sum(self.cut_bytes(cut) for cut in self.layout.cuts)
+
+    def cut_bytes(self, cut: Cut) -> int:
+        """Bytes of one cut."""
+        return cuts.count(cut, self.dims) * self.dtypes[cut.weight].itemsize
 
     @property
     def scratch(self) -> int:
@@ -99,7 +108,8 @@ def plan(
         if kind not in DTYPES.values():
             raise ValueError(f"Pax weights: {name} has the type {kind}; wanted {', '.join(DTYPES)}")
     dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
-    found = make_layout(dims, max(kind.itemsize for kind in dtypes.values()))
+    # A cut is as large in the wider of the types that it is read and written as.
+    found = make_layout(dims, max(kind.itemsize for kind in {*stored.values(), *dtypes.values()}))
     kinds = {cut.tensor: dtypes[cut.weight] for cut in found.cuts}
     tensors = {name: (kinds[name], shape) for name, shape in found.shapes.items()}
     bias = _bias(variables) if dims.embedding_bias else None
@@ -107,7 +117,8 @@ def plan(
     kind = dtypes[embedding.TABLE]
     if bias is not None and keep_parts and kind == stored[embedding.TABLE.variable] == bias.dtype:
         parts = embedding.parts_shard(kind, dims)
-    return Plan(variables, found, dims, dtypes, safetensors_files.plan(tensors), bias, parts)
+    shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
+    return Plan(variables, found, dims, dtypes, shards, bias, parts)
 
 
 def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
@@ -116,7 +127,7 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
     Args:
         chosen: what `plan` returned.
         workspace: of the folder.
-        on_bytes: is told of written bytes, those of an earlier run first.
+        on_bytes: is told of the bytes of cuts, those of an earlier run first.
 
     Raises:
         ValueError: a number is too large for the type it was to be written as.
@@ -127,29 +138,28 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
     shutil.rmtree(scratch, ignore_errors=True)
     if chosen.parts:
         (workspace.folder / chosen.parts.name).parent.mkdir(exist_ok=True)
-    done = (cut for cut in chosen.layout.cuts if key(cut) in workspace.done)
-    on_bytes(sum(_nbytes(chosen, cut) for cut in done))
+    on_bytes(moved_before(chosen.layout.cuts, chosen.cut_bytes, workspace))
     with safetensors_files.Writer(workspace.folder, chosen.files()) as writer:
         if chosen.parts:
             writer.write(embedding.BIAS.variable, 0, chosen.bias)
 
-        def one(cut: Cut) -> int:
+        def one(cut: Cut) -> None:
             part = chosen.variables.read(cut.weight.variable, cut.index)
             rows = cuts.from_pax(cut, part)
             if chosen.bias is not None and cut.weight == embedding.TABLE:
                 if chosen.parts:
                     writer.write(cut.weight.variable, cut.start, rows)
                 rows = embedding.folded(rows, chosen.bias)
-            rows = cast(rows, chosen.dtypes[cut.weight], cut.tensor)
+            rows = _cast(rows, chosen.dtypes[cut.weight], cut.tensor)
             writer.write(cut.tensor, cut.start, rows)
-            return rows.nbytes
 
-        for weight, group in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
-            left = [cut for cut in group if key(cut) not in workspace.done]
+        for weight, found in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
+            group = list(found)
+            left = any(key(cut) not in workspace.done for cut in group)
             recut = left and chosen.variables.needs_recutting(weight, chunks[weight])
             if recut:
                 chosen.variables.recut(weight, chunks[weight], scratch)
-            move(left, one, workspace, on_bytes)
+            move(group, one, chosen.cut_bytes, workspace, on_bytes)
             if recut:
                 shutil.rmtree(scratch)
 
@@ -160,7 +170,7 @@ def _bias(variables: Variables) -> np.ndarray | None:
     return bias if np.any(bias) else None
 
 
-def cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
+def _cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
     """The rows as `kind`.
 
     Raises:
@@ -177,9 +187,3 @@ def cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
             f"{name} holds {largest:g}, too large for {kind.name}: export it as float32 or bfloat16"
         )
     return found
-
-
-def _nbytes(chosen: Plan, cut: Cut) -> int:
-    rows = cut.stop - cut.start
-    row = math.prod(chosen.layout.shapes[cut.tensor][1:])
-    return rows * row * chosen.dtypes[cut.weight].itemsize

@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict:
         raise FileNotFoundError(f"{folder} has no {CONFIG}; wanted the one saved with the weights")
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} is no object of settings; found a {type(found).__name__}")
@@ -63,17 +63,25 @@ def read_config(folder: Path) -> dict:
 def _indexed(folder: Path, index: str) -> dict[str, Tensor]:
     try:
         where = dict(json.loads((folder / index).read_text())["weight_map"])
-        files = sorted({Path(file) for file in where.values()})
-    except (ValueError, KeyError, TypeError) as error:
+        files = sorted({*where.values()})
+        names = [Path(file).name for file in files]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / index} is no index of tensors: {error!r}") from error
     found: dict[str, Tensor] = {}
-    for file in map(str, files):
-        if Path(file).name != file:
+    for file, name in zip(files, names, strict=True):
+        if name != file:
             raise ValueError(f"{folder / index} names {file!r}; wanted a file of its own folder")
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder} has no {file}, which {index} names")
         held = _INDEXED[index](folder / file)
-        for name in (name for name, said in where.items() if said == file):
+        of_file = [name for name, said in where.items() if said == file]
+        strangers = (name for name in held if name not in of_file and not layout.is_constant(name))
+        if stranger := next(strangers, None):
+            raise ValueError(
+                f"{folder / file} holds {stranger}, which {index} does not place there: "
+                "transformers would load it nevertheless"
+            )
+        for name in of_file:
             if name not in held:
                 raise ValueError(f"{folder / file} does not hold {name}, as {index} says")
             found[name] = held[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from codegen_pax.weights import cuts, embedding, layout
 from codegen_pax.weights.checkpoint import NewCheckpoint
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.moving import key, move
+from codegen_pax.weights.moving import move, moved_before
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 
@@ -49,9 +50,23 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes of the weights that are written."""
         return sum(
-            int(np.prod(weight.pax_shape(self.dims))) * kind.itemsize
+            math.prod(weight.pax_shape(self.dims)) * kind.itemsize
             for weight, kind in self.dtypes.items()
         )
+
+    @property
+    def parameters(self) -> int:
+        """Numbers of the network, the embedding's bias among them if it has one."""
+        return sum(math.prod(weight.pax_shape(self.dims)) for weight in self.dtypes)
+
+    @property
+    def moved(self) -> int:
+        """Bytes of all cuts."""
+        return sum(self.cut_bytes(cut) for cut in self.layout.cuts)
+
+    def cut_bytes(self, cut: Cut) -> int:
+        """Bytes of one cut."""
+        return cuts.count(cut, self.dims) * self.dtypes[cut.weight].itemsize
 
     def paths(self) -> list[Path]:
         """The files that are read."""
@@ -113,7 +128,7 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
         chosen: what `plan` returned.
         state: of the task that is to restore it.
         workspace: of the job's directory.
-        on_bytes: is told of written bytes, those of an earlier run first.
+        on_bytes: is told of the bytes of cuts, those of an earlier run first.
 
     Raises:
         ValueError: the task's network has other arrays.
@@ -138,7 +153,7 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
             chosen.parts.rows(embedding.BIAS.variable, 0, dims.model_dims, ()),
         )
 
-    def one(cut: Cut) -> int:
+    def one(cut: Cut) -> None:
         files, name = chosen.files, cut.tensor
         if chosen.parts and cut.weight == embedding.TABLE:
             files, name = chosen.parts, cut.weight.variable
@@ -147,10 +162,9 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
             rows = embedding.folded(rows, bias)
         part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
         checkpoint.write(cut.weight, cut.index, part)
-        return part.nbytes
 
-    on_bytes(sum(_nbytes(chosen, cut) for cut in chosen.layout.cuts if key(cut) in workspace.done))
-    move(chosen.layout.cuts, one, workspace, on_bytes)
+    on_bytes(moved_before(chosen.layout.cuts, chosen.cut_bytes, workspace))
+    move(chosen.layout.cuts, one, chosen.cut_bytes, workspace, on_bytes)
 
 
 def check_state(chosen: Plan, state: State) -> None:
@@ -162,8 +176,3 @@ def check_state(chosen: Plan, state: State) -> None:
         name: array.shape for name, array in state.arrays.items() if name.startswith("mdl_vars.")
     }
     layout.check_shapes("the experiment's", found, wanted)
-
-
-def _nbytes(chosen: Plan, cut: Cut) -> int:
-    rows = cut.stop - cut.start
-    return rows * int(np.prod(chosen.row_shape(cut))) * chosen.dtypes[cut.weight].itemsize

@@ -15,7 +15,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from codegen_pax.weights import layout
+from codegen_pax.weights import layout, zip_members
 from codegen_pax.weights.tensors import Tensor
 
 STEP = "ckpt.json"
@@ -24,7 +24,6 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_LOCAL_HEADER_BYTES = 30  # of a zip member, before its name
 
 
 def parameter_order() -> list[str]:
@@ -42,26 +41,26 @@ def find(folder: Path) -> tuple[dict[str, Tensor], int]:
     _check_folder(folder)
     try:
         step = int(json.loads((folder / STEP).read_text())["step"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{folder / STEP} does not say the step: {error!r}") from error
     wanted = parameter_order()
     path = folder / FIRST
     found: dict[str, Tensor] = {}
     try:
-        with zipfile.ZipFile(path) as archive, open(path, "rb") as opened:
+        with zipfile.ZipFile(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
-            if len(members) != len(wanted):
-                raise ValueError(
-                    f"{path} holds {len(members)} arrays; wanted the {len(wanted)} of jaxformer's "
-                    "network"
-                )
-            for number, name in enumerate(wanted):
-                member = members.get(f"arr_{number}.npy")
-                if member is None:
-                    raise ValueError(f"{path} has no array arr_{number}, which would be {name}")
-                found[name] = _place(path, name, member, opened)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # of a damaged file it raises what its parts happen to raise
         raise ValueError(f"{path} is no whole npz file: {error}") from error
+    if len(members) != len(wanted):
+        raise ValueError(
+            f"{path} holds {len(members)} arrays; wanted the {len(wanted)} of jaxformer's network"
+        )
+    with open(path, "rb") as opened:
+        for number, name in enumerate(wanted):
+            member = members.get(f"arr_{number}.npy")
+            if member is None:
+                raise ValueError(f"{path} has no array arr_{number}, which would be {name}")
+            found[name] = _place(path, name, member, opened)
     return found, step
 
 
@@ -83,13 +82,11 @@ def _place(path: Path, name: str, member: zipfile.ZipInfo, opened) -> Tensor:
         raise ValueError(
             f"{path} is compressed, and cannot be read in parts: wanted what numpy.savez writes"
         )
-    opened.seek(member.header_offset + _LOCAL_HEADER_BYTES - 4)
-    lengths = opened.read(4)  # of the member's name and of what follows it
-    opened.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+    opened.seek(zip_members.begin(opened, member))
     try:
         read_header = _HEADERS[np.lib.format.read_magic(opened)]
         shape, columns_first, kind = read_header(opened)
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # as above: numpy has Python's own parser read the header
         raise ValueError(f"{path}: {name} is no array that numpy saved: {error!r}") from error
     if kind == np.dtype("V2"):
         kind = np.dtype(ml_dtypes.bfloat16)

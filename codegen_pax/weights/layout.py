@@ -203,18 +203,6 @@ def split_qkv(fused: np.ndarray, *, heads: int, mp_num: int) -> np.ndarray:
     return np.stack([query, key, value], axis=-4)
 
 
-def fuse_qkv(qkv: np.ndarray, *, mp_num: int) -> np.ndarray:
-    """Undoes `split_qkv`: [..., 3, D, N, H] to [..., D, 3 N H]."""
-    *batch, _, dims, heads, head_dims = qkv.shape
-    check_groups(heads, mp_num)
-    query, key, value = np.moveaxis(qkv, -4, 0)
-    grouped = [
-        part.reshape(*batch, dims, mp_num, heads // mp_num, head_dims)
-        for part in (query, value, key)
-    ]
-    return np.stack(grouped, axis=-3).reshape(*batch, dims, 3 * heads * head_dims)
-
-
 def check_groups(heads: int, mp_num: int) -> None:
     """Raises ValueError unless the heads can be cut into so many groups."""
     if mp_num < 1 or heads % mp_num:

@@ -6,14 +6,16 @@ It lies in a job's directory, and at the top of each of its checkpoints:
     experiment, class  what is run, and `module.Class` of it
     recipe, recipe_values, mesh, mixture, steps, batch_tokens
     snapshot           the experiment's whole configuration, as lines
+    layout, dtype      of an export, which otherwise repeats what its run says; of a run that has no
+                       lineage there is neither snapshot nor recipe_values
     data               what the mixture is read from: `codegen_pax.corpus.origins`
     parents            where the weights began; none for random ones
     versions           of the software, and `resumed` if it went on with other ones
 
 A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
 own whole `lineage`, or null), so that the chain is there when the parents are not; or the files of
-an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`, and the `lineage` of what was
-exported by this project).
+an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`, `mp_num` and `mp_num_by`:
+'given', 'usual' or 'weights'; and the `lineage` of what was exported by this project).
 """
 
 from __future__ import annotations
@@ -49,11 +51,29 @@ PACKAGES = (
     "numpy",
 )
 
+# What is read of each, besides what an import or an export adds.
+_WANTED = {
+    "kind": str,
+    "experiment": str,
+    "class": str,
+    "recipe": str,
+    "mesh": str,
+    "mixture": str,
+    "steps": int,
+    "batch_tokens": int,
+    "data": list,
+    "parents": list,
+    "versions": dict,
+}
+
 _CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")  # whole: no ending, as an unfinished one has
-# In a bucket, where nothing can be renamed, Orbax writes this when a checkpoint is whole.
-_COMMITTED = "commit_success.txt"
-_WEIGHTS = "mdl_vars."  # Pax keeps one zarr array a variable: `state/mdl_vars.params.…`
+# In a bucket, where nothing can be renamed, Orbax writes this when a checkpoint is whole, and takes
+# none for whole that has no such file.
+COMMITTED = "commit_success.txt"
+# Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
+STATE = "state"
+WEIGHTS = "mdl_vars."
 _THREADS = 32
 _PIECE = 1 << 22  # bytes that are read at once
 
@@ -71,12 +91,25 @@ def read(folder: epath.PathLike) -> Document | None:
         return None
     try:
         document = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no lineage: wanted JSON, found {error}") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path} is a lineage of format {found}; wanted {FORMAT}")
+    for one in _documents(document):
+        for key, kind in _WANTED.items():
+            if not isinstance(one.get(key), kind):
+                raise ValueError(f"{path} is damaged: its {key!r} is {one.get(key, 'missing')!r}")
     return document
+
+
+def _documents(document: Document) -> Iterator[Document]:
+    """A lineage and all of those that are in it."""
+    yield document
+    parents = document.get("parents")
+    for parent in parents if isinstance(parents, list) else ():
+        if isinstance(parent, dict) and isinstance(parent.get("lineage"), dict):
+            yield from _documents(parent["lineage"])
 
 
 def write(folder: epath.PathLike, document: Document) -> None:
@@ -125,13 +158,13 @@ def fingerprint(
 
     Returns:
       `sha256` over a line for each file of the weights, in order: its name, its bytes, its SHA-256;
-      the number of `arrays`; and the `bytes` of all those files.
+      and the `bytes` of all those files.
 
     Raises:
       FileNotFoundError: no array is there.
     """
-    state = epath.Path(checkpoint) / "state"
-    arrays = _arrays(checkpoint)
+    state = epath.Path(checkpoint) / STATE
+    arrays = arrays_of(checkpoint)
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         files = [file for found in pool.map(_files, arrays) for file in found]
         hashed = [*pool.map(lambda file: _hash(file, stopped), files)]
@@ -141,15 +174,14 @@ def fingerprint(
     )
     return {
         "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-        "arrays": len(arrays),
         "bytes": sum(size for size, _ in hashed),
     }
 
 
 def stamps(checkpoint: epath.PathLike) -> list[list]:
     """What tells whether a checkpoint's weights are still the same: names, bytes and times."""
-    state = epath.Path(checkpoint) / "state"
-    files = [file for array in _arrays(checkpoint) for file in _files(array)]
+    state = epath.Path(checkpoint) / STATE
+    files = [file for array in arrays_of(checkpoint) for file in _files(array)]
     found = sorted((file.relative_to(state).as_posix(), file.stat()) for file in files)
     return [[name, stat.length, stat.mtime] for name, stat in found]
 
@@ -165,11 +197,35 @@ def hash_files(
     ]
 
 
+def checkpoint(job: epath.PathLike, step: int) -> epath.Path:
+    """The directory of a job's checkpoint, there or not."""
+    return epath.Path(job) / _CHECKPOINTS / f"checkpoint_{step:08d}"
+
+
+def of_checkpoint(job: epath.PathLike, step: int) -> Document | None:
+    """The lineage of a checkpoint: its own before its job's, which may have gone on since."""
+    return read(checkpoint(job, step)) or read(job)
+
+
+def parent(job: epath.PathLike, step: int, weights: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as the parent of what is made from it: which it is, and its own lineage.
+
+    Args:
+      job: its job's directory.
+      step: of the checkpoint.
+      weights: its `fingerprint`.
+    """
+    own = of_checkpoint(job, step)
+    experiment = own and own["experiment"]
+    which = {"kind": "pax", "experiment": experiment, "job": str(job), "step": step}
+    return {**which, **weights, "lineage": own}
+
+
 def step_of(checkpoint: epath.PathLike) -> int | None:
     """The step of a whole checkpoint's directory; None for any other folder."""
     checkpoint = epath.Path(checkpoint)
     named = _CHECKPOINT.fullmatch(checkpoint.name)
-    if not named or ("://" in str(checkpoint) and not (checkpoint / _COMMITTED).exists()):
+    if not named or ("://" in str(checkpoint) and not (checkpoint / COMMITTED).exists()):
         return None
     return int(named[1])
 
@@ -209,12 +265,15 @@ def _line(parent: dict[str, Any]) -> list[dict[str, Any]]:
     return [itself, {"kind": "unknown"}] if parent["kind"] == "pax" else [itself]
 
 
-def _arrays(checkpoint: epath.PathLike) -> list[epath.Path]:
+def arrays_of(checkpoint: epath.PathLike) -> list[epath.Path]:
     """The folders of a checkpoint's weights; FileNotFoundError without one."""
-    arrays = sorted((epath.Path(checkpoint) / "state").glob(f"{_WEIGHTS}*"))
+    state = epath.Path(checkpoint) / STATE
+    # Its glob would take brackets in the name of a folder above for a pattern too.
+    there = state.iterdir() if state.is_dir() else ()
+    arrays = sorted(path for path in there if path.name.startswith(WEIGHTS))
     if not arrays:
         raise FileNotFoundError(
-            f"{checkpoint} holds no weights: wanted zarr arrays named state/{_WEIGHTS}*"
+            f"{checkpoint} holds no weights: wanted zarr arrays named {STATE}/{WEIGHTS}*"
         )
     return arrays
 

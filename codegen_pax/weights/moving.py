@@ -15,7 +15,8 @@ THREADS = 4
 
 def move(
     cuts: Iterable[Cut],
-    one: Callable[[Cut], int],
+    one: Callable[[Cut], None],
+    nbytes: Callable[[Cut], int],
     workspace: Workspace,
     on_bytes: Callable[[int], None],
 ) -> None:
@@ -23,7 +24,8 @@ def move(
 
     Args:
         cuts: of one weight or of all.
-        one: moves a cut, in any thread, and returns how many bytes it wrote.
+        one: moves a cut, in any thread.
+        nbytes: of a cut.
         workspace: is told what is done.
         on_bytes: is told of the bytes of each.
 
@@ -41,12 +43,12 @@ def move(
             if cut is None:
                 return
             try:
-                count = one(cut)
+                one(cut)
             except BaseException:
                 stop.set()
                 raise
             workspace.mark(key(cut))
-            on_bytes(count)
+            on_bytes(nbytes(cut))
 
     with concurrent.futures.ThreadPoolExecutor(THREADS, "cuts") as pool:
         workers = [pool.submit(work) for _ in range(THREADS)]
@@ -56,6 +58,11 @@ def move(
         except BaseException:  # an interrupt too
             stop.set()
             raise
+
+
+def moved_before(cuts: Iterable[Cut], nbytes: Callable[[Cut], int], workspace: Workspace) -> int:
+    """Bytes of the cuts that an earlier run has moved."""
+    return sum(nbytes(cut) for cut in cuts if key(cut) in workspace.done)
 
 
 def key(cut: Cut) -> str:

@@ -96,9 +96,7 @@ class Shard:
         )
 
 
-def plan(
-    tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], shard_bytes: int = SHARD_BYTES
-) -> list[Shard]:
+def plan(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], shard_bytes: int) -> list[Shard]:
     """Cuts a state dict into files as transformers does.
 
     Args:

@@ -49,6 +49,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of it in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -58,6 +59,8 @@ class CutShortError(ValueError):
 
 class Files:
     """Reads tensors by name, without mapping files: what is read is no part of this process.
+
+    A file is opened when it is first read, and again when it was closed since.
 
     Attributes:
         tensors: by name.

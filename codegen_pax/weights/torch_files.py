@@ -6,12 +6,18 @@ a mode in which it builds them without their bytes. PyTorch is not needed for an
 
 from __future__ import annotations
 
-import pickle
 import re
+import warnings
+import zipfile
 from pathlib import Path
 
+from codegen_pax.weights import zip_members
 from codegen_pax.weights.tensors import DTYPES, Tensor
 
+_FOREIGN = (
+    "{path} is packed otherwise than torch.save does it ({found}), and its tensors cannot be "
+    "found: load and save it once with PyTorch"
+)
 _REASON = re.compile(r"WeightsUnpickler error: (.*?)(?:\. |\n|$)")
 
 
@@ -30,35 +36,78 @@ def find(path: Path) -> dict[str, Tensor]:
             f"{path.name} is a file of PyTorch, which is not installed: pip install torch, or save "
             "the model again as safetensors"
         ) from None
+    storages = _storages(path)
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of a damaged file it raises what its parts happen to raise
         # Around its reason PyTorch says how to load the file nevertheless.
         found = _REASON.search(str(error))
         lines = str(error).strip().splitlines()
         reason = found[1] if found else lines[0] if lines else type(error).__name__
+        if not found and "weights_only" in reason:
+            reason = "it holds what is no tensor"
         raise ValueError(
             f"{path} cannot be read as weights alone ({reason}), and nothing else is ever loaded"
         ) from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} holds a {type(loaded).__name__}; wanted tensors by name")
+    if numbers := [name for name in loaded if not isinstance(name, str)]:
+        raise ValueError(f"{path} holds a tensor called {numbers[0]!r}; wanted tensors by name")
     strangers = [name for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
     if strangers:
         raise ValueError(
             f"{path} holds {strangers[0]!r}, a {type(loaded[strangers[0]]).__name__}; wanted "
             "tensors alone"
         )
-    return {name: _place(path, name, tensor) for name, tensor in loaded.items()}
+    return {name: _place(torch, path, storages, name, tensor) for name, tensor in loaded.items()}
 
 
-def _place(path: Path, name: str, tensor) -> Tensor:
+def _storages(path: Path) -> dict[int, int]:
+    """Offset -> bytes of every storage in the file, as its directory tells it; none of old ones.
+
+    PyTorch reckons the offsets without looking, from the order and the padding of `torch.save`.
+    """
+    if not zipfile.is_zipfile(path):
+        return {}
+    try:
+        with zipfile.ZipFile(path) as archive, open(path, "rb") as opened:
+            members = {name.partition("/")[2]: archive.getinfo(name) for name in archive.namelist()}
+            order = b"little"
+            if "byteorder" in members:
+                order = archive.read(members["byteorder"])
+            found = {
+                zip_members.begin(opened, member): (int(name.removeprefix("data/")), member)
+                for name, member in members.items()
+                if re.fullmatch(r"data/[0-9]+", name)
+            }
+    except Exception as error:  # of a damaged file it raises what its parts happen to raise
+        raise ValueError(f"{path} is no whole zip archive: {error}") from error
+    if order != b"little":
+        raise ValueError(_FOREIGN.format(path=path, found=f"byteorder {order.decode('latin-1')}"))
+    if any(member.compress_type != zipfile.ZIP_STORED for _, member in found.values()):
+        raise ValueError(_FOREIGN.format(path=path, found="compressed"))
+    numbers = [found[offset][0] for offset in sorted(found)]
+    if ".format_version" in members and numbers != sorted(numbers):
+        raise ValueError(_FOREIGN.format(path=path, found="in another order"))
+    return {offset: member.file_size for offset, (_, member) in found.items()}
+
+
+def _place(torch, path: Path, storages: dict[int, int], name: str, tensor) -> Tensor:
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        stored = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        raise ValueError(f"{path}: {name} is stored as {stored}; wanted plain numbers")
     begin = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
     if begin is None:
         raise ValueError(
             f"{path} was written by PyTorch before 1.6, whose files cannot be read in parts: load "
             "and save it once with a newer one"
         )
+    if storages.get(begin) != tensor.untyped_storage().nbytes():
+        raise ValueError(_FOREIGN.format(path=path, found=f"{name} is elsewhere"))
+    if tensor.is_neg() or tensor.is_conj():
+        raise ValueError(f"{path}: {name} is stored with another sign; wanted plain numbers")
     kind = str(tensor.dtype).removeprefix("torch.")
     shape = tuple(tensor.shape)
     begin += tensor.storage_offset() * tensor.element_size()

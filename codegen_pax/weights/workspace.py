@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import IO
 
 SUFFIX = ".unfinished"
+# Bytes, at most, of what a conversion writes besides weights: tokenizer, lineage, descriptions.
+BESIDES = 16 << 20
 _JOURNAL = "journal"
 _FORMAT = 2  # of it
+_BEGINS = '{"for": '  # its first line
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one whenever the machine has started
 _LOCKS = "*.__lock"  # that tensorstore leaves when it is killed
 
@@ -104,7 +107,7 @@ class Workspace:
                     "first"
                 )
             with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
-                journal = closing.enter_context(open(path, "a+"))
+                journal = closing.enter_context(open(path, "a+", errors="replace"))
                 try:
                     fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -122,7 +125,7 @@ class Workspace:
         self._empty = lines[0] != begun or not done
         if lines[0] == begun:
             return done
-        if lines != [""] and not lines[0].startswith("{"):
+        if not lines[0].startswith(_BEGINS) and lines != [_BEGINS[: len(lines[0])]]:
             raise FileExistsError(
                 f"{self.folder} has a journal that is none of ours: remove the folder first"
             )

@@ -104,7 +104,8 @@ def section(lines, title):
 NL = f"CodeGen350MNL step 350,000 {'1' * 12} gs://bucket/nl"
 MULTI = f"CodeGen350MMulti step 150,000 {'2' * 12} gs://bucket/multi"
 HUGGING_FACE = {"kind": "hugging face", "directory": "models/nl", "files": IMPORTED}
-FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12})"
+HUGGING_FACE |= {"mp_num": 4, "mp_num_by": "usual"}
+FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12}; mp_num 4, as is usual)"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,11 @@ FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12})"
                 [HUGGING_FACE | {"kind": "jaxformer", "files": IMPORTED * 100, "step": 0}],
                 "import",
             ),
-            [MULTI, NL, "jaxformer step 0 models/nl (200 files, 250,000 bytes)"],
+            [
+                MULTI,
+                NL,
+                "jaxformer step 0 models/nl (200 files, 250,000 bytes; mp_num 4, as is usual)",
+            ],
         ),
         (
             None,

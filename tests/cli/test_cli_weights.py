@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, logits, refused, tell_apart
+from networks import logits
+from wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights import exporting, lineage, workspace
+from experiments.sizes import network_parameters
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 
@@ -30,7 +32,8 @@ def source(tmp_path_factory):
 def job(source, tmp_path_factory):
     """The same as the checkpoint of a job."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HERE)
+        patch.chdir(HERE)  # as `here`, which is of each test
+        patch.setenv("CODEGEN_RECIPE", "jaxformer")
         output = tmp_path_factory.mktemp("jobs") / "job"
         assert main(["import", "hf", str(source), *EXPERIMENT, "--output", str(output)]) == 0
     return output
@@ -43,6 +46,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)
     assert parent["files"] == lineage.hash_files([source / "model.safetensors"])
+    assert (parent["mp_num"], parent["mp_num_by"]) == (4, "weights")
     assert any("lm_tpl" in line for line in document["snapshot"])
     assert not list(job.parent.glob("*.unfinished"))
 
@@ -66,6 +70,8 @@ def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys
     text = "def f(x):\n    return x\n"
     assert words(text).input_ids == vocabulary("codegen").encode(text)
     card = (folder / "README.md").read_text()
+    parameters = sum(weight.numel() for weight in network.parameters())
+    assert f"| parameters | {parameters:,} |" in card
     assert "# CodeGenNanoMono" in card and lineage.read(folder)["parents"][0]["sha256"][:12] in card
 
 
@@ -73,12 +79,28 @@ def test_what_was_exported_comes_back(source, job, tmp_path):
     """Pax, Hugging Face, Pax; and the chain leads through both back to the first files."""
     folder, back = tmp_path / "export", tmp_path / "back"
     assert main(["export", "hf", str(job), str(folder), "--module", "wide_experiments"]) == 0
-    for name in ("model.safetensors",):
-        assert (folder / name).read_bytes() == (source / name).read_bytes()
+    name = "model.safetensors"
+    assert (folder / name).read_bytes() == (source / name).read_bytes()
     assert main(["import", "hf", str(folder), *EXPERIMENT, "--output", str(back)]) == 0
     assert lineage.fingerprint(back / CHECKPOINT) == lineage.fingerprint(job / CHECKPOINT)
     kinds = [one["kind"] for one in lineage.chain(lineage.read(back))]
     assert kinds == ["hugging face", "pax", "hugging face"]
+
+
+def test_a_folder_may_have_any_name(source, tmp_path, capsys):
+    """Brackets are markup to what prints."""
+    job = tmp_path / "[bold]a[/b]" / "job"
+    assert main(["import", "hf", str(source), *EXPERIMENT, "--output", str(job)]) == 0
+    assert (
+        f"{job}: {network_parameters(4, 64, 512) + 64:,} parameters of" in capsys.readouterr().out
+    )
+    folder = tmp_path / "[i]" / "export"
+    assert main(["export", "hf", str(job), str(folder), "--module", "wide_experiments"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"{folder}: CodeGenNanoMono of step 0" in said
+        and "exporting: 0.00 of 0.00 GB, 0 s left" in said
+    )
 
 
 def test_show_tells_the_chain_of_an_export(job, tmp_path, capsys):
@@ -137,7 +159,7 @@ def test_a_full_disk_is_told_before_anything_is_written(source, job, tmp_path, c
         ("import", "hf", source, *EXPERIMENT, "--output", tmp_path / "x"),
         ("export", "hf", job, tmp_path / "x", "--module", "wide_experiments"),
     ):
-        assert "0.00 GB are wanted, 0.00 GB are free in" in refused(capsys, *arguments)
+        assert "0.02 GB are wanted, 0.00 GB are free in" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -157,6 +179,11 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
     [
         (("export", "hf", "JOB", "new", "--dtype=float8"), 2, "no dtype of weights is called 'fl"),
         (("export", "hf", "JOB", "new", "--step=7"), 2, "has no checkpoint of step 7; it has 0"),
+        (
+            ("export", "hf", "JOB", "new", "--experiment=CodeGen350MMono"),
+            2,
+            "is a run of CodeGenNanoMono, as its lineage.json says",
+        ),
         (("export", "hf", "nowhere", "new"), 1, "nowhere is no directory; wanted a run's folder"),
         (("export", "hf", "JOB", "gs://b/new"), 2, "gs://b/new is no folder of this machine"),
         (("export", "keras", "JOB", "new"), 2, "argument kind: invalid choice: 'keras'"),
@@ -175,13 +202,14 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
         ),
     ],
 )
-def test_bad_use_is_told(arguments, status, said, job, capsys):
+def test_bad_use_is_told(arguments, status, said, job, tmp_path, capsys, monkeypatch):
     arguments = [str(job) if word == "JOB" else word for word in arguments]
     if arguments[0] == "export":
         arguments += ["--module", "wide_experiments"]
-    before = {*HERE.rglob("*")}
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.chdir(tmp_path)
     assert said in refused(capsys, *arguments, status=status)
-    assert {*HERE.rglob("*")} == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_number_too_large_is_told_in_one_line(source, tmp_path, capsys):
@@ -221,7 +249,8 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(job, tmp_path, capsys, mo
 
     monkeypatch.setattr(exporting, "run", removing)
     export = ("export", "hf", trained, tmp_path / "x", "--module", "wide_experiments")
-    refused(capsys, *export)
+    said = refused(capsys, *export)
+    assert "was changed while it was read" in said or "final_ln.scale" in said
     assert not (tmp_path / "x").exists()
 
 

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from wide_networks import (
-    CHECKPOINT,
-    EXPERIMENT,
-    WIDE,
-    here,
-    logits,
-    refused,
-    save_jaxformer,
-    tell_apart,
-)
+import whole
+from networks import logits, save_jaxformer
+from wide_networks import CHECKPOINT, EXPERIMENT, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
-from codegen_pax.weights import layout, lineage, whole
+from codegen_pax.weights import layout, lineage
 from codegen_pax.weights.checkpoint import read_variables
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
@@ -32,7 +25,7 @@ def fuse(state, mp_num: int) -> dict[str, np.ndarray]:
         for key in weight.path:
             array = array.get(key) if isinstance(array, dict) else array
         if weight.rule == "qkv":
-            array = layout.fuse_qkv(array, mp_num=mp_num)
+            array = whole.fuse_qkv(array, mp_num=mp_num)
         elif weight.rule == "post":
             array = np.swapaxes(array.reshape(dims.layers, dims.model_dims, -1), 1, 2)
         elif array is None:

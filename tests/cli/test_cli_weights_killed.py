@@ -1,15 +1,16 @@
 """`codegen-pax import` when it is killed, and when it is called twice at once."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
-from wide_networks import CHECKPOINT, Network
+import whole
+from networks import Network
+from wide_networks import CHECKPOINT
 
-from codegen_pax.weights import layout, whole
+from codegen_pax.weights import layout
 from codegen_pax.weights.checkpoint import read_variables
 
 
@@ -19,33 +20,38 @@ def test_a_conversion_that_is_killed_leaves_nothing_whole_and_is_gone_on_with(tm
     network.save_pretrained(tmp_path / "source")
     command = [sys.executable, "-m", "codegen_pax.cli.main", "import", "hf", "source"]
     command += ["--experiment", "CodeGenNanoMono", "--output", "job"]
-    slow = tmp_path / "sitecustomize.py"
-    slow.write_text(
-        "import time\n"
+    stuck = tmp_path / "sitecustomize.py"
+    stuck.write_text(
+        "import itertools, threading\n"
         "from codegen_pax.weights import cuts\n"
         "cuts.CUT_BYTES = 1 << 17\n"
-        "turn = cuts.to_pax\n"
+        "turn, turned = cuts.to_pax, itertools.count()\n"
         "def to_pax(*arguments):\n"
-        "    time.sleep(0.4)\n"
+        "    if next(turned) >= 40:\n"
+        "        threading.Event().wait()\n"
         "    return turn(*arguments)\n"
         "cuts.to_pax = to_pax\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     journal = tmp_path / "job.unfinished" / "journal"
-    while not (journal.exists() and journal.read_text().count("\n") > 20):
-        assert process.poll() is None
-        time.sleep(0.05)
-    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    try:
+        while not (journal.exists() and journal.read_text().count("\n") == 1 + 40):
+            assert process.poll() is None
+            time.sleep(0.05)
+        second = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+    finally:
+        process.kill()
+        process.wait()
     assert second.returncode == 1 and "another process is writing" in second.stderr
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     assert not (tmp_path / "job").exists()
-    slow.write_text("from codegen_pax.weights import cuts\ncuts.CUT_BYTES = 1 << 17\n")
+    stuck.write_text("from codegen_pax.weights import cuts\ncuts.CUT_BYTES = 1 << 17\n")
     state = tmp_path / "job.unfinished" / CHECKPOINT / "state"
     done = {path.relative_to(state): path.stat().st_mtime_ns for path in state.glob("*/[0-9]*")}
     written = journal.read_text().count("\n") - 1
-    assert 20 <= written <= len(done)
+    assert written == 40 <= len(done)
     printed = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     ).stdout

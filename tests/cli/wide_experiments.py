@@ -6,6 +6,7 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
+from experiments.sizes import network_parameters
 
 registry.register_all()
 
@@ -17,7 +18,7 @@ SIZE = dataclasses.replace(
     head_dims=8,
     rotary_dims=4,
     vocab_size=512,
-    parameters=267_776,
+    parameters=network_parameters(4, 64, 512),
 )
 
 

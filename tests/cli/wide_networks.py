@@ -1,19 +1,15 @@
 """Networks for `wide_experiments`, and how the verbs are called on them."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from networks import Network
 
 from codegen_pax.cli.main import main
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "weights"))
-from networks import Network, logits, save_jaxformer  # noqa: E402
-
-__all__ = ["Network", "logits", "save_jaxformer"]
 
 WIDE = Network(layers=4, model_dims=64, heads=8, rotary_dims=4, context=256, vocab_size=512)
 EXPERIMENT = ("--experiment", "Wide", "--module", "wide_experiments")

@@ -68,7 +68,6 @@ def test_it_starts_at_step_0_with_the_parents_weights_and_a_fresh_optimizer(whol
 def test_every_checkpoint_says_where_it_comes_from(whole, browser):
     of_parent = lineage.read(whole)
     weights = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")
-    assert weights["arrays"] == 14
     (parent,) = lineage.read(browser)["parents"]
     assert parent == {
         "kind": "pax",

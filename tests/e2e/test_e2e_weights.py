@@ -1,7 +1,6 @@
 """Weights in and out around the stock binary: it decodes, trains and changes phase from them."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import pytest
 import tensorstore
 import torch
 import transformers
+from networks import logits
 from praxis import base_layer
 
 import codegen  # noqa: F401  (registers the experiments)
@@ -19,12 +19,10 @@ from codegen_pax.weights import lineage
 from codegen_pax.weights.checkpoint import read_variables
 from experiments.declaration import find_declaration
 
-sys.path.append(str(Path(__file__).parents[1] / "weights"))
-from networks import logits
-
 pytestmark = pytest.mark.e2e
 
 FIRST = Path("checkpoints", "checkpoint_00000000")
+SECOND = Path("checkpoints", "checkpoint_00000002")
 NANO = find_declaration("CodeGenNanoNL").size
 NEW = 64
 
@@ -84,7 +82,8 @@ def test_the_stock_binary_decodes_as_transformers_does(pax, tmp_path):
                 prompt, max_new_tokens=NEW, do_sample=False, eos_token_id=50256, pad_token_id=50256
             )
         wanted = out[0, prompt.shape[1] :].tolist()
-        assert row["decoded_ids"][0][: len(wanted)] == wanted
+        assert len(wanted) == NEW and len({*wanted}) > 1
+        assert row["decoded_ids"][0] == wanted
 
 
 def test_what_the_stock_binary_trained_goes_out_and_comes_back(pax, whole, tmp_path):
@@ -144,19 +143,26 @@ def phases(pax, tmp_path_factory):
 
 
 def test_a_phase_of_the_real_350m_starts_from_the_last_ones_weights(phases):
-    assert_equal(phases / "multi" / FIRST, phases / "nl" / "checkpoints" / "checkpoint_00000002")
+    assert_equal(phases / "multi" / FIRST, phases / "nl" / SECOND)
     imported = flat(read_variables(phases / "nl" / FIRST))
-    trained = flat(read_variables(phases / "nl" / "checkpoints" / "checkpoint_00000002"))
+    trained = flat(read_variables(phases / "nl" / SECOND))
     assert sum(array.size for array in trained.values()) == 356_713_472
     assert all(np.any(trained[name] != array) for name, array in imported.items())
 
 
 def test_it_has_a_fresh_optimizer_and_step_0(phases):
-    for directory in (phases / "multi" / FIRST / "state").iterdir():
-        if directory.name.startswith(("opt_states", "step")):
+    names = {path.name for path in (phases / "multi" / FIRST / "state").iterdir()}
+    trained = {path.name for path in (phases / "nl" / SECOND / "state").iterdir()}
+    weights = [name for name in names if name.startswith("mdl_vars.")]
+    assert names == trained and len([name for name in names if "opt_states" in name]) >= 2 * len(
+        weights
+    )
+    for name in names:
+        if name not in weights:
+            directory = phases / "multi" / FIRST / "state" / name
             spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory)}}
             assert not np.any(tensorstore.open(spec, open=True).result().read().result())
-    last = phases / "multi" / "checkpoints" / "checkpoint_00000002" / "state"
+    last = phases / "multi" / SECOND / "state"
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(last / "step")}}
     assert tensorstore.open(spec, open=True).result().read().result() == 2
 
@@ -177,7 +183,7 @@ def test_show_prints_the_chain_back_to_the_imported_files(pax, phases):
         ("CodeGen350MNL", "pax", 0),
         (None, "hugging face", None),
     ]
-    last = phases / "nl" / "checkpoints" / "checkpoint_00000002"
+    last = phases / "nl" / SECOND
     assert shown["chain"][0]["sha256"] == lineage.fingerprint(last)["sha256"]
     assert shown["chain"][2]["files"] == lineage.hash_files(
         [phases / "source" / "model.safetensors"]
@@ -192,7 +198,7 @@ def test_its_export_has_the_weights_it_was_left_with(pax, phases):
     arguments = (str(phases / "multi"), str(folder), "--module", "real_experiments")
     pax.command("export", "hf", *arguments, CODEGEN_MESH="1x1x2")
     state = transformers.CodeGenForCausalLM.from_pretrained(folder).state_dict()
-    tree = read_variables(phases / "multi" / "checkpoints" / "checkpoint_00000002")["params"]["lm"]
+    tree = read_variables(phases / "multi" / SECOND)["params"]["lm"]
     block = tree["transformer"]["repeat"]["sub"]["x_layers_0"]
     np.testing.assert_array_equal(
         state["transformer.h.13.mlp.fc_in.weight"].numpy().T,

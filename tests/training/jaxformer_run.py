@@ -10,6 +10,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import whole
 from jax.sharding import PartitionSpec
 from paxml import partitioning, tasks_lib, trainer_lib
 from praxis import pax_fiddle
@@ -17,7 +18,7 @@ from praxis.py_utils import NestedMap
 
 from codegen_pax import model
 from codegen_pax.training.learner import learner
-from codegen_pax.weights import layout, whole
+from codegen_pax.weights import layout
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
 ARRAYS = dict(np.load(FIXTURE))

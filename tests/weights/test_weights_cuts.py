@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Network
 
-from codegen_pax.weights import cuts, layout, whole
+from codegen_pax.weights import cuts, layout
 
 HEAD_DIMS = 3
 
@@ -94,7 +95,7 @@ def test_hugging_face_and_back(cut_bytes, case):
     qkv = leaf(tree, weight.path)
     for layer in range(dims.layers):
         name = weight.hugging_face.format(layer=layer)
-        np.testing.assert_array_equal(arrays[name].T, layout.fuse_qkv(qkv[layer], mp_num=mp_num))
+        np.testing.assert_array_equal(arrays[name].T, whole.fuse_qkv(qkv[layer], mp_num=mp_num))
 
 
 @settings(deadline=None)

@@ -175,7 +175,7 @@ def test_files_are_those_that_the_library_writes(tmp_path_factory, planned, shar
 
 
 def test_a_writer_takes_no_other_type(tmp_path):
-    shards = safetensors_files.plan({"x": (dtype("float16"), (2,))})
+    shards = safetensors_files.plan({"x": (dtype("float16"), (2,))}, 4)
     with (
         safetensors_files.Writer(tmp_path, shards) as writer,
         pytest.raises(TypeError, match="x is written as float16; found rows of float32"),

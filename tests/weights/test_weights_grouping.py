@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
 def fuse(kinds: np.ndarray, mp_num: int) -> np.ndarray:
     """[L, 3, N, F] of query, key and value to features [L, 3N, F], by `layout`'s own order."""
-    columns = layout.fuse_qkv(kinds.swapaxes(2, 3)[..., np.newaxis], mp_num=mp_num)
+    columns = whole.fuse_qkv(kinds.swapaxes(2, 3)[..., np.newaxis], mp_num=mp_num)
     return columns.swapaxes(1, 2)
 
 

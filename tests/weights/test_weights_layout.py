@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import whole
 from hypothesis import given
 from hypothesis import strategies as st
 from praxis import base_layer
 
 from codegen_pax import model
-from codegen_pax.weights import layout, whole
+from codegen_pax.weights import layout
 
 LAYERS, HEADS, HEAD_DIMS, ROTARY, VOCABULARY = 2, 4, 6, 4, 19
 DIMS = layout.Dimensions(LAYERS, HEADS * HEAD_DIMS, HEADS, VOCABULARY, embedding_bias=False)
@@ -55,7 +56,7 @@ def test_fusing_undoes_splitting(case):
     split = layout.split_qkv(fused, heads=heads, mp_num=mp_num)
     head_dims = fused.shape[-1] // (3 * heads)
     assert split.shape == (*fused.shape[:-2], 3, fused.shape[-2], heads, head_dims)
-    np.testing.assert_array_equal(layout.fuse_qkv(split, mp_num=mp_num), fused)
+    np.testing.assert_array_equal(whole.fuse_qkv(split, mp_num=mp_num), fused)
 
 
 @given(fused_matrices())

@@ -28,7 +28,10 @@ def write_checkpoint(job, step=20, arrays=ARRAYS):
 
 
 def training(parents, name="CodeGenNanoMono"):
-    return {"format": 1, "kind": "training", "experiment": name, "parents": parents}
+    said = {"class": f"codegen.{name}", "recipe": "paper", "mesh": "1x1x1", "mixture": "codegen"}
+    numbers = {"format": 1, "steps": 180, "batch_tokens": 4096}
+    of_it = {"data": [], "parents": parents, "versions": {}}
+    return {"kind": "training", "experiment": name, **said, **numbers, **of_it}
 
 
 def pax(document, step=20):
@@ -51,6 +54,13 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
         ("{", "is no lineage: wanted JSON, found "),
         ("[]", "is a lineage of format None; wanted 1"),
         ('{"format": 2}', "is a lineage of format 2; wanted 1"),
+        ("[" * 100_000, "is no lineage: wanted JSON, found "),
+        ('{"format": 1}', "is damaged: its 'kind' is 'missing'"),
+        (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3"),
+        (
+            json.dumps(training([pax(training([]) | {"steps": "many"})])),
+            "is damaged: its 'steps' is 'many'",
+        ),
     ],
 )
 def test_another_file_is_refused(text, said, tmp_path):
@@ -62,23 +72,22 @@ def test_another_file_is_refused(text, said, tmp_path):
 
 def test_the_fingerprint_is_of_names_sizes_and_contents(tmp_path):
     """By hand: a line for each file below state/mdl_vars.*, in order."""
-    checkpoint = write_checkpoint(tmp_path)
+    checkpoint = write_checkpoint(tmp_path / "job")
     lines = sorted(
         f"{name}/{file} {len(content)} {hashlib.sha256(content).hexdigest()}\n"
         for name, files in ARRAYS.items()
         for file, content in files.items()
     )
     wanted = hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert lineage.fingerprint(checkpoint) == {"sha256": wanted, "arrays": 2, "bytes": 19}
+    assert lineage.fingerprint(checkpoint) == {"sha256": wanted, "bytes": 19}
     # Neither the optimizer nor a lock that tensorstore has left is of the weights.
     state = checkpoint / "state"
     (state / "opt_states.m" / "0").write_bytes(b"another")
     (state / "mdl_vars.params.bias" / "0.__lock").write_bytes(b"")
     assert lineage.fingerprint(checkpoint)["sha256"] == wanted
-    shutil.copytree(tmp_path, tmp_path.parent / "elsewhere")
-    elsewhere = tmp_path.parent / "elsewhere" / "checkpoints" / checkpoint.name
+    shutil.copytree(tmp_path / "job", tmp_path / "[else]where")
+    elsewhere = lineage.checkpoint(tmp_path / "[else]where", 20)
     assert lineage.fingerprint(elsewhere)["sha256"] == wanted
-    shutil.rmtree(elsewhere.parents[1])
 
 
 @pytest.mark.parametrize("change", ["content", "name", "split"])

@@ -1,20 +1,33 @@
 """Cuts are moved a few at a time, and what was cut short is gone on with."""
 
+import functools
+import math
 import threading
+import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
-from conversions import export, import_hugging_face, import_plan, state, stored
-from networks import Network
+from conversions import import_hugging_face, import_plan, state, stored
+from networks import Network, save_jaxformer
 
-from codegen_pax.weights import cuts, exporting, importing, layout, moving, safetensors_files
+from codegen_pax.weights import (
+    cuts,
+    exporting,
+    hugging_face_files,
+    importing,
+    jaxformer_files,
+    layout,
+    moving,
+    safetensors_files,
+)
 from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 
 NETWORK = Network()
 DIMS = NETWORK.dims()
+LARGE = Network(2, 128, 8, 4, 64, 1 << 17)
 
 
 @pytest.fixture(autouse=True)
@@ -104,23 +117,61 @@ class Counter:
         return counted
 
 
-@pytest.mark.parametrize("what", ["import", "export"])
-def test_live_bytes_do_not_grow_with_the_network(what, tmp_path, monkeypatch):
-    """Each thread has the rows of a cut, and the same turned; a tensor is 128 times as large."""
-    monkeypatch.setattr(cuts, "CUT_BYTES", 1 << 18)
-    network = Network(6, 128, 8, 4, 64, 1 << 16)
-    dims = network.dims()
-    network.hugging_face().save_pretrained(tmp_path / "source")
-    if what == "export":
-        import_hugging_face(tmp_path / "source", tmp_path / "job", dims)
-    counter = Counter()
-    for owner, name in ((Files, "rows"), (Variables, "read"), (cuts, "transposed")):
-        monkeypatch.setattr(owner, name, counter.counting(getattr(owner, name)))
-    if what == "import":
-        import_hugging_face(tmp_path / "source", tmp_path / "job", dims)
+CONVERSIONS = {
+    "import hf": (importing.run, cuts.hugging_face, None),
+    "import jaxformer": (importing.run, functools.partial(cuts.jaxformer, mp_num=4), None),
+    "export hf": (exporting.run, cuts.hugging_face, None),
+    "export hf as float16": (exporting.run, cuts.hugging_face, np.dtype(np.float16)),
+    "export gptj": (exporting.run, cuts.gptj, None),
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A network whose largest tensors are 64 MiB, in a checkpoint and in the other layouts."""
+    folder = tmp_path_factory.mktemp("large")
+    LARGE.hugging_face().save_pretrained(folder / "hf")
+    random = np.random.default_rng(0)
+    arrays = {
+        weight.jaxformer: random.standard_normal(
+            weight.jaxformer_shape(LARGE.dims(embedding_bias=True)), np.float32
+        )
+        for weight in layout.WEIGHTS
+    }
+    save_jaxformer(arrays, folder / "jaxformer")
+    import_hugging_face(folder / "hf", folder / "job", LARGE.dims())
+    return folder
+
+
+@pytest.mark.parametrize("what", CONVERSIONS)
+def test_live_bytes_do_not_grow_with_the_network(what, large, tmp_path, monkeypatch):
+    """Each thread has a cut, and up to three copies of it, turned or cast; a tensor is 64 cuts.
+
+    What numpy allocates is traced; what tensorstore reads is not, and is counted.
+    """
+    monkeypatch.setattr(cuts, "CUT_BYTES", 1 << 20)
+    run, make, kind = CONVERSIONS[what]
+    dims = LARGE.dims()
+    if run is importing.run:
+        source = large / what.split()[1]
+        tensors = (
+            hugging_face_files.find(source) if "hf" in what else jaxformer_files.find(source)[0]
+        )
+        plan = importing.plan(source, Files(tensors), dims, functools.partial(make, dims))
+        assert plan.fold == ("jaxformer" in what)
+        arguments = (plan, state(dims))
     else:
-        export(tmp_path / "job" / importing.CHECKPOINT, tmp_path / "result", dims)
-    largest = max(int(np.prod(shape)) * 4 for shape in cuts.hugging_face(dims).shapes.values())
-    assert largest == 128 * cuts.CUT_BYTES
-    assert cuts.CUT_BYTES <= counter.peak <= 2 * moving.THREADS * cuts.CUT_BYTES
-    assert counter.live <= 2 * cuts.CUT_BYTES  # all but what the last frame still names
+        variables = Variables(large / "job" / importing.CHECKPOINT)
+        arguments = (exporting.plan(variables, dims, make, kind),)
+    largest = max(math.prod(shape) * 4 for shape in make(dims).shapes.values())
+    assert largest == 64 * cuts.CUT_BYTES
+    counter = Counter()
+    monkeypatch.setattr(Variables, "read", counter.counting(Variables.read))
+    with Workspace(tmp_path / "output", {}) as space:
+        tracemalloc.start()
+        try:
+            run(*arguments, space, lambda count: None)
+            peak = counter.peak + tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert cuts.CUT_BYTES <= peak <= 4 * moving.THREADS * cuts.CUT_BYTES

@@ -66,7 +66,7 @@ def test_another_purpose_begins_again(tmp_path):
     assert begin(output, purpose={"of": 2}) == {"b"}
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"of": 0}\na\n'])
+@pytest.mark.parametrize("text", ["", "{", '{"for": {"of": 0}, "format": 1}\na\n'])
 def test_a_journal_of_nothing_that_is_known_begins_again(text, tmp_path):
     (tmp_path / "output.unfinished").mkdir()
     (tmp_path / "output.unfinished" / "journal").write_text(text)
@@ -74,14 +74,22 @@ def test_a_journal_of_nothing_that_is_known_begins_again(text, tmp_path):
     assert begin(tmp_path / "output") == {"a"}
 
 
-@pytest.mark.parametrize("name", ["precious", "journal"])
-def test_a_folder_that_is_none_of_ours_is_kept(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("precious", "mine\n"),
+        ("journal", "mine\n"),
+        ("journal", '{"mine": 1}'),
+        ("journal", "\xff"),
+    ],
+)
+def test_a_folder_that_is_none_of_ours_is_kept(name, text, tmp_path):
     folder = tmp_path / "output.unfinished"
     folder.mkdir()
-    (folder / name).write_text("mine\n")
+    (folder / name).write_text(text, encoding="latin-1")
     with pytest.raises(FileExistsError, match="remove"):
         Workspace(tmp_path / "output", {})
-    assert (folder / name).read_text() == "mine\n"
+    assert (folder / name).read_text(encoding="latin-1") == text
     assert [path.name for path in folder.iterdir()] == [name]
 
 

@@ -193,7 +193,9 @@ class TrainingRows(base_input.BaseInput):
         """
         path = epath.Path(checkpoint_path)
         if not path.exists():
-            others = sorted(path.parent.glob("process_*-of-*"))
+            # Not by a glob, which would take brackets in the job's name for a pattern too.
+            there = path.parent.iterdir() if path.parent.is_dir() else ()
+            others = sorted(other for other in there if other.name.startswith("process_"))
             path = others[0] if others else path
         super().restore(path)
 

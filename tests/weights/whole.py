@@ -99,6 +99,18 @@ def to_hugging_face(
     return {name: arrays[name] for name in found.shapes}
 
 
+def fuse_qkv(qkv: np.ndarray, *, mp_num: int) -> np.ndarray:
+    """Undoes `layout.split_qkv`: [..., 3, D, N, H] to [..., D, 3 N H]."""
+    *batch, _, dims, heads, head_dims = qkv.shape
+    layout.check_groups(heads, mp_num)
+    query, key, value = np.moveaxis(qkv, -4, 0)
+    grouped = [
+        part.reshape(*batch, dims, mp_num, heads // mp_num, head_dims)
+        for part in (query, value, key)
+    ]
+    return np.stack(grouped, axis=-3).reshape(*batch, dims, 3 * heads * head_dims)
+
+
 def _to_pax(
     arrays: Mapping[str, np.ndarray], found: cuts.Layout, dims: Dimensions
 ) -> dict[tuple[str, ...], np.ndarray]:
