@@ -44,10 +44,11 @@ def find(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # of a damaged file it raises what its parts happen to raise
         # Around its reason PyTorch says how to load the file nevertheless.
         found = _REASON.search(str(error))
-        lines = str(error).strip().splitlines()
-        reason = found[1] if found else lines[0] if lines else type(error).__name__
-        if not found and "weights_only" in reason:
-            reason = "it holds what is no tensor"
+        reason = found[1] if found else ""
+        if not reason:
+            lines = str(error).strip().splitlines()
+            told = lines and "weights_only" not in lines[0] and "WeightsUnpickler" not in lines[0]
+            reason = lines[0] if told else "it is none of PyTorch's, or holds what is no tensor"
         raise ValueError(
             f"{path} cannot be read as weights alone ({reason}), and nothing else is ever loaded"
         ) from error

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import Network, save_bin, save_jaxformer
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from codegen_pax.weights import (
     hugging_face_files,
@@ -99,8 +99,9 @@ def test_nothing_is_ever_unpickled(zipped, tmp_path, monkeypatch):
         tmp_path / "pytorch_model.bin",
         _use_new_zipfile_serialization=zipped,
     )
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as weights alone"):
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as weights") as error:
         hugging_face_files.find(tmp_path)
+    assert "weights_only" not in str(error.value)  # PyTorch says how to run it nevertheless
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Attack()))
     with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read as weights alone"):
         hugging_face_files.find(tmp_path)
@@ -220,6 +221,11 @@ def spoil_index(**changes):
             ValueError,
             "names '../elsewhere.safetensors'; wanted a file of its own folder",
         ),
+        (
+            spoil_index(x="./model-00001-of-00002.safetensors"),
+            ValueError,
+            "names './model-00001-of-00002.safetensors'; wanted a file of its own folder",
+        ),
         *(
             (
                 lambda folder, text=text: (folder / safetensors_files.INDEX).write_text(text),
@@ -240,6 +246,19 @@ def test_a_bad_folder(spoil, kind, said, tmp_path):
     spoil(tmp_path)
     with pytest.raises(kind, match=re.escape(said)):
         hugging_face_files.find(tmp_path)
+
+
+def test_a_tensor_that_the_index_does_not_place_in_its_file(tmp_path):
+    """transformers loads all of a file: with two of a name it would take the other one."""
+    NETWORK.hugging_face().save_pretrained(tmp_path, max_shard_size="120KB")
+    path = tmp_path / "model-00002-of-00002.safetensors"
+    for name in ("junk", "transformer.h.0.attn.out_proj.weight"):
+        save_file({**load_file(path), name: np.ones((32, 32), np.float32)}, tmp_path / "again")
+        (tmp_path / "again").replace(path)
+        with pytest.raises(ValueError, match=f"holds {name}, which .* does not place there"):
+            hugging_face_files.find(tmp_path)
+        save_file({n: a for n, a in load_file(path).items() if n != name}, tmp_path / "again")
+        (tmp_path / "again").replace(path)
 
 
 def test_a_type_that_weights_cannot_have(tmp_path):
