@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -30,13 +31,25 @@ def tensorflow() -> ModuleType:
 
 
 @contextlib.contextmanager
-def interrupted_later() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """For a block that imports: holds back what is written to stderr, and interrupts.
+
+    What was written is let out if the block fails, or if it was asked for. An interrupt comes when
+    the block has ended, a second one at once.
+    """
+    with _interrupted_later(), _held_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
     """Holds an interrupt back until the block ends; a second one interrupts it at once.
 
     Libraries that are being imported take an interrupt for a failure of their own, and go on.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # not for a person at a terminal, or somebody else's to handle
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # it comes to another thread, or is somebody else's to handle
         return
     came = False
 
@@ -56,11 +69,8 @@ def interrupted_later() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Holds back what is written to stderr; lets it out if the block fails, or if it was asked for.
-
-    TensorFlow writes to the file descriptor itself, below Python and before any log is set up.
-    """
+def _held_stderr() -> Iterator[None]:
+    """TensorFlow writes to the file descriptor itself, below Python and before any log is set up."""
     if _ASKED in os.environ:
         yield
         return

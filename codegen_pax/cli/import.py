@@ -9,7 +9,7 @@ from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument, find
 from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.opened import local_folder
-from codegen_pax.quiet import interrupted_later, quietly
+from codegen_pax.quiet import quietly
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.Workspace(output, purpose) as space,
         beside(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with interrupted_later(), quietly():
+        with quietly():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)

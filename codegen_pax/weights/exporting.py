@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from codegen_pax.weights import cuts, embedding, layout, safetensors_files
+from codegen_pax.weights import cuts, embedding, layout, moving, safetensors_files
 from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.cuts import Cut, Layout
-from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.moving import key, move, moved_before
+from codegen_pax.weights.layout import Dimensions
 from codegen_pax.weights.safetensors_files import Shard
 from codegen_pax.weights.tensors import DTYPES
 from codegen_pax.weights.workspace import Workspace
@@ -23,23 +22,17 @@ _SCRATCH = "scratch"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(moving.Plan):
     """An export whose checkpoint has been found fit.
 
     Attributes:
         variables: to read.
-        layout: of what is written.
-        dims: the sizes of the network.
-        dtypes: what each weight is written as.
         shards: the files.
         bias: the embedding's [D], to be added to the table; None if there is nothing to add.
         parts: the file that keeps the table and the bias apart, if there is to be one.
     """
 
     variables: Variables
-    layout: Layout
-    dims: Dimensions
-    dtypes: dict[Weight, np.dtype]
     shards: list[Shard]
     bias: np.ndarray | None
     parts: Shard | None
@@ -57,15 +50,6 @@ class Plan:
     def parameters(self) -> int:
         """Numbers of the network, as it is written."""
         return sum(map(math.prod, self.layout.shapes.values()))
-
-    @property
-    def moved(self) -> int:
-        """Bytes of all cuts."""
-        return sum(self.cut_bytes(cut) for cut in self.layout.cuts)
-
-    def cut_bytes(self, cut: Cut) -> int:
-        """Bytes of one cut."""
-        return cuts.count(cut, self.dims) * self.dtypes[cut.weight].itemsize
 
     @property
     def scratch(self) -> int:
@@ -118,7 +102,7 @@ def plan(
     if bias is not None and keep_parts and kind == stored[embedding.TABLE.variable] == bias.dtype:
         parts = embedding.parts_shard(kind, dims)
     shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
-    return Plan(variables, found, dims, dtypes, shards, bias, parts)
+    return Plan(found, dims, dtypes, variables, shards, bias, parts)
 
 
 def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
@@ -138,7 +122,7 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
     shutil.rmtree(scratch, ignore_errors=True)
     if chosen.parts:
         (workspace.folder / chosen.parts.name).parent.mkdir(exist_ok=True)
-    on_bytes(moved_before(chosen.layout.cuts, chosen.cut_bytes, workspace))
+    on_bytes(chosen.moved_before(workspace))
     with safetensors_files.Writer(workspace.folder, chosen.files()) as writer:
         if chosen.parts:
             writer.write(embedding.BIAS.variable, 0, chosen.bias)
@@ -155,11 +139,11 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
 
         for weight, found in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
             group = list(found)
-            left = any(key(cut) not in workspace.done for cut in group)
+            left = any(moving.key(cut) not in workspace.done for cut in group)
             recut = left and chosen.variables.needs_recutting(weight, chunks[weight])
             if recut:
                 chosen.variables.recut(weight, chunks[weight], scratch)
-            move(group, one, chosen.cut_bytes, workspace, on_bytes)
+            moving.move(chosen, group, one, workspace, on_bytes)
             if recut:
                 shutil.rmtree(scratch)
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codegen_pax.weights import cuts, embedding, layout
+from codegen_pax.weights import cuts, embedding, layout, lineage, moving
 from codegen_pax.weights.checkpoint import NewCheckpoint
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.moving import move, moved_before
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 
@@ -23,26 +22,20 @@ if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told
     from codegen_pax.training.state import State
 
 # Below a job's directory; weights that are imported are a run's start.
-CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
+CHECKPOINT = Path(lineage.checkpoint(".", 0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(moving.Plan):
     """An import whose files have been found fit.
 
     Attributes:
         files: to read.
-        layout: of what is in them.
-        dims: the sizes of the network.
-        dtypes: what each weight is stored as.
         fold: whether the embedding's bias is in the files and not in the network.
         parts: the embedding's table and bias apart, where the files have their sum.
     """
 
     files: Files
-    layout: Layout
-    dims: Dimensions
-    dtypes: dict[Weight, np.dtype]
     fold: bool = False
     parts: Files | None = None
 
@@ -58,15 +51,6 @@ class Plan:
     def parameters(self) -> int:
         """Numbers of the network, the embedding's bias among them if it has one."""
         return sum(math.prod(weight.pax_shape(self.dims)) for weight in self.dtypes)
-
-    @property
-    def moved(self) -> int:
-        """Bytes of all cuts."""
-        return sum(self.cut_bytes(cut) for cut in self.layout.cuts)
-
-    def cut_bytes(self, cut: Cut) -> int:
-        """Bytes of one cut."""
-        return cuts.count(cut, self.dims) * self.dtypes[cut.weight].itemsize
 
     def paths(self) -> list[Path]:
         """The files that are read."""
@@ -118,7 +102,7 @@ def plan(
     if dims.embedding_bias and not has_bias:
         parts = folder and embedding.find_parts(folder, files, found)
         dtypes[embedding.BIAS] = dtypes[embedding.TABLE]  # zero if the table holds it
-    return Plan(files, found, dims, dtypes, has_bias and not dims.embedding_bias, parts)
+    return Plan(found, dims, dtypes, files, has_bias and not dims.embedding_bias, parts)
 
 
 def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
@@ -163,16 +147,19 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
         part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
         checkpoint.write(cut.weight, cut.index, part)
 
-    on_bytes(moved_before(chosen.layout.cuts, chosen.cut_bytes, workspace))
-    move(chosen.layout.cuts, one, chosen.cut_bytes, workspace, on_bytes)
+    on_bytes(chosen.moved_before(workspace))
+    moving.move(chosen, chosen.layout.cuts, one, workspace, on_bytes)
 
 
 def check_state(chosen: Plan, state: State) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
-        f"mdl_vars.{weight.variable}": weight.pax_shape(chosen.dims) for weight in chosen.dtypes
+        f"{lineage.WEIGHTS}{weight.variable}": weight.pax_shape(chosen.dims)
+        for weight in chosen.dtypes
     }
     wanted = {
-        name: array.shape for name, array in state.arrays.items() if name.startswith("mdl_vars.")
+        name: array.shape
+        for name, array in state.arrays.items()
+        if name.startswith(lineage.WEIGHTS)
     }
     layout.check_shapes("the experiment's", found, wanted)

@@ -84,7 +84,7 @@ def read(folder: epath.PathLike) -> Document | None:
     """The lineage of a job, or of one checkpoint; None if it has none.
 
     Raises:
-      ValueError: the file is no JSON, or of another format.
+      ValueError: the file is no JSON, of another format, or damaged.
     """
     path = epath.Path(folder) / FILE
     if not path.exists():
@@ -100,6 +100,9 @@ def read(folder: epath.PathLike) -> Document | None:
         for key, kind in _WANTED.items():
             if not isinstance(one.get(key), kind):
                 raise ValueError(f"{path} is damaged: its {key!r} is {one.get(key, 'missing')!r}")
+        for parent in one["parents"]:
+            if not (isinstance(parent, dict) and isinstance(parent.get("kind"), str)):
+                raise ValueError(f"{path} is damaged: a parent is {parent!r}")
     return document
 
 

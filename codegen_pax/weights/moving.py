@@ -3,36 +3,69 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from codegen_pax.weights.cuts import Cut
+import numpy as np
+
+from codegen_pax.weights import cuts
+from codegen_pax.weights.cuts import Cut, Layout
+from codegen_pax.weights.layout import Dimensions, Weight
 from codegen_pax.weights.workspace import Workspace
 
 # Cuts that are alive at a time: while one is read or written others are turned.
 THREADS = 4
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is moved, whichever way.
+
+    Attributes:
+        layout: the foreign one.
+        dims: the sizes of the network.
+        dtypes: what each weight is written as.
+    """
+
+    layout: Layout
+    dims: Dimensions
+    dtypes: Mapping[Weight, np.dtype]
+
+    @property
+    def moved(self) -> int:
+        """Bytes of all cuts."""
+        return sum(map(self.cut_bytes, self.layout.cuts))
+
+    def moved_before(self, workspace: Workspace) -> int:
+        """Bytes of the cuts that an earlier run has moved."""
+        return sum(self.cut_bytes(cut) for cut in self.layout.cuts if key(cut) in workspace.done)
+
+    def cut_bytes(self, cut: Cut) -> int:
+        """Bytes of one cut."""
+        return cuts.count(cut, self.dims) * self.dtypes[cut.weight].itemsize
+
+
 def move(
-    cuts: Iterable[Cut],
+    plan: Plan,
+    of_plan: Iterable[Cut],
     one: Callable[[Cut], None],
-    nbytes: Callable[[Cut], int],
     workspace: Workspace,
     on_bytes: Callable[[int], None],
 ) -> None:
     """Moves every cut that is not done yet.
 
     Args:
-        cuts: of one weight or of all.
+        plan: tells how large each is.
+        of_plan: its cuts, those of one weight or all.
         one: moves a cut, in any thread.
-        nbytes: of a cut.
         workspace: is told what is done.
         on_bytes: is told of the bytes of each.
 
     Raises:
         Whatever `one` raised first; no further cut is begun then.
     """
-    waiting = iter([cut for cut in cuts if key(cut) not in workspace.done])
+    waiting = iter([cut for cut in of_plan if key(cut) not in workspace.done])
     taking = threading.Lock()
     stop = threading.Event()
 
@@ -48,7 +81,7 @@ def move(
                 stop.set()
                 raise
             workspace.mark(key(cut))
-            on_bytes(nbytes(cut))
+            on_bytes(plan.cut_bytes(cut))
 
     with concurrent.futures.ThreadPoolExecutor(THREADS, "cuts") as pool:
         workers = [pool.submit(work) for _ in range(THREADS)]
@@ -58,11 +91,6 @@ def move(
         except BaseException:  # an interrupt too
             stop.set()
             raise
-
-
-def moved_before(cuts: Iterable[Cut], nbytes: Callable[[Cut], int], workspace: Workspace) -> int:
-    """Bytes of the cuts that an earlier run has moved."""
-    return sum(nbytes(cut) for cut in cuts if key(cut) in workspace.done)
 
 
 def key(cut: Cut) -> str:

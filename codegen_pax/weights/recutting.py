@@ -2,6 +2,7 @@
 
 A chunk is decoded whole for any part of it. What Pax saves are the parts that its devices hold,
 every layer of a weight in one: read cut by cut, each would be decoded once for every layer.
+Source of the format: zarr's storage specification, version 2. Chunks are whole at the edges too.
 """
 
 from __future__ import annotations
@@ -43,7 +44,15 @@ def _times(size: int, chunk: int, cut: int) -> float:
 
 
 def piece_shape(chunk: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """The shape of the pieces, alike and one after another, that a chunk is unpacked by."""
+    """The shape of the pieces, alike and one after another, that a chunk is unpacked by.
+
+    Args:
+        chunk: its shape.
+        itemsize: bytes of a number.
+
+    Returns:
+        Whole rows of an axis, of `cuts.CUT_BYTES` at most, or one number.
+    """
     axis = 0
     while axis + 1 < len(chunk) and math.prod(chunk[axis + 1 :]) * itemsize > cuts.CUT_BYTES:
         axis += 1

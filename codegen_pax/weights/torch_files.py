@@ -26,7 +26,8 @@ def find(path: Path) -> dict[str, Tensor]:
 
     Raises:
         RuntimeError: PyTorch is not installed.
-        ValueError: the file is damaged, of PyTorch before 1.6, or holds anything but tensors.
+        ValueError: the file is damaged, packed otherwise than by `torch.save`, of PyTorch before
+            1.6, or holds anything but tensors of plain numbers.
     """
     try:
         import torch
@@ -62,13 +63,17 @@ def find(path: Path) -> dict[str, Tensor]:
             f"{path} holds {strangers[0]!r}, a {type(loaded[strangers[0]]).__name__}; wanted "
             "tensors alone"
         )
-    return {name: _place(torch, path, storages, name, tensor) for name, tensor in loaded.items()}
+    return {name: _place(path, storages, name, tensor) for name, tensor in loaded.items()}
 
 
 def _storages(path: Path) -> dict[int, int]:
     """Offset -> bytes of every storage in the file, as its directory tells it; none of old ones.
 
     PyTorch reckons the offsets without looking, from the order and the padding of `torch.save`.
+    Source: torch/serialization.py, `_load` and the records that `_save` writes.
+
+    Raises:
+        ValueError: the archive is damaged, or PyTorch would look in the wrong place.
     """
     if not zipfile.is_zipfile(path):
         return {}
@@ -95,9 +100,9 @@ def _storages(path: Path) -> dict[int, int]:
     return {offset: member.file_size for offset, (_, member) in found.items()}
 
 
-def _place(torch, path: Path, storages: dict[int, int], name: str, tensor) -> Tensor:
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        stored = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+def _place(path: Path, storages: dict[int, int], name: str, tensor) -> Tensor:
+    stored = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+    if stored != "strided":
         raise ValueError(f"{path}: {name} is stored as {stored}; wanted plain numbers")
     begin = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
     if begin is None:

@@ -56,6 +56,7 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
         ('{"format": 2}', "is a lineage of format 2; wanted 1"),
         ("[" * 100_000, "is no lineage: wanted JSON, found "),
         ('{"format": 1}', "is damaged: its 'kind' is 'missing'"),
+        (json.dumps(training([{"step": 3}])), "is damaged: a parent is {'step': 3}"),
         (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3"),
         (
             json.dumps(training([pax(training([]) | {"steps": "many"})])),
