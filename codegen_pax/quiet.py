@@ -70,7 +70,7 @@ def _interrupted_later() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
-    """TensorFlow writes to the file descriptor itself, below Python and before any log is set up."""
+    """TensorFlow writes to the file descriptor itself, below Python, before any log is set up."""
     if _ASKED in os.environ:
         yield
         return

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError, UnknownNameError
 from experiments.meshes import MESHES, Mesh, parse_mesh
 from experiments.nano import budget
 from experiments.phases import PHASES, Phase
@@ -142,14 +143,14 @@ def declare(
 def _micro_batch_rows(size: Size, mesh: Mesh, batch_rows: int, wanted: int) -> int:
     """Rows of one accumulation step: those wanted, or one for each shard of a wider mesh."""
     if size.heads % mesh.shape[2]:
-        raise ValueError(
+        raise InvalidValueError(
             f"mesh {mesh}: mdl={mesh.shape[2]} does not divide the {size.heads} heads of "
             f"{size.name}; wanted a divisor of {size.heads}"
         )
     shards = mesh.batch_shards
     rows = min(batch_rows, max(wanted, shards))
     if rows % shards or batch_rows % rows:
-        raise ValueError(
+        raise InvalidValueError(
             f"mesh {mesh}: replica x data = {shards} does not divide {size.name}'s micro-batch of "
             f"{rows} rows (batch {batch_rows}); wanted a divisor of {rows}"
         )
@@ -175,7 +176,7 @@ def find_recipe(name: str) -> Recipe:
       KeyError: there is none; names the nearest.
     """
     if name not in RECIPES:
-        raise KeyError(names.unknown("recipe", name, RECIPES))
+        raise UnknownNameError(names.unknown("recipe", name, RECIPES))
     return RECIPES[name]
 
 
@@ -216,5 +217,5 @@ def find_declaration(name: str, phases: Mapping[str, Phase] = PHASES) -> Declara
     by_name = {declaration.name: declaration for declaration in declarations(phases)}
     plain = name.removeprefix("codegen.")
     if plain not in by_name:
-        raise KeyError(names.unknown("experiment", plain, by_name))
+        raise UnknownNameError(names.unknown("experiment", plain, by_name))
     return by_name[plain]

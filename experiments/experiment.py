@@ -16,6 +16,7 @@ from praxis import base_input, base_layer, pax_fiddle
 from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.training.learner import learner
 from experiments import receipt, start
@@ -213,7 +214,7 @@ def _check_loss(declaration: Declaration, mixture: str) -> None:
     features = seqio.get_mixture_or_task(mixture).output_features
     found = "answer" if {"inputs", "answers"} & set(features) else "all"
     if found != declaration.phase.loss_on:
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name}: the loss on {mixture} is on {found!r} (its features are "
             f"{', '.join(sorted(features))}); phase {declaration.phase.name} wanted "
             f"{declaration.phase.loss_on!r}"
@@ -228,7 +229,7 @@ def _rows_a_process(declaration: Declaration) -> int:
     """
     processes = jax.process_count()
     if declaration.batch_rows % processes:
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name}: a batch of {declaration.batch_rows} rows cannot be read by "
             f"{processes} processes; wanted a divisor of {declaration.batch_rows}"
         )

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from codegen_pax.errors import InvalidValueError
+
 AXES = ("replica", "data", "mdl")
 
 
@@ -47,7 +49,7 @@ def parse_mesh(text: str) -> Mesh:
     """
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ValueError(
+        raise InvalidValueError(
             f"mesh {text!r}: wanted replica x data x mdl, three positive whole numbers, "
             "as in '1x64x4'"
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError, UnknownNameError
 
 THOUSAND = 1_000
 RESULT = "humaneval_pass_at_1"
@@ -74,12 +75,12 @@ class Phase:
 
     def __post_init__(self):
         if not self.name.isidentifier() or not self.name[:1].isupper():
-            raise ValueError(
+            raise InvalidValueError(
                 f"phase name {self.name!r}: wanted an identifier that starts with a capital "
                 "letter, as in 'Rust'"
             )
         if (self.tokens is None) == (self.steps is None):
-            raise ValueError(
+            raise InvalidValueError(
                 f"phase {self.name}: wanted exactly one of tokens and steps, found "
                 f"tokens={self.tokens} and steps={self.steps}"
             )
@@ -170,5 +171,5 @@ def find_phase(name: str, phases: Mapping[str, Phase] = PHASES) -> Phase:
       KeyError: there is none; names the nearest.
     """
     if name not in phases:
-        raise KeyError(names.unknown("phase", name, phases))
+        raise UnknownNameError(names.unknown("phase", name, phases))
     return phases[name]

@@ -11,6 +11,7 @@ from etils import epath
 
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.corpus.origins import origins
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import lineage
 from experiments import start
 from experiments.declaration import Declaration
@@ -98,7 +99,7 @@ def check_resumed(job: epath.Path, declaration: Declaration) -> None:
     wanted = {"experiment": declaration.name, "recipe": declaration.recipe.name}
     for key, value in wanted.items():
         if found[key] != value:
-            raise ValueError(
+            raise InvalidValueError(
                 f"{job} holds checkpoints of {key} {found[key]}; wanted {value}: give "
                 f"{declaration.name} a --job_log_dir of its own"
             )

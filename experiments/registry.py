@@ -7,6 +7,7 @@ import io
 import sys
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.quiet import quietly
 from experiments.declaration import declarations, declare
 from experiments.phases import PHASES, Phase, find_phase
@@ -55,7 +56,7 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
       ValueError: there is such a phase already, or one of its languages is unknown.
     """
     if phase.name in PHASES:
-        raise ValueError(f"phase {phase.name!r} is there already; wanted a new name")
+        raise InvalidValueError(f"phase {phase.name!r} is there already; wanted a new name")
     if phase.start is not None:
         find_phase(phase.start)
     _register_mixtures(phase)
@@ -72,7 +73,7 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
     """
     plain = name.rpartition(".")[2]
     if plain not in _classes:
-        raise KeyError(names.unknown("experiment", plain, _classes))
+        raise UnknownNameError(names.unknown("experiment", plain, _classes))
     return _classes[plain]
 
 

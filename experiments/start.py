@@ -16,6 +16,7 @@ from paxml import checkpoint_metadata, tasks_lib
 from praxis import base_hyperparams, base_input, base_model, pax_fiddle
 from praxis.py_utils import NestedMap
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
 from experiments.report import START_VARIABLE
@@ -100,7 +101,7 @@ def check(
         and not environment.get(START_VARIABLE)
         and begins_training()
     ):
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}'s weights: set {START_VARIABLE} "
             f"to that job's directory (found: unset), or to '{SCRATCH}' for random weights"
         )
@@ -169,7 +170,7 @@ def _check_hosts(declaration: Declaration, job: epath.Path | None) -> None:
     found = multihost_utils.process_allgather(np.int32(_NONE if step is None else step)).tolist()
     if len({*found}) > 1:
         said = ["none" if step == _NONE else f"step {step:,}" for step in found]
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name}: the hosts, in order, found as the checkpoint to start from "
             f"{', '.join(said)}; wanted the same {START_VARIABLE} on each, and a job that saves no "
             "more"
@@ -178,13 +179,13 @@ def _check_hosts(declaration: Declaration, job: epath.Path | None) -> None:
 
 def _check_parent(declaration: Declaration, job: epath.Path) -> None:
     if start_step(job) is None:
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
     found = lineage.read(job)
     if found and found["experiment"] != declaration.start:
-        raise ValueError(
+        raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
             f"{found['experiment']}; wanted a job of {declaration.start}"
         )
@@ -198,7 +199,7 @@ def _check_arrays(
     of_job = lineage.read(job)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{declaration.name} starts from {declaration.start}: in checkpoint {step} of "
                 f"{job} the array {name} has shape {found.get(name, 'none: it is missing')}; "
                 f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"

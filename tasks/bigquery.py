@@ -12,6 +12,7 @@ import seqio
 
 from codegen_pax.corpus import languages
 from codegen_pax.corpus.prepared import MixtureByRates, MixtureByTokens, PreparedCorpus
+from codegen_pax.errors import InvalidValueError
 from tasks.definition import rows_task
 
 # Billions of tokens (paper, unverified split: 119.2 in all).
@@ -46,7 +47,9 @@ def language_task(
     if name in seqio.TaskRegistry.names():
         found = seqio.TaskRegistry.get(name)
         if getattr(found.source, "kind", None) != kind:
-            raise ValueError(f"task {name} is there already; wanted another name than {corpus}")
+            raise InvalidValueError(
+                f"task {name} is there already; wanted another name than {corpus}"
+            )
         return found
     source = PreparedCorpus(
         corpus,
@@ -83,7 +86,7 @@ def mixture(
     registered = seqio.MixtureRegistry.get(name)
     found = dict(registered.rate_per_task_name)
     if found != wanted or isinstance(registered, MixtureByTokens) == fixed:
-        raise ValueError(f"mixture {name} is registered as {found}; wanted {wanted}")
+        raise InvalidValueError(f"mixture {name} is registered as {found}; wanted {wanted}")
     return registered
 
 

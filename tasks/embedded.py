@@ -17,6 +17,7 @@ import tensorflow as tf
 from codegen_pax.corpus import installed, instructions, languages
 from codegen_pax.corpus.prepared import MixtureByTokens
 from codegen_pax.corpus.sources import InstalledText
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.prompts import instruction_prompt
 from tasks import prompts
 from tasks.definition import pair_task, prompt_task, text_task
@@ -98,7 +99,7 @@ def language_mixture(
         )
     registered = seqio.MixtureRegistry.get(name)
     if sorted(registered.rate_per_task_name) != sorted(tasks):
-        raise ValueError(
+        raise InvalidValueError(
             f"mixture {name} is registered with {', '.join(registered.rate_per_task_name)};"
             f" wanted {', '.join(tasks)}"
         )

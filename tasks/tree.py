@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import seqio
 
+from codegen_pax.errors import InvalidValueError
 from tasks import bigquery
 
 
@@ -26,7 +27,9 @@ def tree(name: str, languages: Sequence[str] | Mapping[str, float]) -> seqio.Mix
       one needs.
     """
     if f"codegen_{name}" in seqio.TaskRegistry.names():
-        raise ValueError(f"task codegen_{name} is there already; wanted another name than {name}")
+        raise InvalidValueError(
+            f"task codegen_{name} is there already; wanted another name than {name}"
+        )
     task = functools.partial(
         bigquery.language_task, corpus=name, kind="tree", raw="a folder of repositories"
     )

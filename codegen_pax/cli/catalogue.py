@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegen_pax import names
-from codegen_pax.cli.errors import UsageError
+from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
 from experiments.declaration import Declaration, declarations
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from codegen_pax.cli.catalogue import DOOR, Entry, add_module_argument, find
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.facts import derived
+from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
 from experiments.report import START_VARIABLE
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from codegen_pax.cli import opened
 from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument
-from codegen_pax.cli.errors import UsageError
+from codegen_pax.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +103,9 @@ def _write(
         hashed = hashing.result()
     # A chunk that is gone reads as zeros: a job that trains removes its old checkpoints.
     if lineage.stamps(found.checkpoint) != stamps:
-        raise ValueError(f"{found.checkpoint} was changed while it was read: export another step")
+        raise InvalidValueError(
+            f"{found.checkpoint} was changed while it was read: export another step"
+        )
     size = found.declaration.size
     kinds = {kind.name for kind in chosen.dtypes.values()}
     kind = max(kinds, key=["bfloat16", "float16", "float32"].index)

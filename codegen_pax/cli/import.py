@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument, find
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.opened import local_folder
+from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             importing.run(chosen, wanted, space, on_bytes)
         parent["files"] = hashing.result()
         if _stamps(chosen) != purpose["files"]:
-            raise ValueError(f"{args.folder} was changed while it was read: import it again")
+            raise InvalidValueError(f"{args.folder} was changed while it was read: import it again")
         class_name = purpose["experiment"]
         document = receipt.document(experiment, class_name, [parent], "import", data=[])
         for folder in (space.folder, space.folder / importing.CHECKPOINT):
@@ -188,7 +188,7 @@ def _mp_num(
             f"{found.sentence}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
         )
     if chosen is not None and chosen not in found.possible:
-        raise ValueError(
+        raise InvalidValueError(
             f"{args.folder}: the weights are not cut in {chosen} groups: {found.sentence}. Import "
             f"them with --mp-num {found.possible[0]}, or with --no-check-mp-num to believe "
             f"{chosen} nevertheless"

@@ -7,8 +7,8 @@ import json
 
 from codegen_pax import names
 from codegen_pax.cli.catalogue import add_module_argument, catalogue
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.facts import facts
+from codegen_pax.errors import UsageError
 
 HELP = "list the experiments"
 

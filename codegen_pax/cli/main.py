@@ -5,32 +5,30 @@ A verb is a file of this package that says `HELP = "..."` and has `add_arguments
 it as `args.passed_on`. Only the chosen verb is imported, so that one verb's imports cost no other
 time.
 
-Exit status: 0 success, 1 failure, 2 bad use, each failure with one line on stderr; as everywhere,
-130 when interrupted and 141 when the reader of a pipe has gone.
+Exit status: 0 success, 1 failure, 2 bad use; as everywhere, 130 when interrupted and 141 when the
+reader of a pipe has gone. What is meant for the user (`errors.UserError`, and what the operating
+system refuses) is one line on stderr, or with `--traceback` the whole traceback; every other
+exception is a defect of the program and always shows its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import dis
 import importlib
 import importlib.metadata
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import NoReturn
 
 from codegen_pax import names
-from codegen_pax.cli.errors import UsageError
+from codegen_pax.errors import UsageError, UserError, is_from_the_system
 
 PROGRAM = "codegen-pax"
-
-# What this project raises with a message for a person: see `_is_told`.
-_TOLD = (ValueError, LookupError, RuntimeError)
-_OWN = {"codegen", "codegen_pax", "experiments", "tasks"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,24 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: without the program's name; those of this process if None.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+        status = _dispatch(arguments)
         sys.stdout.flush()  # a reader that has gone is noticed here, not when Python ends
         return status
-    except UsageError as error:
-        return _say(error, 2)
     except BrokenPipeError:
         # Python flushes stdout once more when it ends, which must find it open.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
         return _say("interrupted", 130)
+    except UserError as error:
+        _show_traceback(arguments)
+        return _say(error, 2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        return _say(error, 1)
-    except _TOLD as error:
-        if not _is_told(error.__traceback__):
+        if not is_from_the_system(error):
             raise
-        return _say(error.args[0] if error.args else error, 1)
+        _show_traceback(arguments)
+        return _say(error, 1)
 
 
 def verbs() -> dict[str, str]:
@@ -81,6 +80,7 @@ def _module(verb: str) -> ModuleType:
 def _dispatch(arguments: list[str]) -> int:
     parser = _Parser(prog=PROGRAM, description="CodeGen on Pax: train, decode, compare, extend.")
     parser.add_argument("--version", action="store_true", help="print the version")
+    _add_traceback_argument(parser)
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     helps = verbs()
     # No option of the program itself takes a value: the first word is the verb.
@@ -95,6 +95,7 @@ def _dispatch(arguments: list[str]) -> int:
         subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
         if verb == chosen:
             _module(verb).add_arguments(subparser)
+            _add_traceback_argument(subparser)
     try:
         args = parser.parse_args(arguments)
     except SystemExit as end:  # argparse has printed the help
@@ -108,6 +109,13 @@ def _dispatch(arguments: list[str]) -> int:
     return _module(args.verb).run(args)
 
 
+def _add_traceback_argument(parser: argparse.ArgumentParser) -> None:
+    """Before the verb or after it; read by `_show_traceback`, since arguments can be bad too."""
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where an error arose, not its line alone"
+    )
+
+
 def _version() -> str:
     try:
         return importlib.metadata.version(PROGRAM)
@@ -115,17 +123,11 @@ def _version() -> str:
         return "(run from its source, not installed)"
 
 
-def _is_told(traceback: TracebackType) -> bool:
-    """Whether an error was raised by a `raise` of this project: then its message is for a person.
-
-    The same error from a library, or from an expression of ours that went wrong, is a defect, and
-    keeps its traceback.
-    """
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    frame = traceback.tb_frame
-    operation = dis.opname[frame.f_code.co_code[traceback.tb_lasti]]
-    return operation == "RAISE_VARARGS" and frame.f_globals["__name__"].split(".")[0] in _OWN
+def _show_traceback(arguments: Sequence[str]) -> None:
+    """Prints the traceback of the exception that is being handled, if `--traceback` asks for it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if "--traceback" in arguments[:end]:
+        traceback.print_exc()
 
 
 def _say(message: object, status: int) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 from etils import epath
 
 from codegen_pax.cli.catalogue import DOOR, Entry, find
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.facts import Facts
+from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.weights import lineage
 from experiments.declaration import RECIPE_VARIABLE, Declaration, from_environment
 
@@ -82,10 +82,10 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
     """
     job = epath.Path(name)
     if not job.is_dir():
-        raise FileNotFoundError(f"{name} is no directory; wanted a run's folder")
+        raise MissingFileError(f"{name} is no directory; wanted a run's folder")
     document = lineage.read(job)
     if not (experiment or document):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name} has no {lineage.FILE}: name its experiment with --experiment"
         )
     modules, environment = list(modules), dict(os.environ)
@@ -101,7 +101,7 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
         )
     last = lineage.last_step(job)
     if last is None:
-        raise FileNotFoundError(f"{name} has no whole checkpoint under checkpoints/")
+        raise MissingFileError(f"{name} has no whole checkpoint under checkpoints/")
     if step is not None and step not in lineage.steps(job):
         known = ", ".join(map(str, lineage.steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")

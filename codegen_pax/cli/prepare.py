@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codegen_pax.cli.errors import UsageError
+from codegen_pax.errors import UsageError
 
 if TYPE_CHECKING:
     from codegen_pax.corpus.manifest import Manifest

@@ -6,6 +6,7 @@ from etils import epath
 
 from codegen_pax.cli.facts import Facts
 from codegen_pax.corpus.raw import storage
+from codegen_pax.errors import MissingFileError
 from codegen_pax.weights import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
@@ -29,10 +30,10 @@ def everything(run: str) -> Facts:
 
 def _everything(run: str, folder: epath.Path) -> Facts:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{run} is no folder; wanted a run's, or one of its checkpoints")
+        raise MissingFileError(f"{run} is no folder; wanted a run's, or one of its checkpoints")
     document = lineage.read(folder)
     if document is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{run} has no {lineage.FILE}; wanted a run's folder, given to Pax as --job_log_dir, "
             "or one of its checkpoints"
         )

@@ -7,7 +7,7 @@ import os
 import sys
 
 from codegen_pax.cli.catalogue import add_module_argument
-from codegen_pax.cli.errors import UsageError
+from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
 from experiments.declaration import RECIPE_VARIABLE
 

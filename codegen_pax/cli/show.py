@@ -8,8 +8,8 @@ import os
 
 from codegen_pax import names
 from codegen_pax.cli.catalogue import add_module_argument, catalogue
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.facts import Facts, everything, in_this_environment
+from codegen_pax.errors import UsageError
 
 HELP = "show everything that is known about an experiment or a run"
 

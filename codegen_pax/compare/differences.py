@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from codegen_pax.compare.flatten import Scalar, described, entries
 from codegen_pax.compare.grouping import GROUPS, group_of
+from codegen_pax.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from paxml import base_experiment
@@ -61,12 +62,12 @@ def differences(sides: Sequence[Side]) -> list[Difference]:
       ValueError: fewer than two sides, or two of one name and different configurations.
     """
     if len(sides) < 2:
-        raise ValueError(f"found {len(sides)} experiment to compare; wanted at least two")
+        raise InvalidValueError(f"found {len(sides)} experiment to compare; wanted at least two")
     tables = [_table(side) for side in sides]
     by_name: dict[str, dict[str, Scalar]] = {}
     for side, table in zip(sides, tables, strict=True):
         if by_name.setdefault(side.name, table) != table:
-            raise ValueError(f"two different experiments are called {side.name!r}")
+            raise InvalidValueError(f"two different experiments are called {side.name!r}")
     found = [
         Difference(
             path=path,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from codegen_pax.corpus import licences as spdx
 from codegen_pax.corpus.documents import Document
+from codegen_pax.errors import UserError
 
 IN, KEPT = "in", "kept"
 
@@ -19,7 +20,7 @@ IN, KEPT = "in", "kept"
 Counts = dict[str, dict[str, dict[str, list[int]]]]
 
 
-class AccountError(RuntimeError):
+class AccountError(UserError):
     """The account does not come out even: the corpus must not be used. A defect of ours."""
 
 

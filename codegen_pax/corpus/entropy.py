@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
+
 Batches = Iterable[Mapping[str, np.ndarray]]
 
 
@@ -41,7 +43,9 @@ def _pairs(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
         after.append(np.asarray(batch["labels"])[scored].astype(np.int64))
     joined = np.concatenate(before), np.concatenate(after)
     if not joined[0].size:
-        raise ValueError("no position to measure: found 0 with a weight above 0, wanted at least 1")
+        raise InvalidValueError(
+            "no position to measure: found 0 with a weight above 0, wanted at least 1"
+        )
     return joined
 
 

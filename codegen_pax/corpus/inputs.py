@@ -19,6 +19,7 @@ from praxis import pax_fiddle
 from codegen_pax import names
 from codegen_pax.corpus import features, installed
 from codegen_pax.corpus.stream.training import TrainingRows
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text import tokenizer
 
 InputConfig = pax_fiddle.Config[seqio_input.SeqIOInput]
@@ -100,7 +101,7 @@ def decoding_input(
     """
     if "inputs" not in _features(mixture):
         found = ", ".join(_features(mixture))
-        raise ValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
+        raise InvalidValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
     made = _once(mixture, split, batch_size)
     made.set(
         trim_output_features=False,
@@ -131,7 +132,7 @@ def _features(mixture: str) -> list[str]:
     """The features of a registered task or mixture; ValueError with the nearest name if none."""
     registered = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     if mixture not in registered:
-        raise ValueError(names.unknown("task or mixture", mixture, sorted(registered)))
+        raise InvalidValueError(names.unknown("task or mixture", mixture, sorted(registered)))
     return list(seqio.get_mixture_or_task(mixture).output_features)
 
 
@@ -159,5 +160,7 @@ def _check_packing(mixture: str, packing: bool) -> tuple[str, ...]:
     """
     found = tuple(sorted(_features(mixture)))
     if packing and found != ("targets",):
-        raise ValueError(f"{mixture} holds one example a row: packing was asked for, wanted False")
+        raise InvalidValueError(
+            f"{mixture} holds one example a row: packing was asked for, wanted False"
+        )
     return found

@@ -27,6 +27,7 @@ from pathlib import Path
 from pydoc_data import topics
 
 from codegen_pax.corpus import filters, languages
+from codegen_pax.errors import UserError
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
@@ -43,7 +44,7 @@ _LICENCE = re.compile(r"(?i)licen[cs]e|copying|notice|copyright")
 _NOT_MODULES = re.compile(r"(encodings|pydoc_data|config-[^/]*)/|_sysconfigdata|.*/test_[^/]*$")
 
 
-class TextMissingError(LookupError):
+class TextMissingError(UserError):
     """A corpus was read that this machine does not have."""
 
 

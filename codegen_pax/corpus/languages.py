@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def check(language: str) -> str:
     """Returns `language` if it is in the table; raises ValueError with the nearest name if not."""
     if language in LANGUAGES:
         return language
-    raise ValueError(names.unknown("language", language, LANGUAGES))
+    raise InvalidValueError(names.unknown("language", language, LANGUAGES))
 
 
 def by_path(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None:

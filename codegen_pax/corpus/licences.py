@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+from codegen_pax.errors import InvalidValueError
+
 RULES = ("licence_unknown", "licence_not_allowed")
 UNKNOWN = "unknown"  # what counts call a licence that is no SPDX expression
 
@@ -57,7 +59,7 @@ def check(identifiers: Iterable[str]) -> tuple[str, ...]:
     found = {}
     for identifier in identifiers:
         if identifier.lower() not in known:
-            raise ValueError(names.unknown("licence", identifier, known.values()))
+            raise InvalidValueError(names.unknown("licence", identifier, known.values()))
         found[known[identifier.lower()]] = None
     return tuple(found)
 

@@ -21,12 +21,13 @@ from typing import Any
 from etils import epath
 
 from codegen_pax.corpus.records import RowFormat
+from codegen_pax.errors import UserError
 
 FILE = "manifest.json"
 FORMAT = 1  # of the manifest and of the files it speaks of
 
 
-class ManifestError(LookupError):
+class ManifestError(UserError):
     """A folder that should hold a prepared corpus does not, or holds something else."""
 
 

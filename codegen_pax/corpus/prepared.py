@@ -11,11 +11,12 @@ from etils import epath
 
 from codegen_pax.corpus import installed, manifest
 from codegen_pax.corpus.manifest import Manifest, Shard
+from codegen_pax.errors import UserError
 
 DATA_VARIABLE = "CODEGEN_DATA"
 
 
-class CorpusMissingError(LookupError):
+class CorpusMissingError(UserError):
     """A corpus was read that is not there, not finished, or other than its task says."""
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from codegen_pax.errors import InvalidValueError
+
 
 def tokenize_documents(
     dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
@@ -79,7 +81,7 @@ def check_length(
     found = shapes.get("answers", shapes["targets"]).shape
     if sequence_length is None or found[0] in (None, sequence_length["targets"]):
         return dataset
-    raise ValueError(
+    raise InvalidValueError(
         f"rows of {sequence_length['targets']} tokens were asked for, and the corpus was prepared"
         f" with rows of {found[0]}: prepare it with --row-length {sequence_length['targets']}"
     )

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from codegen_pax.corpus import manifest as manifests
 from codegen_pax.corpus.manifest import Manifest, Shard
 from codegen_pax.corpus.raw import storage
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text import tokenizer
 
 
@@ -40,7 +41,7 @@ class Origin:
     sha256: str
 
 
-class DamagedShardError(ValueError):
+class DamagedShardError(InvalidValueError):
     """A file of a finished corpus is not as it was written."""
 
     def __init__(self, path: object, found: object):
@@ -85,7 +86,7 @@ def trace(shard: str, row: int) -> list[Origin]:
     folder, manifest, found = locate(shard)
     if not 0 <= row < found.rows:
         wanted = f"wanted 0 to {found.rows - 1}" if found.rows else "it has none at all"
-        raise ValueError(f"{shard} has no row {row}: {wanted}")
+        raise InvalidValueError(f"{shard} has no row {row}: {wanted}")
     with storage.told(shard), storage.open_file(str(folder / found.documents)) as file:
         try:
             # In this thread: one of pyarrow's may let go of the file when Python has ended already,

@@ -2,6 +2,8 @@
 
 from praxis import decoder_hparams, pax_fiddle, py_utils, pytypes, token_samplers
 
+from codegen_pax.errors import InvalidValueError
+
 
 class NucleusSampler(token_samplers.DefaultNextTokenSampler):
     """Draws from the nucleus of the tempered distribution, as transformers does.
@@ -65,11 +67,11 @@ def sample_decoder(
         ValueError: `temperature` or `top_p` is out of range.
     """
     if not temperature > 0:
-        raise ValueError(
+        raise InvalidValueError(
             f"temperature must be above 0, found {temperature}; greedy_decoder takes no chances"
         )
     if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, found {top_p}")
+        raise InvalidValueError(f"top_p must be above 0 and at most 1, found {top_p}")
     return decoder_hparams.SampleDecoderHParams(
         **_lengths(prompt_length, max_new_tokens),
         eos_id=eos_id,

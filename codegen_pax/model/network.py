@@ -15,6 +15,7 @@ from praxis.layers import (
 from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.model.block import Block
 from codegen_pax.model.embedding import Embedding
 from codegen_pax.model.feed_forward import FeedForward
@@ -65,7 +66,7 @@ def language_model(
         ValueError: `remat` is unknown, or D is not N H (praxis would scale and shape otherwise).
     """
     if model_dims != heads * head_dims:
-        raise ValueError(
+        raise InvalidValueError(
             f"model_dims must be heads * head_dims; found {model_dims} and {heads} * {head_dims}"
         )
     fan_in = base_layer.WeightInit.TruncatedGaussian(1 / math.sqrt(model_dims))
@@ -144,7 +145,7 @@ def _checkpoint_policy(remat: str) -> AutodiffCheckpointType:
     """Returns the policy of that name; an unknown one is an error that names the nearest."""
     policies = [policy.value for policy in AutodiffCheckpointType]
     if remat not in policies:
-        raise ValueError(names.unknown("remat policy", remat, policies))
+        raise InvalidValueError(names.unknown("remat policy", remat, policies))
     return AutodiffCheckpointType(remat)
 
 
@@ -181,7 +182,7 @@ def shard(
         ("feed-forward", stack.hidden_dims, f"{mdl} x {data}", mdl_size * data_size),
     ):
         if size % parts:
-            raise ValueError(
+            raise InvalidValueError(
                 f"mesh {tuple(mesh_shape)}: {what} {size} cannot be split evenly over the {parts} "
                 f"devices of axis {axis}; wanted a divisor of {size}"
             )

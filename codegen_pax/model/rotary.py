@@ -5,6 +5,8 @@ import numpy as np
 from praxis import pytypes
 from praxis.layers import embedding_softmax
 
+from codegen_pax.errors import InvalidValueError
+
 
 class PartialRotaryEmbedding(embedding_softmax.RotaryPositionalEmbedding):
     """Turns the pairs (x0, x1), (x2, x3), … of the first R dimensions; the rest passes through.
@@ -27,7 +29,7 @@ class PartialRotaryEmbedding(embedding_softmax.RotaryPositionalEmbedding):
     def setup(self) -> None:
         super().setup()
         if self.rotary_dims % 2 or not 0 < self.rotary_dims <= self.embedding_dims:
-            raise ValueError(
+            raise InvalidValueError(
                 f"rotary_dims must be even, above 0 and at most the head's "
                 f"{self.embedding_dims} dimensions; found {self.rotary_dims}"
             )

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from codegen_pax.errors import MissingFileError
+
 
 def read_decoded(job: Path) -> list[dict]:
     """Every decoded row of the job's last decode: what `CodeGenModel.process_decode_out` wrote.
@@ -15,7 +17,7 @@ def read_decoded(job: Path) -> list[dict]:
     """
     files = sorted((job / "decoder_out").glob("*/decoder_out_*.jsonl"))
     if not files:
-        raise FileNotFoundError(f"{job} has no decoded prompts; wanted decoder_out/*/*.jsonl")
+        raise MissingFileError(f"{job} has no decoded prompts; wanted decoder_out/*/*.jsonl")
     last_step = max(_step(path) for path in files)
     return [
         json.loads(line)

@@ -8,6 +8,8 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
+from codegen_pax.errors import MissingFileError
+
 # Pax's tags, and what they are: cross-entropy in nats a predicted token, without the z-loss.
 CROSS_ENTROPY = "Metrics/log_pplx"
 STEPS_PER_SECOND = "Steps/sec"
@@ -56,7 +58,7 @@ def evaluation_losses(job: Path, mixture: str) -> list[Scalar]:
     """
     directories = sorted((job / "summaries").glob(f"eval_*{mixture}_validation"))
     if not directories:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{job} has no evaluation of {mixture}; found: "
             + (", ".join(p.name for p in sorted((job / "summaries").iterdir())) or "nothing")
         )

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from codegen_pax.errors import UserError
+
 # What Pax logs after each summary (paxml/summary_utils.py).
 _STEP = re.compile(r"Wrote summary entry at step `(\d+)` \(loss=`([^`]+)`\)")
 # The last line of a Python traceback: `ValueError: ...`, perhaps with the module in front.
@@ -21,7 +23,7 @@ _TAIL_LINES = 2_000
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
-class PaxFailedError(RuntimeError):
+class PaxFailedError(UserError):
     """The Pax binary did not end well; the message is its last error and where its log lies."""
 
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from codegen_pax.errors import InvalidValueError
+
 _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "### Input:\n", "### Answer:\n"
 
 
@@ -57,13 +59,13 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
     system = ""
     for number, (role, content) in enumerate(turns):
         if not content.strip():
-            raise ValueError(f"turn {number} ({role}) of a conversation is empty")
+            raise InvalidValueError(f"turn {number} ({role}) of a conversation is empty")
         if role == "system" and number == 0:
             system = content.strip() + "\n\n"
             continue
         wanted = "assistant" if len(segments) % 2 else "user"
         if role != wanted:
-            raise ValueError(
+            raise InvalidValueError(
                 f"turn {number} of a conversation: found role {role!r}, wanted {wanted!r}"
             )
         if role == "user":
@@ -72,5 +74,7 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
         else:
             segments.append((instruction_answer(content), True))
     if not segments or len(segments) % 2:
-        raise ValueError("a conversation must end with an answer: found none after the last user")
+        raise InvalidValueError(
+            "a conversation must end with an answer: found none after the last user"
+        )
     return segments

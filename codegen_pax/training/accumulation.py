@@ -8,6 +8,8 @@ from paxml import sgf
 from praxis import base_layer
 from praxis.py_utils import NestedMap
 
+from codegen_pax.errors import InvalidValueError
+
 DTYPES = ("float32", "bfloat16")
 SCALARS = (base_layer.SummaryType.SCALAR, base_layer.SummaryType.AGGREGATE_SCALAR)
 
@@ -46,11 +48,11 @@ class AccumulatedGradient(sgf.BaseStochasticGradient):
 
     def __post_init__(self):
         if self.accumulation_steps < 1:
-            raise ValueError(
+            raise InvalidValueError(
                 f"accumulation: accumulation_steps is {self.accumulation_steps}; wanted at least 1"
             )
         if self.accumulation_dtype not in DTYPES:
-            raise ValueError(
+            raise InvalidValueError(
                 f"accumulation: accumulation_dtype is {self.accumulation_dtype!r}; "
                 f"wanted one of {DTYPES}"
             )
@@ -103,7 +105,7 @@ def split(batch: NestedMap, steps: int) -> NestedMap:
     def split_field(path, x):
         rows = x.shape[0]
         if rows % steps:
-            raise ValueError(
+            raise InvalidValueError(
                 f"accumulation: batch field {jax.tree_util.keystr(path)} has {rows} rows; wanted "
                 f"a multiple of {steps} accumulation steps"
             )
@@ -116,7 +118,7 @@ def _merge(aux_info):
     """What the loss function reports beside its mean, of all micro-batches as of one batch."""
     _, metrics, updated_vars, summaries, per_example, clu_metrics = aux_info
     if jax.tree.leaves((updated_vars, clu_metrics)):
-        raise ValueError(
+        raise InvalidValueError(
             "accumulation: the model returns updated variables "
             f"{sorted(updated_vars)} or clu metrics {sorted(clu_metrics or ())}, which are not "
             "carried over micro-batches; wanted none, or accumulation_steps=1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from paxml import learners
 from praxis import pax_fiddle, schedules
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.training.accumulation import AccumulatedGradient
 from codegen_pax.training.optimizer import OptaxAdam
 
@@ -50,7 +51,7 @@ def learner(
       ValueError: a number of steps that is not possible.
     """
     if warmup_steps < 0 or anneal_steps < 1 or accumulation_steps < 1:
-        raise ValueError(
+        raise InvalidValueError(
             f"learner: found warmup_steps={warmup_steps}, anneal_steps={anneal_steps}, "
             f"accumulation_steps={accumulation_steps}; wanted at least 0, 1 and 1"
         )

@@ -8,6 +8,8 @@ import jax
 import optax
 from praxis import base_layer, optimizers, py_utils
 
+from codegen_pax.errors import InvalidValueError
+
 SKIP_DECAY = base_layer.WeightHParamsCollection.SKIP_LP_REGULARIZATION
 
 DECAYS = ("stacked_rank", "matrices")
@@ -50,7 +52,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
     def __post_init__(self):
         super().__post_init__()
         if self.decay not in DECAYS:
-            raise ValueError(f"optimizer: decay is {self.decay!r}; wanted one of {DECAYS}")
+            raise InvalidValueError(f"optimizer: decay is {self.decay!r}; wanted one of {DECAYS}")
 
     def get_grad_transformation(self, var_weight_hparams, include_ema=True):
         """The whole transformation, with weight decay masked by the variables' ranks.
@@ -64,7 +66,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
         """
         variables = jax.tree.leaves(var_weight_hparams)
         if self.decay == "stacked_rank" and not any(w.repeat_prefix for w in variables):
-            raise ValueError(
+            raise InvalidValueError(
                 "optimizer: decay 'stacked_rank' counts the layer axis, and none of the "
                 f"{len(variables)} variables has one; wanted stacked layers, or decay 'matrices'"
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import cuts, embedding, layout, moving, safetensors_files
 from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.cuts import Cut, Layout
@@ -90,7 +91,9 @@ def plan(
     stored = variables.dtypes()
     for name, kind in stored.items():
         if kind not in DTYPES.values():
-            raise ValueError(f"Pax weights: {name} has the type {kind}; wanted {', '.join(DTYPES)}")
+            raise InvalidValueError(
+                f"Pax weights: {name} has the type {kind}; wanted {', '.join(DTYPES)}"
+            )
     dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
     # A cut is as large in the wider of the types that it is read and written as.
     found = make_layout(dims, max(kind.itemsize for kind in {*stored.values(), *dtypes.values()}))
@@ -167,7 +170,7 @@ def _cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
     lost = np.isinf(found) & np.isfinite(rows)
     if lost.any():
         largest = float(np.abs(rows[lost].astype(np.float64)).max())
-        raise ValueError(
+        raise InvalidValueError(
             f"{name} holds {largest:g}, too large for {kind.name}: export it as float32 or bfloat16"
         )
     return found

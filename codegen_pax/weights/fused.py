@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import grouping, layout
 from codegen_pax.weights.cuts import CUT_BYTES
 from codegen_pax.weights.layout import Dimensions
@@ -59,7 +60,7 @@ def guess(
                 for start in range(0, rows, step)
             ]
         except ValueError as error:
-            raise ValueError(f"{files.tensors[name].path}: {name}: {error}") from error
+            raise InvalidValueError(f"{files.tensors[name].path}: {name}: {error}") from error
         finally:
             if jaxformer:
                 del files.tensors[name]

@@ -29,6 +29,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
+
 # The greatest p-value of a number that is ruled out. With few heads and layers there are too few
 # orders to get there: 4 heads in 2 layers, of which number 2 has 6 * 6 that differ, never do.
 LEVEL = 0.001
@@ -84,7 +86,9 @@ def slot_features(slots: np.ndarray, *, head_dims: int, rotary_dims: int) -> np.
     # Half precision would overflow or vanish in the squares.
     squares = np.square(slots.astype(np.float32, copy=False)).sum(axis=-1, dtype=np.float64)
     if not np.isfinite(squares).all():
-        raise ValueError(f"row {np.flatnonzero(~np.isfinite(squares))[0]} has weights not finite")
+        raise InvalidValueError(
+            f"row {np.flatnonzero(~np.isfinite(squares))[0]} has weights not finite"
+        )
     smallest = np.finfo(np.float32).tiny
     norms = 0.5 * np.log(squares / dims + smallest).reshape(-1, head_dims)
     parts = [norms[:, :rotary_dims], norms[:, rotary_dims:]]
@@ -113,7 +117,7 @@ def guess(features: np.ndarray, *, heads: int, candidates: Iterable[int] | None 
     asked = range(1, heads + 1) if candidates is None else sorted(set(candidates))
     numbers = [number for number in asked if number > 0 and heads % number == 0]
     if not numbers:
-        raise ValueError(f"mp_num must divide the {heads} heads; none of {list(asked)} does")
+        raise InvalidValueError(f"mp_num must divide the {heads} heads; none of {list(asked)} does")
     kinds = np.stack([_kinds(heads, number) for number in numbers])
     orders = _orders(np.random.default_rng(0), len(features), heads)
     scores, p_values = {}, {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.tokenizer import END_OF_TEXT_ID
 
 _ARCHITECTURES = {"codegen": "CodeGenForCausalLM", "gptj": "GPTJForCausalLM"}
@@ -91,7 +92,7 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
     """
     model_type, _ = _read(found, "model_type")
     if model_type == "gptj":
-        raise ValueError(
+        raise InvalidValueError(
             "config.json has model_type 'gptj'; wanted 'codegen': GPT-J's layout is exported, and "
             "not imported"
         )
@@ -110,10 +111,10 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
     for key, accepted in wanted.items():
         value, said = _read(found, key)
         if value not in accepted:
-            raise ValueError(f"{said}; wanted {' or '.join(map(repr, accepted))}")
+            raise InvalidValueError(f"{said}; wanted {' or '.join(map(repr, accepted))}")
     positions, said = _read(found, "n_positions")
     if not isinstance(positions, int) or positions < size.context:
-        raise ValueError(f"{said}; wanted at least {size.context}, the experiment's context")
+        raise InvalidValueError(f"{said}; wanted at least {size.context}, the experiment's context")
 
 
 def _read(found: Mapping[str, Any], key: str) -> tuple[Any, str]:

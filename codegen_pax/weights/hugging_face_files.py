@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.weights import layout, safetensors_files, torch_files
 from codegen_pax.weights.tensors import Tensor
 
@@ -30,13 +31,13 @@ def find(folder: Path) -> dict[str, Tensor]:
         ValueError: a file is damaged, or does not hold what the index says.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no directory; wanted one that transformers saved")
+        raise MissingFileError(f"{folder} is no directory; wanted one that transformers saved")
     for (whole, find_in), index in zip(_WHOLE.items(), _INDEXED, strict=True):
         if (folder / whole).is_file():
             return _weights(find_in(folder / whole))
         if (folder / index).is_file():
             return _weights(_indexed(folder, index))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{folder} holds no weights: wanted one of {', '.join((*_WHOLE, *_INDEXED))}"
     )
 
@@ -50,13 +51,13 @@ def read_config(folder: Path) -> dict:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}; wanted the one saved with the weights")
+        raise MissingFileError(f"{folder} has no {CONFIG}; wanted the one saved with the weights")
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise InvalidValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is no object of settings; found a {type(found).__name__}")
+        raise InvalidValueError(f"{path} is no object of settings; found a {type(found).__name__}")
     return found
 
 
@@ -66,24 +67,26 @@ def _indexed(folder: Path, index: str) -> dict[str, Tensor]:
         files = sorted({*where.values()})
         names = [Path(file).name for file in files]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / index} is no index of tensors: {error!r}") from error
+        raise InvalidValueError(f"{folder / index} is no index of tensors: {error!r}") from error
     found: dict[str, Tensor] = {}
     for file, name in zip(files, names, strict=True):
         if name != file:
-            raise ValueError(f"{folder / index} names {file!r}; wanted a file of its own folder")
+            raise InvalidValueError(
+                f"{folder / index} names {file!r}; wanted a file of its own folder"
+            )
         if not (folder / file).is_file():
-            raise FileNotFoundError(f"{folder} has no {file}, which {index} names")
+            raise MissingFileError(f"{folder} has no {file}, which {index} names")
         held = _INDEXED[index](folder / file)
         of_file = [name for name, said in where.items() if said == file]
         strangers = (name for name in held if name not in of_file and not layout.is_constant(name))
         if stranger := next(strangers, None):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{folder / file} holds {stranger}, which {index} does not place there: "
                 "transformers would load it nevertheless"
             )
         for name in of_file:
             if name not in held:
-                raise ValueError(f"{folder / file} does not hold {name}, as {index} says")
+                raise InvalidValueError(f"{folder / file} does not hold {name}, as {index} says")
             found[name] = held[name]
     return found
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import cuts, embedding, layout, lineage, moving
 from codegen_pax.weights.checkpoint import NewCheckpoint
 from codegen_pax.weights.cuts import Cut, Layout
@@ -92,7 +93,7 @@ def plan(
     for cut in found.cuts:
         kind = files.tensors[cut.tensor].dtype
         if dtypes.setdefault(cut.weight, kind) != kind:
-            raise ValueError(
+            raise InvalidValueError(
                 f"{found.name} weights: {cut.tensor} has the type {kind}; wanted "
                 f"{dtypes[cut.weight]}, as {first[cut.weight]}: Pax keeps all layers in one array"
             )

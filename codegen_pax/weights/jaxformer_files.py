@@ -15,6 +15,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.weights import layout, zip_members
 from codegen_pax.weights.tensors import Tensor
 
@@ -42,7 +43,7 @@ def find(folder: Path) -> tuple[dict[str, Tensor], int]:
     try:
         step = int(json.loads((folder / STEP).read_text())["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{folder / STEP} does not say the step: {error!r}") from error
+        raise InvalidValueError(f"{folder / STEP} does not say the step: {error!r}") from error
     wanted = parameter_order()
     path = folder / FIRST
     found: dict[str, Tensor] = {}
@@ -50,16 +51,16 @@ def find(folder: Path) -> tuple[dict[str, Tensor], int]:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member for member in archive.infolist()}
     except Exception as error:  # of a damaged file it raises what its parts happen to raise
-        raise ValueError(f"{path} is no whole npz file: {error}") from error
+        raise InvalidValueError(f"{path} is no whole npz file: {error}") from error
     if len(members) != len(wanted):
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} holds {len(members)} arrays; wanted the {len(wanted)} of jaxformer's network"
         )
     with open(path, "rb") as opened:
         for number, name in enumerate(wanted):
             member = members.get(f"arr_{number}.npy")
             if member is None:
-                raise ValueError(f"{path} has no array arr_{number}, which would be {name}")
+                raise InvalidValueError(f"{path} has no array arr_{number}, which would be {name}")
             found[name] = _place(path, name, member, opened)
     return found, step
 
@@ -72,14 +73,14 @@ def _check_folder(folder: Path) -> None:
         (path.parent.name for path in folder.glob(f"*/{STEP}")), key=lambda name: (len(name), name)
     )
     hint = f"; it holds the steps {', '.join(steps)}: name one of them" if steps else ""
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{folder} is no checkpoint of jaxformer: found no {missing[0]} in it{hint}"
     )
 
 
 def _place(path: Path, name: str, member: zipfile.ZipInfo, opened) -> Tensor:
     if member.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} is compressed, and cannot be read in parts: wanted what numpy.savez writes"
         )
     opened.seek(zip_members.begin(opened, member))
@@ -87,11 +88,13 @@ def _place(path: Path, name: str, member: zipfile.ZipInfo, opened) -> Tensor:
         read_header = _HEADERS[np.lib.format.read_magic(opened)]
         shape, columns_first, kind = read_header(opened)
     except Exception as error:  # as above: numpy has Python's own parser read the header
-        raise ValueError(f"{path}: {name} is no array that numpy saved: {error!r}") from error
+        raise InvalidValueError(
+            f"{path}: {name} is no array that numpy saved: {error!r}"
+        ) from error
     if kind == np.dtype("V2"):
         kind = np.dtype(ml_dtypes.bfloat16)
     if columns_first and len(shape) > 1:
-        raise ValueError(f"{path}: {name} is stored column by column; wanted row by row")
+        raise InvalidValueError(f"{path}: {name} is stored column by column; wanted row by row")
     return Tensor(path, opened.tell(), kind, shape)
 
 

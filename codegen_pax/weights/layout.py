@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
+
 # Column groups of the fused matrix in every released Hugging Face checkpoint, and in transformers
 # (`mp_num` in modeling_codegen.py).
 HUGGING_FACE_MP_NUM = 4
@@ -206,7 +208,7 @@ def split_qkv(fused: np.ndarray, *, heads: int, mp_num: int) -> np.ndarray:
 def check_groups(heads: int, mp_num: int) -> None:
     """Raises ValueError unless the heads can be cut into so many groups."""
     if mp_num < 1 or heads % mp_num:
-        raise ValueError(f"mp_num must divide the {heads} heads; found {mp_num}")
+        raise InvalidValueError(f"mp_num must divide the {heads} heads; found {mp_num}")
 
 
 def weights(dims: Dimensions) -> list[Weight]:
@@ -236,16 +238,16 @@ def check_shapes(
     extra = [name for name in found if name not in wanted]
     if extra:
         nearest = difflib.get_close_matches(extra[0], missing or wanted, n=1, cutoff=0.0)[0]
-        raise ValueError(
+        raise InvalidValueError(
             f"{layout} weights: {len(extra)} unknown, the first {extra[0]!r}; "
             f"the nearest name wanted is {nearest!r}"
         )
     if missing:
-        raise ValueError(
+        raise InvalidValueError(
             f"{layout} weights: {len(missing)} of {len(wanted)} missing, the first {missing[0]!r}"
         )
     for name, shape in wanted.items():
         if tuple(found[name]) != tuple(shape):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{layout} weights: {name} has shape {tuple(found[name])}, wanted {tuple(shape)}"
             )

@@ -31,6 +31,8 @@ from typing import Any
 
 from etils import epath
 
+from codegen_pax.errors import InvalidValueError, MissingFileError
+
 FILE = "lineage.json"
 FORMAT = 1
 
@@ -92,17 +94,19 @@ def read(folder: epath.PathLike) -> Document | None:
     try:
         document = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no lineage: wanted JSON, found {error}") from error
+        raise InvalidValueError(f"{path} is no lineage: wanted JSON, found {error}") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ValueError(f"{path} is a lineage of format {found}; wanted {FORMAT}")
+        raise InvalidValueError(f"{path} is a lineage of format {found}; wanted {FORMAT}")
     for one in _documents(document):
         for key, kind in _WANTED.items():
             if not isinstance(one.get(key), kind):
-                raise ValueError(f"{path} is damaged: its {key!r} is {one.get(key, 'missing')!r}")
+                raise InvalidValueError(
+                    f"{path} is damaged: its {key!r} is {one.get(key, 'missing')!r}"
+                )
         for parent in one["parents"]:
             if not (isinstance(parent, dict) and isinstance(parent.get("kind"), str)):
-                raise ValueError(f"{path} is damaged: a parent is {parent!r}")
+                raise InvalidValueError(f"{path} is damaged: a parent is {parent!r}")
     return document
 
 
@@ -275,7 +279,7 @@ def arrays_of(checkpoint: epath.PathLike) -> list[epath.Path]:
     there = state.iterdir() if state.is_dir() else ()
     arrays = sorted(path for path in there if path.name.startswith(WEIGHTS))
     if not arrays:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{checkpoint} holds no weights: wanted zarr arrays named {STATE}/{WEIGHTS}*"
         )
     return arrays

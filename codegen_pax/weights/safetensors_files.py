@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights.tensors import DTYPES, Tensor
 
 # The name of each type in a header, from those that come last in a file to those that come first.
@@ -32,7 +33,7 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-class DamagedFileError(ValueError):
+class DamagedFileError(InvalidValueError):
     """A file is no safetensors file, or damaged."""
 
 

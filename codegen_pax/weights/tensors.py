@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from codegen_pax import names
+from codegen_pax.errors import InvalidValueError
 
 # What weights may be stored as, by the name that users know.
 DTYPES = {
@@ -25,7 +26,7 @@ DTYPES = {
 def dtype(name: str) -> np.dtype:
     """The type called `name`; ValueError with the nearest name if weights cannot have it."""
     if name not in DTYPES:
-        raise ValueError(names.unknown("dtype of weights", name, DTYPES))
+        raise InvalidValueError(names.unknown("dtype of weights", name, DTYPES))
     return DTYPES[name]
 
 
@@ -53,7 +54,7 @@ class Tensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class CutShortError(ValueError):
+class CutShortError(InvalidValueError):
     """A file ends before a tensor that it should hold."""
 
 
@@ -79,7 +80,7 @@ class Files:
         sizes: dict[Path, int] = {}
         for name, tensor in self.tensors.items():
             if tensor.dtype not in DTYPES.values():
-                raise ValueError(
+                raise InvalidValueError(
                     f"{tensor.path}: {name} has the type {tensor.dtype}; wanted one of "
                     f"{', '.join(DTYPES)}"
                 )

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.weights import zip_members
 from codegen_pax.weights.tensors import DTYPES, Tensor
 
@@ -33,7 +34,7 @@ def find(path: Path) -> dict[str, Tensor]:
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
     except ModuleNotFoundError:
-        raise RuntimeError(
+        raise UserError(
             f"{path.name} is a file of PyTorch, which is not installed: pip install torch, or save "
             "the model again as safetensors"
         ) from None
@@ -50,16 +51,18 @@ def find(path: Path) -> dict[str, Tensor]:
             lines = str(error).strip().splitlines()
             told = lines and "weights_only" not in lines[0] and "WeightsUnpickler" not in lines[0]
             reason = lines[0] if told else "it is none of PyTorch's, or holds what is no tensor"
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} cannot be read as weights alone ({reason}), and nothing else is ever loaded"
         ) from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds a {type(loaded).__name__}; wanted tensors by name")
+        raise InvalidValueError(f"{path} holds a {type(loaded).__name__}; wanted tensors by name")
     if numbers := [name for name in loaded if not isinstance(name, str)]:
-        raise ValueError(f"{path} holds a tensor called {numbers[0]!r}; wanted tensors by name")
+        raise InvalidValueError(
+            f"{path} holds a tensor called {numbers[0]!r}; wanted tensors by name"
+        )
     strangers = [name for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
     if strangers:
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} holds {strangers[0]!r}, a {type(loaded[strangers[0]]).__name__}; wanted "
             "tensors alone"
         )
@@ -89,31 +92,33 @@ def _storages(path: Path) -> dict[int, int]:
                 if re.fullmatch(r"data/[0-9]+", name)
             }
     except Exception as error:  # of a damaged file it raises what its parts happen to raise
-        raise ValueError(f"{path} is no whole zip archive: {error}") from error
+        raise InvalidValueError(f"{path} is no whole zip archive: {error}") from error
     if order != b"little":
-        raise ValueError(_FOREIGN.format(path=path, found=f"byteorder {order.decode('latin-1')}"))
+        raise InvalidValueError(
+            _FOREIGN.format(path=path, found=f"byteorder {order.decode('latin-1')}")
+        )
     if any(member.compress_type != zipfile.ZIP_STORED for _, member in found.values()):
-        raise ValueError(_FOREIGN.format(path=path, found="compressed"))
+        raise InvalidValueError(_FOREIGN.format(path=path, found="compressed"))
     numbers = [found[offset][0] for offset in sorted(found)]
     if ".format_version" in members and numbers != sorted(numbers):
-        raise ValueError(_FOREIGN.format(path=path, found="in another order"))
+        raise InvalidValueError(_FOREIGN.format(path=path, found="in another order"))
     return {offset: member.file_size for offset, (_, member) in found.items()}
 
 
 def _place(path: Path, storages: dict[int, int], name: str, tensor) -> Tensor:
     stored = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
     if stored != "strided":
-        raise ValueError(f"{path}: {name} is stored as {stored}; wanted plain numbers")
+        raise InvalidValueError(f"{path}: {name} is stored as {stored}; wanted plain numbers")
     begin = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
     if begin is None:
-        raise ValueError(
+        raise InvalidValueError(
             f"{path} was written by PyTorch before 1.6, whose files cannot be read in parts: load "
             "and save it once with a newer one"
         )
     if storages.get(begin) != tensor.untyped_storage().nbytes():
-        raise ValueError(_FOREIGN.format(path=path, found=f"{name} is elsewhere"))
+        raise InvalidValueError(_FOREIGN.format(path=path, found=f"{name} is elsewhere"))
     if tensor.is_neg() or tensor.is_conj():
-        raise ValueError(f"{path}: {name} is stored with another sign; wanted plain numbers")
+        raise InvalidValueError(f"{path}: {name} is stored with another sign; wanted plain numbers")
     kind = str(tensor.dtype).removeprefix("torch.")
     shape = tuple(tensor.shape)
     begin += tensor.storage_offset() * tensor.element_size()
@@ -121,7 +126,7 @@ def _place(path: Path, storages: dict[int, int], name: str, tensor) -> Tensor:
     if not tensor.is_contiguous():
         columns_first = tensor.ndim == 2 and tensor.T.is_contiguous()
         if not columns_first:
-            raise ValueError(
+            raise InvalidValueError(
                 f"{path}: {name} {shape} is stored with strides {tuple(tensor.stride())}; wanted "
                 "rows or columns one after another"
             )

@@ -16,6 +16,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from codegen_pax.errors import ExistingFileError
+
 SUFFIX = ".unfinished"
 # Bytes, at most, of what a conversion writes besides weights: tokenizer, lineage, descriptions.
 BESIDES = 16 << 20
@@ -102,7 +104,7 @@ class Workspace:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / _JOURNAL
             if not path.is_file() and any(self.folder.iterdir()):
-                raise FileExistsError(
+                raise ExistingFileError(
                     f"{self.folder} has no journal, and so is no unfinished conversion: remove it "
                     "first"
                 )
@@ -126,7 +128,7 @@ class Workspace:
         if lines[0] == begun:
             return done
         if not lines[0].startswith(_BEGINS) and lines != [_BEGINS[: len(lines[0])]]:
-            raise FileExistsError(
+            raise ExistingFileError(
                 f"{self.folder} has a journal that is none of ours: remove the folder first"
             )
         for path in self.folder.iterdir():
@@ -150,7 +152,7 @@ def _to_disk(path: Path) -> None:
 def check_new(output: Path) -> None:
     """Raises FileExistsError unless there is nothing of that name, or an empty folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{output} is there already; wanted a new folder, or remove this one first"
         )
 

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from codegen_pax.cli import main as cli
-from codegen_pax.cli.errors import UsageError
 from codegen_pax.cli.main import main, verbs
+from codegen_pax.errors import (
+    InvalidValueError,
+    MissingFileError,
+    UnknownNameError,
+    UsageError,
+    UserError,
+)
 
 ROOT = Path(__file__).parents[2]
 # Each takes seconds to import, or imports one that does.
@@ -95,50 +101,56 @@ def raising(monkeypatch, error):
     monkeypatch.setattr("codegen_pax.cli.list.run", run)
 
 
-def own(monkeypatch, error):
-    """Makes `list` fail by a `raise` of this project."""
-    code = compile("def run(args):\n    raise error", "run.py", "exec")
-    namespace = {"__name__": "codegen_pax.cli.list", "error": error}
-    exec(code, namespace)
-    monkeypatch.setattr("codegen_pax.cli.list.run", namespace["run"])
-
-
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ValueError("mesh '3': wanted three"), "mesh '3': wanted three"),
-        (KeyError("no recipe is called 'x'"), "no recipe is called 'x'"),
-        (RuntimeError("the binary\nexited"), "the binary exited"),
+        (InvalidValueError("mesh '3': wanted three"), "mesh '3': wanted three"),
+        (UnknownNameError("no recipe is called 'x'"), "no recipe is called 'x'"),
+        (UserError("the binary\nexited"), "the binary exited"),
+        (MissingFileError("a.txt is not there"), "a.txt is not there"),
         (FileNotFoundError(2, "No such file", "a.txt"), "[Errno 2] No such file: 'a.txt'"),
+        (
+            PermissionError(13, "Permission denied", "b.txt"),
+            "[Errno 13] Permission denied: 'b.txt'",
+        ),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
     ],
     ids=repr,
 )
-def test_a_failure_that_is_told_is_status_1_and_one_line(error, said, monkeypatch, capsys):
-    own(monkeypatch, error)
+def test_what_is_meant_for_the_user_is_status_1_and_one_line(error, said, monkeypatch, capsys):
+    raising(monkeypatch, error)
     assert main(["list"]) == 1
     assert lines_of(capsys) == [f"codegen-pax: {said}"]
 
 
-def test_a_file_that_a_library_cannot_open_is_told_too(monkeypatch, capsys):
-    raising(monkeypatch, PermissionError(13, "Permission denied", "b.txt"))
-    assert main(["list"]) == 1
-    assert lines_of(capsys) == ["codegen-pax: [Errno 13] Permission denied: 'b.txt'"]
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x")], ids=repr)
-def test_an_error_of_a_library_keeps_its_traceback(error, monkeypatch):
-    raising(monkeypatch, error)  # this file stands for the library
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), KeyError("x"), RuntimeError("x"), OSError(9, "Bad file descriptor")],
+    ids=repr,
+)
+def test_everything_else_is_a_defect_and_keeps_its_traceback(error, monkeypatch):
+    raising(monkeypatch, error)
     with pytest.raises(type(error)):
         main(["list"])
 
 
-@pytest.mark.parametrize("expression", ["{}['x']", "int('x')", "[][0]", "1 / 0"])
-def test_a_defect_of_our_own_keeps_its_traceback(expression, monkeypatch):
-    namespace = {"__name__": "codegen_pax.cli.list"}
-    exec(f"def run(args):\n    return {expression}", namespace)
-    monkeypatch.setattr("codegen_pax.cli.list.run", namespace["run"])
-    with pytest.raises((LookupError, ValueError, ZeroDivisionError)):
-        main(["list"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--traceback", "list"], ["list", "--traceback"], ["list", "--sise", "--traceback"]],
+)
+def test_the_traceback_of_any_error_can_be_had(arguments, monkeypatch, capsys):
+    raising(monkeypatch, InvalidValueError("mesh '3': wanted three"))
+    assert main(arguments) == (2 if "--sise" in arguments else 1)
+    shown = lines_of(capsys)
+    assert shown[0] == "Traceback (most recent call last):"
+    assert shown[-1].startswith("codegen-pax: ")
+
+
+def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
+    raising(monkeypatch, InvalidValueError("x"))
+    monkeypatch.setattr("codegen_pax.cli.list.PASSES_ON", True, raising=False)
+    assert main(["list", "--", "--traceback"]) == 1
+    assert lines_of(capsys) == ["codegen-pax: x"]
 
 
 def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):

@@ -31,6 +31,7 @@ from codegen_pax.corpus.prepare import pipeline
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import splits as raw_splits
 from codegen_pax.corpus.raw import storage
+from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.quiet import quietly
 
 # Not DirectRunner: it may fetch and start Prism, a program that is not of this machine.
@@ -50,11 +51,11 @@ _IN_STEP = "[while running '"  # is in every error of a step
 OnProgress = Callable[[dict[str, int]], None]
 
 
-class PrepareError(RuntimeError):
+class PrepareError(UserError):
     """The pipeline failed: the corpus is unfinished."""
 
 
-class RunnerError(ValueError):
+class RunnerError(InvalidValueError):
     """Beam has no such runner, or cannot read its options."""
 
 

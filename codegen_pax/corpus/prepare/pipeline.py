@@ -21,6 +21,7 @@ from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import read, storage, tree
 from codegen_pax.corpus.raw.splits import Split
+from codegen_pax.errors import InvalidValueError, UserError
 
 _VERSIONS = "versions.json"  # in the work folder: `_PACKAGES` as they were when the run began
 _PACKAGES = (
@@ -42,15 +43,15 @@ _PACKAGES = (
 _RANGE_BYTES = 4 << 30
 
 
-class OutputError(ValueError):
+class OutputError(InvalidValueError):
     """The output is there already, and is not an unfinished corpus of ours."""
 
 
-class PackageMissingError(RuntimeError):
+class PackageMissingError(UserError):
     """A package whose version the manifest names is not installed."""
 
 
-class NothingKeptError(RuntimeError):
+class NothingKeptError(UserError):
     """Not one document was kept: there is nothing to train on."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from codegen_pax import names
 from codegen_pax.corpus.raw import storage, tree
 from codegen_pax.corpus.raw.storage import File
+from codegen_pax.errors import InvalidValueError
 
 _TREE = "a folder with files that are not hidden, vendored or git-ignored"
 
@@ -26,14 +27,14 @@ ENDINGS = {
 }
 
 
-class DamagedInputError(ValueError):
+class DamagedInputError(InvalidValueError):
     """An input that ends early or is not what its name says; nothing of it can be trusted."""
 
     def __init__(self, path: str, found: object):
         super().__init__(f"{path} is damaged ({found}): fetch it again, or leave it out of --input")
 
 
-class ChangedInputError(ValueError):
+class ChangedInputError(InvalidValueError):
     """An input that was another when it was read again."""
 
     def __init__(self, path: str, found: object):
@@ -55,7 +56,7 @@ def find(corpus: str, patterns: Sequence[str]) -> list[File]:
       ValueError: no such corpus; a pattern that finds nothing; a file with another ending.
     """
     if corpus not in ENDINGS:
-        raise ValueError(names.unknown("corpus", corpus, ENDINGS))
+        raise InvalidValueError(names.unknown("corpus", corpus, ENDINGS))
     found: dict[str, File] = {}
     for pattern in patterns:
         if corpus == "tree":
@@ -73,9 +74,11 @@ def find(corpus: str, patterns: Sequence[str]) -> list[File]:
             matched = matched or storage.matching(pattern)
         if not matched:
             what = ", ".join(ENDINGS[corpus]) or _TREE
-            raise ValueError(f"found nothing to read at {pattern}; wanted {what}")
+            raise InvalidValueError(f"found nothing to read at {pattern}; wanted {what}")
         found |= {file.path: file for file in matched}
     for path in found:
         if ENDINGS[corpus] and not path.endswith(ENDINGS[corpus]):
-            raise ValueError(f"cannot read {path}; {corpus} wanted {', '.join(ENDINGS[corpus])}")
+            raise InvalidValueError(
+                f"cannot read {path}; {corpus} wanted {', '.join(ENDINGS[corpus])}"
+            )
     return sorted(found.values())

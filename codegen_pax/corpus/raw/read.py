@@ -11,6 +11,7 @@ from codegen_pax.corpus.raw.inputs import TABLES, DamagedInputError
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.corpus.raw.storage import open_file
+from codegen_pax.errors import InvalidValueError
 
 _ROWS = 256  # of a table, held at once
 # The rules by which a record may be one of another kind of file, not a damaged one of this kind.
@@ -58,7 +59,7 @@ def check(corpus: str, source: str, readable: int, unreadable: int) -> None:
         return
     first = next((line for _, _, line in lines(source) if line and line.strip()), b"")
     wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
-    raise ValueError(
+    raise InvalidValueError(
         f"{source} holds nothing to read: all {unreadable:,} lines lack what was wanted"
         f" ({wanted.get(corpus, ' and '.join(records.REQUIRED))}); the first is"
         f" {first[:_EXAMPLE].decode('utf-8', 'replace')!r}"

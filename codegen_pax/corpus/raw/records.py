@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from codegen_pax.corpus.documents import Document, Dropped, Turn
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text import prompts
 
 MAX_DOCUMENT_BYTES = 16 << 20  # ours
@@ -47,12 +48,12 @@ def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
         if name not in chosen:
             near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
             hint = f" (nearest: {near[0]})" if near else ""
-            raise ValueError(
+            raise InvalidValueError(
                 f"{source} has no column {name}{hint}: found {', '.join(types) or 'none'};"
                 f" wanted one of {', '.join(COLUMNS[name])}"
             )
         if not types[chosen[name]].startswith(_TEXT_TYPES):
-            raise ValueError(
+            raise InvalidValueError(
                 f"{source} has a column {chosen[name]} of type {types[chosen[name]]}; wanted text"
             )
     return chosen

@@ -19,6 +19,7 @@ from typing import BinaryIO, NoReturn
 from etils import epath
 
 from codegen_pax import quiet
+from codegen_pax.errors import MissingFileError
 
 _BUFFER = 1 << 20  # bytes that are asked for at once
 
@@ -93,7 +94,7 @@ def stat_file(path: str) -> File:
     """One file; FileNotFoundError if it is not there."""
     found = [file for file in matching(path) if file.path == path]
     if not found:
-        raise FileNotFoundError(f"there is no file {path}")
+        raise MissingFileError(f"there is no file {path}")
     return found[0]
 
 

@@ -24,6 +24,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from codegen_pax.errors import InvalidValueError
+
 BLOCK = 1_000
 _ROUNDS = 6
 
@@ -108,7 +110,9 @@ def shares(rates: Mapping[str, float]) -> dict[str, int]:
     Raises ValueError for no task, a rate that is not above 0, or more tasks than positions.
     """
     if not rates or len(rates) > BLOCK or min(rates.values()) <= 0:
-        raise ValueError(f"rates of 1 to {BLOCK} tasks, above 0, were wanted; found {dict(rates)}")
+        raise InvalidValueError(
+            f"rates of 1 to {BLOCK} tasks, above 0, were wanted; found {dict(rates)}"
+        )
     total = sum(rates.values())
     exact = {name: BLOCK * rate / total for name, rate in rates.items()}
     found = {name: max(1, int(value)) for name, value in exact.items()}

@@ -15,6 +15,7 @@ from codegen_pax.corpus.manifest import Manifest, Shard
 from codegen_pax.corpus.prepared import PreparedCorpus
 from codegen_pax.corpus.raw import storage
 from codegen_pax.corpus.records import RowFormat
+from codegen_pax.errors import InvalidValueError
 
 # Rows of a prepared corpus that are read together, which they may be since its documents were
 # shuffled when it was prepared: 16 MB of 2,048 tokens. TensorFlow reads no less than 64 MB of a
@@ -30,7 +31,7 @@ MOST_BYTES = 2 << 30
 _AGAIN = "prepare the corpus again, or fetch this shard again"
 
 
-class DamagedShardError(ValueError):
+class DamagedShardError(InvalidValueError):
     """A shard, or a row of it, is not what was written."""
 
 
@@ -153,7 +154,7 @@ class PreparedRows:
         """Raises CorpusMissingError (see `PreparedCorpus`); ValueError for another row length."""
         manifest: Manifest = source.manifest()
         if manifest.row_length != row_length:
-            raise ValueError(
+            raise InvalidValueError(
                 f"{source.label} was prepared with rows of {manifest.row_length} tokens; wanted"
                 f" {row_length}: prepare it with --row-length {row_length}"
             )
@@ -192,7 +193,7 @@ class RowsInMemory:
         that is too long, or with other features than `targets` and `inputs`.
         """
         if (found := {*task.output_features}) not in ({"targets"}, {"inputs", "targets"}):
-            raise ValueError(
+            raise InvalidValueError(
                 f"task {task.name} has the features {', '.join(sorted(found))}; wanted targets, or"
                 " inputs and targets"
             )
@@ -205,19 +206,21 @@ class RowsInMemory:
             inputs = example.get("inputs", np.empty(0, np.int32))
             flat.append(np.concatenate([inputs, example["targets"]]))
             if len(flat[-1]) > row_length:
-                raise ValueError(
+                raise InvalidValueError(
                     f"task {task.name} ({split}) has a row of {len(flat[-1])} tokens; wanted at"
                     f" most {row_length}: to cut it would lose the end of its answer"
                 )
             prompts.append(len(inputs))
             size += flat[-1].nbytes
             if size > MOST_BYTES:
-                raise ValueError(
+                raise InvalidValueError(
                     f"task {task.name} ({split}) has more than {MOST_BYTES >> 20:,} MiB of rows,"
                     " the most that is held in memory: prepare it as a corpus"
                 )
         if not flat:
-            raise ValueError(f"task {task.name} ({split}) has not one row of {row_length} tokens")
+            raise InvalidValueError(
+                f"task {task.name} ({split}) has not one row of {row_length} tokens"
+            )
         self._row_length = row_length
         self._lengths = np.array([len(row) for row in flat])
         self._prompts = np.array(prompts)

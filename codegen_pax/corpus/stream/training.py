@@ -17,17 +17,18 @@ from praxis import base_input, py_utils
 from codegen_pax.corpus import installed, prepared
 from codegen_pax.corpus.stream import batches, sources
 from codegen_pax.corpus.stream.schedule import Schedule, shares
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.text import tokenizer
 from codegen_pax.weights import lineage
 
 FORMAT = 2  # of the state, and of what stands at a position
 
 
-class ChangedDataError(ValueError):
+class ChangedDataError(InvalidValueError):
     """A run was to be resumed on other data than it was stopped on."""
 
 
-class DifferentHostsError(ValueError):
+class DifferentHostsError(InvalidValueError):
     """The hosts of a run were to read different streams."""
 
 
