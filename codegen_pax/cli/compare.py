@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _told(message: str) -> Iterator[None]:
     """Says on a terminal what is being waited for."""
-    from rich.console import Console
+    from codegen_pax.cli.tables import Terminal
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with console.status(message) if console.is_terminal else contextlib.nullcontext():
         yield
 

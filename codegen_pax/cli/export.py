@@ -13,9 +13,8 @@ from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from codegen_pax.cli.opened import Run
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.weights.exporting import Plan
     from codegen_pax.weights.workspace import Workspace
 
@@ -39,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports what `args` say; see `add_arguments`."""
-    from rich.console import Console
-
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.weights import cuts, exporting, lineage, workspace
     from codegen_pax.weights.checkpoint import Variables
     from codegen_pax.weights.layout import Dimensions
@@ -66,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "layout": chosen.layout.name,
         "dtype": args.dtype,
     }
-    console = Console(highlight=False, markup=False)
+    console = Terminal(highlight=False, markup=False)
     workspace.check_room(output, chosen.nbytes + chosen.scratch + workspace.BESIDES)
     with workspace.Workspace(output, purpose) as space:
         _write(args, chosen, found, purpose["files"], space, console)
@@ -85,7 +83,7 @@ def _write(
     found: Run,
     stamps: list[list],
     space: Workspace,
-    console: Console,
+    console: Terminal,
 ) -> None:
     """Fills the workspace and gives it its name.
 

@@ -12,8 +12,7 @@ from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.weights.importing import Plan
     from codegen_pax.weights.layout import Dimensions
     from codegen_pax.weights.tensors import Files
@@ -55,13 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports what `args` say; see `add_arguments`."""
-    from rich.console import Console
-
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import progress
     from codegen_pax.weights import importing, lineage, workspace
     from experiments.declaration import from_environment
 
-    console = Console(highlight=False, markup=False)
+    console = Terminal(highlight=False, markup=False)
     (entry,) = find([args.experiment], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output.resolve()
@@ -120,7 +118,7 @@ def _stamps(chosen: Plan) -> list[list]:
 
 
 def _examine(
-    args: argparse.Namespace, declaration: Declaration, console: Console
+    args: argparse.Namespace, declaration: Declaration, console: Terminal
 ) -> tuple[Plan, dict]:
     """Finds and checks the weights; returns how to import them, and what they are as a parent."""
     from codegen_pax.weights import (
@@ -164,7 +162,7 @@ def _mp_num(
     dims: Dimensions,
     rotary_dims: int,
     usual: int | None,
-    console: Console,
+    console: Terminal,
 ) -> tuple[int, str]:
     """The number of column groups, and what it was taken by: 'given', 'usual' or 'weights'.
 

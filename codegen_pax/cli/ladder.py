@@ -23,14 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from rich.console import Console
     from rich.table import Table
 
     from codegen_pax.cli import training
+    from codegen_pax.cli.tables import Terminal
     from experiments.declaration import find_declaration, from_environment
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
-    console = Console()
+    console = Terminal()
     ladder = [from_environment(find_declaration(f"CodeGen{SIZE}{phase}")) for phase in PHASES]
     mixtures = [declaration.mixture for declaration in ladder]
     start = "scratch"

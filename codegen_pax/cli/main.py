@@ -48,9 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a reader that has gone is noticed here, not when Python ends
         return status
     except BrokenPipeError:
-        # Python flushes stdout once more when it ends, which must find it open.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _end_quietly()
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except UserError as error:
@@ -131,8 +129,23 @@ def _show_traceback(arguments: Sequence[str]) -> None:
 
 
 def _say(message: object, status: int) -> int:
-    print(f"{PROGRAM}: {' '.join(str(message).split())}", file=sys.stderr)
+    try:
+        sys.stdout.flush()  # before the line on stderr, and so that no later flush can fail
+        print(f"{PROGRAM}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        return _end_quietly()
     return status
+
+
+def _end_quietly() -> int:
+    """Lets what is still to be written go nowhere: Python flushes both streams when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    return 141
 
 
 if __name__ == "__main__":

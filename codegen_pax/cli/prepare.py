@@ -97,9 +97,8 @@ def _share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from codegen_pax import names
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.corpus import decontamination
     from codegen_pax.corpus.prepare import local, pipeline, settings
     from codegen_pax.corpus.raw import inputs, splits, storage
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
     pieces = splits.split(args.corpus, found)
-    console = Console(stderr=args.json)
+    console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
         console.print(
             f"{unknowable:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"

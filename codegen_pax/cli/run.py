@@ -34,15 +34,14 @@ def local_folder(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from codegen_pax.cli import training
+    from codegen_pax.cli.tables import Terminal
     from experiments.declaration import from_environment
 
     (entry,) = find([args.name], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    console = Console()
+    console = Terminal()
     experiment = f"{entry.module}.{entry.name}"
     begun = time.monotonic()
     summary = training.train(experiment, declaration, output, console, start=args.start)

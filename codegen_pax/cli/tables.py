@@ -13,9 +13,14 @@ _GAP = 2  # spaces between columns
 _TOO_LONG = 10**15  # numbers from here on, FLOPs of a whole run, are rounded
 
 
-class _Console(Console):
+class Terminal(Console):
+    """Where every verb prints: a reader that has gone is an error that `main` answers.
+
+    rich alone would end the program with status 1.
+    """
+
     def on_broken_pipe(self) -> None:
-        raise  # the command's `main` answers it, for every way of printing
+        raise  # the BrokenPipeError that is being handled
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def shown(value: object) -> str:
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
     """One line a row. A terminal that is too narrow gets fewer columns, and is told which."""
-    console = _Console(highlight=False)
+    console = Terminal(highlight=False)
     cells = {
         column.key: [column.header, *(shown(row[column.key]) for row in rows)] for column in columns
     }
@@ -85,7 +90,7 @@ def print_sections(header: Sequence[str], sections: Mapping[str, Sequence[Sequen
 
     A terminal gets long cells folded to its width; elsewhere every row is one line.
     """
-    console = _Console(highlight=False)
+    console = Terminal(highlight=False)
     sections = {title: rows for title, rows in sections.items() if rows}
     if not console.is_terminal:
         _print_plain_sections(header, sections)

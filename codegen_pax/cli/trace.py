@@ -27,9 +27,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([dataclasses.asdict(origin) for origin in origins], indent=1))
         return 0
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from codegen_pax.cli.tables import Terminal
 
     table = Table(title=f"row {args.row} of {args.shard}", show_lines=True)
     for name in ("columns", "of its tokens", "document"):
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         of_document = f"{origin.offset:,} to {origin.offset + origin.tokens:,}"
         columns = f"{origin.column:,} to {origin.column + origin.tokens:,}"
         table.add_row(columns, of_document, Text("\n".join(_said(origin))))
-    console = Console()
+    console = Terminal()
     console.print(table)
     if args.text:
         console.print(trace.text(args.shard, args.row), markup=False, highlight=False)
