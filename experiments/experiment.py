@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,12 @@ from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.training.learner import learner
 from experiments import receipt, start
-from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environment
+from experiments.declaration import (
+    EVALUATE_VARIABLE,
+    Declaration,
+    Declared,
+    from_environment,
+)
 from experiments.meshes import AXES
 
 # Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt. By the
@@ -41,7 +47,8 @@ SEED = 2203_13474
 class CodeGenExperiment(base_experiment.BaseExperiment):
     """One experiment of the tables; subclasses differ in `DECLARATION` alone.
 
-    An experiment of your own subclasses a registered one and replaces what it likes:
+    An experiment of your own subclasses a registered one and replaces what it likes; what follows
+    from that follows, and the class's name is the run's:
 
         @experiment_registry.register
         class Short(registry.experiment_class("CodeGenNanoMono")):
@@ -49,6 +56,25 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     """
 
     DECLARATION: Declaration
+
+    def __init_subclass__(cls) -> None:
+        """Gives the class a declaration of its own name.
+
+        Raises:
+          ValueError: its DECLARATION is none.
+        """
+        super().__init_subclass__()
+        found = getattr(cls, "DECLARATION", None)
+        if found is None:  # between this class and one that declares something
+            return
+        if isinstance(found, Declared):
+            found = Declaration(found)
+        if not isinstance(found, Declaration):
+            raise InvalidValueError(
+                f"{cls.__module__}.{cls.__name__}: DECLARATION={found!r}; wanted a declaration, as "
+                "dataclasses.replace(find_declaration('CodeGenNanoMono'), steps=20) is"
+            )
+        cls.DECLARATION = replace(found, name=cls.__name__, module=cls.__module__)
 
     def declaration(self) -> Declaration:
         """What is run: the class's declaration, with the environment's mesh and recipe."""
@@ -145,7 +171,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             inputs.training_input(
                 declaration.mixture,
                 batch_size=_rows_a_process(declaration),
-                row_length=declaration.size.context,
+                row_length=declaration.row_length,
                 seed=SEED,
                 packing=declaration.phase.packing,
             ),
@@ -153,7 +179,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                 inputs.evaluation_input(
                     mixture,
                     batch_size=_evaluation_rows(declaration),
-                    row_length=declaration.size.context,
+                    row_length=declaration.row_length,
                     packing=declaration.phase.packing,
                 )
                 for mixture in ([name for name in mixtures if name] or [declaration.mixture])
@@ -179,7 +205,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         return pax_fiddle.Config(
             RowSpecs,
             batch_size=_rows_a_process(declaration),
-            row_length=declaration.size.context,
+            row_length=declaration.row_length,
         )
 
     def validate(self) -> None:

@@ -9,7 +9,7 @@ import sys
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.quiet import quietly
-from experiments.declaration import declarations, declare
+from experiments.declaration import DOOR, Declaration, declarations, declare
 from experiments.phases import PHASES, Phase, find_phase
 from experiments.report import report
 from experiments.sizes import SIZES
@@ -21,10 +21,6 @@ with quietly():
     from experiments.experiment import CodeGenExperiment
     from tasks import bigquery, embedded
 
-# Stock paxml looks for `--exp=codegen.<Name>` in the registry, imports `codegen` if it is not
-# there, and looks again; the key is `<__module__>.<__name__>`.
-MODULE = "codegen"
-
 _classes: dict[str, type[CodeGenExperiment]] = {}
 
 
@@ -34,7 +30,7 @@ def register_all() -> None:
         _register_mixtures(phase)
     for declaration in declarations():
         if declaration.name not in _classes:
-            _register(declaration, MODULE)
+            _register(declaration, DOOR)
 
 
 def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
@@ -86,12 +82,14 @@ def _register_mixtures(phase: Phase) -> None:
         embedded.language_mixture(phase.nano_mixture, phase.languages)
 
 
-def _register(declaration, module: str) -> type[CodeGenExperiment]:
+def _register(declaration: Declaration, module: str) -> type[CodeGenExperiment]:
+    """Registers a class of `module`: stock paxml finds it as `--exp=<module>.<Name>`."""
     cls = type(
         declaration.name,
         (CodeGenExperiment,),
-        {"DECLARATION": declaration, "__module__": module, "__doc__": report(declaration)},
+        {"DECLARATION": declaration, "__module__": module},
     )
+    cls.__doc__ = report(cls.DECLARATION)
     # paxml prints a line for each registration.
     with contextlib.redirect_stderr(io.StringIO()):
         experiment_registry.register(cls)

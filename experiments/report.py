@@ -45,8 +45,8 @@ def report(declaration: Declaration) -> str:
             )
         ),
         "Tokens": (
-            f"{declaration.steps:,} steps * {declaration.batch_rows:,} rows * {size.context:,} = "
-            f"{declaration.tokens:,}."
+            f"{declaration.steps:,} steps * {declaration.batch_rows:,} rows * "
+            f"{declaration.row_length:,} = {declaration.tokens:,}."
         ),
         "Recipe": (
             f"{declaration.recipe.name}: learning rate {declaration.learning_rate:.3g} -> "

@@ -25,7 +25,7 @@ class Size:
       heads: N, attention heads.
       head_dims: H, dims of one head; N * H = D.
       rotary_dims: how many of a head's dims are rotated.
-      context: T, tokens in a row.
+      context: the most tokens that the network is for; a row of data has as many or fewer.
       parameters: of the released network: no embedding bias (see `Declaration.parameters`).
       embedded: runs on a laptop's CPU, on text every machine has; the real sizes read
         prepared corpora and refuse to start a later phase from random weights.
@@ -46,15 +46,18 @@ class Size:
     vocab_size: int = VOCAB_SIZE
     remat: str = "save_nothing"
 
-    def flops_per_token(self) -> int:
+    def flops_per_token(self, row_length: int | None = None) -> int:
         """Model FLOPs to train on one token, without recomputation.
 
         6 FLOPs a weight that is multiplied (2 forward, 4 backward; the embedding's table is
         looked up, not multiplied), and 12 * layers * T * D for the attention scores and
         their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
+
+        Args:
+          row_length: T, tokens in a row; the context if None.
         """
         multiplied = self.parameters - self.vocab_size * self.model_dims
-        return 6 * multiplied + 12 * self.layers * self.context * self.model_dims
+        return 6 * multiplied + 12 * self.layers * (row_length or self.context) * self.model_dims
 
 
 def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:

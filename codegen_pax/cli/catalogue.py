@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from codegen_pax import names
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
-from experiments.declaration import Declaration, declarations
-
-DOOR = "codegen"
+from experiments.declaration import DOOR, Declaration, declarations
 
 
 @dataclass(frozen=True)
@@ -22,20 +20,24 @@ class Entry:
     """One experiment.
 
     Attributes:
-      name: of its class.
-      module: `paxml.main --exp=<module>.<name>` runs it.
-      declaration: the numbers of its class; what the environment changes is not in it.
+      declaration: of its class; what the environment changes is not in it.
     """
 
-    name: str
-    module: str
     declaration: Declaration
 
     @property
-    def command(self) -> str:
-        """The declaration's, for the class it is the declaration of."""
-        door, own = (f"--exp={DOOR}.{self.declaration.name}", f"--exp={self.module}.{self.name}")
-        return self.declaration.command.replace(door, own)
+    def name(self) -> str:
+        """Of its class."""
+        return self.declaration.name
+
+    @property
+    def module(self) -> str:
+        """`paxml.main --exp=<module>.<name>` runs it."""
+        return self.declaration.module
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
 def add_module_argument(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +55,7 @@ def catalogue(modules: Sequence[str] = ()) -> dict[str, Entry]:
     Raises:
       UsageError: a module is not there, or registers no experiment of this project.
     """
-    found = {
-        declaration.name: Entry(declaration.name, DOOR, declaration)
-        for declaration in declarations()
-    }
+    found = {declaration.name: Entry(declaration) for declaration in declarations()}
     for module in modules:
         found |= _registered_by(module)
     return found
@@ -90,7 +89,7 @@ def _registered_by(module: str) -> dict[str, Entry]:
     from paxml import experiment_registry
 
     found = {
-        cls.__name__: Entry(cls.__name__, cls.__module__, cls.DECLARATION)
+        cls.__name__: Entry(cls.DECLARATION)
         for cls in experiment_registry.get_all().values()
         if cls.__module__ == module and hasattr(cls, "DECLARATION")
     }

@@ -31,7 +31,7 @@ def facts(entry: Entry) -> Facts:
         "data": declaration.mixture,
         "recipe": declaration.recipe.name,
         "unverified": list(declaration.unverified),
-        "command": entry.command,
+        "command": declaration.command,
     }
 
 
@@ -41,7 +41,7 @@ def derived(declaration: Declaration) -> Facts:
         "parameters": declaration.parameters,
         "tokens": declaration.tokens,
         "tokens_per_parameter": round(declaration.tokens / declaration.parameters, 2),
-        "flops_per_token": declaration.size.flops_per_token(),
+        "flops_per_token": declaration.flops_per_token,
         "flops": declaration.flops,
         "steps": declaration.steps,
         "batch_tokens": declaration.batch_tokens,
@@ -74,7 +74,7 @@ def everything(entry: Entry) -> Facts:
             "data": _data(declaration),
             "derived": {key: follows[key] for key in follows if key not in listed},
             "published": _published(declaration),
-            "commands": _commands(entry),
+            "commands": _commands(declaration),
         },
         "report": report(declaration),
     }
@@ -131,13 +131,13 @@ def _published(declaration: Declaration) -> Facts:
     }
 
 
-def _commands(entry: Entry) -> Facts:
-    start = entry.declaration.start
+def _commands(declaration: Declaration) -> Facts:
+    start = declaration.start
     setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
     return {
-        "train": f"{setting}{entry.command}",
-        "train_and_evaluate": f"{setting}{entry.command} --eval_on_test",
-        "evaluate_and_decode": f"{entry.command} --mode=decode_once --eval_during_decode",
+        "train": f"{setting}{declaration.command}",
+        "train_and_evaluate": f"{setting}{declaration.command} --eval_on_test",
+        "evaluate_and_decode": f"{declaration.command} --mode=decode_once --eval_during_decode",
     }
 
 

@@ -72,7 +72,7 @@ def train(
             job,
             experiment=declaration.name,
             mixture=declaration.mixture,
-            row_length=declaration.size.context,
+            row_length=declaration.row_length,
             batch_tokens=declaration.batch_tokens,
             vocab_size=declaration.size.vocab_size,
             to_text=vocabulary(declaration.phase.vocabulary).decode,
