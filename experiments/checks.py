@@ -16,7 +16,13 @@ from types import MappingProxyType
 from typing import Any
 
 from codegen_pax import names
+from codegen_pax.corpus import languages
 from codegen_pax.errors import InvalidValueError
+
+
+def store(row: Any, name: str, value: Any) -> None:
+    """Stores a checked value in a frozen row that is being made."""
+    object.__setattr__(row, name, value)
 
 
 def whole(owner: str, name: str, value: Any, at_least: int = 1) -> int:
@@ -33,17 +39,34 @@ def whole(owner: str, name: str, value: Any, at_least: int = 1) -> int:
     return found
 
 
-def number(
-    owner: str, name: str, value: Any, *, above: float | None = None, below: float = math.inf
-) -> float:
-    """A finite number: above `above`, or at least 0 if None; below `below`."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    low = real and (value >= 0 if above is None else value > above)
-    if not (low and math.isfinite(value) and value < below):
-        floor = "at least 0" if above is None else f"above {above:g}"
-        ceiling = f" and below {below:g}" if math.isfinite(below) else ""
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {floor}{ceiling}")
-    return float(value)
+def count(owner: str, name: str, value: Any) -> int:
+    """A whole number, at least 0."""
+    return whole(owner, name, value, at_least=0)
+
+
+def tokens(owner: str, name: str, value: Any) -> int:
+    """Tokens in a row: of one alone none is predicted."""
+    return whole(owner, name, value, at_least=2)
+
+
+def number(owner: str, name: str, value: Any) -> float:
+    """A finite number, at least 0."""
+    return _number(owner, name, value, "at least 0", lambda found: found >= 0)
+
+
+def rate(owner: str, name: str, value: Any) -> float:
+    """A finite number above 0."""
+    return _number(owner, name, value, "above 0", lambda found: found > 0)
+
+
+def share(owner: str, name: str, value: Any) -> float:
+    """A number from 0 to below 1."""
+    return _number(owner, name, value, "from 0 to below 1", lambda found: 0 <= found < 1)
+
+
+def percent(owner: str, name: str, value: Any) -> float:
+    """A number from 0 to 100."""
+    return _number(owner, name, value, "from 0 to 100", lambda found: 0 <= found <= 100)
 
 
 def flag(owner: str, name: str, value: Any) -> bool:
@@ -91,6 +114,14 @@ def several(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def language(owner: str, name: str, value: Any) -> str:
+    """A language of the table, by its own name, however it is spelt."""
+    try:
+        return languages.check(text(owner, name, value))
+    except ValueError as error:
+        raise InvalidValueError(f"{owner}: {error}") from None
+
+
 def a(owner: str, name: str, value: Any, kind: type, wanted: str) -> Any:
     """An instance of a class."""
     if not isinstance(value, kind):
@@ -116,10 +147,18 @@ def by_size(
     a(owner, name, table, Mapping, "a table by size, as {'350M': ...}")
     for size in table:
         if size not in sizes:
-            raise InvalidValueError(f"{owner}: {name}: {names.unknown('size', str(size), sizes)}")
+            said = names.unknown("size", str(size), sizes)
+            raise InvalidValueError(f"{owner}: {name}: {said}")
     return MappingProxyType(
         {size: check(owner, f"{name}[{size!r}]", value) for size, value in table.items()}
     )
+
+
+def _number(owner: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool]) -> float:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and fits(value)):
+        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {wanted}")
+    return float(value)
 
 
 def _is_whole_float(value: Any, at_least: int) -> bool:

@@ -15,7 +15,7 @@ from experiments.choices import CosineEnds, Floor
 from experiments.declared import DOOR, NUMBERS, Declared
 from experiments.meshes import MESHES, Mesh, parse_mesh
 from experiments.nano import budget
-from experiments.phases import PHASES, Phase
+from experiments.phases import PHASES, Phase, ancestors
 from experiments.recipes import DEFAULT_RECIPE, MICRO_BATCH_ROWS, RECIPES, Recipe
 from experiments.sizes import SIZES, Size
 
@@ -339,8 +339,15 @@ def from_environment(
 
 
 def declarations(phases: Mapping[str, Phase] = PHASES) -> Iterator[Declaration]:
-    """Every experiment of the tables: phase by phase, small to large."""
-    for phase in phases.values():
+    """Every experiment of the tables: phase by phase, small to large.
+
+    Raises:
+      ValueError: a phase lies under another name than its own, or see `ancestors`.
+    """
+    for name, phase in phases.items():
+        if name != phase.name:
+            raise InvalidValueError(f"phase {phase.name} lies in the table as {name!r}")
+        ancestors(phase, phases)
         for size in SIZES.values():
             yield declare(size, phase)
 

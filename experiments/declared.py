@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments import checks
 from experiments.meshes import Mesh
 from experiments.phases import Phase
 from experiments.recipes import DEFAULT_RECIPE, RECIPES, Recipe
@@ -14,6 +15,18 @@ from experiments.sizes import Size
 
 # The module whose import registers every experiment of the tables: `paxml.main --exp=codegen.…`.
 DOOR = "codegen"
+
+# The numbers that follow unless they are declared, and what each may be.
+NUMBERS = {
+    "row_length": checks.tokens,
+    "batch_rows": checks.whole,
+    "micro_batch_rows": checks.whole,
+    "steps": checks.whole,
+    "warmup_steps": checks.count,
+    "anneal_steps": checks.whole,
+    "learning_rate": checks.rate,
+    "learning_rate_end": checks.number,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +46,8 @@ class Declared:
       anneal_steps: of cosine after the warm-up; the rate is flat after that.
       learning_rate: the maximum.
       learning_rate_end: the floor.
+
+    Raises ValueError for a value that is none of these.
     """
 
     size: Size
@@ -51,15 +66,16 @@ class Declared:
     learning_rate: float | None = None
     learning_rate_end: float | None = None
 
-
-# What a person may set by hand of the numbers that otherwise follow.
-NUMBERS = (
-    "row_length",
-    "batch_rows",
-    "micro_batch_rows",
-    "steps",
-    "warmup_steps",
-    "anneal_steps",
-    "learning_rate",
-    "learning_rate_end",
-)
+    def __post_init__(self):
+        owner = self.name or "declaration"
+        checks.a(owner, "size", self.size, Size, "a row of SIZES, as SIZES['350M']")
+        checks.a(owner, "phase", self.phase, Phase, "a row of PHASES, as PHASES['Mono']")
+        checks.a(owner, "recipe", self.recipe, Recipe, "a row of RECIPES, as RECIPES['paper']")
+        if self.mesh is not None:
+            checks.a(owner, "mesh", self.mesh, Mesh, "a Mesh, as parse_mesh('1x8x1')")
+        for name in ("name", "start"):
+            if (value := getattr(self, name)) is not None:
+                checks.text(owner, name, value)
+        for name, check in NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                checks.store(self, name, check(owner, name, value))

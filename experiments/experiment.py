@@ -18,9 +18,10 @@ from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text.vocabulary import vocabulary
+from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import receipt, start
+from experiments.choices import LossOn
 from experiments.declaration import (
     EVALUATE_VARIABLE,
     Declaration,
@@ -93,7 +94,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             vocab_size=size.vocab_size,
             embedding_bias=recipe.embedding_bias,
             z_loss=recipe.z_loss,
-            remat=size.remat,
+            remat=size.remat.value,
         )
         model.shard(lm, mesh_shape=mesh.shape, mesh_axis_names=AXES)
         return pax_fiddle.Config(
@@ -108,7 +109,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             decoder_tpl=model.greedy_decoder(
                 prompt_length=PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
-                eos_id=vocabulary(declaration.phase.vocabulary).eos_id,
+                eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
             ),
         )
 
@@ -127,10 +128,10 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             beta2=recipe.beta2,
             epsilon=recipe.epsilon,
             weight_decay=recipe.weight_decay,
-            decay=recipe.decay,
+            decay=recipe.decay.value,
             clip_norm=recipe.clip_norm,
             accumulation_steps=declaration.accumulation_steps,
-            accumulation_dtype=recipe.accumulation_dtype,
+            accumulation_dtype=recipe.accumulation_dtype.value,
         )
         train.num_train_steps = declaration.steps
         batch = ("replica", "data")
@@ -165,7 +166,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
         """The training mixture, and one evaluation a mixture on its held-out files."""
         declaration = self.declaration()
-        _check_loss(declaration, declaration.mixture)
+        _check_rows(declaration)
         mixtures = os.environ.get(EVALUATE_VARIABLE, "").split(",")
         return [
             inputs.training_input(
@@ -231,19 +232,26 @@ def _evaluation_rows(declaration: Declaration) -> int:
     return max(1, rows // jax.process_count())
 
 
-def _check_loss(declaration: Declaration, mixture: str) -> None:
-    """Refuses a mixture whose rows are not what the phase says its loss is on.
+def _check_rows(declaration: Declaration) -> None:
+    """Refuses a mixture whose rows are not what the phase says of them.
 
     Raises:
-      ValueError: prompts and answers for a loss on all tokens, or the other way round.
+      ValueError: prompts and answers for a loss on all tokens, or the other way round; or the ids
+        of another vocabulary.
     """
+    mixture, phase = declaration.mixture, declaration.phase
     features = seqio.get_mixture_or_task(mixture).output_features
-    found = "answer" if {"inputs", "answers"} & set(features) else "all"
-    if found != declaration.phase.loss_on:
+    found = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
+    if found != phase.loss_on:
         raise InvalidValueError(
-            f"{declaration.name}: the loss on {mixture} is on {found!r} (its features are "
-            f"{', '.join(sorted(features))}); phase {declaration.phase.name} wanted "
-            f"{declaration.phase.loss_on!r}"
+            f"{declaration.name}: the loss on {mixture} is on '{found}' (its features are "
+            f"{', '.join(sorted(features))}); phase {phase.name} wanted '{phase.loss_on}'"
+        )
+    words = features["targets"].vocabulary
+    if isinstance(words, CodeGenVocabulary) and words.name != phase.vocabulary:
+        raise InvalidValueError(
+            f"{declaration.name}: {mixture} is tokenised by '{words.name}'; phase {phase.name} "
+            f"wanted '{phase.vocabulary}'"
         )
 
 

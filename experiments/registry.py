@@ -10,7 +10,7 @@ from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.quiet import quietly
 from experiments.declaration import DOOR, Declaration, declarations, declare
-from experiments.phases import PHASES, Phase, find_phase
+from experiments.phases import PHASES, Phase, ancestors
 from experiments.report import report
 from experiments.sizes import SIZES
 
@@ -48,13 +48,12 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
       The experiments by the name of their size.
 
     Raises:
-      KeyError: its start phase is unknown.
-      ValueError: there is such a phase already, or one of its languages is unknown.
+      ValueError: there is such a phase already, its start phase is unknown, or it has no languages
+        to mix and names no mixture that is registered.
     """
     if phase.name in PHASES:
         raise InvalidValueError(f"phase {phase.name!r} is there already; wanted a new name")
-    if phase.start is not None:
-        find_phase(phase.start)
+    ancestors(phase)
     _register_mixtures(phase)
     PHASES[phase.name] = phase
     module = module or sys._getframe(1).f_globals["__name__"]
@@ -76,10 +75,19 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
 def _register_mixtures(phase: Phase) -> None:
     """The mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
-    if phase.mixture not in known:
-        bigquery.mixture(phase.mixture, phase.languages)
-    if phase.nano_mixture not in known:
-        embedded.language_mixture(phase.nano_mixture, phase.languages)
+    for field, mix in (
+        ("mixture", bigquery.mixture),
+        ("nano_mixture", embedded.language_mixture),
+    ):
+        name = getattr(phase, field)
+        if name in known:
+            continue
+        if not phase.languages:
+            said = names.unknown("task or mixture", name, sorted(known))
+            raise InvalidValueError(
+                f"phase {phase.name}: {field}: {said}; wanted one of those, or languages to mix"
+            )
+        mix(name, phase.languages)
 
 
 def _register(declaration: Declaration, module: str) -> type[CodeGenExperiment]:

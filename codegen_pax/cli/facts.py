@@ -91,10 +91,8 @@ def chain(declaration: Declaration) -> list[str]:
 
 
 def _network(declaration: Declaration) -> Facts:
-    found = _plain(declaration.size)
     # Of the released network, without the embedding bias that jaxformer trains.
-    found["released_parameters"] = found.pop("parameters")
-    return found
+    return _plain(declaration.size) | {"released_parameters": declaration.size.parameters}
 
 
 def _recipe(declaration: Declaration) -> Facts:
