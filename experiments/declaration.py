@@ -15,7 +15,7 @@ from experiments.choices import CosineEnds, Floor
 from experiments.declared import DOOR, NUMBERS, Declared
 from experiments.meshes import MESHES, Mesh, parse_mesh
 from experiments.nano import budget
-from experiments.phases import PHASES, Phase, ancestors
+from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.recipes import DEFAULT_RECIPE, MICRO_BATCH_ROWS, RECIPES, Recipe
 from experiments.sizes import SIZES, Size
 
@@ -106,6 +106,13 @@ class Declaration:
         return {name: value for name, value in found.items() if value is not None}
 
     @property
+    def is_variant(self) -> bool:
+        """Whether it is another experiment than that of the tables, by whatever recipe and mesh."""
+        own_rows = (SIZES.get(self.size.name), PHASES.get(self.phase.name))
+        named = self.name == self.table_name
+        return bool(self.by_hand) or not named or own_rows != (self.size, self.phase)
+
+    @property
     def start(self) -> str | None:
         """The experiment whose weights it starts from."""
         if self.declared.start is not None:
@@ -119,7 +126,8 @@ class Declaration:
     @property
     def unverified(self) -> tuple[str, ...]:
         """Which of its published numbers were not seen at their source."""
-        return self.phase.unverified.get(self.size.name, ())
+        found = self.phase.unverified.get(self.size.name, ())
+        return tuple(name for name in found if name not in self.by_hand)
 
     @property
     def parameters(self) -> int:
@@ -305,7 +313,8 @@ def declare(
       ValueError: see `Declaration`.
     """
     recipe = recipe or RECIPES[DEFAULT_RECIPE]
-    return Declaration(size=size, phase=phase, recipe=recipe, mesh=mesh)
+    module = MODULES.get(phase.name, DOOR)
+    return Declaration(size=size, phase=phase, recipe=recipe, mesh=mesh, module=module)
 
 
 def find_recipe(name: str) -> Recipe:

@@ -230,6 +230,9 @@ PHASES: dict[str, Phase] = {
     )
 }
 
+# Phase -> the module that declared it, of those that are not this project's own.
+MODULES: dict[str, str] = {}
+
 
 def ancestors(phase: Phase, phases: Mapping[str, Phase] = PHASES) -> list[Phase]:
     """The phase it starts from, the one that starts from, and so on back to random weights.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from dataclasses import replace
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.quiet import quietly
-from experiments.declaration import DOOR, Declaration, declarations, declare
-from experiments.phases import PHASES, Phase, ancestors
+from experiments.declaration import Declaration, declarations, declare
+from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.report import report
 from experiments.sizes import SIZES
 
@@ -30,7 +31,7 @@ def register_all() -> None:
         _register_mixtures(phase)
     for declaration in declarations():
         if declaration.name not in _classes:
-            _register(declaration, DOOR)
+            _register(declaration)
 
 
 def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
@@ -52,12 +53,16 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
         to mix and names no mixture that is registered.
     """
     if phase.name in PHASES:
-        raise InvalidValueError(f"phase {phase.name!r} is there already; wanted a new name")
+        by = MODULES.get(phase.name, "this project")
+        raise InvalidValueError(
+            f"phase {phase.name!r} is there already, declared by {by}; wanted a new name"
+        )
     ancestors(phase)
-    _register_mixtures(phase)
-    PHASES[phase.name] = phase
     module = module or sys._getframe(1).f_globals["__name__"]
-    return {size.name: _register(declare(size, phase), module) for size in SIZES.values()}
+    made = {size: replace(declare(row, phase), module=module) for size, row in SIZES.items()}
+    _register_mixtures(phase)
+    PHASES[phase.name], MODULES[phase.name] = phase, module
+    return {size: _register(declaration) for size, declaration in made.items()}
 
 
 def experiment_class(name: str) -> type[CodeGenExperiment]:
@@ -90,12 +95,12 @@ def _register_mixtures(phase: Phase) -> None:
         mix(name, phase.languages)
 
 
-def _register(declaration: Declaration, module: str) -> type[CodeGenExperiment]:
-    """Registers a class of `module`: stock paxml finds it as `--exp=<module>.<Name>`."""
+def _register(declaration: Declaration) -> type[CodeGenExperiment]:
+    """Registers a class: stock paxml finds it as `--exp=<module>.<Name>`."""
     cls = type(
         declaration.name,
         (CodeGenExperiment,),
-        {"DECLARATION": declaration, "__module__": module},
+        {"DECLARATION": declaration, "__module__": declaration.module},
     )
     cls.__doc__ = report(cls.DECLARATION)
     # paxml prints a line for each registration.

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from codegen_pax.cli.catalogue import Entry
 from experiments.declaration import Declaration, from_environment
-from experiments.phases import PHASES
+from experiments.phases import ancestors
 from experiments.report import START_VARIABLE, report
 
 Facts = dict[str, object]
@@ -81,13 +81,15 @@ def everything(entry: Entry) -> Facts:
 
 
 def chain(declaration: Declaration) -> list[str]:
-    """The experiment, the one it starts from, and so on back to the one from random weights."""
-    size, phase = declaration.size, declaration.phase
-    found = [declaration.name]
-    while phase.start is not None:
-        phase = PHASES[phase.start]
-        found.append(f"CodeGen{size.name}{phase.name}")
-    return found
+    """The experiment, the one it starts from, and so on back to the one from random weights.
+
+    What a start of one's own starts from is not known here.
+    """
+    size, phase, start = declaration.size, declaration.phase, declaration.start
+    above = [f"CodeGen{size.name}{one.name}" for one in ancestors(phase)]
+    if start is not None and above[:1] != [start]:
+        above = [start]
+    return [declaration.name, *above]
 
 
 def _network(declaration: Declaration) -> Facts:
@@ -100,6 +102,7 @@ def _recipe(declaration: Declaration) -> Facts:
         "learning_rate_end",
         "warmup_steps",
         "anneal_steps",
+        "row_length",
         "batch_rows",
         "micro_batch_rows",
         "accumulation_steps",
@@ -122,10 +125,11 @@ def _data(declaration: Declaration) -> Facts:
 
 
 def _published(declaration: Declaration) -> Facts:
-    size, phase = declaration.size, declaration.phase
+    """What is published of the experiment of the tables; a variant of it is another."""
+    size = "" if declaration.is_variant else declaration.size.name
     return {
-        "humaneval_pass_at_1": phase.humaneval_pass_at_1.get(size.name),
-        "released_step": phase.released_step.get(size.name),
+        "humaneval_pass_at_1": declaration.phase.humaneval_pass_at_1.get(size),
+        "released_step": declaration.phase.released_step.get(size),
     }
 
 

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import launch, progress
+from codegen_pax.weights import lineage
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
-from experiments.report import START_VARIABLE, wanted_margin
+from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
@@ -50,10 +51,9 @@ def train(
     if declaration.mixture not in mixtures:
         mixtures.append(declaration.mixture)
     settings[EVALUATE_VARIABLE] = ",".join(filter(None, mixtures))
-    named = start or os.environ.get(START_VARIABLE, "scratch")
     console.print(
         f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
-        f"from {named} -> {job}"
+        f"from {_origin(declaration, job, start)} -> {job}"
     )
     with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
         launch.run_pax(
@@ -77,6 +77,16 @@ def train(
             vocab_size=declaration.size.vocab_size,
             to_text=vocabulary(declaration.phase.vocabulary).decode,
         )
+
+
+def _origin(declaration: Declaration, job: Path, start: str | None) -> str:
+    """Which weights a run begins with, or goes on with."""
+    if (step := lineage.last_step(job)) is not None:
+        return f"its own step {step:,}"
+    named = start or os.environ.get(START_VARIABLE, "")
+    if declaration.start is None or named in ("", SCRATCH):
+        return "random weights"
+    return f"the weights of {named}"
 
 
 def print_summary(
