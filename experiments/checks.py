@@ -77,8 +77,9 @@ def flag(owner: str, name: str, value: Any) -> bool:
 
 
 def text(owner: str, name: str, value: Any) -> str:
-    """A string with something in it."""
-    if not isinstance(value, str) or not value.strip():
+    """A string with something in it, which UTF-8 can hold."""
+    fits = isinstance(value, str) and value == value.encode(errors="ignore").decode()
+    if not fits or not value.strip():
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a text")
     return value
 

@@ -29,17 +29,10 @@ from experiments.declaration import (
     from_environment,
 )
 from experiments.meshes import AXES
+from tasks import decoding
 
-# Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt. By the
-# phase's vocabulary and what its loss is on.
-PROMPTS = {
-    ("codegen", "all"): "codegen_nano_prompts",
-    ("codegen", "answer"): "codegen_nano_prompts_instruct",
-    ("gpt2", "all"): "codegen_nano_prompts_nl",
-    ("gpt2", "answer"): "codegen_nano_prompts_nl_instruct",
-}
-PROMPT_COUNT = 8
-PROMPT_LENGTH = 64
+# Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
+DECODED_ROWS = 8
 MAX_NEW_TOKENS = 96
 
 SEED = 2203_13474
@@ -107,7 +100,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             dtype=jnp.float32,
             fprop_dtype=jnp.float32 if size.embedded else jnp.bfloat16,
             decoder_tpl=model.greedy_decoder(
-                prompt_length=PROMPT_LENGTH,
+                prompt_length=decoding.PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
                 eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
             ),
@@ -188,13 +181,14 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         ]
 
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Eight prompts, in the format of the phase's rows."""
+        """Prompts of the phase, or of a file, in the format of the phase's rows."""
         phase = self.declaration().phase
+        prompts = decoding.prompts(phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
         return [
             inputs.decoding_input(
-                PROMPTS[phase.vocabulary, phase.loss_on],
-                batch_size=max(1, PROMPT_COUNT // jax.process_count()),
-                prompt_length=PROMPT_LENGTH,
+                prompts.task(),
+                batch_size=max(1, DECODED_ROWS // jax.process_count()),
+                prompt_length=decoding.PROMPT_LENGTH,
             )
         ]
 

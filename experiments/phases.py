@@ -51,6 +51,8 @@ class Phase:
       anneal_steps: jaxformer's cosine length where it is not `steps - warmup_steps`.
       batch_tokens: where the phase has its own, instead of the size's (see `recipes.py`).
       loss_on: 'all' tokens, or the 'answer' alone.
+      prompts: what its runs decode, to show what they have learnt: texts to continue, or
+        instructions to answer; those of its languages if empty (see `tasks.decoding`).
       packing: the documents of a row do not see each other; jaxformer's do.
       corpus_tokens: tokens in the corpus [paper]; None if not published.
       released_step: step of the released checkpoint by size [hub].
@@ -74,6 +76,7 @@ class Phase:
     anneal_steps: int | None = None
     batch_tokens: int | None = None
     loss_on: LossOn = LossOn.ALL
+    prompts: tuple[str, ...] = ()
     packing: bool = False
     corpus_tokens: int | None = None
     released_step: Mapping[str, int] = field(default_factory=dict)
@@ -113,6 +116,9 @@ class Phase:
         if twice := [one for number, one in enumerate(found) if one in found[:number]]:
             raise InvalidValueError(f"{owner}: languages has {twice[0]} twice; wanted it once")
         checks.store(self, "languages", found)
+        prompts = checks.several(owner, "prompts", self.prompts)
+        found = tuple(checks.text(owner, "prompts", one) for one in prompts)
+        checks.store(self, "prompts", found)
         for name, choices in (("vocabulary", Vocabulary), ("loss_on", LossOn)):
             checks.store(self, name, checks.choice(owner, name, getattr(self, name), choices))
         if checks.flag(owner, "packing", self.packing) and self.loss_on == LossOn.ANSWER:

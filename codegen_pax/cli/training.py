@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ def print_summary(
 ) -> None:
     """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
+    from tasks import decoding
 
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
@@ -122,7 +124,6 @@ def print_summary(
     table.add_row("checkpoints", str(job / "checkpoints"))
     table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
     console.print(table)
-    answers = declaration.phase.loss_on == "answer"
-    prompt = "Return the n-th Fibonacci number." if answers else "def fibonacci(n):"
-    command = f'codegen-pax sample {os.fspath(job)} "{prompt}"'
-    console.print(f"Try: {command}", highlight=False)
+    prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+    command = shlex.join(["codegen-pax", "sample", os.fspath(job), prompt.example])
+    console.print(f"Try: {command}", highlight=False, markup=False, soft_wrap=True)
