@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +18,21 @@ from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text.vocabulary import vocabulary
+from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import receipt, start
-from experiments.declaration import EVALUATE_VARIABLE, Declaration, from_environment
+from experiments.choices import LossOn
+from experiments.declaration import (
+    EVALUATE_VARIABLE,
+    Declaration,
+    Declared,
+    from_environment,
+)
 from experiments.meshes import AXES
+from tasks import decoding
 
-# Decoding is of eight fixed prompts, whatever the size: a look at what a run has learnt. By the
-# phase's vocabulary and what its loss is on.
-PROMPTS = {
-    ("codegen", "all"): "codegen_nano_prompts",
-    ("codegen", "answer"): "codegen_nano_prompts_instruct",
-    ("gpt2", "all"): "codegen_nano_prompts_nl",
-    ("gpt2", "answer"): "codegen_nano_prompts_nl_instruct",
-}
-PROMPT_COUNT = 8
-PROMPT_LENGTH = 64
+# Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
+DECODED_ROWS = 8
 MAX_NEW_TOKENS = 96
 
 SEED = 2203_13474
@@ -41,7 +41,8 @@ SEED = 2203_13474
 class CodeGenExperiment(base_experiment.BaseExperiment):
     """One experiment of the tables; subclasses differ in `DECLARATION` alone.
 
-    An experiment of your own subclasses a registered one and replaces what it likes:
+    An experiment of your own subclasses a registered one and replaces what it likes; what follows
+    from that follows, and the class's name is the run's:
 
         @experiment_registry.register
         class Short(registry.experiment_class("CodeGenNanoMono")):
@@ -49,6 +50,25 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     """
 
     DECLARATION: Declaration
+
+    def __init_subclass__(cls) -> None:
+        """Gives the class a declaration of its own name.
+
+        Raises:
+          ValueError: its DECLARATION is none.
+        """
+        super().__init_subclass__()
+        found = getattr(cls, "DECLARATION", None)
+        if found is None:  # between this class and one that declares something
+            return
+        if isinstance(found, Declared):
+            found = Declaration(found)
+        if not isinstance(found, Declaration):
+            raise InvalidValueError(
+                f"{cls.__module__}.{cls.__name__}: DECLARATION={found!r}; wanted a declaration, as "
+                "dataclasses.replace(find_declaration('CodeGenNanoMono'), steps=20) is"
+            )
+        cls.DECLARATION = replace(found, name=cls.__name__, module=cls.__module__)
 
     def declaration(self) -> Declaration:
         """What is run: the class's declaration, with the environment's mesh and recipe."""
@@ -67,7 +87,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             vocab_size=size.vocab_size,
             embedding_bias=recipe.embedding_bias,
             z_loss=recipe.z_loss,
-            remat=size.remat,
+            remat=size.remat.value,
         )
         model.shard(lm, mesh_shape=mesh.shape, mesh_axis_names=AXES)
         return pax_fiddle.Config(
@@ -80,9 +100,9 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             dtype=jnp.float32,
             fprop_dtype=jnp.float32 if size.embedded else jnp.bfloat16,
             decoder_tpl=model.greedy_decoder(
-                prompt_length=PROMPT_LENGTH,
+                prompt_length=decoding.PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
-                eos_id=vocabulary(declaration.phase.vocabulary).eos_id,
+                eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
             ),
         )
 
@@ -101,10 +121,10 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             beta2=recipe.beta2,
             epsilon=recipe.epsilon,
             weight_decay=recipe.weight_decay,
-            decay=recipe.decay,
+            decay=recipe.decay.value,
             clip_norm=recipe.clip_norm,
             accumulation_steps=declaration.accumulation_steps,
-            accumulation_dtype=recipe.accumulation_dtype,
+            accumulation_dtype=recipe.accumulation_dtype.value,
         )
         train.num_train_steps = declaration.steps
         batch = ("replica", "data")
@@ -139,13 +159,13 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
         """The training mixture, and one evaluation a mixture on its held-out files."""
         declaration = self.declaration()
-        _check_loss(declaration, declaration.mixture)
+        _check_rows(declaration)
         mixtures = os.environ.get(EVALUATE_VARIABLE, "").split(",")
         return [
             inputs.training_input(
                 declaration.mixture,
                 batch_size=_rows_a_process(declaration),
-                row_length=declaration.size.context,
+                row_length=declaration.row_length,
                 seed=SEED,
                 packing=declaration.phase.packing,
             ),
@@ -153,7 +173,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                 inputs.evaluation_input(
                     mixture,
                     batch_size=_evaluation_rows(declaration),
-                    row_length=declaration.size.context,
+                    row_length=declaration.row_length,
                     packing=declaration.phase.packing,
                 )
                 for mixture in ([name for name in mixtures if name] or [declaration.mixture])
@@ -161,13 +181,14 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         ]
 
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Eight prompts, in the format of the phase's rows."""
+        """Prompts of the phase, or of a file, in the format of the phase's rows."""
         phase = self.declaration().phase
+        prompts = decoding.prompts(phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
         return [
             inputs.decoding_input(
-                PROMPTS[phase.vocabulary, phase.loss_on],
-                batch_size=max(1, PROMPT_COUNT // jax.process_count()),
-                prompt_length=PROMPT_LENGTH,
+                prompts.task(),
+                batch_size=max(1, DECODED_ROWS // jax.process_count()),
+                prompt_length=decoding.PROMPT_LENGTH,
             )
         ]
 
@@ -179,7 +200,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         return pax_fiddle.Config(
             RowSpecs,
             batch_size=_rows_a_process(declaration),
-            row_length=declaration.size.context,
+            row_length=declaration.row_length,
         )
 
     def validate(self) -> None:
@@ -205,19 +226,26 @@ def _evaluation_rows(declaration: Declaration) -> int:
     return max(1, rows // jax.process_count())
 
 
-def _check_loss(declaration: Declaration, mixture: str) -> None:
-    """Refuses a mixture whose rows are not what the phase says its loss is on.
+def _check_rows(declaration: Declaration) -> None:
+    """Refuses a mixture whose rows are not what the phase says of them.
 
     Raises:
-      ValueError: prompts and answers for a loss on all tokens, or the other way round.
+      ValueError: prompts and answers for a loss on all tokens, or the other way round; or the ids
+        of another vocabulary.
     """
+    mixture, phase = declaration.mixture, declaration.phase
     features = seqio.get_mixture_or_task(mixture).output_features
-    found = "answer" if {"inputs", "answers"} & set(features) else "all"
-    if found != declaration.phase.loss_on:
+    found = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
+    if found != phase.loss_on:
         raise InvalidValueError(
-            f"{declaration.name}: the loss on {mixture} is on {found!r} (its features are "
-            f"{', '.join(sorted(features))}); phase {declaration.phase.name} wanted "
-            f"{declaration.phase.loss_on!r}"
+            f"{declaration.name}: the loss on {mixture} is on '{found}' (its features are "
+            f"{', '.join(sorted(features))}); phase {phase.name} wanted '{phase.loss_on}'"
+        )
+    words = features["targets"].vocabulary
+    if isinstance(words, CodeGenVocabulary) and words.name != phase.vocabulary:
+        raise InvalidValueError(
+            f"{declaration.name}: {mixture} is tokenised by '{words.name}'; phase {phase.name} "
+            f"wanted '{phase.vocabulary}'"
         )
 
 

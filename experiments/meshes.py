@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from codegen_pax.errors import InvalidValueError
+from experiments import checks
 
 AXES = ("replica", "data", "mdl")
 
@@ -23,10 +24,21 @@ class Mesh:
     Attributes:
       shape: devices along replica, data and mdl.
       hardware: the slice it was chosen for, as the cloud calls it; '' if chosen by the user.
+
+    Raises ValueError for a shape that is not three positive whole numbers.
     """
 
     shape: tuple[int, int, int]
     hardware: str = ""
+
+    def __post_init__(self):
+        shape = checks.several("mesh", "shape", self.shape)
+        if len(shape) != len(AXES):
+            raise InvalidValueError(
+                f"mesh: shape={self.shape!r}; wanted devices along {', '.join(AXES)}, as (1, 64, 4)"
+            )
+        sizes = zip(AXES, shape, strict=True)
+        checks.store(self, "shape", tuple(checks.whole("mesh", *size) for size in sizes))
 
     @property
     def devices(self) -> int:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments import checks
+
 
 @dataclass(frozen=True)
 class Budget:
-    """What Nano is given for a phase."""
+    """What Nano is given for a phase. Raises ValueError for numbers that are none."""
 
     steps: int
     learning_rate: float
     warmup_steps: int
+
+    def __post_init__(self):
+        checks.whole("Nano's budget", "steps", self.steps)
+        checks.rate("Nano's budget", "learning_rate", self.learning_rate)
+        checks.count("Nano's budget", "warmup_steps", self.warmup_steps)
 
 
 # What was tried, and what it came to, is in the README. What a mesh of 4 can share, in rows that

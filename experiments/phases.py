@@ -12,14 +12,19 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
+from experiments import checks
+from experiments.choices import LossOn, Vocabulary
+from experiments.sizes import SIZES
 
 THOUSAND = 1_000
 RESULT = "humaneval_pass_at_1"
+# Nano's steps and rates are in `nano.py`.
+REAL_SIZES = tuple(size.name for size in SIZES.values() if not size.embedded)
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,15 @@ class Phase:
       anneal_steps: jaxformer's cosine length where it is not `steps - warmup_steps`.
       batch_tokens: where the phase has its own, instead of the size's (see `recipes.py`).
       loss_on: 'all' tokens, or the 'answer' alone.
+      prompts: what its runs decode, to show what they have learnt: texts to continue, or
+        instructions to answer; those of its languages if empty (see `tasks.decoding`).
       packing: the documents of a row do not see each other; jaxformer's do.
       corpus_tokens: tokens in the corpus [paper]; None if not published.
       released_step: step of the released checkpoint by size [hub].
       humaneval_pass_at_1: published result by size, percent [paper].
       unverified: by size, which of the above were not seen at their source.
+
+    Raises ValueError for a value that is none of these.
     """
 
     name: str
@@ -60,13 +69,14 @@ class Phase:
     steps: int | None = None
     mixture: str | None = None
     nano_mixture: str | None = None
-    vocabulary: str = "codegen"
+    vocabulary: Vocabulary = Vocabulary.CODEGEN
     learning_rate: Mapping[str, float] = field(default_factory=lambda: CODE_LEARNING_RATE)
     learning_rate_end: Mapping[str, float] = field(default_factory=dict)
     warmup_steps: int = 3 * THOUSAND  # [paper] [config]
     anneal_steps: int | None = None
     batch_tokens: int | None = None
-    loss_on: str = "all"
+    loss_on: LossOn = LossOn.ALL
+    prompts: tuple[str, ...] = ()
     packing: bool = False
     corpus_tokens: int | None = None
     released_step: Mapping[str, int] = field(default_factory=dict)
@@ -74,7 +84,8 @@ class Phase:
     unverified: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
-        if not self.name.isidentifier() or not self.name[:1].isupper():
+        named = isinstance(self.name, str) and self.name.isidentifier()
+        if not (named and self.name[0].isupper()):
             raise InvalidValueError(
                 f"phase name {self.name!r}: wanted an identifier that starts with a capital "
                 "letter, as in 'Rust'"
@@ -86,9 +97,71 @@ class Phase:
             )
         suffix = self.name.lower()
         if self.mixture is None:
-            object.__setattr__(self, "mixture", f"codegen_{suffix}")
+            checks.store(self, "mixture", f"codegen_{suffix}")
         if self.nano_mixture is None:
-            object.__setattr__(self, "nano_mixture", f"codegen_nano_{suffix}")
+            checks.store(self, "nano_mixture", f"codegen_nano_{suffix}")
+        self._check_words()
+        self._check_numbers()
+
+    def _check_words(self) -> None:
+        owner = f"phase {self.name}"
+        if self.start is not None:
+            checks.text(owner, "start", self.start)
+        if self.start == self.name:
+            raise InvalidValueError(f"{owner}: start={self.start!r} is itself; wanted another")
+        checks.text(owner, "mixture", self.mixture)
+        checks.text(owner, "nano_mixture", self.nano_mixture)
+        languages = checks.several(owner, "languages", self.languages)
+        found = tuple(checks.language(owner, "languages", one) for one in languages)
+        if twice := [one for number, one in enumerate(found) if one in found[:number]]:
+            raise InvalidValueError(f"{owner}: languages has {twice[0]} twice; wanted it once")
+        checks.store(self, "languages", found)
+        prompts = checks.several(owner, "prompts", self.prompts)
+        found = tuple(checks.text(owner, "prompts", one) for one in prompts)
+        checks.store(self, "prompts", found)
+        for name, choices in (("vocabulary", Vocabulary), ("loss_on", LossOn)):
+            checks.store(self, name, checks.choice(owner, name, getattr(self, name), choices))
+        if checks.flag(owner, "packing", self.packing) and self.loss_on == LossOn.ANSWER:
+            raise InvalidValueError(
+                f"{owner}: packing=True and loss_on='answer'; wanted packing=False: a row of "
+                "answers holds one example"
+            )
+        unverified = checks.by_size(owner, "unverified", self.unverified, REAL_SIZES, _field_names)
+        checks.store(self, "unverified", unverified)
+
+    def _check_numbers(self) -> None:
+        owner = f"phase {self.name}"
+        for name in ("tokens", "steps", "anneal_steps", "batch_tokens", "corpus_tokens"):
+            if (value := getattr(self, name)) is not None:
+                checks.store(self, name, checks.whole(owner, name, value))
+        checks.store(self, "warmup_steps", checks.count(owner, "warmup_steps", self.warmup_steps))
+        for name, check in (
+            ("learning_rate", checks.rate),
+            ("learning_rate_end", checks.number),
+            ("released_step", checks.whole),
+            ("humaneval_pass_at_1", checks.percent),
+        ):
+            table = checks.by_size(owner, name, getattr(self, name), REAL_SIZES, check)
+            checks.store(self, name, table)
+        if missing := [size for size in REAL_SIZES if size not in self.learning_rate]:
+            raise InvalidValueError(
+                f"{owner}: learning_rate has nothing for size {', '.join(missing)}; wanted a rate "
+                "for each size"
+            )
+        for size, end in self.learning_rate_end.items():
+            if end > self.learning_rate[size]:
+                raise InvalidValueError(
+                    f"{owner}: learning_rate_end[{size!r}]={end:g} is above "
+                    f"learning_rate[{size!r}]={self.learning_rate[size]:g}"
+                )
+
+
+def _field_names(owner: str, name: str, value: object) -> tuple[str, ...]:
+    """Names of fields of a phase."""
+    known = [field.name for field in fields(Phase)]
+    return tuple(
+        checks.one_of(owner, name, one, known) for one in checks.several(owner, name, value)
+    )
 
 
 # [config] for 350M, 2B and 6B; 16B [paper].
@@ -107,7 +180,7 @@ PHASES: dict[str, Phase] = {
             "NL",
             start=None,
             mixture="codegen_pile",
-            vocabulary="gpt2",
+            vocabulary=Vocabulary.GPT2,
             steps=350 * THOUSAND,  # [config]; 16B [paper]
             anneal_steps=300 * THOUSAND,  # [config]: ends at step 303,000, then flat
             learning_rate=NL_LEARNING_RATE,
@@ -158,10 +231,33 @@ PHASES: dict[str, Phase] = {
             warmup_steps=100,  # [ours]
             learning_rate=INSTRUCT_LEARNING_RATE,
             batch_tokens=128 * 2048,  # [ours]: 262,144 tokens
-            loss_on="answer",
+            loss_on=LossOn.ANSWER,
         ),
     )
 }
+
+# Phase -> the module that declared it, of those that are not this project's own.
+MODULES: dict[str, str] = {}
+
+
+def ancestors(phase: Phase, phases: Mapping[str, Phase] = PHASES) -> list[Phase]:
+    """The phase it starts from, the one that starts from, and so on back to random weights.
+
+    Raises:
+      ValueError: one of them is in no row of the table, or they go round in a circle.
+    """
+    found: list[Phase] = []
+    while (last := [phase, *found][-1]).start is not None:
+        if last.start not in phases:
+            said = names.unknown("phase", last.start, phases)
+            raise InvalidValueError(f"phase {last.name}: start: {said}")
+        found.append(phases[last.start])
+        if found[-1].name in (phase.name, *(one.name for one in found[:-1])):
+            line = " <- ".join(one.name for one in (phase, *found))
+            raise InvalidValueError(
+                f"phase {phase.name} starts in a circle, {line}; wanted one that starts from None"
+            )
+    return found
 
 
 def find_phase(name: str, phases: Mapping[str, Phase] = PHASES) -> Phase:

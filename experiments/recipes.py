@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from experiments import checks
+from experiments.choices import CosineEnds, Decay, Floor, SumDtype
+from experiments.sizes import SIZES
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -27,14 +31,19 @@ class Recipe:
       floor: 'config' uses a phase's own `learning_rate_end` where it has one; 'tenth' never.
       embedding_bias: the embedding is a linear layer with a bias.
       z_loss: weight of log(Z)^2 in the loss.
+      weight_decay: decoupled, times the learning rate.
+      beta1, beta2, epsilon: of Adam.
+      clip_norm: of the whole gradient.
+
+    Raises ValueError for a value that is none of these.
     """
 
     name: str
     batch_tokens: Mapping[str, int]
-    decay: str
-    accumulation_dtype: str
-    cosine_ends: str
-    floor: str
+    decay: Decay
+    accumulation_dtype: SumDtype
+    cosine_ends: CosineEnds
+    floor: Floor
     embedding_bias: bool
     z_loss: float
     # The same in both recipes. [paper] and jaxformer `model.py` (optax's defaults).
@@ -43,6 +52,29 @@ class Recipe:
     beta2: float = 0.999
     epsilon: float = 1e-8
     clip_norm: float = 1.0
+
+    def __post_init__(self):
+        owner = f"recipe {self.name}"
+        checks.text("recipe", "name", self.name)
+        batches = checks.by_size(owner, "batch_tokens", self.batch_tokens, SIZES, checks.whole)
+        checks.store(self, "batch_tokens", batches)
+        for name, choices in (
+            ("decay", Decay),
+            ("accumulation_dtype", SumDtype),
+            ("cosine_ends", CosineEnds),
+            ("floor", Floor),
+        ):
+            checks.store(self, name, checks.choice(owner, name, getattr(self, name), choices))
+        checks.flag(owner, "embedding_bias", self.embedding_bias)
+        for name, check in (
+            ("z_loss", checks.number),
+            ("weight_decay", checks.number),
+            ("beta1", checks.share),
+            ("beta2", checks.share),
+            ("epsilon", checks.rate),
+            ("clip_norm", checks.rate),
+        ):
+            checks.store(self, name, check(owner, name, getattr(self, name)))
 
 
 # Rows of one micro-batch, over the whole mesh. [config]: per-replica batch x data-parallel
@@ -65,10 +97,10 @@ RECIPES: dict[str, Recipe] = {
                 "16B": 16 * 64 * 2048,  # no config published; the paper's 2M: 2,097,152
             }
         ),
-        decay="stacked_rank",
-        accumulation_dtype="bfloat16",
-        cosine_ends="anneal_steps",
-        floor="config",
+        decay=Decay.STACKED_RANK,
+        accumulation_dtype=SumDtype.BFLOAT16,
+        cosine_ends=CosineEnds.ANNEAL_STEPS,
+        floor=Floor.CONFIG,
         embedding_bias=True,
         z_loss=1e-4,
     ),
@@ -83,10 +115,10 @@ RECIPES: dict[str, Recipe] = {
                 "16B": 1024 * 2048,  # [paper]: 2M = 2,097,152
             }
         ),
-        decay="matrices",
-        accumulation_dtype="float32",
-        cosine_ends="last_step",
-        floor="tenth",
+        decay=Decay.MATRICES,
+        accumulation_dtype=SumDtype.FLOAT32,
+        cosine_ends=CosineEnds.LAST_STEP,
+        floor=Floor.TENTH,
         embedding_bias=False,
         z_loss=0.0,
     ),

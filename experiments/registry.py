@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from dataclasses import replace
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.quiet import quietly
-from experiments.declaration import declarations, declare
-from experiments.phases import PHASES, Phase, find_phase
+from experiments.declaration import Declaration, declarations, declare
+from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.report import report
 from experiments.sizes import SIZES
 
@@ -21,10 +22,6 @@ with quietly():
     from experiments.experiment import CodeGenExperiment
     from tasks import bigquery, embedded
 
-# Stock paxml looks for `--exp=codegen.<Name>` in the registry, imports `codegen` if it is not
-# there, and looks again; the key is `<__module__>.<__name__>`.
-MODULE = "codegen"
-
 _classes: dict[str, type[CodeGenExperiment]] = {}
 
 
@@ -34,7 +31,7 @@ def register_all() -> None:
         _register_mixtures(phase)
     for declaration in declarations():
         if declaration.name not in _classes:
-            _register(declaration, MODULE)
+            _register(declaration)
 
 
 def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
@@ -52,17 +49,20 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
       The experiments by the name of their size.
 
     Raises:
-      KeyError: its start phase is unknown.
-      ValueError: there is such a phase already, or one of its languages is unknown.
+      ValueError: there is such a phase already, its start phase is unknown, or it has no languages
+        to mix and names no mixture that is registered.
     """
     if phase.name in PHASES:
-        raise InvalidValueError(f"phase {phase.name!r} is there already; wanted a new name")
-    if phase.start is not None:
-        find_phase(phase.start)
-    _register_mixtures(phase)
-    PHASES[phase.name] = phase
+        by = MODULES.get(phase.name, "this project")
+        raise InvalidValueError(
+            f"phase {phase.name!r} is there already, declared by {by}; wanted a new name"
+        )
+    ancestors(phase)
     module = module or sys._getframe(1).f_globals["__name__"]
-    return {size.name: _register(declare(size, phase), module) for size in SIZES.values()}
+    made = {size: replace(declare(row, phase), module=module) for size, row in SIZES.items()}
+    _register_mixtures(phase)
+    PHASES[phase.name], MODULES[phase.name] = phase, module
+    return {size: _register(declaration) for size, declaration in made.items()}
 
 
 def experiment_class(name: str) -> type[CodeGenExperiment]:
@@ -80,18 +80,29 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
 def _register_mixtures(phase: Phase) -> None:
     """The mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
-    if phase.mixture not in known:
-        bigquery.mixture(phase.mixture, phase.languages)
-    if phase.nano_mixture not in known:
-        embedded.language_mixture(phase.nano_mixture, phase.languages)
+    for field, mix in (
+        ("mixture", bigquery.mixture),
+        ("nano_mixture", embedded.language_mixture),
+    ):
+        name = getattr(phase, field)
+        if name in known:
+            continue
+        if not phase.languages:
+            said = names.unknown("task or mixture", name, sorted(known))
+            raise InvalidValueError(
+                f"phase {phase.name}: {field}: {said}; wanted one of those, or languages to mix"
+            )
+        mix(name, phase.languages)
 
 
-def _register(declaration, module: str) -> type[CodeGenExperiment]:
+def _register(declaration: Declaration) -> type[CodeGenExperiment]:
+    """Registers a class: stock paxml finds it as `--exp=<module>.<Name>`."""
     cls = type(
         declaration.name,
         (CodeGenExperiment,),
-        {"DECLARATION": declaration, "__module__": module, "__doc__": report(declaration)},
+        {"DECLARATION": declaration, "__module__": declaration.module},
     )
+    cls.__doc__ = report(cls.DECLARATION)
     # paxml prints a line for each registration.
     with contextlib.redirect_stderr(io.StringIO()):
         experiment_registry.register(cls)

@@ -13,6 +13,7 @@ V4_FLOPS = 275e12
 PLANNED_UTILISATION = 0.45
 
 START_VARIABLE = "CODEGEN_START_FROM"
+SCRATCH = "scratch"  # random weights, where it names no job
 
 # How far below the unigram entropy CodeGenNanoMono must come, in nats a token: it has learnt more
 # then than how often each token is there.
@@ -22,14 +23,17 @@ NANO_MARGIN = 1.0
 def wanted_margin(declaration: Declaration) -> float | None:
     """How far below the unigram entropy a run must come; None where nothing is said of that."""
     is_main = declaration.size.embedded and declaration.phase.name == "Mono"
-    return NANO_MARGIN if is_main else None
+    return NANO_MARGIN if is_main and not declaration.is_variant else None
 
 
 def report(declaration: Declaration) -> str:
     """The experiment as a person would report it: what, from where, how long, how good, how."""
     size, phase = declaration.size, declaration.phase
+    own = declaration.name != declaration.table_name
+    name = declaration.name if own else f"CodeGen {size.name} {phase.name}"
+    flat = declaration.steps - declaration.warmup_steps - declaration.anneal_steps
     title = (
-        f"CodeGen {size.name} {phase.name}: {declaration.parameters:,} parameters, "
+        f"{name}: {declaration.parameters:,} parameters, "
         f"{_approximate(declaration.tokens)} tokens of `{declaration.mixture}`."
     )
     rows = {
@@ -45,14 +49,15 @@ def report(declaration: Declaration) -> str:
             )
         ),
         "Tokens": (
-            f"{declaration.steps:,} steps * {declaration.batch_rows:,} rows * {size.context:,} = "
-            f"{declaration.tokens:,}."
+            f"{declaration.steps:,} steps * {declaration.batch_rows:,} rows * "
+            f"{declaration.row_length:,} = {declaration.tokens:,}."
         ),
         "Recipe": (
             f"{declaration.recipe.name}: learning rate {declaration.learning_rate:.3g} -> "
             f"{declaration.learning_rate_end:.3g}, warm-up {declaration.warmup_steps:,}, cosine "
-            f"{declaration.anneal_steps:,} steps; {declaration.accumulation_steps} accumulation "
-            f"steps of {declaration.micro_batch_rows} rows."
+            f"{declaration.anneal_steps:,} steps{f', then flat for {flat:,}' if flat > 0 else ''}; "
+            f"{declaration.accumulation_steps} accumulation steps of "
+            f"{declaration.micro_batch_rows} rows."
         ),
         "Hardware": (
             f"{declaration.mesh.hardware or 'your own'}, mesh [replica, data, mdl] = "
@@ -75,6 +80,11 @@ def report(declaration: Declaration) -> str:
 
 
 def _source(declaration: Declaration) -> str:
+    if declaration.is_variant:
+        declared = ", ".join(f"{name}={value!r}" for name, value in declaration.by_hand.items())
+        return f"a variant of {declaration.table_name}" + (
+            f", with {declared}." if declared else "."
+        )
     if declaration.size.embedded:
         return "none: this project's own size, for a laptop and for tests."
     if declaration.phase.humaneval_pass_at_1:
@@ -87,6 +97,8 @@ def _source(declaration: Declaration) -> str:
 
 def _expected(declaration: Declaration) -> str:
     size, phase = declaration.size, declaration.phase
+    if declaration.is_variant:
+        return "no published result: it is a variant."
     if margin := wanted_margin(declaration):
         return (
             f"from random weights, at least {margin} nat below the unigram entropy of "
@@ -105,10 +117,11 @@ def _expected(declaration: Declaration) -> str:
 
 def _duration(declaration: Declaration) -> str:
     if declaration.size.embedded:
-        return "about 3 minutes on 2 cores."
+        return "no estimate." if declaration.is_variant else "about 3 minutes on 2 cores."
     seconds = declaration.flops / (declaration.mesh.devices * V4_FLOPS * PLANNED_UTILISATION)
+    time = f"{seconds / 86_400:.1f} days" if seconds >= 86_400 else f"{seconds / 3_600:.1f} hours"
     return (
-        f"{seconds / 86_400:.1f} days planned, at {PLANNED_UTILISATION:.0%} of "
+        f"{time} planned, at {PLANNED_UTILISATION:.0%} of "
         f"{V4_FLOPS / 1e12:.0f} TFLOP/s a chip (an estimate, not a measurement)."
     )
 

@@ -19,12 +19,11 @@ from praxis.py_utils import NestedMap
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
-from experiments.report import START_VARIABLE
+from experiments.report import SCRATCH, START_VARIABLE
 
 InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
 Network = pax_fiddle.Config[base_model.BaseModel]
 
-SCRATCH = "scratch"
 _NONE = -1  # among steps that are gathered from hosts
 
 
@@ -184,11 +183,18 @@ def _check_parent(declaration: Declaration, job: epath.Path) -> None:
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
     found = lineage.read(job)
-    if found and found["experiment"] != declaration.start:
+    # By an older receipt a class of one's own is called as the experiment that it is a variant of.
+    if found and declaration.start not in (found["experiment"], *_names(found["class"])):
         raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
-            f"{found['experiment']}; wanted a job of {declaration.start}"
+            f"{found['experiment']}; wanted a job of {declaration.start} (an experiment of your "
+            f"own may declare start={found['experiment']!r})"
         )
+
+
+def _names(full_name: str) -> tuple[str, str]:
+    """`module.Class` and `Class`."""
+    return full_name, full_name.rpartition(".")[2]
 
 
 def _check_arrays(

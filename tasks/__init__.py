@@ -4,6 +4,15 @@ Importing this package registers them all. It reads no data and prints nothing: 
 for when a task over it is read.
 """
 
-from tasks import benchmarks, bigpython, bigquery, embedded, instruction, pile, tree
+from tasks import benchmarks, bigpython, bigquery, decoding, embedded, instruction, pile, tree
 
-__all__ = ["benchmarks", "bigpython", "bigquery", "embedded", "instruction", "pile", "tree"]
+__all__ = [
+    "benchmarks",
+    "bigpython",
+    "bigquery",
+    "decoding",
+    "embedded",
+    "instruction",
+    "pile",
+    "tree",
+]

@@ -1,9 +1,7 @@
 """The tasks of the Nano size: text that every machine has, so that a run needs no download.
 
 `codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono`,
-`codegen_nano_instruct`, and `codegen_nano_prompts` to decode, with `_nl` in GPT-2's vocabulary and
-with `_instruct` as a user's turns.
-What is in them: `installed.py`.
+`codegen_nano_instruct`. What is in them: `installed.py`.
 """
 
 from __future__ import annotations
@@ -12,15 +10,12 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import seqio
-import tensorflow as tf
 
 from codegen_pax.corpus import installed, instructions, languages
 from codegen_pax.corpus.prepared import MixtureByTokens
 from codegen_pax.corpus.sources import InstalledText
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text.prompts import instruction_prompt
-from tasks import prompts
-from tasks.definition import pair_task, prompt_task, text_task
+from tasks.definition import pair_task, text_task
 
 # The languages `codegen_nano_multi` mixes, those of them that a machine has; at least three.
 MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "python", "rust")
@@ -106,18 +101,6 @@ def language_mixture(
     return registered
 
 
-class _NanoPrompts(seqio.FunctionDataSource):
-    """Prompts, in order; no reference answers."""
-
-    def __init__(self, texts: Sequence[str]):
-        def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-            return tf.data.Dataset.from_tensor_slices(
-                {"inputs": list(texts), "targets": [""] * len(texts)}
-            )
-
-        super().__init__(read, splits=[installed.VALIDATION])
-
-
 text_task(
     "codegen_nano_nl",
     InstalledText("prose", installed.prose, installed.prose_documents),
@@ -139,7 +122,3 @@ pair_task(
     ),
     "codegen",
 )
-_TURNS = [instruction_prompt(*instruction) for instruction in prompts.NANO_INSTRUCTIONS]
-for _ending, _vocabulary in (("", "codegen"), ("_nl", "gpt2")):  # as the phases were trained
-    prompt_task(f"codegen_nano_prompts{_ending}", _NanoPrompts(prompts.NANO_PROMPTS), _vocabulary)
-    prompt_task(f"codegen_nano_prompts{_ending}_instruct", _NanoPrompts(_TURNS), _vocabulary)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen_pax import names
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
-from experiments.declaration import Declaration, declarations
-
-DOOR = "codegen"
+from experiments.declaration import DOOR, Declaration, declarations
 
 
 @dataclass(frozen=True)
@@ -22,20 +21,24 @@ class Entry:
     """One experiment.
 
     Attributes:
-      name: of its class.
-      module: `paxml.main --exp=<module>.<name>` runs it.
-      declaration: the numbers of its class; what the environment changes is not in it.
+      declaration: of its class; what the environment changes is not in it.
     """
 
-    name: str
-    module: str
     declaration: Declaration
 
     @property
-    def command(self) -> str:
-        """The declaration's, for the class it is the declaration of."""
-        door, own = (f"--exp={DOOR}.{self.declaration.name}", f"--exp={self.module}.{self.name}")
-        return self.declaration.command.replace(door, own)
+    def name(self) -> str:
+        """Of its class."""
+        return self.declaration.name
+
+    @property
+    def module(self) -> str:
+        """`paxml.main --exp=<module>.<name>` runs it."""
+        return self.declaration.module
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
 def add_module_argument(parser: argparse.ArgumentParser) -> None:
@@ -50,32 +53,54 @@ def add_module_argument(parser: argparse.ArgumentParser) -> None:
 def catalogue(modules: Sequence[str] = ()) -> dict[str, Entry]:
     """Name -> experiment. Without modules of your own, from the tables alone: nothing is imported.
 
+    Where several modules have an experiment of one name, the keys are `module.Name`.
+
     Raises:
       UsageError: a module is not there, or registers no experiment of this project.
     """
-    found = {
-        declaration.name: Entry(declaration.name, DOOR, declaration)
-        for declaration in declarations()
-    }
-    for module in modules:
-        found |= _registered_by(module)
-    return found
+    entries = [Entry(declaration) for declaration in declarations()]
+    for module in dict.fromkeys(modules):
+        own = _registered_by(module)
+        # A phase that the module has declared is in the tables too.
+        entries = [entry for entry in entries if entry.full_name not in own] + [*own.values()]
+    count = collections.Counter(entry.name for entry in entries)
+    return {entry.name if count[entry.name] == 1 else entry.full_name: entry for entry in entries}
+
+
+def lookup(wanted: str, known: Mapping[str, Entry]) -> Entry | None:
+    """The experiment called so, with or without its module; None if there is none.
+
+    Raises:
+      UsageError: several modules have one of that name.
+    """
+    module, _, name = wanted.rpartition(".")
+    found = [entry for entry in known.values() if entry.name == name]
+    if module:
+        found = [entry for entry in found if entry.module == module]
+    if len(found) > 1:
+        full = " or ".join(entry.full_name for entry in found)
+        raise UsageError(f"several experiments are called {name}: wanted {full}")
+    return found[0] if found else None
 
 
 def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
     """The experiments called so, with or without their module.
 
     Raises:
-      UsageError: as `catalogue`, or there is none of a name; names the nearest.
+      UsageError: as `catalogue` and `lookup`, or there is none of a name; names the nearest.
     """
     known = catalogue(modules)
+    found = []
     for name in wanted:
-        if name.rpartition(".")[2] not in known:
+        entry = lookup(name, known)
+        if entry is None:
             raise UsageError(names.unknown("experiment", name, known))
-    return [known[name.rpartition(".")[2]] for name in wanted]
+        found.append(entry)
+    return found
 
 
 def _registered_by(module: str) -> dict[str, Entry]:
+    """`module.Name` -> experiment."""
     sys.path.insert(0, os.getcwd())  # as for `python -m paxml.main`
     try:
         with quietly():
@@ -90,8 +115,8 @@ def _registered_by(module: str) -> dict[str, Entry]:
     from paxml import experiment_registry
 
     found = {
-        cls.__name__: Entry(cls.__name__, cls.__module__, cls.DECLARATION)
-        for cls in experiment_registry.get_all().values()
+        name: Entry(cls.DECLARATION)
+        for name, cls in experiment_registry.get_all().items()
         if cls.__module__ == module and hasattr(cls, "DECLARATION")
     }
     if not found:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 from codegen_pax.cli.catalogue import Entry
 from experiments.declaration import Declaration, from_environment
-from experiments.phases import PHASES
+from experiments.phases import ancestors
 from experiments.report import START_VARIABLE, report
 
 Facts = dict[str, object]
@@ -31,7 +31,7 @@ def facts(entry: Entry) -> Facts:
         "data": declaration.mixture,
         "recipe": declaration.recipe.name,
         "unverified": list(declaration.unverified),
-        "command": entry.command,
+        "command": declaration.command,
     }
 
 
@@ -41,7 +41,7 @@ def derived(declaration: Declaration) -> Facts:
         "parameters": declaration.parameters,
         "tokens": declaration.tokens,
         "tokens_per_parameter": round(declaration.tokens / declaration.parameters, 2),
-        "flops_per_token": declaration.size.flops_per_token(),
+        "flops_per_token": declaration.flops_per_token,
         "flops": declaration.flops,
         "steps": declaration.steps,
         "batch_tokens": declaration.batch_tokens,
@@ -74,27 +74,27 @@ def everything(entry: Entry) -> Facts:
             "data": _data(declaration),
             "derived": {key: follows[key] for key in follows if key not in listed},
             "published": _published(declaration),
-            "commands": _commands(entry),
+            "commands": _commands(declaration),
         },
         "report": report(declaration),
     }
 
 
 def chain(declaration: Declaration) -> list[str]:
-    """The experiment, the one it starts from, and so on back to the one from random weights."""
-    size, phase = declaration.size, declaration.phase
-    found = [declaration.name]
-    while phase.start is not None:
-        phase = PHASES[phase.start]
-        found.append(f"CodeGen{size.name}{phase.name}")
-    return found
+    """The experiment, the one it starts from, and so on back to the one from random weights.
+
+    What a start of one's own starts from is not known here.
+    """
+    size, phase, start = declaration.size, declaration.phase, declaration.start
+    above = [f"CodeGen{size.name}{one.name}" for one in ancestors(phase)]
+    if start is not None and above[:1] != [start]:
+        above = [start]
+    return [declaration.name, *above]
 
 
 def _network(declaration: Declaration) -> Facts:
-    found = _plain(declaration.size)
     # Of the released network, without the embedding bias that jaxformer trains.
-    found["released_parameters"] = found.pop("parameters")
-    return found
+    return _plain(declaration.size) | {"released_parameters": declaration.size.parameters}
 
 
 def _recipe(declaration: Declaration) -> Facts:
@@ -102,6 +102,7 @@ def _recipe(declaration: Declaration) -> Facts:
         "learning_rate_end",
         "warmup_steps",
         "anneal_steps",
+        "row_length",
         "batch_rows",
         "micro_batch_rows",
         "accumulation_steps",
@@ -124,20 +125,21 @@ def _data(declaration: Declaration) -> Facts:
 
 
 def _published(declaration: Declaration) -> Facts:
-    size, phase = declaration.size, declaration.phase
+    """What is published of the experiment of the tables; a variant of it is another."""
+    size = "" if declaration.is_variant else declaration.size.name
     return {
-        "humaneval_pass_at_1": phase.humaneval_pass_at_1.get(size.name),
-        "released_step": phase.released_step.get(size.name),
+        "humaneval_pass_at_1": declaration.phase.humaneval_pass_at_1.get(size),
+        "released_step": declaration.phase.released_step.get(size),
     }
 
 
-def _commands(entry: Entry) -> Facts:
-    start = entry.declaration.start
+def _commands(declaration: Declaration) -> Facts:
+    start = declaration.start
     setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
     return {
-        "train": f"{setting}{entry.command}",
-        "train_and_evaluate": f"{setting}{entry.command} --eval_on_test",
-        "evaluate_and_decode": f"{entry.command} --mode=decode_once --eval_during_decode",
+        "train": f"{setting}{declaration.command}",
+        "train_and_evaluate": f"{setting}{declaration.command} --eval_on_test",
+        "evaluate_and_decode": f"{declaration.command} --mode=decode_once --eval_during_decode",
     }
 
 

@@ -7,7 +7,7 @@ import json
 import os
 
 from codegen_pax import names
-from codegen_pax.cli.catalogue import add_module_argument, catalogue
+from codegen_pax.cli.catalogue import add_module_argument, catalogue, lookup
 from codegen_pax.cli.facts import Facts, everything, in_this_environment
 from codegen_pax.errors import UsageError
 
@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
     known = catalogue(args.module)
     found = []
     for name in args.name:
-        plain = name.rpartition(".")[2]
-        if plain in known:
-            found.append(everything(in_this_environment(known[plain])))
+        if entry := lookup(name, known):
+            found.append(everything(in_this_environment(entry)))
         elif "/" in name or os.path.isdir(name):
             found.append(_run_facts(name))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from rich.table import Table
 
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import launch, progress
+from codegen_pax.weights import lineage
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
-from experiments.report import START_VARIABLE, wanted_margin
+from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
@@ -50,10 +52,9 @@ def train(
     if declaration.mixture not in mixtures:
         mixtures.append(declaration.mixture)
     settings[EVALUATE_VARIABLE] = ",".join(filter(None, mixtures))
-    named = start or os.environ.get(START_VARIABLE, "scratch")
     console.print(
         f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
-        f"from {named} -> {job}"
+        f"from {_origin(declaration, job, start)} -> {job}"
     )
     with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
         launch.run_pax(
@@ -72,11 +73,21 @@ def train(
             job,
             experiment=declaration.name,
             mixture=declaration.mixture,
-            row_length=declaration.size.context,
+            row_length=declaration.row_length,
             batch_tokens=declaration.batch_tokens,
             vocab_size=declaration.size.vocab_size,
             to_text=vocabulary(declaration.phase.vocabulary).decode,
         )
+
+
+def _origin(declaration: Declaration, job: Path, start: str | None) -> str:
+    """Which weights a run begins with, or goes on with."""
+    if (step := lineage.last_step(job)) is not None:
+        return f"its own step {step:,}"
+    named = start or os.environ.get(START_VARIABLE, "")
+    if declaration.start is None or named in ("", SCRATCH):
+        return "random weights"
+    return f"the weights of {named}"
 
 
 def print_summary(
@@ -84,6 +95,7 @@ def print_summary(
 ) -> None:
     """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
+    from tasks import decoding
 
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
@@ -112,7 +124,6 @@ def print_summary(
     table.add_row("checkpoints", str(job / "checkpoints"))
     table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
     console.print(table)
-    answers = declaration.phase.loss_on == "answer"
-    prompt = "Return the n-th Fibonacci number." if answers else "def fibonacci(n):"
-    command = f'codegen-pax sample {os.fspath(job)} "{prompt}"'
-    console.print(f"Try: {command}", highlight=False)
+    prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+    command = shlex.join(["codegen-pax", "sample", os.fspath(job), prompt.example])
+    console.print(f"Try: {command}", highlight=False, markup=False, soft_wrap=True)

@@ -83,5 +83,6 @@ def check_length(
         return dataset
     raise InvalidValueError(
         f"rows of {sequence_length['targets']} tokens were asked for, and the corpus was prepared"
-        f" with rows of {found[0]}: prepare it with --row-length {sequence_length['targets']}"
+        f" with rows of {found[0]}: prepare it with --row-length {sequence_length['targets']}, or"
+        f" declare row_length={found[0]} in an experiment of your own, at most its size's context"
     )

@@ -100,5 +100,5 @@ def test_of_installed_text_and_of_any_other_source():
     several = origins("codegen_nano_multi")
     assert len(several) == 9 and {one["source"] for one in several} == {"installed"}
     assert origins("codegen_nano_prompts") == [
-        {"task": "codegen_nano_prompts", "source": "tasks.embedded._NanoPrompts"}
+        {"task": "codegen_nano_prompts", "source": "tasks.decoding._Texts"}
     ]

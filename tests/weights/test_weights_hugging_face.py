@@ -146,6 +146,7 @@ def test_a_missing_key_means_what_it_means_to_transformers():
         layers=config.n_layer,
         model_dims=config.n_embd,
         heads=config.n_head,
+        head_dims=config.n_embd // config.n_head,
         rotary_dims=config.rotary_dim,
         vocab_size=config.vocab_size,
         context=config.n_positions,

@@ -156,7 +156,9 @@ class PreparedRows:
         if manifest.row_length != row_length:
             raise InvalidValueError(
                 f"{source.label} was prepared with rows of {manifest.row_length} tokens; wanted"
-                f" {row_length}: prepare it with --row-length {row_length}"
+                f" {row_length}: prepare it with --row-length {row_length}, or declare"
+                f" row_length={manifest.row_length} in an experiment of your own, at most its"
+                " size's context"
             )
         self._format = manifest.row_format
         folder = source.folder()
