@@ -26,7 +26,8 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
 
     Raises:
       DamagedInputError: the input ends early or is not what its name says.
-      ValueError: a table in which a column that is needed is missing or holds no text.
+      UnreadableInputError: a table in which a column that is needed is missing or holds no text, or
+        whose codec no library here unpacks.
     """
     if split.corpus == "tree":
         return _tree(split)
