@@ -271,3 +271,8 @@ def _print(manifest: Manifest, output: str, console) -> None:
     for part, splits in manifest.parts.items():
         rows = ", ".join(f"{manifest.rows(split, part):,} {split}" for split in splits)
         console.print(f"{part or 'rows'}: {rows} rows of {manifest.row_length:,} tokens")
+        if manifest.settings["validation"] and not manifest.rows("validation", part):
+            console.print(
+                f"  nothing to validate on: {part or 'the corpus'} has no second document, or holds"
+                f" too little for another row of {manifest.row_length:,} tokens"
+            )

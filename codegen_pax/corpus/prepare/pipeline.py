@@ -173,7 +173,7 @@ def build(
     """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
     import apache_beam as beam
 
-    from codegen_pax.corpus.prepare import duplicates, examine, order, tokenise
+    from codegen_pax.corpus.prepare import duplicates, examine, held_out, order, tokenise
 
     pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
     examined = pieces | "Examine" >> beam.Map(examine.examine, settings)
@@ -214,13 +214,19 @@ def build(
         | "WithDrops" >> beam.CoGroupByKey()
         | "Tokenise" >> beam.Map(tokenise.tokenise, settings, buckets)
     )
+    limits = beam.pvalue.AsSingleton(
+        tokenised
+        | "Totals" >> beam.Map(lambda one: one.totals)
+        | "AllTotals" >> beam.CombineGlobally(held_out.merged, settings)
+        | "Limits" >> beam.Map(held_out.limits, settings)
+    )
     shards = (
         tokenised
         | "Segments" >> beam.FlatMap(lambda one: one.segments)
         | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.Map(order.order, settings, buckets)
+        | "Order" >> beam.FlatMap(order.order, settings, buckets, limits)
         | "ByPart" >> beam.GroupByKey()
-        | "Finish" >> beam.Map(order.finish, settings, buckets)
+        | "Finish" >> beam.Map(order.finish, settings, buckets, limits)
         | "Shard" >> beam.Map(lambda one: ("shards", one))
     )
     counts = (

@@ -127,12 +127,18 @@ class Settings:
         """The part that a document belongs to."""
         return document.language if self.kind.by_language else ""
 
+    def place(self, repository: str, digest: bytes) -> int:
+        """Of a repository, or of a document that is in none (''), below 2**64: see `held_out`."""
+        key = repository.encode() or digest
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
+
     def split(self, document: Document, digest: bytes) -> str:
-        """'train' or 'validation': a function of the repository or of the document alone."""
-        key = digest
-        if self.kind.by_repository and document.repository:
-            key = document.repository.encode()
-        place = int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
+        """'train' or 'validation': a function of the repository or of the document alone.
+
+        Of the share that is held out; a part that gets nothing of it gets some (`held_out`).
+        """
+        repository = document.repository if self.kind.by_repository else ""
+        place = self.place(repository, digest)
         return "validation" if place < self.validation * 2**64 else "train"
 
     def order(self, digest: bytes) -> bytes:

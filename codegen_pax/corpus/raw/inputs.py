@@ -56,7 +56,7 @@ class ChangedInputError(InvalidValueError):
 
 
 def _left_out(file: File, root: str | None, endings: Sequence[str]) -> str | None:
-    """Why a file of a folder, `root`, is not read, or one that a glob finds, of which it is None."""
+    """Why a file of a folder, `root`, or of a glob, of which that is None, is not read."""
     *folders, name = file.path.removeprefix(root or "").split("/")
     if not _BOOKKEEPING.isdisjoint(folders):
         return "bookkeeping"

@@ -11,6 +11,7 @@ from codegen_pax.corpus.raw.inputs import TABLES
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.corpus.raw.storage import open_file
+from codegen_pax.corpus.raw.tree_licences import Licences
 from codegen_pax.errors import InvalidValueError
 
 # The rules by which a record may be one of another kind of file, not a damaged one of this kind.
@@ -79,6 +80,7 @@ def _json_line(split: Split, number: int, size: int, line: bytes) -> Document | 
 
 def _tree(split: Split) -> Iterator[Document | Dropped]:
     root = split.source
+    licences = Licences(root)
     for file in split.files:
         with open_file(f"{root}/{file.path}") as content:
             raw = content.read(records.MAX_DOCUMENT_BYTES + 1)
@@ -95,6 +97,7 @@ def _tree(split: Split) -> Iterator[Document | Dropped]:
         name = root.rstrip("/").rpartition("/")[2]
         repository = f"{name}/{file.repository}" if file.repository else name
         path = file.path[len(file.repository) :].lstrip("/")
-        found = Document(text, source, 0, path=path, repository=repository)
+        licence = licences.of(file.repository, file.path, text)
+        found = Document(text, source, 0, path=path, repository=repository, licence=licence)
         rule = records.unusable(found)
         yield Dropped(rule, file.size, source, 0) if rule else found
