@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import json
 import os
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
 PASSES_ON = True  # what stands after `--` is Beam's
+
+_NAMED = 20  # damaged inputs that are named; the manifest has all
 
 _STEPS = {"examine": "reading", "tokenise": "tokenising"}
 
@@ -38,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
     )
     parser.add_argument("--languages", nargs="+", help="that are kept, of source code")
-    parser.add_argument("--licences", nargs="+", help="SPDX identifiers that are kept")
+    parser.add_argument("--licences", nargs="+", help="SPDX identifiers that are kept, or any")
     parser.add_argument(
         "--near-duplicates", action="store_true", help="drop near duplicates too (MinHash)"
     )
@@ -113,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--output {chosen.output} lies in {path}, which is read")
     # What is wrong with them is told at once.
     benchmarks = decontamination.load(chosen.benchmarks, chosen.redact).benchmarks
-    found = inputs.find(args.corpus, args.input)
+    left_out: collections.Counter[str] = collections.Counter()
+    found = inputs.find(args.corpus, args.input, left_out)
     size = sum(file.size for file in found)
     chosen = dataclasses.replace(
         chosen,
@@ -139,11 +143,12 @@ def run(args: argparse.Namespace) -> int:
                 options=args.passed_on,
                 on_progress=on_progress,
             )
-        manifest = pipeline.finish(chosen)
+        manifest = pipeline.finish(chosen, left_out)
     if args.json:
         print(json.dumps(manifest.counts, indent=1))
     else:
         _print(manifest, chosen.output, console)
+    _warn(manifest, console)
     return 0
 
 
@@ -171,7 +176,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     for option, wanted, has_use in (
         ("--languages", args.languages, kind.code),
         ("--language-prefix", args.language_prefix is not None, kind.code),
-        ("--licences", args.licences, kind.licensed),
+        ("--licences", args.licences, kind.licences),
     ):
         if wanted and not has_use:
             raise UsageError(f"{option} has no use for {args.corpus}")
@@ -228,6 +233,26 @@ def _progress(console, total: int):
     return shown()
 
 
+def _warn(manifest: Manifest, console) -> None:
+    """Says what is not in the corpus though it was asked for."""
+    from rich.text import Text
+
+    if left_out := manifest.counts.get("left_out"):
+        said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
+        console.print(f"files that were not read: {said}", highlight=False)
+    damaged = manifest.counts["damaged"]
+    if damaged:
+        console.print(
+            f"WARNING: {len(damaged):,} of {len(manifest.inputs):,} inputs are damaged; what could"
+            " not be read of them is not in the corpus:",
+            style="bold red",
+        )
+    for said in list(damaged.values())[:_NAMED]:
+        console.print(Text(f"  {said}"))
+    if len(damaged) > _NAMED:
+        console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
+
+
 def _print(manifest: Manifest, output: str, console) -> None:
     from rich.table import Table
 
@@ -245,3 +270,8 @@ def _print(manifest: Manifest, output: str, console) -> None:
     for part, splits in manifest.parts.items():
         rows = ", ".join(f"{manifest.rows(split, part):,} {split}" for split in splits)
         console.print(f"{part or 'rows'}: {rows} rows of {manifest.row_length:,} tokens")
+        if manifest.settings["validation"] and not manifest.rows("validation", part):
+            console.print(
+                f"  nothing to validate on: {part or 'the corpus'} has no second document, or holds"
+                f" too little for another row of {manifest.row_length:,} tokens"
+            )

@@ -53,3 +53,4 @@ class Dropped:
     size: int  # bytes
     source: str
     record: int
+    damage: str = ""  # what was found, if it is the input that is damaged

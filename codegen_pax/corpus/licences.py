@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from codegen_pax.errors import InvalidValueError
 
 RULES = ("licence_unknown", "licence_not_allowed")
 UNKNOWN = "unknown"  # what counts call a licence that is no SPDX expression
+ANY = ("any",)  # in place of SPDX identifiers: no document is dropped for its licence
+
+MAX_CHARACTERS = 1_000  # ours: what is longer is a licence's text, or nonsense, and no expression
+_MAX_DEPTH = 8  # of lists and structs in one another, in a cell: ours
+# Where a struct names a licence, the best first: GitHub's API and exports (`key`, `name`,
+# `spdx_id`), SPDX documents (`licenseId`), npm (`type`).
+_FIELDS = (
+    "spdx_id",
+    "spdx",
+    "spdx_license_id",
+    "licenseid",
+    "expression",
+    "identifier",
+    "id",
+    "key",
+    "type",
+    "name",
+    "license",
+    "licence",
+)
 
 # Ours: of the licences that GitHub tells apart and the Blue Oak Council's list of permissive ones,
 # those that ask for no more than a notice. SPDX identifiers.
@@ -48,12 +68,70 @@ def _spdx():
     return get_spdx_licensing()
 
 
-def check(identifiers: Iterable[str]) -> tuple[str, ...]:
-    """SPDX identifiers as SPDX spells them, in order, without doubles.
+def stated(value: object) -> str:
+    """What a field of a record says of its licence, as one expression; '' if it says nothing.
 
-    Raises ValueError for one that SPDX does not know, with the nearest.
+    Args:
+      value: text, bytes, or a list of licences, all of which bind; a struct that names one
+        (`_FIELDS`), wraps one, or gives each a number (how sure a detector is); None.
+
+    What is understood as none of these is returned as a text that is no expression.
+    """
+    try:
+        found = _stated(value, _MAX_DEPTH)
+    except RecursionError:  # JSON may be nested as deep as Python goes
+        return UNKNOWN
+    return found if len(found) <= MAX_CHARACTERS else f"{found[:MAX_CHARACTERS]}…"
+
+
+def _stated(value: object, depth: int) -> str:
+    if value is None or value != value:  # NaN is what pandas writes for nothing
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+            return _stated(dict(value), depth)  # a map, as pyarrow gives it
+        return _joined(_stated(item, depth - 1) for item in value) if depth else UNKNOWN
+    if isinstance(value, Mapping):
+        return _of_struct(value, depth - 1) if depth else UNKNOWN
+    return str(value)
+
+
+def _of_struct(struct: Mapping, depth: int) -> str:
+    by_name = {str(name).lower(): value for name, value in struct.items()}
+    for name in _FIELDS:
+        if found := _stated(by_name.get(name), depth):
+            return found
+    if all(isinstance(value, (int, float)) for value in struct.values()):
+        return _joined(map(str, struct))
+    if len(struct) == 1:  # what Spark, Hive and BigQuery put around the items of a list
+        return _stated(next(iter(struct.values())), depth)
+    return UNKNOWN if any(value is not None for value in struct.values()) else ""
+
+
+def _joined(several: Iterable[str]) -> str:
+    """One expression that holds all; what is found of nothing is left out."""
+    found = [one for one in several if one]
+    if len(found) == 1:
+        return found[0]
+    return " AND ".join(f"({one})" if " " in one.strip() else one for one in found)
+
+
+def check(identifiers: Iterable[str]) -> tuple[str, ...]:
+    """SPDX identifiers as SPDX spells them, in order, without doubles; `ANY` as it is.
+
+    Raises ValueError for one that SPDX does not know, with the nearest, and for `any` among others.
     """
     from codegen_pax import names
+
+    identifiers = tuple(identifiers)
+    if any(identifier.lower() in ANY for identifier in identifiers):
+        if len(identifiers) > 1:
+            raise InvalidValueError(
+                f"found {', '.join(identifiers)}; wanted `any` alone, or SPDX identifiers"
+            )
+        return ANY
 
     known = {key.lower(): key for key in _spdx().known_symbols}
     found = {}
@@ -67,11 +145,13 @@ def check(identifiers: Iterable[str]) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=10_000)
 def _parsed(licence: str):
     """The tree of an SPDX expression; None if it is none."""
-    from license_expression import ExpressionError
-
+    if len(licence) > MAX_CHARACTERS:
+        return None
     try:
         return _spdx().parse(licence, validate=True)
-    except ExpressionError:
+    except Exception:
+        # For `()` or `(MIT ()` license-expression raises an IndexError, for others an
+        # AssertionError: whatever it cannot read is no expression.
         return None
 
 
@@ -98,6 +178,8 @@ def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None
     """
     from license_expression import LicenseWithExceptionSymbol
 
+    if allowed == ANY:
+        return None
     spdx, tree = _spdx(), _parsed(licence)
     if tree is None:
         return "licence_unknown"

@@ -17,10 +17,12 @@ A cluster is a chain: its ends may be less alike than its links.
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
 import re
 import zlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +31,7 @@ THRESHOLD = 0.85
 PERMUTATIONS = 128  # ours: datasketch's own default
 SHINGLE_TOKENS = 5
 SEED = 1
+_BATCH = 4_096  # shingles that are hashed at once
 
 # A MinHash: of each permutation the smallest hash of a shingle.
 SIGNATURE = np.dtype(("<u4", PERMUTATIONS))
@@ -49,10 +52,17 @@ def _bands() -> tuple[int, int]:
     return index.b, index.r
 
 
-def _shingles(text: str) -> set[bytes]:
-    tokens = _TOKEN.findall(text)
-    count = max(1, len(tokens) - SHINGLE_TOKENS + 1) if tokens else 0
-    return {" ".join(tokens[n : n + SHINGLE_TOKENS]).encode() for n in range(count)}
+def _shingles(text: str) -> Iterator[bytes]:
+    """Every shingle; one that repeats, as often: the smallest hash is the same."""
+    tokens: collections.deque[str] = collections.deque(maxlen=SHINGLE_TOKENS)
+    is_short = True
+    for match in _TOKEN.finditer(text):
+        tokens.append(match[0])
+        if len(tokens) == SHINGLE_TOKENS:
+            is_short = False
+            yield " ".join(tokens).encode()
+    if tokens and is_short:
+        yield " ".join(tokens).encode()
 
 
 def signature(text: str) -> np.ndarray:
@@ -60,7 +70,10 @@ def signature(text: str) -> np.ndarray:
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
-    sketch.update_batch(_shingles(text))
+    shingles = _shingles(text)
+    # datasketch holds several KB for each of a batch: of 16 MiB of single letters, 30 GB.
+    while batch := set(itertools.islice(shingles, _BATCH)):
+        sketch.update_batch(batch)
     return sketch.hashvalues.astype("<u4")
 
 

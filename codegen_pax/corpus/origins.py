@@ -10,6 +10,7 @@ from typing import Any
 import seqio
 
 from codegen_pax.corpus import counts, installed, manifest
+from codegen_pax.corpus import licences as spdx
 from codegen_pax.corpus.manifest import Manifest
 from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus
 from codegen_pax.corpus.sources import InstalledText
@@ -21,7 +22,8 @@ def origins(mixture_or_task: str, split: str = installed.TRAIN) -> list[dict[str
     Returns:
       Of a prepared corpus: `task`, `corpus`, `part`, `folder`, `manifest_sha256` of the manifest's
       bytes, the `fingerprint`, `rows` and `tokens` of the split (of conversations, padding
-      included), `licences` of all its documents that were kept, and `vocabulary`.
+      included), `licences` of all its documents that were kept, `licences_checked` (whether others
+      were dropped), and `vocabulary`.
       Of one that cannot be read: `task`, and in `missing` why.
       Of installed text: `task`, `source` 'installed', what of it, and of which Python.
       Of any other source: `task`, and in `source` its class.
@@ -62,17 +64,29 @@ def _prepared(source: PreparedCorpus, split: str) -> dict[str, Any]:
         "rows": rows,
         "tokens": rows * found.row_length,
         "licences": _licences(found, source.part),
+        "licences_checked": _looked_at(found) and found.settings.get("licences") != [*spdx.ANY],
         "vocabulary": found.vocabulary,
     }
 
 
+def _looked_at(found: Manifest) -> bool:
+    """Whether the licence of each document was looked for."""
+    # Manifests of old do not say it: licences of the Pile and of trees were not looked for.
+    of_old = "" if found.corpus in ("pile", "tree") else "record"
+    return bool(found.settings.get("licences_from", of_old))
+
+
 def _licences(found: Manifest, part: str) -> Mapping[str, int]:
-    """SPDX expression, or 'none', -> how many documents of a part were kept; the most first."""
+    """How many documents of a part were kept by licence, the most first.
+
+    A licence is an SPDX expression, 'unknown' (stated, and none), 'none' or 'not looked at'.
+    """
+    unstated = "none" if _looked_at(found) else "not looked at"
     languages = found.counts.get("documents", {})
     several = [languages.get(part, {})] if part else languages.values()
     total: dict[str, int] = {}
     for licences in several:
         for licence, rules in licences.items():
             if kept := rules.get(counts.KEPT, [0])[0]:
-                total[licence or "none"] = total.get(licence or "none", 0) + kept
+                total[licence or unstated] = total.get(licence or unstated, 0) + kept
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

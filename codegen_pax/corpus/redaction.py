@@ -14,12 +14,24 @@ from collections.abc import Iterator
 
 EMAIL = "<EMAIL>"
 SECRET = "<SECRET>"
+RULE = "too_many_secrets"  # by which a document is dropped that is beyond these limits
+
+# Ours. Each different secret is looked for in all of a text, and a text that was changed is looked
+# through again: without an end a text of nothing else would take time with its square.
+MAX_SECRETS = 256
+MAX_ROUNDS = 16
+
+
+class TooManySecretsError(Exception):
+    """A text holds more secrets than are replaced: it is to be left out as a whole."""
+
 
 # Patterns begin with what is rare, and look back from there: a search for it alone is fast.
 
 # The domains of RFC 2606 are nobody's.
-_NOBODY = r"(?!(?:[\w-]+\.)*example\.(?:com|net|org)\b)"
-_AT_HOST = rf"@{_NOBODY}(?:[^\W_](?:[^\W_]|-){{0,62}}\.)+[^\W\d_]{{2,24}}\b"
+_NOBODY = r"(?!(?:[\w-]+\.){0,127}example\.(?:com|net|org)\b)"
+# Of a host's name 127 labels at most, as DNS has it: each that is tried takes memory.
+_AT_HOST = rf"@{_NOBODY}(?:[^\W_](?:[^\W_]|-){{0,62}}\.){{1,127}}[^\W\d_]{{2,24}}\b"
 _ADDRESSED = re.compile(_AT_HOST.replace("@", r"@(?<=[\w.+-]@)", 1))
 # `git@host` is an account of all, and what stands before the host of a URL (`user`) no address.
 _EMAIL = re.compile(
@@ -33,24 +45,19 @@ _BASIC_AUTH = re.compile(
     rf"[^\s:/?#\[\]@!$&'()*+,;=\"<>{{}}\\`]{{1,256}}(?=@{_NOBODY}[\w\[])",
     re.I,
 )
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----.{0,20000}?"
-    r"-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
-    re.S,
+_KEY_MARK = re.compile(
+    r"-----(BEGIN|END) (?:[A-Z0-9]+ ){0,9}PRIVATE KEY(?: BLOCK)?-----"  # `RSA`, `OPENSSH`, ...
 )
+_KEY_CHARACTERS = 20_000  # between the marks
 _DETECTORS = (
     "aws.AWSKeyDetector",
     "azure_storage_key.AzureStorageKeyDetector",
     "github_token.GitHubTokenDetector",
     "gitlab_token.GitLabTokenDetector",
-    "ibm_cos_hmac.IbmCosHmacDetector",
-    "jwt.JwtTokenDetector",
     "mailchimp.MailchimpDetector",
-    "openai.OpenAIDetector",
     "pypi_token.PypiTokenDetector",
     "sendgrid.SendGridDetector",
     "slack.SlackDetector",
-    "softlayer.SoftlayerDetector",
     "square_oauth.SquareOAuthDetector",
     "stripe.StripeDetector",
     "twilio.TwilioKeyDetector",
@@ -58,10 +65,32 @@ _DETECTORS = (
 
 
 # Their patterns hold what stands around a secret; the secret is the first group.
-_IN_CONTEXT = {"AWSKeyDetector", "IbmCosHmacDetector", "SoftlayerDetector"}
-# Slow ones -> what must stand in a text, in lower case, for them to look at it. SoftLayer's own
-# would take any `sl` for the name.
-_NEEDS = {"IbmCosHmacDetector": "secret", "SoftlayerDetector": "softlayer"}
+_IN_CONTEXT = {"AWSKeyDetector"}
+# Of these detect-secrets' own take time with the square or the cube of a run of spaces, or of a
+# text that begins their token again and again. What ours find is the same, but that SoftLayer's own
+# takes any `sl` for the name. Each is looked for only where a word stands, in lower case.
+_GAP = r"(?: *+(?:=>|:=|::|=|:) *+| ++)"
+_NAMED_KEYS = {
+    "secret": re.compile(  # IBM Cloud Object Storage
+        r"(?:(?<=\W)|^)\[?[\"']?(?:(?:ibm)?[-_]?cos[-_]?(?:hmac)?)?[-_]?"
+        rf"secret[-_]?(?:access)?[-_]?key[\"']?\]?{_GAP}[\"']?([a-f0-9]{{48}}(?![a-f0-9]))",
+        re.I,
+    ),
+    "softlayer": re.compile(
+        r"(?:(?<=\W)|^)\[?[\"']?softlayer[-_]?(?:api)?[-_]?"
+        rf"(?:key|pwd|password|pass|token)[\"']?\]?{_GAP}[\"']?([a-z0-9]{{64}})",
+        re.I,
+    ),
+    "api.softlayer.com": re.compile(
+        r"https?://api.softlayer.com/soap/v3(?:.1)?/([a-z0-9]{64})", re.I
+    ),
+}
+# A JSON web token, and a key of OpenAI. A run in which there is none is passed over as a whole:
+# what fails from its first beginning fails from every later one.
+_WEB_TOKEN = re.compile(r"eyJ[\w=-]++(\.[\w=-]+\.?)?", re.A)
+_OPENAI_RUN = re.compile(r"sk-[\w-]*+", re.A)
+_OPENAI_MARK = "T3BlbkFJ"
+_OPENAI_KEY = re.compile(rf"(?<=[A-Za-z0-9]{{20}}){_OPENAI_MARK}[A-Za-z0-9]{{20}}")
 # Of npm detect-secrets' own takes minutes for a long line with many slashes; those of the others
 # begin and end in the middle of a word. Discord's tokens begin with decimal digits in base64.
 _NPM_LOGIN = re.compile(r"(:_authToken=)[A-Fa-f0-9-]{36}\b")
@@ -88,40 +117,85 @@ def _detectors() -> tuple:
     return tuple(found)
 
 
-def _secrets(detector, text: str) -> Iterator[str]:
-    """What a detector finds, whole: its own `analyze_string` gives no more than a group's match."""
-    name = type(detector).__name__
-    if name in _NEEDS and _NEEDS[name] not in text.lower():
-        return
-    group = 1 if name in _IN_CONTEXT else 0
-    is_valid = getattr(detector, "is_formally_valid", bool)  # of a JSON web token
-    for pattern in detector.denylist:
-        for match in pattern.finditer(text):
-            secret = match[group] if pattern.groups else match[0]
-            if is_valid(secret):
-                yield secret
+@functools.cache
+def _web_tokens():
+    from detect_secrets.plugins.jwt import JwtTokenDetector
+
+    return JwtTokenDetector()
+
+
+def _is_web_token(token: str) -> bool:
+    """Whether its parts are JSON in base64."""
+    try:
+        return _web_tokens().is_formally_valid(token)
+    except RecursionError:  # it is, as deep as nobody needs it
+        return True
+
+
+def _secrets(text: str) -> Iterator[str]:
+    """What the detectors find, whole: their own `analyze_string` gives but a group's match."""
+    for detector in _detectors():
+        group = 1 if type(detector).__name__ in _IN_CONTEXT else 0
+        for pattern in detector.denylist:
+            yield from (match[group if pattern.groups else 0] for match in pattern.finditer(text))
+    lower = text.lower()
+    for word, pattern in _NAMED_KEYS.items():
+        if word in lower:
+            yield from (match[1] for match in pattern.finditer(text))
+    for match in _WEB_TOKEN.finditer(text):
+        if match[1] and _is_web_token(match[0]):
+            yield match[0]
+    if _OPENAI_MARK in text:
+        for run in _OPENAI_RUN.finditer(text):
+            if keys := [*_OPENAI_KEY.finditer(run[0])]:
+                yield run[0][: keys[-1].end()]
+
+
+def _without_keys(text: str) -> tuple[str, int]:
+    """The text without private keys in PEM, and how many they were.
+
+    A key goes from the first mark that is near enough to its end.
+    """
+    parts: list[str] = []
+    begins: collections.deque[re.Match] = collections.deque()
+    done = 0
+    for mark in _KEY_MARK.finditer(text):
+        if mark[1] == "BEGIN":
+            begins.append(mark)
+            continue
+        while begins and mark.start() - begins[0].end() > _KEY_CHARACTERS:
+            begins.popleft()
+        if begins:
+            parts += (text[done : begins[0].start()], SECRET)
+            done = mark.end()
+        begins.clear()
+    return "".join([*parts, text[done:]]), len(parts) // 2
 
 
 def redact(text: str) -> tuple[str, collections.Counter[str]]:
     """The text without them, and how many of each kind ('email', 'secret') were replaced.
 
-    Of a text that is redacted already nothing is replaced.
+    Of a text that is redacted already nothing is replaced. It takes time in proportion to the text.
+
+    Raises TooManySecretsError beyond `MAX_SECRETS` different ones, or `MAX_ROUNDS` of looking.
     """
     counts: collections.Counter[str] = collections.Counter()
-    while True:  # where one secret went, another may be told from what stood beside it
-        text, found = _redact_once(text)
+    different: set[str] = set()
+    for _ in range(MAX_ROUNDS):  # where one went, another may be told from what stood beside it
+        text, found = _redact_once(text, different)
         if not found:
             return text, counts
         counts += found
+    raise TooManySecretsError(f"secrets behind secrets, {MAX_ROUNDS} deep")
 
 
-def _redact_once(text: str) -> tuple[str, collections.Counter[str]]:
+def _redact_once(text: str, different: set[str]) -> tuple[str, collections.Counter[str]]:
+    """As `redact`, looking once; adds what the detectors find to `different`."""
     counts: collections.Counter[str] = collections.Counter()
 
-    def replace(kind: str, placeholder: str, pattern: re.Pattern, text: str) -> str:
+    def replace(placeholder: str, pattern: re.Pattern, text: str) -> str:
         text, number = pattern.subn(placeholder, text)
-        if number:
-            counts[kind] += number
+        counts["secret"] += number
         return text
 
     def address(match: re.Match) -> str:
@@ -131,15 +205,21 @@ def _redact_once(text: str) -> tuple[str, collections.Counter[str]]:
         return EMAIL
 
     if "PRIVATE KEY" in text:
-        text = replace("secret", SECRET, _PRIVATE_KEY, text)
+        text, counts["secret"] = _without_keys(text)
     for pattern in _TOKENS:
-        text = replace("secret", SECRET, pattern, text)
+        text = replace(SECRET, pattern, text)
     for pattern in (_NPM_LOGIN, _BASIC_AUTH):
-        text = replace("secret", rf"\1{SECRET}", pattern, text)
-    found = {secret for detector in _detectors() for secret in _secrets(detector, text)}
-    # The longest first: one may be part of another.
+        text = replace(rf"\1{SECRET}", pattern, text)
+    found = set()
+    for secret in _secrets(text):
+        found.add(secret)
+        different.add(secret)
+        if len(different) > MAX_SECRETS:
+            raise TooManySecretsError(f"more than {MAX_SECRETS:,} different secrets")
+    # Wherever they stand. The longest first: one may be part of another.
     for secret in sorted(found, key=lambda secret: (-len(secret), secret)):
-        text = replace("secret", SECRET, re.compile(re.escape(secret)), text)
+        counts["secret"] += text.count(secret)
+        text = text.replace(secret, SECRET)
     if _ADDRESSED.search(text):
         text = _EMAIL.sub(address, text)
-    return text, counts
+    return text, +counts

@@ -15,6 +15,7 @@ _LAYOUTS = {
     "gptj": ("GPT-J: query, key and value of a layer in matrices of their own", "GPTJForCausalLM"),
 }
 _NOTHING = "—"
+_WITH_LICENCES = ("bigquery", "bigpython", "instruction")  # corpora whose records state theirs
 _HASH = 12  # hex digits of a SHA-256 that are shown
 # All that Markdown, or HTML inside it, gives a meaning within a line; GitHub's links "www." too.
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.", re.IGNORECASE)
@@ -79,6 +80,12 @@ what is shown is the SHA-256 of its bytes.
 """
 
 
+_UNCHECKED = """
+
+**Warning: licences were not checked.** Of {}, documents of any licence, or of none, were kept.
+"""
+
+
 def card(
     name: str,
     *,
@@ -129,8 +136,11 @@ def card(
             licences = (
                 "The training data's licences, as far as they are recorded, are in the last column "
                 "of the table above, each with how many documents of a corpus state it: 'none' are "
-                "those that state none, 'unknown' those that state what is no SPDX expression."
+                "those that state none, 'unknown' those that state what is no SPDX expression, "
+                "'not looked at' those whose licence nobody looked for."
             )
+            if unchecked := sorted(_unchecked(lineage)):
+                licences += _UNCHECKED.format(", ".join(unchecked))
     return _CARD.format(
         model_type=layout,
         name=_text(name),
@@ -200,16 +210,36 @@ def _data(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
             yield from _data(parent["lineage"])
 
 
+def _unchecked(document: Mapping[str, Any]) -> set[str]:
+    """The corpora of a run and its ancestors of which no document was dropped for its licence."""
+    data = document["data"] if document["kind"] == "training" else ()
+    found = {
+        _corpus(origin)
+        for origin in data
+        if "corpus" in origin and not origin.get("licences_checked", True)
+    }
+    above = (parent.get("lineage") for parent in document["parents"])
+    return found.union(*(_unchecked(one) for one in above if one))
+
+
+def _corpus(origin: Mapping[str, Any]) -> str:
+    return _text(f"{origin['corpus']}/{origin['part']}".removesuffix("/"))  # '' is a part too
+
+
 def _origin(origin: Mapping[str, Any]) -> Sequence[str]:
     if "missing" in origin:
         return ("could not be read when the run began", *(_NOTHING,) * 3, "not recorded")
     if "source" in origin:
         source = f"{origin['source']} {origin.get('corpus', '')}"
         return (_text(source), *(_NOTHING,) * 3, "not recorded")
-    corpus = f"{origin['corpus']}/{origin['part']}".removesuffix("/")  # one part may have no name
-    licences = [f"{_text(name)}: {count:,}" for name, count in origin["licences"].items()]
+    # Receipts of old call licences that nobody looked for, those of trees and the Pile, `none`.
+    of_old = "licences_checked" not in origin and origin["corpus"] not in _WITH_LICENCES
+    licences = [
+        f"{'not looked at' if of_old and name == 'none' else _text(name)}: {count:,}"
+        for name, count in origin["licences"].items()
+    ]
     return (
-        _text(corpus),
+        _corpus(origin),
         _hash(origin["manifest_sha256"]),
         f"{origin['rows']:,}",
         f"{origin['tokens']:,}",

@@ -56,6 +56,7 @@ def test_of_a_corpus_that_was_really_prepared(data):
             "rows": rows,
             "tokens": rows * 16,
             "licences": {"MIT": 3, "Apache-2.0": 1},
+            "licences_checked": True,
             "vocabulary": "codegen",
         }
     assert found["codegen_bigquery_python"]["rows"] > 0
@@ -75,7 +76,7 @@ def test_of_a_corpus_in_one_part_all_languages_count(data):
     }
     path.write_text(json.dumps(said))
     (found,) = origins("codegen_pile")
-    assert found["licences"] == {"ISC": 9, "none": 7} and found["rows"] == 4
+    assert found["licences"] == {"ISC": 9, "not looked at": 7} and found["rows"] == 4
 
 
 @pytest.mark.parametrize("setting", [None, "nowhere"])

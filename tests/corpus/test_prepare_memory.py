@@ -91,7 +91,10 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
         keyed = (split.number, {"split": [split], "drops": []})
         tokenised = tokenise.tokenise(keyed, settings, {TRAIN: 1})
         segments = [segment for _, segment in tokenised.segments]
-        (_, made), size = peak(order.order, ((*TRAIN, 0), segments), settings, {TRAIN: 1})
+        keyed = ((*TRAIN, 0), segments)
+        (((_, made),), size) = peak(
+            lambda *arguments: [*order.order(*arguments)], keyed, settings, {TRAIN: 1}, {}
+        )
         assert made.shard.rows == count
         shards.append((tmp_path / f"out{rows}" / made.shard.name).read_bytes())
         held.append(size)

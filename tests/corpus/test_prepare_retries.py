@@ -27,8 +27,9 @@ def test_a_step_that_is_tried_again_gives_the_same(tmp_path):
     assert first == again
     shards = []
     for tokenised in (first, again):
-        ordered = order.order(((*TRAIN, 0), segments(tokenised)), settings, {TRAIN: 1})
-        (made,), said = order.finish((TRAIN, [ordered[1]]), settings, {TRAIN: 1})[1]
+        keyed = ((*TRAIN, 0), segments(tokenised))
+        ((_, ordered),) = order.order(keyed, settings, {TRAIN: 1}, {})
+        (made,), said = order.finish((TRAIN, [ordered]), settings, {TRAIN: 1}, {})[1]
         shards.append((made, said, (tmp_path / "out" / made.name).read_bytes()))
     assert shards[0] == shards[1] and shards[0][0].rows > 0
     left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
@@ -46,7 +47,7 @@ def test_an_attempt_that_is_given_up_leaves_nothing_in_the_corpus(tmp_path, monk
     for module, name in ((type(settings.work), "replace"), (order.parquet, "write_table")):
         with monkeypatch.context() as broken, pytest.raises(OSError, match="No space left"):
             broken.setattr(module, name, full)
-            order.finish(keyed, settings, {TRAIN: 2})
-    _, (shards, _) = order.finish(keyed, settings, {TRAIN: 2})
+            order.finish(keyed, settings, {TRAIN: 2}, {})
+    _, (shards, _) = order.finish(keyed, settings, {TRAIN: 2}, {})
     wanted = {name for shard in shards for name in (shard.name, shard.documents)}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK, *wanted}

@@ -65,14 +65,17 @@ class Block:
     def ordered(self) -> Block:
         """The same pieces in the order of their keys."""
         keys = np.frombuffer(b"".join(self.pieces["key"].to_pylist()), ">u8").reshape(-1, 2)
-        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        return self.select(np.lexsort((keys[:, 1], keys[:, 0])))
+
+    def select(self, places: np.ndarray) -> Block:
+        """The pieces at these places (int64 [m]), in that order."""
         starts = self.starts()
-        ranges = [slice(starts[place], starts[place + 1]) for place in order]
+        ranges = [slice(starts[place], starts[place + 1]) for place in places]
 
         def gathered(values: np.ndarray) -> np.ndarray:
-            return np.concatenate([values[where] for where in ranges]) if len(values) else values
+            return np.concatenate([values[:0], *(values[where] for where in ranges)])
 
-        return Block(gathered(self.tokens), gathered(self.answers), self.pieces.take(order))
+        return Block(gathered(self.tokens), gathered(self.answers), self.pieces.take(places))
 
     def dump(self) -> tuple[bytes, tuple[int, int, int]]:
         """The block as bytes, and how many of them are tokens, answers and pieces."""

@@ -17,6 +17,7 @@ from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import read
+from codegen_pax.corpus.raw.inputs import DamagedInputError, UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
 
 # A document that passed: its number in its split, and SHA-256 of its content.
@@ -25,6 +26,8 @@ KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
 # looked for, of which the first 8 bytes choose the range.
 DIGEST = np.dtype([("digest", "V32"), ("place", "<i4")])
 BAND = np.dtype([("band", "<u8"), ("place", "<i4")])
+
+UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
 
 # Of the records of a split, of each kind, that are held before they are written.
 HELD_BYTES = 16 << 20
@@ -39,6 +42,7 @@ class Examined:
       counts: of what came in, and of what was dropped.
       sizes: (part, 'train' or 'validation') -> bytes of text that passed.
       lines: (source, whether they can be read) -> how many records (`read.check`).
+      damaged: source -> what is wrong with it, if all or some of it cannot be read.
       digests: (range, file of DIGEST) of the documents that passed.
       bands: (range, file of BAND), if near duplicates are looked for.
     """
@@ -47,6 +51,7 @@ class Examined:
     counts: account.Counts
     sizes: dict[tuple[str, str], int]
     lines: dict[tuple[str, bool], int]
+    damaged: dict[str, str]
     digests: list[tuple[int, str]]
     bands: list[tuple[int, str]]
 
@@ -74,9 +79,7 @@ def rejection(document: Document, settings: Settings) -> str | None:
             return "language"
         if rule := filters.rejection(document.text):
             return rule
-    if settings.kind.licensed:
-        return licences.rejection(document.licence, settings.licences)
-    return None
+    return licences.rejection(document.licence, settings.allowed_licences)
 
 
 def kept_file(settings: Settings, split: int) -> epath.Path:
@@ -94,14 +97,20 @@ def _passed(
     settings: Settings,
     counts: account.Counts,
     lines: collections.Counter[tuple[str, bool]],
+    damaged: dict[str, str],
 ) -> Iterator[tuple[int, int, Document]]:
     """(number, bytes, document) of those that pass; all are counted."""
     progress = work.Progress(settings.work, "examine", split)
     for number, found in enumerate(read.documents(split)):
         progress.add(found.size)
-        is_readable = not isinstance(found, Dropped) or found.rule not in read.UNREADABLE
+        is_readable = not isinstance(found, Dropped) or not (
+            found.rule in read.UNREADABLE or found.damage
+        )
         lines[split.source, is_readable] += 1
         if isinstance(found, Dropped):
+            if found.damage:
+                error = DamagedInputError(found.source, found.damage)
+                damaged.setdefault(found.source, str(error))
             account.add(counts, "", "", account.IN, found.size)
             account.add(counts, "", "", found.rule, found.size)
             continue
@@ -148,16 +157,34 @@ class _Ranges:
 
 
 def examine(split: Split, settings: Settings) -> Examined:
-    """Reads a split once, and writes KEPT, MinHashes, and DIGEST and BAND for each range."""
+    """Reads a split once, and writes KEPT, MinHashes, and DIGEST and BAND for each range.
+
+    Of an input that turns out to be unreadable nothing is kept, what was read of it included.
+    """
+    try:
+        return _examine(split, settings)
+    except UnreadableInputError as error:
+        for path in (kept_file(settings, split.number), signature_file(settings, split.number)):
+            work.write(path, b"")
+        counts: account.Counts = {}
+        for rule in (account.IN, UNREADABLE_FILE):
+            is_first = split.start == 0  # of the pieces of an input, which is one
+            account.add(counts, "", "", rule, split.size, documents=int(is_first))
+        damaged = {split.source: str(error)}
+        return Examined(split.number, counts, {}, {(split.source, False): 1}, damaged, [], [])
+
+
+def _examine(split: Split, settings: Settings) -> Examined:
     counts: account.Counts = {}
     sizes: collections.Counter[tuple[str, str]] = collections.Counter()
     lines: collections.Counter[tuple[str, bool]] = collections.Counter()
+    damaged: dict[str, str] = {}
     digests = _Ranges("digests", DIGEST, split, settings)
     bands = _Ranges("bands", BAND, split, settings)
     kept = work.whole(kept_file(settings, split.number))
     signatures = work.whole(signature_file(settings, split.number))
     with kept as file, signatures as signature_bytes:
-        passed = _passed(split, settings, counts, lines)
+        passed = _passed(split, settings, counts, lines, damaged)
         for place, (number, size, document) in enumerate(passed):
             words = content(document)
             digest = hashlib.sha256(words).digest()
@@ -172,4 +199,6 @@ def examine(split: Split, settings: Settings) -> Examined:
                     bands.add(hashlib.blake2b(band, digest_size=8).digest() + place_bytes)
     digests.flush()
     bands.flush()
-    return Examined(split.number, counts, dict(sizes), dict(lines), digests.files, bands.files)
+    return Examined(
+        split.number, counts, dict(sizes), dict(lines), damaged, digests.files, bands.files
+    )

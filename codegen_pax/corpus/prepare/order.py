@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ from pyarrow import parquet
 from codegen_pax.corpus.manifest import Shard
 from codegen_pax.corpus.prepare import blocks, work
 from codegen_pax.corpus.prepare.blocks import Block
+from codegen_pax.corpus.prepare.held_out import TRAIN, VALIDATION, Limit
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.prepare.tokenise import Bucket
 from codegen_pax.corpus.records import RowFormat
@@ -27,54 +28,100 @@ Segment = tuple[str, int, tuple[int, int, int]]
 
 @dataclasses.dataclass(frozen=True)
 class Ordered:
-    """What came of a bucket: its shard, how many tokens it had, and what was left over."""
+    """What came of a bucket: its shard, how many tokens it had, and what was left over.
+
+    Without a shard: what a bucket of training gives to validation (`held_out`), all left over.
+    """
 
     number: int
-    shard: Shard
+    shard: Shard | None
     tokens: int
     in_rows: int
     rest: Segment
 
 
-def _shards(buckets: int) -> int:
-    """How many shards a split has: one more than buckets for what they leave over, if several."""
-    return buckets + 1 if buckets > 1 else 1
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the shards of a split are numbered and named.
+
+    Attributes:
+      part, split: which.
+      buckets: how many it has, of which each is a shard.
+      shards: how many it has: one more than buckets for what they leave over, if they are several,
+        or for what is held out besides the share.
+    """
+
+    part: str
+    split: str
+    buckets: int
+    shards: int
+
+    def name(self, number: int) -> str:
+        """Of a shard, relative to the corpus."""
+        folder = f"{self.part}/" if self.part else ""
+        return f"{folder}{self.split}-{number:05d}-of-{self.shards:05d}.tfrecord"
 
 
-def _name(part: str, split: str, number: int, buckets: int) -> str:
-    folder = f"{part}/" if part else ""
-    return f"{folder}{split}-{number:05d}-of-{_shards(buckets):05d}.tfrecord"
+def _layout(
+    part: str, split: str, buckets: dict[tuple[str, str], int], limits: dict[str, Limit]
+) -> Layout:
+    count = buckets.get((part, split), 0)
+    has_more = split == VALIDATION and part in limits
+    return Layout(part, split, count, count + 1 if count > 1 or has_more else 1)
 
 
 def order(
     keyed: tuple[Bucket, Iterable[Segment]],
     settings: Settings,
     buckets: dict[tuple[str, str], int],
-) -> tuple[tuple[str, str], Ordered]:
+    limits: dict[str, Limit],
+) -> Iterator[tuple[tuple[str, str], Ordered]]:
     """Orders the documents of a bucket and writes its shard.
 
     Args:
       keyed: (bucket, the segments of its documents, in any order).
       settings: of the corpus.
       buckets: how many each (part, split) has.
+      limits: part -> what of its training is held out as well.
 
-    Returns:
+    Yields:
       ((part, split), what came of it).
     """
     (part, split, number), segments = keyed
     block = blocks.join([blocks.load(*segment) for segment in sorted(segments)]).ordered()
-    name = _name(part, split, number, buckets[part, split])
-    shard, in_rows, rest = _write(name, block, settings)
+    layout = _layout(part, split, buckets, limits)
+    if split == TRAIN and part in limits:
+        block, held = _parted(block, limits[part], settings)
+        if len(held.tokens):
+            rest = _keep(f"{layout.name(number)}.held", held, settings)
+            yield (part, VALIDATION), Ordered(number, None, len(held.tokens), 0, rest)
+    shard, in_rows, left = _write(layout.name(number), block, settings)
+    rest = _keep(layout.name(number), left, settings)
+    yield (part, split), Ordered(number, shard, len(block.tokens), in_rows, rest)
+
+
+def _parted(block: Block, limit: Limit, settings: Settings) -> tuple[Block, Block]:
+    """The documents of training that stay there, and those that are held out."""
+    columns = (block.pieces[name].to_pylist() for name in ("repository", "sha256"))
+    pieces = zip(*columns, strict=True)
+    held = np.array(
+        [limit.holds(settings, name, bytes.fromhex(digest)) for name, digest in pieces], bool
+    )
+    return block.select(np.flatnonzero(~held)), block.select(np.flatnonzero(held))
+
+
+def _keep(name: str, block: Block, settings: Settings) -> Segment:
     path = settings.work / "rests" / name
-    data, sizes = rest.dump()
+    data, sizes = block.dump()
     work.write(path, data)
-    return (part, split), Ordered(number, shard, len(block.tokens), in_rows, (str(path), 0, sizes))
+    return str(path), 0, sizes
 
 
 def finish(
     keyed: tuple[tuple[str, str], Iterable[Ordered]],
     settings: Settings,
     buckets: dict[tuple[str, str], int],
+    limits: dict[str, Limit],
 ) -> tuple[tuple[str, str], tuple[list[Shard], dict[str, int]]]:
     """Joins what the buckets of a split left over, and writes it as a last shard.
 
@@ -82,19 +129,21 @@ def finish(
       ((part, split), (its shards in order, {'tokens', 'in_rows', 'last_row'})).
     """
     (part, split), several = keyed
-    by_number = {ordered.number: ordered for ordered in several}
-    count = buckets[part, split]
-    for number in range(count):
+    several = sorted(several, key=lambda one: one.number)
+    layout = _layout(part, split, buckets, limits)
+    by_number = {one.number: one for one in several if one.shard}
+    for number in range(layout.buckets):
         if number not in by_number:  # so small that no document fell into it
-            shard, _, _ = _write(_name(part, split, number, count), blocks.empty(), settings)
+            shard, _, _ = _write(layout.name(number), blocks.empty(), settings)
             by_number[number] = Ordered(number, shard, 0, 0, ("", 0, (0, 0, 0)))
-    ordered = [by_number[number] for number in range(count)]
+    ordered = [by_number[number] for number in range(layout.buckets)]
     shards = [one.shard for one in ordered]
+    ordered += [one for one in several if not one.shard]
     tokens = sum(one.tokens for one in ordered)
     in_rows = sum(one.in_rows for one in ordered)
-    if _shards(count) > count:
+    if layout.shards > layout.buckets:
         rests = [blocks.load(*one.rest) for one in ordered if one.rest[0]]
-        shard, more, _ = _write(_name(part, split, count, count), blocks.join(rests), settings)
+        shard, more, _ = _write(layout.name(layout.buckets), blocks.join(rests), settings)
         shards.append(shard)
         in_rows += more
     said = {"tokens": tokens, "in_rows": in_rows, "last_row": tokens - in_rows}

@@ -20,6 +20,7 @@ from codegen_pax.corpus.manifest import FILE, Manifest, Shard
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import read, storage, tree
+from codegen_pax.corpus.raw.inputs import UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.errors import InvalidValueError, UserError
 
@@ -145,6 +146,14 @@ def _summed(several: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
     return total
 
 
+def _first(several: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What is said of each key; where it is of several, the first of it by the alphabet."""
+    found: dict[str, str] = {}
+    for one in several:
+        found |= {key: min(value, found.get(key, value)) for key, value in one.items()}
+    return dict(sorted(found.items()))
+
+
 def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
     return _file(file, tree.sha256(file.path) if corpus == "tree" else None)
 
@@ -164,7 +173,7 @@ def build(
     """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
     import apache_beam as beam
 
-    from codegen_pax.corpus.prepare import duplicates, examine, order, tokenise
+    from codegen_pax.corpus.prepare import duplicates, examine, held_out, order, tokenise
 
     pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
     examined = pieces | "Examine" >> beam.Map(examine.examine, settings)
@@ -173,11 +182,13 @@ def build(
         | "Lines" >> beam.Map(lambda one: one.lines)
         | "AllLines" >> beam.CombineGlobally(_summed)
     )
+    damaged = examined | "Damaged" >> beam.Map(lambda one: one.damaged)
+    damaged = damaged | "AllDamaged" >> beam.CombineGlobally(_first)
     buckets = beam.pvalue.AsSingleton(
         examined
         | "Sizes" >> beam.Map(lambda one: one.sizes)
         | "AllSizes" >> beam.CombineGlobally(_summed)
-        | "Buckets" >> beam.Map(_buckets, settings, lines)
+        | "Buckets" >> beam.Map(_buckets, settings, lines, beam.pvalue.AsSingleton(damaged))
     )
     drops = [
         examined
@@ -203,13 +214,19 @@ def build(
         | "WithDrops" >> beam.CoGroupByKey()
         | "Tokenise" >> beam.Map(tokenise.tokenise, settings, buckets)
     )
+    limits = beam.pvalue.AsSingleton(
+        tokenised
+        | "Totals" >> beam.Map(lambda one: one.totals)
+        | "AllTotals" >> beam.CombineGlobally(held_out.merged, settings)
+        | "Limits" >> beam.Map(held_out.limits, settings)
+    )
     shards = (
         tokenised
         | "Segments" >> beam.FlatMap(lambda one: one.segments)
         | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.Map(order.order, settings, buckets)
+        | "Order" >> beam.FlatMap(order.order, settings, buckets, limits)
         | "ByPart" >> beam.GroupByKey()
-        | "Finish" >> beam.Map(order.finish, settings, buckets)
+        | "Finish" >> beam.Map(order.finish, settings, buckets, limits)
         | "Shard" >> beam.Map(lambda one: ("shards", one))
     )
     counts = (
@@ -234,7 +251,7 @@ def build(
         | "Hash" >> beam.Map(lambda file: ("inputs", _hashed(settings.corpus, file)))
     )
     _ = (
-        (shards, counts, redacted, hashes)
+        (shards, counts, redacted, hashes, damaged | beam.Map(lambda one: ("damaged", one)))
         | "Results" >> beam.Flatten()
         | "ResultsToOne" >> beam.Map(lambda one: (None, one))
         | "AllResults" >> beam.GroupByKey()
@@ -243,14 +260,20 @@ def build(
 
 
 def _buckets(
-    sizes: Mapping[tuple[str, str], int], settings: Settings, lines: Mapping[tuple[str, bool], int]
+    sizes: Mapping[tuple[str, str], int],
+    settings: Settings,
+    lines: Mapping[tuple[str, bool], int],
+    damaged: Mapping[str, str],
 ) -> dict[tuple[str, str], int]:
     """How many buckets each (part, split) has; the long steps wait for it.
 
-    Raises ValueError for an input without a line that can be read (`examine.Examined.lines`).
+    Raises ValueError for an input without a line that can be read (`examine.Examined.lines`), and
+    where of all inputs, damaged ones among them, none can be read (`examine.Examined.damaged`).
     """
+    if damaged and not any(is_readable for _, is_readable in lines):
+        raise UnreadableInputError(damaged[min(damaged)])
     for source, is_readable in sorted(lines):
-        if not is_readable:
+        if not is_readable and source not in damaged:
             readable = lines.get((source, True), 0)
             read.check(settings.corpus, source, readable, lines[source, False])
     return {key: settings.buckets(size) for key, size in sizes.items()}
@@ -272,8 +295,12 @@ def _write_result(results: Iterable[tuple[str, Any]], settings: Settings) -> Non
     work.write(settings.work / "result.json", json.dumps(said).encode())
 
 
-def finish(settings: Settings) -> Manifest:
+def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Manifest:
     """Checks the account, writes the manifest, and removes the work folder.
+
+    Args:
+      settings: of the corpus.
+      left_out: of files that were found and not read, how many by reason (`raw.inputs.find`).
 
     Raises:
       counts.AccountError: the account does not come out even.
@@ -281,10 +308,10 @@ def finish(settings: Settings) -> Manifest:
       Of both there is no manifest then.
     """
     with storage.told(settings.output):
-        return _finish(settings)
+        return _finish(settings, left_out or {})
 
 
-def _finish(settings: Settings) -> Manifest:
+def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
     said = json.loads((settings.work / "result.json").read_text())
     parts: dict[str, dict[str, tuple[Shard, ...]]] = {}
     rows: dict[str, dict[str, dict[str, int]]] = {}
@@ -304,6 +331,8 @@ def _finish(settings: Settings) -> Manifest:
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
         written.pop(name)
+    written["licences"] = list(settings.allowed_licences)
+    written["licences_from"] = settings.kind.licences
     looked_for = decontamination.load(settings.problems, settings.redact).benchmarks
     given = (looked_for[0].path, *settings.benchmarks)  # HumanEval comes first
     written["benchmarks"] = [
@@ -320,7 +349,13 @@ def _finish(settings: Settings) -> Manifest:
         inputs=tuple(said["inputs"]),
         settings=written,
         versions=json.loads((settings.work / _VERSIONS).read_text()),
-        counts={"documents": counts, "rows": rows, "redacted": said.get("redacted", {})},
+        counts={
+            "documents": counts,
+            "rows": rows,
+            "redacted": said.get("redacted", {}),
+            "damaged": said.get("damaged", {}),
+            "left_out": dict(sorted(left_out.items())),
+        },
     )
     manifest.save(epath.Path(settings.output))
     settings.work.rmtree()

@@ -30,7 +30,9 @@ class Kind:
     Attributes:
       vocabulary: its ids are of.
       code: source files: told by language, filtered.
-      licensed: only allowed licences are kept.
+      licences: where a document's licence is looked for: 'record' (a field of it), 'files' (the
+        file's own SPDX lines, licence files and package metadata beside and above it), '' nowhere.
+      licensed: only permissive licences are kept, unless others are asked for.
       by_language: its parts are languages; else it has the one part ''.
       prefixed: each file begins with the line that names its language.
       by_repository: held out by repository, not by document.
@@ -39,6 +41,7 @@ class Kind:
 
     vocabulary: str = "codegen"
     code: bool = True
+    licences: str = "record"
     licensed: bool = False
     by_language: bool = False
     prefixed: bool = False
@@ -48,11 +51,11 @@ class Kind:
 
 KINDS = MappingProxyType(
     {
-        "pile": Kind(vocabulary="gpt2", code=False),
+        "pile": Kind(vocabulary="gpt2", code=False, licences=""),
         "bigquery": Kind(licensed=True, by_language=True, prefixed=True, by_repository=True),
         "bigpython": Kind(licensed=True, by_repository=True),
         "instruction": Kind(code=False, answers=True),
-        "tree": Kind(by_language=True),
+        "tree": Kind(licences="files", by_language=True),
     }
 )
 
@@ -72,7 +75,7 @@ class Settings:
       seed: of the order of the documents.
       row_length: T.
       languages: those that are kept, for code.
-      licences: SPDX identifiers that are kept, for corpora that are `licensed`.
+      licences: SPDX identifiers that are kept, or `licences.ANY`; () is the kind's default.
       near_duplicates: whether near duplicates are dropped.
       redact: whether e-mail addresses and secrets are replaced.
       benchmarks: files of problems besides HumanEval's, as they were given.
@@ -87,7 +90,7 @@ class Settings:
     seed: int = 0
     row_length: int = ROW_LENGTH
     languages: tuple[str, ...] = languages.DEFAULT
-    licences: tuple[str, ...] = licences.PERMISSIVE
+    licences: tuple[str, ...] = ()
     near_duplicates: bool = False
     redact: bool = False
     benchmarks: tuple[str, ...] = ()
@@ -100,6 +103,11 @@ class Settings:
     def kind(self) -> Kind:
         """What sets its corpus apart."""
         return KINDS[self.corpus]
+
+    @property
+    def allowed_licences(self) -> tuple[str, ...]:
+        """SPDX identifiers that are kept; `licences.ANY` where no licence drops a document."""
+        return self.licences or (licences.PERMISSIVE if self.kind.licensed else licences.ANY)
 
     @property
     def work(self) -> epath.Path:
@@ -119,12 +127,18 @@ class Settings:
         """The part that a document belongs to."""
         return document.language if self.kind.by_language else ""
 
+    def place(self, repository: str, digest: bytes) -> int:
+        """Of a repository, or of a document that is in none (''), below 2**64: see `held_out`."""
+        key = repository.encode() or digest
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
+
     def split(self, document: Document, digest: bytes) -> str:
-        """'train' or 'validation': a function of the repository or of the document alone."""
-        key = digest
-        if self.kind.by_repository and document.repository:
-            key = document.repository.encode()
-        place = int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
+        """'train' or 'validation': a function of the repository or of the document alone.
+
+        Of the share that is held out; a part that gets nothing of it gets some (`held_out`).
+        """
+        repository = document.repository if self.kind.by_repository else ""
+        place = self.place(repository, digest)
         return "validation" if place < self.validation * 2**64 else "train"
 
     def order(self, digest: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -16,7 +17,7 @@ from etils import epath
 from codegen_pax.corpus import counts as account
 from codegen_pax.corpus import decontamination, languages, redaction
 from codegen_pax.corpus.documents import Document, Dropped, Turn
-from codegen_pax.corpus.prepare import work
+from codegen_pax.corpus.prepare import held_out, work
 from codegen_pax.corpus.prepare.blocks import PIECES, Block
 from codegen_pax.corpus.prepare.duplicates import EXACT, NEAR
 from codegen_pax.corpus.prepare.examine import KEPT, content, kept_file, told
@@ -47,11 +48,13 @@ class Tokenised:
       counts: of what was dropped and kept since `examine`.
       segments: (bucket, (file, where it begins, its `Block.dump` sizes)).
       redacted: kind of what was replaced -> how often.
+      totals: part -> what of it was kept.
     """
 
     counts: account.Counts
     segments: list[tuple[Bucket, tuple[str, int, tuple[int, int, int]]]]
     redacted: dict[str, int]
+    totals: dict[str, held_out.Totals]
 
 
 @dataclasses.dataclass
@@ -78,10 +81,12 @@ class _Run:
         self._waiting: dict[Bucket, list] = {}
         self._tokens = self._documents = 0
         self.segments: list = []
+        self.totals: dict[str, held_out.Totals] = {}
 
     def add(self, ready: _Ready, tokens: np.ndarray, answers: np.ndarray) -> None:
         settings, document = self._settings, ready.document
         part, split = settings.part(document), settings.split(document, ready.digest)
+        held_out.add(self.totals, settings, document, ready.digest, len(tokens))
         key = settings.order(ready.digest)
         # Buckets are ranges of keys: ordered one after another they are ordered as a whole.
         bucket = int.from_bytes(key[:8], "big") * self._buckets[part, split] >> 64
@@ -162,15 +167,19 @@ def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, by
     progress.finish()
 
 
-def _redacted(document: Document, counter: dict[str, int]) -> Document:
+def _redacted(document: Document, counter: collections.Counter[str]) -> Document:
+    """The document without its secrets, which are counted; `redaction.TooManySecretsError`."""
+    found: collections.Counter[str] = collections.Counter()
+
     def clean(text: str) -> str:
         text, counts = redaction.redact(text)
-        for kind, number in counts.items():
-            counter[kind] = counter.get(kind, 0) + number
+        found.update(counts)
         return text
 
     turns = tuple(Turn(turn.role, clean(turn.content)) for turn in document.turns)
-    return dataclasses.replace(document, text=clean(document.text), turns=turns)
+    redacted = dataclasses.replace(document, text=clean(document.text), turns=turns)
+    counter.update(found)
+    return redacted
 
 
 def _contaminated(document: Document, settings: Settings) -> bool:
@@ -223,7 +232,7 @@ def tokenise(
     (split,) = keyed[1]["split"]
     drops = _drops(keyed[1]["drops"], kept_file(settings, split.number))
     counts: account.Counts = {}
-    redacted: dict[str, int] = {}
+    redacted: collections.Counter[str] = collections.Counter()
     run = _Run(settings, split.number, buckets)
 
     def write(batch: list[_Ready]) -> None:
@@ -240,11 +249,13 @@ def tokenise(
     for place, document, digest in _again(split, settings):
         size = document.size
         rule = _RULES[drops[place]]
-        if rule is None:
-            if settings.redact:
+        if rule is None and settings.redact:
+            try:
                 document = _redacted(document, redacted)
-            if _contaminated(document, settings):
-                rule = decontamination.RULE
+            except redaction.TooManySecretsError:
+                rule = redaction.RULE
+        if rule is None and _contaminated(document, settings):
+            rule = decontamination.RULE
         if rule:
             account.add_document(counts, document, rule, size)
             continue
@@ -255,4 +266,4 @@ def tokenise(
             batch, waiting = [], 0
     write(batch)
     run.flush()
-    return Tokenised(counts, run.segments, redacted)
+    return Tokenised(counts, run.segments, dict(redacted), held_out.merged([run.totals], settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 from codegen_pax import names
@@ -16,6 +17,13 @@ JSON_LINES = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 TABLES = (".parquet", ".avro")
 
+# Folders of what a writer of tables, or macOS, keeps beside them: Spark's and Hive's unfinished
+# files and logs, Delta's log.
+_BOOKKEEPING = frozenset(
+    {"_temporary", "_spark_metadata", "_delta_log", "_delta_index", "_impala_insert_staging"}
+    | {"__MACOSX"}
+)
+
 _LINES = tuple(kind + by for kind in JSON_LINES for by in ("", *COMPRESSED))
 # What each corpus is read from; `tree` is read from every file of a folder.
 ENDINGS = {
@@ -27,7 +35,11 @@ ENDINGS = {
 }
 
 
-class DamagedInputError(InvalidValueError):
+class UnreadableInputError(InvalidValueError):
+    """An input of which no record can be read: others may be all right."""
+
+
+class DamagedInputError(UnreadableInputError):
     """An input that ends early or is not what its name says; nothing of it can be trusted."""
 
     def __init__(self, path: str, found: object):
@@ -43,17 +55,32 @@ class ChangedInputError(InvalidValueError):
         )
 
 
-def find(corpus: str, patterns: Sequence[str]) -> list[File]:
+def _left_out(file: File, root: str | None, endings: Sequence[str]) -> str | None:
+    """Why a file of a folder, `root`, or of a glob, of which that is None, is not read."""
+    *folders, name = file.path.removeprefix(root or "").split("/")
+    if not _BOOKKEEPING.isdisjoint(folders):
+        return "bookkeeping"
+    # A glob finds hidden folders only if it spells the dot.
+    if name.startswith(".") or (root is not None and any(one[:1] == "." for one in folders)):
+        return "hidden"
+    if not name.endswith(tuple(endings)):
+        return "other_ending"
+    return "empty" if not file.size else None
+
+
+def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = None) -> list[File]:
     """The inputs of a corpus, sorted by path, each once.
 
     Args:
       corpus: one of `ENDINGS`.
-      patterns: files, globs or folders, local or URLs. Of a folder, every file in it, or in a
-        folder in it that is not hidden, with an ending that the corpus is read from. For `tree`,
-        folders: each is one input.
+      patterns: files, globs or folders, local or URLs. Of a folder or a glob every file but hidden
+        ones, empty ones, those with an ending that is not read, and those in folders of
+        `_BOOKKEEPING`. For `tree`, folders: each is one input.
+      unread: gets how many files were left out, by reason.
 
     Raises:
-      ValueError: no such corpus; a pattern that finds nothing; a file with another ending.
+      ValueError: no such corpus; a pattern that finds nothing; a file that was named and has
+        another ending, or is what macOS keeps beside it.
     """
     if corpus not in ENDINGS:
         raise InvalidValueError(names.unknown("corpus", corpus, ENDINGS))
@@ -64,14 +91,14 @@ def find(corpus: str, patterns: Sequence[str]) -> list[File]:
             sizes = [file.size for file in tree.files(root)]
             matched = [File(root, sum(sizes))] if sizes else []
         else:
-            root = pattern.rstrip("/")
-            matched = [
-                file
-                for file in storage.below(pattern)
-                if file.path.endswith(ENDINGS[corpus])
-                and "/." not in file.path.removeprefix(root).rpartition("/")[0]
-            ]
-            matched = matched or storage.matching(pattern)
+            below = storage.below(pattern)
+            root = pattern.rstrip("/") if below else None
+            matched = below or storage.matching(pattern)
+            if [file.path for file in matched] != [pattern]:
+                reasons = [_left_out(file, root, ENDINGS[corpus]) for file in matched]
+                matched = [file for file, why in zip(matched, reasons, strict=True) if not why]
+                if unread is not None:
+                    unread.update(filter(None, reasons))
         if not matched:
             what = ", ".join(ENDINGS[corpus]) or _TREE
             raise InvalidValueError(f"found nothing to read at {pattern}; wanted {what}")
@@ -80,5 +107,10 @@ def find(corpus: str, patterns: Sequence[str]) -> list[File]:
         if ENDINGS[corpus] and not path.endswith(ENDINGS[corpus]):
             raise InvalidValueError(
                 f"cannot read {path}; {corpus} wanted {', '.join(ENDINGS[corpus])}"
+            )
+        if ENDINGS[corpus] and path.rpartition("/")[2].startswith("._"):
+            raise InvalidValueError(
+                f"cannot read {path}: macOS keeps there what it knows of a file, not what is in it;"
+                f" wanted {path.rpartition('/')[2][2:]}"
             )
     return sorted(found.values())

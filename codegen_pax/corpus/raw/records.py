@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from codegen_pax.corpus import licences
 from codegen_pax.corpus.documents import Document, Dropped, Turn
-from codegen_pax.errors import InvalidValueError
+from codegen_pax.corpus.raw.inputs import UnreadableInputError
 from codegen_pax.text import prompts
 
 MAX_DOCUMENT_BYTES = 16 << 20  # ours
@@ -40,20 +41,20 @@ def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
       types: column of the table -> its type's name, as Parquet or Avro has it.
       source: the table, for errors.
 
-    Raises ValueError for a table in which one of `REQUIRED` is missing, with its columns and the
-    nearest, or can hold no text.
+    Raises UnreadableInputError for a table in which one of `REQUIRED` is missing, with its columns
+    and the nearest, or can hold no text.
     """
     chosen = _spellings(types)
     for name in REQUIRED:
         if name not in chosen:
             near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
             hint = f" (nearest: {near[0]})" if near else ""
-            raise InvalidValueError(
+            raise UnreadableInputError(
                 f"{source} has no column {name}{hint}: found {', '.join(types) or 'none'};"
                 f" wanted one of {', '.join(COLUMNS[name])}"
             )
         if not types[chosen[name]].startswith(_TEXT_TYPES):
-            raise InvalidValueError(
+            raise UnreadableInputError(
                 f"{source} has a column {chosen[name]} of type {types[chosen[name]]}; wanted text"
             )
     return chosen
@@ -121,7 +122,7 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 def _optional(record: Mapping[str, Any], name: str | None) -> str:
     value = record.get(name)
-    if isinstance(value, (list, tuple)):  # several licences, all of which bind
+    if isinstance(value, (list, tuple)):
         return " AND ".join(str(item) for item in value if item)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -139,14 +140,13 @@ def _code(record: Mapping[str, Any], source: str, number: int) -> Document:
     spelling = _spellings(record)
     if not spelling.keys() >= set(REQUIRED):
         raise _NoDocumentError("missing_field")
-    values = {
-        name: _optional(record, spelling.get(name)) for name in COLUMNS if name not in REQUIRED
-    }
+    values = {name: _optional(record, spelling.get(name)) for name in ("repository", "language")}
     return Document(
         _text(record, spelling["content"]),
         source,
         number,
         path=_text(record, spelling["path"]),
+        licence=licences.stated(record.get(spelling.get("licence"))),
         **values,
     )
 
@@ -162,7 +162,7 @@ def _instruction(record: Mapping[str, Any], source: str, number: int) -> Documen
         "",
         source,
         number,
-        licence=_optional(record, next((n for n in COLUMNS["licence"] if n in record), None)),
+        licence=licences.stated(next((record[n] for n in COLUMNS["licence"] if n in record), None)),
         language="text",
         turns=tuple(turns),
     )

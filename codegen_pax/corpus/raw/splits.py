@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from codegen_pax.corpus.raw import tree
-from codegen_pax.corpus.raw.inputs import COMPRESSED, DamagedInputError
+from codegen_pax.corpus.raw.inputs import COMPRESSED
 from codegen_pax.corpus.raw.storage import File, open_file
 
 SPLIT_BYTES = 64 << 20
@@ -37,7 +37,7 @@ class Split:
 def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
     """All pieces of the inputs, in their order; a function of the inputs alone.
 
-    Raises DamagedInputError for a Parquet file without its footer.
+    A Parquet file without its footer is one piece, which cannot be read.
     """
     found: list[Split] = []
     for file in inputs:
@@ -54,22 +54,27 @@ def _pieces(corpus: str, file: File, at_most: int) -> Iterator[dict]:
     elif file.size == 0 or file.path.endswith((*COMPRESSED, ".avro")):
         yield {"size": file.size}
     elif file.path.endswith(".parquet"):
-        yield from _row_groups(file.path, at_most)
+        yield from _row_groups(file, at_most)
     else:
         for start in range(0, file.size, at_most):
             end = min(start + at_most, file.size)
             yield {"start": start, "end": end, "size": end - start}
 
 
-def _row_groups(path: str, at_most: int) -> Iterator[dict]:
+def _row_groups(file: File, at_most: int) -> Iterator[dict]:
     import pyarrow
     from pyarrow import parquet
 
-    with open_file(path) as file:
+    with open_file(file.path) as content:
         try:
-            metadata = parquet.ParquetFile(file).metadata
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DamagedInputError(path, error) from error
+            metadata = parquet.ParquetFile(content).metadata
+        except (
+            pyarrow.ArrowException,
+            OSError,
+            ValueError,
+        ):  # who reads it is told what is wrong with it
+            yield {"size": file.size}
+            return
         start = size = 0
         for number in range(metadata.num_row_groups):
             size += metadata.row_group(number).total_byte_size
