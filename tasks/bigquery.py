@@ -43,6 +43,7 @@ def language_task(
     Raises ValueError for a language that is not in `languages.LANGUAGES`, or if there is a task of
       this name over another source.
     """
+    language = languages.check(language)
     name = f"codegen_{corpus}_{language}"
     if name in seqio.TaskRegistry.names():
         found = seqio.TaskRegistry.get(name)
@@ -53,7 +54,7 @@ def language_task(
         return found
     source = PreparedCorpus(
         corpus,
-        part=languages.check(language),
+        part=language,
         kind=kind,
         raw=f"the {language} files of {raw}",
     )
@@ -69,14 +70,16 @@ def mixture(
 
     Args:
       name: what it is called in seqio.
-      shares: languages, to be mixed in proportion to the tokens that are prepared of each; or the
-        rate of each, of which only the ratios count.
+      shares: languages, in any spelling that `languages.check` knows, to be mixed in proportion to
+        the tokens that are prepared of each; or the rate of each, of which only the ratios count.
       task: gives the task of a language.
 
-    Raises ValueError for an unknown language, or if `name` is registered with other languages or
-      rates.
+    Raises ValueError for an unknown language, for one that is named twice, or if `name` is
+      registered with other languages or rates.
     """
     tasks = {language: task(language).name for language in shares}
+    if len(set(tasks.values())) < len(tasks):
+        raise InvalidValueError(f"mixture {name} names a language twice: {', '.join(tasks)}")
     fixed = isinstance(shares, Mapping)
     wanted = {tasks[language]: float(shares[language]) if fixed else 1.0 for language in shares}
     if name not in seqio.MixtureRegistry.names():

@@ -61,10 +61,10 @@ def language_task(language: str) -> seqio.Task:
     Raises ValueError if the language is not in `languages.LANGUAGES`. That this machine has files
     of it is not checked here: reading the task raises if it has none.
     """
+    language = languages.check(language)
     name = f"codegen_nano_multi_{language}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
-    languages.check(language)
     find = functools.partial(installed.code, language)
     source = InstalledText(
         language, find, installed.text_document, held_out_bytes=LANGUAGE_HELD_OUT
@@ -84,7 +84,7 @@ def language_mixture(
 
     Raises ValueError for an unknown language, or if `name` is registered with other languages.
     """
-    tasks = [language_task(language).name for language in languages]
+    tasks = list(dict.fromkeys(language_task(language).name for language in languages))
     if name not in seqio.MixtureRegistry.names():
         return seqio.MixtureRegistry.add(
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 
 import seqio
@@ -11,6 +12,7 @@ from etils import epath
 
 from codegen_pax.corpus import installed, manifest
 from codegen_pax.corpus.manifest import Manifest, Shard
+from codegen_pax.corpus.prepare.settings import KINDS
 from codegen_pax.errors import UserError
 
 DATA_VARIABLE = "CODEGEN_DATA"
@@ -66,7 +68,7 @@ class PreparedCorpus(seqio.DataSource):
         """
         data = os.environ.get(DATA_VARIABLE)
         if not data:
-            raise self._missing(f"${DATA_VARIABLE}/{self.corpus}", f"{DATA_VARIABLE} is not set")
+            raise self._missing(None, f"{DATA_VARIABLE} is not set")
         return epath.Path(data) / self.corpus
 
     def manifest(self) -> Manifest:
@@ -82,10 +84,12 @@ class PreparedCorpus(seqio.DataSource):
             raise self._missing(folder, str(error)) from error
         if (found.vocabulary, found.answers) != (self.vocabulary, self.answers):
             what = "conversations" if found.answers else "text"
-            raise self._missing(folder, f"it holds {what} in the vocabulary {found.vocabulary}")
+            said = f"it holds {what} in the vocabulary {found.vocabulary}"
+            raise self._missing(folder, said, is_taken=True)
         if self.part not in found.parts:
             parts = ", ".join(filter(None, found.parts)) or "none"
-            raise self._missing(folder, f"it has no part {self.part!r}: found {parts}")
+            said = f"it has no part {self.part!r}: found {parts}"
+            raise self._missing(folder, said, is_taken=True)
         return found
 
     def shards(self, split: str) -> tuple[Shard, ...]:
@@ -95,7 +99,7 @@ class PreparedCorpus(seqio.DataSource):
         """
         shards = tuple(shard for shard in self.manifest().shards(split, self.part) if shard.rows)
         if not shards:
-            raise self._missing(self.folder(), f"it has no row in {split}")
+            raise self._missing(self.folder(), f"it has no row in {split}", is_taken=True)
         return shards
 
     def tokens(self, split: str) -> int:
@@ -126,11 +130,44 @@ class PreparedCorpus(seqio.DataSource):
             parse, num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    def _missing(self, folder: object, found: str) -> CorpusMissingError:
+    def _missing(
+        self, folder: epath.Path | None, found: str, is_taken: bool = False
+    ) -> CorpusMissingError:
+        """The error, with the command that prepares the corpus for every task that reads it.
+
+        Args:
+          folder: where it would lie; None if that is not known.
+          found: there instead.
+          is_taken: whether a finished corpus lies there, which is not written over.
+        """
+        output = shlex.quote(str(folder)) if folder else f"${DATA_VARIABLE}/{self.corpus}"
+        command = f"codegen-pax prepare {self.kind} --input ... --output {output}"
+        if languages := self._languages():
+            command += f" --languages {' '.join(languages)}"
+        if not folder:
+            command += f" (with {DATA_VARIABLE} set to a folder for corpora)"
+        if is_taken:
+            command += f" (once {folder} is moved away)"
         return CorpusMissingError(
-            f"cannot read {self.label}: {found}; prepare it from {self.raw}:"
-            f" codegen-pax prepare {self.kind} --input ... --output {folder}"
+            f"cannot read {self.label}: {found}; prepare it from {self.raw}: {command}"
         )
+
+    def _languages(self) -> list[str]:
+        """What `--languages` must name, for all tasks over this corpus; none if the default has it.
+
+        A corpus is prepared at once: one that has this part alone would fail the next task.
+        """
+        tasks = map(seqio.TaskRegistry.get, seqio.TaskRegistry.names())
+        sources = [self, *(task.source for task in tasks)]
+        parts = {
+            source.part
+            for source in sources
+            if isinstance(source, PreparedCorpus)
+            and (source.corpus, source.kind) == (self.corpus, self.kind)
+        }
+        kind = KINDS.get(self.kind)
+        is_default = kind is not None and parts <= {"", *kind.languages}
+        return [] if is_default else sorted(parts - {""})
 
 
 def _parser(found: Manifest):

@@ -15,6 +15,7 @@ from codegen_pax.corpus import (
     near_duplicates,
     redaction,
 )
+from codegen_pax.corpus.prepare import settings as prepare_settings
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,71 @@ def test_prefix_is_one_comment():
     assert languages.prefix("cpp") == "// C++\n"
     with pytest.raises(ValueError, match="nearest: python"):
         languages.prefix("pyton")
+
+
+@pytest.mark.parametrize(
+    ("spellings", "language"),
+    [
+        ("cpp C++ c++ CPlusPlus c-plus-plus .cpp hpp", "cpp"),
+        ("csharp C# c-sharp cs", "csharp"),
+        ("solidity Solidity SOLIDITY sol", "solidity"),
+        ("javascript JavaScript js JS", "javascript"),
+        ("typescript TypeScript ts", "typescript"),
+        ("python Python py python3", "python"),
+        ("go Go golang", "go"),
+        ("rust rs", "rust"),
+        ("shell sh bash shell_script", "shell"),
+        ("c C", "c"),
+        ("r R", "r"),
+        ("kotlin kt", "kotlin"),
+    ],
+)
+def test_a_language_in_any_usual_spelling(spellings, language):
+    assert {languages.check(spelling) for spelling in spellings.split()} == {language}
+    assert settings_of("tree", spellings.split()).languages == (language,)
+
+
+@pytest.mark.parametrize("name", ["h", "", "pyton", "objective-c", "+"])
+def test_what_names_no_language(name):  # .h is of two
+    with pytest.raises(ValueError, match="no language is called"):
+        languages.check(name)
+
+
+def test_no_spelling_is_of_two_languages():
+    """Each language is found by its key and its label, whatever the others are called."""
+    for key, entry in languages.LANGUAGES.items():
+        assert languages.check(key) == languages.check(entry.label) == key
+        assert languages.prefix(entry.label) == f"{entry.comment} {entry.label}\n"
+
+
+def test_the_languages_of_a_corpus_unless_others_are_asked_for(monkeypatch):
+    monkeypatch.setitem(languages.LANGUAGES, "zig", languages.Language("Zig", (".zig",)))
+    assert settings_of("tree").languages == tuple(languages.LANGUAGES)
+    assert settings_of("bigquery").languages == languages.DEFAULT
+    assert settings_of("bigpython").languages == ("python",)
+
+
+def test_the_endings_that_nothing_was_kept_of_are_listed():
+    paths = [
+        *["x/a.sol"] * 2_709,
+        "b.SOL",
+        "Makefile",
+        *["c.zig"] * 2,
+        *[f"a.x{n}" for n in range(9)],
+    ]
+    endings = languages.by_ending(paths)
+    assert list(endings.items())[:4] == [(".sol", 2_710), (".zig", 2), ("", 1), (".x0", 1)]
+    said = languages.refusal(endings, ("python",))
+    assert said.startswith(
+        "files by ending: 2,710 .sol (--languages solidity), 2 .zig, 1 without an ending, 1 .x0, "
+    )
+    assert "2 other endings; a language that the table lacks is one entry in" in said
+    assert "1 .h (--languages c or cpp)" in languages.refusal({".h": 1}, ("go",))
+    assert "3 .py;" in languages.refusal({".py": 3}, ("python",))  # it was another rule
+
+
+def settings_of(corpus, wanted=()):
+    return prepare_settings.Settings(corpus, "out", languages=tuple(wanted))
 
 
 def test_one_entry_adds_a_language_everywhere(monkeypatch):

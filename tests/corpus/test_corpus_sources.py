@@ -88,18 +88,18 @@ def test_missing_text_is_named():
 
 
 @pytest.mark.parametrize(
-    ("corpus", "found"),
+    ("corpus", "found", "after"),
     [
-        ("unset", "CODEGEN_DATA is not set"),
-        ("absent", "there is no folder {folder}"),
-        ("unfinished", "{folder} is unfinished: found no manifest.json in it"),
-        ("words", "it holds text in the vocabulary gpt2"),
-        ("talks", "it holds conversations in the vocabulary codegen"),
-        ("languages", "it has no part 'rust': found go, java"),
-        ("empty", "it has no row in train"),
+        ("unset", "CODEGEN_DATA is not set", " (with CODEGEN_DATA set to a folder for corpora)"),
+        ("absent", "there is no folder {folder}", ""),
+        ("unfinished", "{folder} is unfinished: found no manifest.json in it", ""),
+        ("words", "it holds text in the vocabulary gpt2", " (once {folder} is moved away)"),
+        ("talks", "it holds conversations in the vocabulary codegen", " (once {folder} is moved"),
+        ("languages", "it has no part 'rust': found go, java", " (once {folder} is moved away)"),
+        ("empty", "it has no row in train", " (once {folder} is moved away)"),
     ],
 )
-def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, tmp_path, monkeypatch):
+def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, after, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
     rows = {"train": 3, "validation": 2}
     folder = tmp_path / corpus
@@ -119,7 +119,7 @@ def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, tmp_path, monk
     source = prepared.PreparedCorpus(corpus, part="rust", raw="its files", kind="bigquery")
     said = (
         f"cannot read {corpus}/rust: {found.format(folder=folder)}; prepare it from its files:"
-        f" codegen-pax prepare bigquery --input ... --output {folder}"
+        f" codegen-pax prepare bigquery --input ... --output {folder}{after.format(folder=folder)}"
     )
     for read in (source.get_dataset, source.list_shards):
         with pytest.raises(prepared.CorpusMissingError, match=re.escape(said)):

@@ -30,6 +30,7 @@ class Kind:
     Attributes:
       vocabulary: its ids are of.
       code: source files: told by language, filtered.
+      languages: that are kept unless others are asked for; empty for every one of the table.
       licences: where a document's licence is looked for: 'record' (a field of it), 'files' (the
         file's own SPDX lines, licence files and package metadata beside and above it), '' nowhere.
       licensed: only permissive licences are kept, unless others are asked for.
@@ -41,6 +42,7 @@ class Kind:
 
     vocabulary: str = "codegen"
     code: bool = True
+    languages: tuple[str, ...] = languages.DEFAULT
     licences: str = "record"
     licensed: bool = False
     by_language: bool = False
@@ -53,9 +55,9 @@ KINDS = MappingProxyType(
     {
         "pile": Kind(vocabulary="gpt2", code=False, licences=""),
         "bigquery": Kind(licensed=True, by_language=True, prefixed=True, by_repository=True),
-        "bigpython": Kind(licensed=True, by_repository=True),
+        "bigpython": Kind(languages=("python",), licensed=True, by_repository=True),
         "instruction": Kind(code=False, answers=True),
-        "tree": Kind(licences="files", by_language=True),
+        "tree": Kind(languages=(), licences="files", by_language=True),
     }
 )
 
@@ -74,7 +76,7 @@ class Settings:
       output: the corpus's folder, local or a URL.
       seed: of the order of the documents.
       row_length: T.
-      languages: those that are kept, for code.
+      languages: those that are kept, for code, in any spelling; those of the kind if none is given.
       licences: SPDX identifiers that are kept, or `licences.ANY`; () is the kind's default.
       near_duplicates: whether near duplicates are dropped.
       redact: whether e-mail addresses and secrets are replaced.
@@ -89,7 +91,7 @@ class Settings:
     output: str
     seed: int = 0
     row_length: int = ROW_LENGTH
-    languages: tuple[str, ...] = languages.DEFAULT
+    languages: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
     near_duplicates: bool = False
     redact: bool = False
@@ -98,6 +100,11 @@ class Settings:
     validation: float = VALIDATION
     bucket_bytes: int = BUCKET_BYTES
     ranges: int = 1
+
+    def __post_init__(self):
+        wanted = self.languages or self.kind.languages or languages.LANGUAGES
+        found = tuple(dict.fromkeys(languages.check(name) for name in wanted))
+        object.__setattr__(self, "languages", found)
 
     @property
     def kind(self) -> Kind:
