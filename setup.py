@@ -34,7 +34,6 @@ DIRECT = (
     "numpy",
     "optax",
     "orbax-checkpoint",
-    "pathspec",
     "paxml",
     "praxis",
     "psutil",

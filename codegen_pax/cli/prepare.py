@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
     )
-    parser.add_argument("--languages", nargs="+", help="that are kept, of source code")
+    parser.add_argument(
+        "--languages", nargs="+", help="that are kept, of source code (default of tree: all)"
+    )
     parser.add_argument("--licences", nargs="+", help="SPDX identifiers that are kept, or any")
     parser.add_argument(
         "--near-duplicates", action="store_true", help="drop near duplicates too (MinHash)"
@@ -125,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
     pieces = splits.split(args.corpus, found)
+    pipeline.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
         console.print(
@@ -187,8 +190,6 @@ def _settings(args: argparse.Namespace) -> Settings:
     try:
         if args.languages:
             given["languages"] = tuple(languages.check(name) for name in args.languages)
-        elif args.corpus == "bigpython":
-            given["languages"] = ("python",)
         if args.licences:
             given["licences"] = licences.check(args.licences)
     except ValueError as error:

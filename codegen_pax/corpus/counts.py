@@ -4,6 +4,9 @@ Counts are kept for each language and licence, and for each rule: documents, byt
 tokens where a document was tokenised (the end of text included). `IN` and `KEPT` are rules too.
 A licence counts as SPDX spells it (`licences.normal`), so that a corpus has no more of them than
 there are: what a document itself says of it is in its provenance.
+
+Files that are not read are no documents: `left_out` in the manifest has how many of them there are
+for each reason.
 """
 
 from __future__ import annotations

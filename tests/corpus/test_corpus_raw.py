@@ -295,8 +295,8 @@ def test_repositories_in_a_tree(tmp_path):
         (tmp_path / "all" / name / "x.py").write_text("x = 1\n")
     found = read_all("tree", tmp_path / "all", at_most=1)
     assert [(d.repository, d.path) for d in found] == [
-        ("all/one", "x.py"),
-        ("all/two/inner", "x.py"),
+        ("one", "x.py"),
+        ("two/inner", "x.py"),
     ]
 
 

@@ -25,6 +25,8 @@ def folder(tmp_path):
     for name in ("[id].js", "x.js", "sub/y.js"):
         (root / name).write_text("var x = 1;\n")
     (root / "lost.js").symlink_to("nowhere")
+    (root / "itself.js").symlink_to("itself.js")
+    (root / "through.js").symlink_to("x.js/y.js")
     (root / "loop").symlink_to(root)
     os.mkfifo(root / "pipe.js")  # who opens it waits for ever
     return root
@@ -39,13 +41,24 @@ def test_names_that_are_globs_are_themselves_first(folder):
     assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
 
 
-def test_a_name_that_is_not_unicode_is_a_counted_drop(tmp_path):
-    (tmp_path / "good.py").write_text("x = 1\n")
-    with open(os.fsencode(tmp_path) + b"/\xff.py", "w") as file:
-        file.write("y = 1\n")
-    found = list(read.documents(*splits.split("tree", inputs.find("tree", [str(tmp_path)]))))
-    assert [getattr(item, "rule", None) for item in found] == [None, "invalid_utf8"]
-    assert len(tree.sha256(str(tmp_path))) == 64
+def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
+    root = os.fsencode(tmp_path) + b"/r\xe9pos"
+    os.makedirs(root + b"/shop\xff/.git")
+    for name in (b"/shop\xff/.git/HEAD", b"/shop\xff/\xff.py", b"/shop\xff/good.py"):
+        with open(root + name, "w") as file:
+            file.write("x = 1\n")
+    (piece,) = splits.split("tree", inputs.find("tree", [os.fsdecode(root)]))
+    found = list(read.documents(piece))
+    assert [(one.repository, one.path, one.text) for one in found] == [
+        ("shop\\xff", "good.py", "x = 1\n"),
+        ("shop\\xff", "\\xff.py", "x = 1\n"),
+    ]
+    assert found[1].source == f"{tmp_path}/r\\xe9pos/shop\\xff/\\xff.py"
+    wanted = hashlib.sha256()
+    content = hashlib.sha256(b"x = 1\n").hexdigest()
+    for name in (b"shop\xff/good.py", b"shop\xff/\xff.py"):
+        wanted.update(name + f"\0{content}\n".encode())
+    assert tree.sha256(piece.source, piece.files) == wanted.hexdigest()
 
 
 def test_the_bytes_of_a_tree_are_those_of_its_own_files(tmp_path):
@@ -54,7 +67,9 @@ def test_the_bytes_of_a_tree_are_those_of_its_own_files(tmp_path):
     (tmp_path / "node_modules" / "b.js").write_text("not ours\n")
     assert inputs.find("tree", [str(tmp_path)]) == [storage.File(str(tmp_path), 6)]
     (tmp_path / "a.py").unlink()
-    with pytest.raises(ValueError, match="wanted a folder with files that are not hidden, vendor"):
+    with pytest.raises(
+        ValueError, match=r"not hidden, vendored or git-ignored \(left out: 1 vendored\)"
+    ):
         inputs.find("tree", [str(tmp_path)])
 
 
@@ -118,6 +133,32 @@ def test_a_bucket_is_read_as_a_folder_is(bucket):
     assert [(d.path, d.repository) for d in found] == [("a.py", "tree"), ("sub/b.py", "tree")]
     digest = hashlib.sha256(b"a = 1\n").hexdigest()
     assert storage.sha256(f"{bucket}/tree/a.py") == digest
+
+
+def test_a_tree_in_a_bucket_has_the_rules_of_its_repository():
+    # A folder `.git` and `.gitignore` are one and the same to `ram://`, so it is a file here.
+    for name, content in {
+        "stores/name/HEAD": b"ref: refs/heads/main\n",
+        "stores/name/info/exclude": b"private.py\n",
+        "owner/name/.git": b"gitdir: ../../stores/name\n",
+        "owner/name/.gitignore": b"build/\n",
+        "owner/name/src/a.py": b"a = 1\n",
+        "owner/name/src/build/b.py": b"b = 1\n",
+        "owner/name/src/private.py": b"c = 1\n",
+        "owner/name/vendor/d.py": b"d = 1\n",
+        "owner/name/lib/.git/HEAD": b"ref: refs/heads/main\n",
+        "owner/name/lib/private.py": b"e = 1\n",
+    }.items():
+        put(f"ram://trees/{name}", content)
+    assert [(d.path, d.repository) for d in documents("tree", "ram://trees/owner/name/src")] == [
+        ("src/a.py", "name")
+    ]
+    assert [(d.path, d.repository) for d in documents("tree", "ram://trees/owner/")] == [
+        ("private.py", "name/lib"),
+        ("src/a.py", "name"),
+    ]
+    left_out = tree.listing("ram://trees/owner").left_out
+    assert left_out == {"git_ignored": 2, "hidden": 1, "vendored": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """A directory of source code of one's own: prepared, traced, and read as a mixture."""
 
+import collections
+
 import numpy as np
 import pytest
 import seqio
 from etils import epath
 
+from codegen_pax.cli import main
 from codegen_pax.corpus import counts, inputs, trace
 from codegen_pax.corpus.prepare import local, pipeline
 from codegen_pax.corpus.prepare.settings import Settings
@@ -46,10 +49,11 @@ def prepared(tmp_path_factory):
         path.write_text(text)
     output = folder / "data" / NAME
     settings = Settings("tree", str(output), row_length=T, validation=0.2, seed=3)
-    found = raw_inputs.find("tree", [str(folder / "repositories")])
+    left_out = collections.Counter()
+    found = raw_inputs.find("tree", [str(folder / "repositories")], left_out)
     pipeline.begin(settings)
     local.run_here(settings, found, splits.split("tree", found, 1_000))
-    return folder, pipeline.finish(settings), epath.Path(output)
+    return folder, pipeline.finish(settings, left_out), epath.Path(output)
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def texts(rows):
 
 def test_what_is_ignored_or_vendored_is_not_in_the_corpus(prepared):
     _, made, _ = prepared
+    assert made.counts["left_out"] == {"git_ignored": 2, "hidden": 1, "vendored": 2}
     total = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
     assert total == {counts.IN: 82, counts.KEPT: 81, "language": 1}  # README is in none
     kept = {
@@ -90,14 +95,14 @@ def test_a_row_is_traced_to_its_files(prepared):
             data = np.frombuffer((output / shard.name).read_bytes(), made.row_format.dtype)
             for row in range(shard.rows):
                 for origin in trace.trace(path, row):
-                    file = folder / origin.repository / origin.path
+                    file = folder / "repositories" / origin.repository / origin.path
                     assert origin.source == str(file)
                     ids = [*words.encode(file.read_text()).ids, tokenizer.END_OF_TEXT_ID]
                     piece = data[row]["tokens"][origin.column : origin.column + origin.tokens]
                     assert piece.tolist() == ids[origin.offset : origin.offset + origin.tokens]
                     seen.add((origin.repository, origin.path))
-    assert {repository for repository, _ in seen} == {"repositories/shop", "repositories"}
-    assert ("repositories", "tools/t.py") in seen and len(seen) > 50
+    assert {repository for repository, _ in seen} == {"shop", "tools"}
+    assert ("tools", "t.py") in seen and len(seen) > 50
 
 
 def test_a_mixture_reads_the_rows(prepared, mixture):
@@ -144,5 +149,28 @@ def test_names_that_are_taken_are_refused(mixture):
 def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
     said = rf"go files of a folder of repositories: codegen-pax prepare tree .*{NAME}"
-    with pytest.raises(CorpusMissingError, match=said):
+    with pytest.raises(CorpusMissingError, match=said) as error:
         mixture.get_dataset({"targets": T}, split="train")
+    # Of both languages, whichever is read first: one folder holds one corpus.
+    command = str(error.value).partition(": codegen-pax prepare tree ")[2]
+    assert command == f"--input ... --output {tmp_path / NAME} --languages go python"
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "a b"))
+    with pytest.raises(CorpusMissingError, match=r"--output '.*/a b/test_ours' --languages"):
+        mixture.get_dataset({"targets": T}, split="train")
+
+
+def test_languages_are_one_whatever_their_spelling(mixture):
+    assert tree(NAME, ["Golang", ".py"]) is mixture
+    with pytest.raises(ValueError, match="names a language twice: python, py"):
+        tree(NAME, {"python": 1, "py": 2})
+
+
+def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):
+    for name in ("a.zig", "b.sol", "c.sol"):
+        (tmp_path / "repositories").mkdir(exist_ok=True)
+        (tmp_path / "repositories" / name).write_text("x\n")
+    paths = ["--input", str(tmp_path / "repositories"), "--output", str(tmp_path / "out")]
+    assert main.main(["prepare", "tree", *paths, "--languages", "C++"]) == 1
+    said = capsys.readouterr().err
+    assert "no file is in a language that is kept (cpp); files by ending: 2 .sol (--lang" in said
+    assert not (tmp_path / "out").exists()

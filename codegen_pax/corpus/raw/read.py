@@ -6,18 +6,15 @@ import json
 from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
-from codegen_pax.corpus.raw import records, tables
+from codegen_pax.corpus.raw import records, tables, tree
 from codegen_pax.corpus.raw.inputs import TABLES
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
-from codegen_pax.corpus.raw.storage import open_file
-from codegen_pax.corpus.raw.tree_licences import Licences
 from codegen_pax.errors import InvalidValueError
 
 # The rules by which a record may be one of another kind of file, not a damaged one of this kind.
 UNREADABLE = frozenset({"missing_field", "malformed_json", "wrong_type"})
 _EXAMPLE = 80  # bytes of a line that is shown
-_BINARY_PROBE = 8_000  # bytes; a NUL among them is what git calls binary
 
 
 def documents(split: Split) -> Iterator[Document | Dropped]:
@@ -31,7 +28,7 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
         whose codec no library here unpacks.
     """
     if split.corpus == "tree":
-        return _tree(split)
+        return tree.documents(split.source, split.files)
     if split.source.endswith(".parquet"):
         return tables.parquet(split)
     return tables.avro(split) if split.source.endswith(".avro") else _json_lines(split)
@@ -76,28 +73,3 @@ def _json_line(split: Split, number: int, size: int, line: bytes) -> Document | 
     except (ValueError, RecursionError):
         return Dropped("malformed_json", size, split.source, number)
     return records.document(split.corpus, record, split.source, number, size)
-
-
-def _tree(split: Split) -> Iterator[Document | Dropped]:
-    root = split.source
-    licences = Licences(root)
-    for file in split.files:
-        with open_file(f"{root}/{file.path}") as content:
-            raw = content.read(records.MAX_DOCUMENT_BYTES + 1)
-        source = f"{root}/{file.path}"
-        if b"\0" in raw[:_BINARY_PROBE]:
-            yield Dropped("binary", file.size, source, 0)
-            continue
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            rule = "document_too_large" if len(raw) > records.MAX_DOCUMENT_BYTES else "invalid_utf8"
-            yield Dropped(rule, file.size, source, 0)
-            continue
-        name = root.rstrip("/").rpartition("/")[2]
-        repository = f"{name}/{file.repository}" if file.repository else name
-        path = file.path[len(file.repository) :].lstrip("/")
-        licence = licences.of(file.repository, file.path, text)
-        found = Document(text, source, 0, path=path, repository=repository, licence=licence)
-        rule = records.unusable(found)
-        yield Dropped(rule, file.size, source, 0) if rule else found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import hashlib
 import io
@@ -79,6 +80,21 @@ def open_file(path: str) -> BinaryIO:
         return io.BufferedReader(_TensorFlowFile(path), _BUFFER)
 
 
+def open_regular(path: str, follow_links: bool = False) -> BinaryIO:
+    """A file's own bytes, as `open_file`; OSError for a link, and for a pipe or a device.
+
+    Who opens a pipe as any file waits for its writer.
+    """
+    if is_url(path):
+        return open_file(path)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    opened = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return os.fdopen(opened, "rb")
+    os.close(opened)
+    raise OSError(errno.ENXIO, "no regular file", path)
+
+
 def matching(pattern: str) -> list[File]:
     """The file of this name, or those that a glob finds, in no order."""
     if not is_url(pattern):
@@ -116,10 +132,10 @@ def below(path: str) -> list[File]:
         return _sized(found) if is_url(path) else _regular(found)
 
 
-def sha256(path: str) -> str:
+def sha256(path: str, follow_links: bool = True) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with open_file(path) as file:
+    with open_regular(path, follow_links) as file:
         while chunk := file.read(_BUFFER):
             digest.update(chunk)
     return digest.hexdigest()
@@ -133,10 +149,14 @@ def _regular(paths: Iterable[str]) -> list[File]:
     """Those that are files: no links that lead nowhere, no pipes, which would be waited for."""
     files = []
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             found = os.stat(path)
-            if stat.S_ISREG(found.st_mode):
-                files.append(File(path, found.st_size))
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
+                raise
+            continue
+        if stat.S_ISREG(found.st_mode):
+            files.append(File(path, found.st_size))
     return files
 
 
