@@ -11,7 +11,7 @@ import pytest
 from random_trees import a_tree
 
 from codegen_pax.corpus.documents import Document
-from codegen_pax.corpus.raw import git, gitignore, inputs, tree
+from codegen_pax.corpus.raw import git, gitignore, inputs, tree, tree_documents
 
 TREES, REPOSITORIES = 2_000, 8
 
@@ -212,7 +212,7 @@ def test_each_repository_has_its_own_rules(tmp_path):
 
 
 def documents(root):
-    return list(tree.documents(str(root), tree.listing(str(root)).files))
+    return list(tree_documents.documents(str(root), tree.listing(str(root)).files))
 
 
 def test_a_document_names_the_repository_that_it_is_in(tmp_path):
@@ -306,7 +306,7 @@ def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
     (root / "other.py").symlink_to("/dev/zero")
     (root / "c.py").unlink()
     os.mkfifo(root / "c.py")
-    read = list(tree.documents(str(root), found.files))
+    read = list(tree_documents.documents(str(root), found.files))
     assert [one.path if isinstance(one, Document) else one.rule for one in read] == [
         "a.py",
         *["unreadable"] * 3,
@@ -335,7 +335,9 @@ def test_what_may_not_be_read_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(tree.storage, "open_regular", refused(open_regular, "c.py"))
     found = tree.listing(str(tmp_path))
     assert found.left_out == {"unreadable": 1}
-    rules = [getattr(one, "rule", None) for one in tree.documents(str(tmp_path), found.files)]
+    rules = [
+        getattr(one, "rule", None) for one in tree_documents.documents(str(tmp_path), found.files)
+    ]
     assert rules == [None, "unreadable"]
 
 

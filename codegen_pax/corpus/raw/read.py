@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
-from codegen_pax.corpus.raw import records, tables, tree
+from codegen_pax.corpus.raw import records, tables, tree_documents
 from codegen_pax.corpus.raw.inputs import TABLES
 from codegen_pax.corpus.raw.lines import lines
 from codegen_pax.corpus.raw.splits import Split
@@ -28,7 +28,7 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
         whose codec no library here unpacks.
     """
     if split.corpus == "tree":
-        return tree.documents(split.source, split.files)
+        return tree_documents.documents(split.source, split.files)
     if split.source.endswith(".parquet"):
         return tables.parquet(split)
     return tables.avro(split) if split.source.endswith(".avro") else _json_lines(split)
