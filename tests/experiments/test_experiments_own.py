@@ -1,4 +1,4 @@
-"""Experiments of one's own: their names, what of a declaration reaches Pax, and where they start."""
+"""Experiments of one's own: their names, what of them reaches Pax, and where they start."""
 
 import json
 import types
@@ -132,7 +132,7 @@ def test_rows_of_another_vocabulary_are_refused():
             phase=replace(find_declaration("CodeGen350MMono").phase, vocabulary="gpt2"),
         )
 
-    with pytest.raises(ValueError, match="codegen_bigpython is tokenised by 'codegen'.*'gpt2'"):
+    with pytest.raises(ValueError, match=r"codegen_bigpython is tokenised by 'codegen'.*'gpt2'"):
         Mixed().datasets()
 
 

@@ -150,7 +150,7 @@ def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
     from codegen_pax.cli import training
     from codegen_pax.runs.summary import Summary
 
-    numbers = {name: 1 for name in Summary.__dataclass_fields__}
+    numbers = dict.fromkeys(Summary.__dataclass_fields__, 1)
     mono = find_declaration("CodeGenNanoMono")
     solidity = replace(mono, phase=replace(mono.phase, languages=("solidity",)))
     own = tmp_path / "own.jsonl"
