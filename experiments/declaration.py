@@ -36,8 +36,8 @@ class Declaration:
       batch_rows    = tokens a step of the recipe (or the phase) over row_length, in whole
                       micro-batches of the table
       micro_batch_rows
-                    = as many tokens as the table's rows of the size's context have, in rows that
-                      divide the batch and that the mesh divides
+                    = the table's, and where rows are shorter than the context, as many times more
+                      as fit into it; fewer where the batch or the mesh asks for a divisor
       steps         = the phase's, or its tokens over those of a step; Nano's own
       warmup_steps  = the phase's, at most a tenth of the run
       anneal_steps  = what is left of the run after the warm-up; by jaxformer's recipe at most the
@@ -286,9 +286,9 @@ class Declaration:
             )
 
     def _table_rows(self) -> int:
-        """The table's rows of a micro-batch; shorter rows are as many more as have its tokens."""
+        """The table's rows of a micro-batch; of shorter rows as many times more as fit into one."""
         rows = self._of_size("micro_batch_rows", MICRO_BATCH_ROWS, "the table of micro-batches")
-        return rows * self.size.context // self.row_length
+        return rows * (self.size.context // self.row_length)
 
     def _of_size(self, name: str, table: Mapping, where: str):
         """The value of a table for the size.

@@ -80,12 +80,14 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
     registered = experiment_registry.get_all()
 
     start = os.environ.pop(START_VARIABLE, None)
+    several = len({entry.full_name for entry in entries}) > len({entry.name for entry in entries})
     try:
         sides, numbers = [], {}
         for entry in entries:
-            experiment = registered[f"{entry.module}.{entry.name}"]()
-            sides.append(Side.of(entry.name, experiment))
-            numbers[entry.name] = derived(experiment.declaration())
+            experiment = registered[entry.full_name]()
+            name = entry.full_name if several else entry.name  # of several modules
+            sides.append(Side.of(name, experiment))
+            numbers[name] = derived(experiment.declaration())
         return sides, numbers
     finally:
         if start is not None:

@@ -125,6 +125,20 @@ class Short(registry.experiment_class("CodeGenNanoMono")):
     DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), steps=20)
 """
 
+# Another class of the same name.
+OTHER = """
+import dataclasses
+from experiments import registry
+from experiments.declaration import find_declaration
+from paxml import experiment_registry
+
+@experiment_registry.register
+class Short(registry.experiment_class("CodeGenNanoMono")):
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), steps=30)
+"""
+
+NOTHING = {"humaneval_pass_at_1": None, "released_step": None}
+
 SCRIPT = """
 import sys
 from codegen_pax.cli.main import main
@@ -133,6 +147,9 @@ for words in (
     "show CodeGen2BZebra mine.Short --json --module mine",
     "compare CodeGenNanoMono Short --json --module mine",
     "compare CodeGenNanoMono CodeGenNanoZebra --json --module mine",
+    "show other.Short mine.Short --json --module mine --module other",
+    "show Short --module mine --module other",
+    "compare mine.Short other.Short --json --module mine --module other",
     "list --module json",
 ):
     print(main(words.split()), flush=True)
@@ -142,6 +159,7 @@ for words in (
 
 def test_experiments_of_a_module_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "other.py").write_text(OTHER)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         capture_output=True,
@@ -156,10 +174,10 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
         text, _, status = part.rstrip("\n").rpartition("\n")
         texts.append(text)
         statuses.append(int(status))
-    assert statuses == [0, 0, 0, 0, 2]
-    assert done.stderr.splitlines()[-1].startswith(
-        "codegen-pax: module 'json' registers no experiment; wanted"
-    )
+    assert statuses == [0, 0, 0, 0, 0, 2, 0, 2]
+    *_, two, none = done.stderr.splitlines()
+    assert two.endswith("several experiments are called Short: wanted mine.Short or other.Short")
+    assert none.startswith("codegen-pax: module 'json' registers no experiment; wanted")
 
     listed = {row["name"]: row for row in json.loads(texts[0])}
     zebras = [f"CodeGen{size}Zebra" for size in ("Nano", "350M", "2B", "6B", "16B")]
@@ -181,3 +199,9 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
         "CodeGenNanoMono": "codegen_nano_mono",
         "CodeGenNanoZebra": "codegen_nano_zebra",
     }
+    compared = {row["path"]: row["values"] for row in json.loads(texts[6])}
+    assert compared["task.train.num_train_steps"] == {"mine.Short": 20, "other.Short": 30}
+    for module, steps, one in zip(("other", "mine"), (30, 20), json.loads(texts[4]), strict=True):
+        assert (one["name"], one["steps"], one["details"]["published"]) == ("Short", steps, NOTHING)
+        assert one["report"].endswith(f"--exp={module}.Short --job_log_dir=DIR")
+        assert one["chain"] == ["Short", "CodeGenNanoMulti", "CodeGenNanoNL"]

@@ -16,7 +16,7 @@ def small_batch(name: str, steps: int):
     nano = declaration.phase.nano_mixture
     return dataclasses.replace(
         declaration,
-        size=dataclasses.replace(declaration.size, context=32),
+        row_length=32,
         phase=dataclasses.replace(declaration.phase, mixture=nano),
         batch_rows=2,
         micro_batch_rows=2,
@@ -37,4 +37,4 @@ class SmallBatch350MNL(registry.experiment_class("CodeGen350MNL")):
 class SmallBatch350MMulti(registry.experiment_class("CodeGen350MMulti")):
     """Two steps."""
 
-    DECLARATION = small_batch("CodeGen350MMulti", 2)
+    DECLARATION = dataclasses.replace(small_batch("CodeGen350MMulti", 2), start="SmallBatch350MNL")

@@ -19,7 +19,7 @@ def short(name: str, steps: int):
     declaration = find_declaration(name)
     return dataclasses.replace(
         declaration,
-        size=dataclasses.replace(declaration.size, context=64),
+        row_length=64,
         batch_rows=16,
         micro_batch_rows=8,
         steps=steps,
@@ -37,6 +37,6 @@ class ShortNL(registry.experiment_class("CodeGenNanoNL")):
 
 @experiment_registry.register
 class ShortBrowser(registry.experiment_class("CodeGenNanoBrowser")):
-    """Three steps of the new phase."""
+    """Three steps of the new phase, from the weights of the short NL."""
 
-    DECLARATION = short("CodeGenNanoBrowser", 3)
+    DECLARATION = dataclasses.replace(short("CodeGenNanoBrowser", 3), start="ShortNL")

@@ -1,5 +1,6 @@
 """A phase starts from the last one's weights, or says why not before it trains."""
 
+import dataclasses
 import json
 import os
 
@@ -71,7 +72,7 @@ def test_every_checkpoint_says_where_it_comes_from(whole, browser):
     (parent,) = lineage.read(browser)["parents"]
     assert parent == {
         "kind": "pax",
-        "experiment": "CodeGenNanoNL",
+        "experiment": "ShortNL",
         "job": str(whole),
         "step": 20,
         "sha256": weights["sha256"],
@@ -90,8 +91,8 @@ def test_a_run_shows_its_chain(pax, whole, browser):
     digest = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")["sha256"]
     for run, last in ((job, 3), (f"{job}/checkpoints/checkpoint_00000000", 0)):
         lines = [" ".join(line.split()) for line in pax.command("show", run).splitlines()]
-        assert {"experiment CodeGenNanoBrowser", f"last_step {last}"} <= set(lines)
-        nl = f"CodeGenNanoNL step 20 {digest[:12]} {whole}"
+        assert {"experiment ShortBrowser", f"last_step {last}"} <= set(lines)
+        nl = f"ShortNL step 20 {digest[:12]} {whole}"
         assert lines[lines.index("chain") + 1 :][:2] == [nl, "random weights"]
 
 
@@ -105,11 +106,21 @@ def training(tmp_path):
     flags.FLAGS.unparse_flags()
 
 
-def refusal(name: str, monkeypatch, **settings: str) -> str:
+class ShortNL(codegen.CodeGenNanoNL):
+    """Another of this name than `short_experiments` has."""
+
+
+class Next(codegen.CodeGenNanoMulti):
+    """A phase that starts from an experiment of one's own."""
+
+    DECLARATION = dataclasses.replace(codegen.CodeGenNanoMulti.DECLARATION, start="ShortNL")
+
+
+def refusal(experiment: type, monkeypatch, **settings: str) -> str:
     for key, value in settings.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(ValueError) as error:
-        getattr(codegen, name)().validate()
+        experiment().validate()
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -120,9 +131,9 @@ def test_a_job_of_another_experiment_is_not_resumed(whole, monkeypatch):
 
     flags.FLAGS(["paxml.main", f"--job_log_dir={whole}", "--mode=train"])
     try:
-        message = refusal("CodeGenNanoMulti", monkeypatch)
-        assert str(whole) in message and "CodeGenNanoNL" in message
-        message = refusal("CodeGenNanoNL", monkeypatch, CODEGEN_RECIPE="paper")
+        message = refusal(codegen.CodeGenNanoMulti, monkeypatch)
+        assert str(whole) in message and "ShortNL" in message
+        message = refusal(ShortNL, monkeypatch, CODEGEN_RECIPE="paper")
         assert "recipe jaxformer" in message
     finally:
         flags.FLAGS.unparse_flags()
@@ -165,7 +176,7 @@ def test_a_relative_directory_is_the_callers(whole, monkeypatch):
 
 def test_a_real_size_does_not_start_a_later_phase_from_nothing(training, monkeypatch):
     monkeypatch.delenv("CODEGEN_START_FROM", raising=False)
-    message = refusal("CodeGen350MMulti", monkeypatch)
+    message = refusal(codegen.CodeGen350MMulti, monkeypatch)
     assert "CodeGen350MNL" in message and "CODEGEN_START_FROM" in message
 
 
@@ -176,18 +187,24 @@ def test_scratch_is_an_answer(training, monkeypatch, tmp_path):
 
 
 def test_a_job_without_a_checkpoint(monkeypatch, tmp_path):
-    message = refusal("CodeGenNanoMulti", monkeypatch, CODEGEN_START_FROM=str(tmp_path / "none"))
+    message = refusal(
+        codegen.CodeGenNanoMulti, monkeypatch, CODEGEN_START_FROM=str(tmp_path / "none")
+    )
     assert str(tmp_path / "none") in message and "no checkpoint" in message
 
 
 def test_a_job_of_another_experiment(whole, monkeypatch):
-    message = refusal("CodeGenNanoMono", monkeypatch, CODEGEN_START_FROM=str(whole))
-    assert "CodeGenNanoMulti" in message and "holds CodeGenNanoNL" in message
+    message = refusal(codegen.CodeGenNanoMono, monkeypatch, CODEGEN_START_FROM=str(whole))
+    assert (
+        "CodeGenNanoMulti" in message
+        and "holds ShortNL" in message
+        and "start='ShortNL'" in message
+    )
 
 
 def test_a_job_of_another_recipe(whole, monkeypatch):
     message = refusal(
-        "CodeGenNanoMulti",
+        Next,
         monkeypatch,
         CODEGEN_START_FROM=str(whole),
         CODEGEN_RECIPE="paper",
@@ -200,6 +217,6 @@ def test_a_job_of_another_size(whole, monkeypatch, tmp_path):
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "checkpoints").symlink_to(whole / "checkpoints")
     message = refusal(
-        "CodeGen350MMulti", monkeypatch, CODEGEN_START_FROM=str(tmp_path / "imported")
+        codegen.CodeGen350MMulti, monkeypatch, CODEGEN_START_FROM=str(tmp_path / "imported")
     )
     assert "embedding_lookup.b" in message and "(128,)" in message and "(1024,)" in message

@@ -12,7 +12,7 @@ from codegen_pax.runs import completions, events
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights import lineage
 from codegen_pax.weights.checkpoint import read_variables
-from tasks.prompts import NANO_PROMPTS
+from tasks.prompts import PROSE
 
 pytestmark = pytest.mark.e2e
 
@@ -58,8 +58,10 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
     assert 0 < found["bigram_entropy"] < found["unigram_entropy"] < np.log(51_200)
     assert (whole / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     text = (whole / "completions.txt").read_text()
-    assert all(prompt in text for prompt in NANO_PROMPTS)
+    assert all(prompt in text for prompt in PROSE)
     printed = (whole / "printed.txt").read_text()
+    assert found["experiment"] == "ShortNL" and "from random weights" in printed
+    assert f"codegen-pax sample {whole} '{PROSE[0]}'" in printed
     assert "step 20 of 20" in printed
     assert f"{evaluated.value:.3f} nats" in printed
     assert f"{found['fitted_bigram']:.3f}" in printed
@@ -67,7 +69,7 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
 
 def test_sample_continues_a_prompt(pax, whole):
     """Greedy: as the stock binary decoded the same prompt, through other code."""
-    prompt, length = NANO_PROMPTS[2], 20
+    prompt, length = PROSE[2], 20
     printed = pax.command("sample", str(whole), prompt, "--temperature=0", f"--length={length}")
     words = vocabulary("gpt2")
     (ids,) = [
@@ -125,7 +127,7 @@ def test_decode_once_as_training_did(pax, whole, resumed):
     )
     rows = completions.read_decoded(resumed)
     words = vocabulary("gpt2")
-    assert [words.decode(row["prefix_ids"]) for row in rows] == list(NANO_PROMPTS)
+    assert [words.decode(row["prefix_ids"]) for row in rows] == list(PROSE)
     assert all(row["decoded_ids"][0] for row in rows)
     assert [row["decoded_ids"] for row in rows] == [
         row["decoded_ids"] for row in completions.read_decoded(whole)

@@ -181,8 +181,8 @@ def test_show_prints_the_chain_back_to_the_imported_files(pax, phases):
     (shown,) = json.loads(pax.command("show", str(phases / "multi"), "--json"))
     names = [(one.get("experiment"), one["kind"], one.get("step")) for one in shown["chain"]]
     assert names == [
-        ("CodeGen350MNL", "pax", 2),
-        ("CodeGen350MNL", "pax", 0),
+        ("SmallBatch350MNL", "pax", 2),
+        ("SmallBatch350MNL", "pax", 0),
         (None, "hugging face", None),
     ]
     last = phases / "nl" / SECOND

@@ -1,0 +1,236 @@
+"""Experiments of one's own: their names, what of them reaches Pax, and where they start."""
+
+import json
+import types
+from dataclasses import replace
+
+import pytest
+import seqio
+import tensorflow as tf
+from etils import epath
+from praxis.layers.checkpoint_policy import AutodiffCheckpointType
+
+import codegen
+from codegen_pax.cli import training
+from codegen_pax.corpus import rows
+from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.corpus.stream import sources
+from codegen_pax.text import tokenizer
+from codegen_pax.training import accumulation, optimizer
+from codegen_pax.weights import hugging_face, lineage
+from experiments import choices, receipt, start
+from experiments.declaration import Declaration, find_declaration
+from experiments.experiment import CodeGenExperiment
+from experiments.phases import Phase
+from experiments.registry import declare_phase
+from experiments.report import report
+
+MONO = find_declaration("CodeGenNanoMono")
+NL = find_declaration("CodeGen350MNL")
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_START_FROM", "CODEGEN_PROMPTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class NanoA(codegen.CodeGenNanoMono):
+    DECLARATION = replace(MONO, steps=20)
+
+
+class NanoB(NanoA):
+    """Inherits what is declared."""
+
+
+class FromNumbers(codegen.CodeGenNanoMono):
+    DECLARATION = replace(NanoA.DECLARATION, steps=30).declared
+
+
+class Constructed(CodeGenExperiment):
+    DECLARATION = Declaration(size=MONO.size, phase=MONO.phase, steps=40)
+
+
+class InMethods(codegen.CodeGenNanoMono):
+    """Declares nothing."""
+
+    def task(self):
+        task = super().task()
+        task.train.save_max_to_keep = 1
+        return task
+
+
+def made_in(module):
+    return type("NanoA", (codegen.CodeGenNanoMono,), {"__module__": module})
+
+
+@pytest.mark.parametrize(
+    ("cls", "steps", "variant"),
+    [
+        (NanoA, 20, "a variant of CodeGenNanoMono, with steps=20."),
+        (NanoB, 20, "a variant of CodeGenNanoMono, with steps=20."),
+        (FromNumbers, 30, "a variant of CodeGenNanoMono, with steps=30."),
+        (Constructed, 40, "a variant of CodeGenNanoMono, with steps=40."),
+        (InMethods, 180, "a variant of CodeGenNanoMono."),
+        (made_in("elsewhere.mine"), 180, "a variant of CodeGenNanoMono."),
+    ],
+)
+def test_the_class_is_the_name_of_the_run(cls, steps, variant, tmp_path):
+    found = cls().declaration()
+    assert (found.name, found.module, found.steps) == (cls.__name__, cls.__module__, steps)
+    assert found.table_name == "CodeGenNanoMono"
+    said = report(found)
+    assert said.startswith(f"{cls.__name__}: ") and variant in " ".join(said.split())
+    run = f"python -m paxml.main --exp={cls.__module__}.{cls.__name__} --job_log_dir=DIR"
+    assert said.endswith(f"Command: {run}")
+    receipt.keep(epath.Path(tmp_path), cls())
+    document = lineage.read(tmp_path)
+    assert document["experiment"] == cls.__name__
+    assert document["class"] == f"{cls.__module__}.{cls.__name__}"
+
+
+def test_registered_experiments_keep_theirs():
+    found = codegen.CodeGen16BMono.DECLARATION
+    assert found == replace(find_declaration("CodeGen16BMono"), name="CodeGen16BMono")
+    assert not found.is_variant and found.module == "codegen"
+    assert codegen.CodeGen16BMono.__doc__ == report(found)
+
+
+@pytest.mark.parametrize("declared", ["CodeGenNanoMono", {"steps": 20}, CodeGenExperiment])
+def test_a_declaration_that_is_none_is_one_line(declared):
+    with pytest.raises(ValueError, match=r"Wrong: DECLARATION=.* wanted a declaration") as error:
+        type("Wrong", (CodeGenExperiment,), {"DECLARATION": declared})
+    assert "\n" not in str(error.value)
+
+
+def test_what_follows_reaches_pax():
+    class Short(codegen.CodeGen350MNL):
+        DECLARATION = replace(NL, steps=1_000, row_length=64)
+
+    task = Short().task()
+    schedule = task.train.learner.optimizer.lr_schedule
+    assert (schedule.warmup_steps, schedule.decay_end) == (100, 1_000)
+    assert task.train.num_train_steps == 1_000
+    assert task.train.learner.stochastic_gradient.accumulation_steps == 32
+    train, evaluation = Short().datasets()
+    assert (train.batch_size, train.row_length) == (8_192, 64)
+    assert evaluation.batch_size == 256
+    assert evaluation.task_feature_lengths == {"targets": 64}
+    specs = Short().get_input_specs_provider_params()
+    assert (specs.batch_size, specs.row_length) == (8_192, 64)
+    # The network is that of the context: an export says so.
+    size = Short().declaration().size
+    words = {"model_type": "codegen", "dtype": "float32", "tokenizer_class": "CodeGenTokenizer"}
+    assert hugging_face.config(size, **words)["n_positions"] == 2_048
+    assert str(Short().network()) == str(codegen.CodeGen350MNL().network())
+
+
+def test_rows_of_another_vocabulary_are_refused():
+    class Mixed(codegen.CodeGen350MMono):
+        DECLARATION = replace(
+            find_declaration("CodeGen350MMono"),
+            phase=replace(find_declaration("CodeGen350MMono").phase, vocabulary="gpt2"),
+        )
+
+    with pytest.raises(ValueError, match=r"codegen_bigpython is tokenised by 'codegen'.*'gpt2'"):
+        Mixed().datasets()
+
+
+def test_a_corpus_of_other_rows_names_both_settings(monkeypatch):
+    """To be prepared anew, or to be declared: training and evaluation say the same."""
+    task = seqio.TaskRegistry.get("codegen_bigpython")
+    manifest = types.SimpleNamespace(row_length=64)
+    monkeypatch.setattr(PreparedCorpus, "manifest", lambda self: manifest)
+    dataset = tf.data.Dataset.from_tensors({"targets": tf.zeros([64], tf.int32)})
+    for read in (
+        lambda: sources.open_rows(task, "train", 2_048),
+        lambda: rows.check_length(dataset, {"targets": 2_048}),
+    ):
+        with pytest.raises(ValueError, match="rows of 64") as error:
+            read()
+        assert "--row-length 2048" in str(error.value) and "row_length=64" in str(error.value)
+
+
+class Later(codegen.CodeGenNanoMono):
+    DECLARATION = replace(MONO, start="Earlier")
+
+
+class LaterElsewhere(codegen.CodeGenNanoMono):
+    DECLARATION = replace(MONO, start="mine.Earlier")
+
+
+@pytest.mark.parametrize(
+    ("cls", "experiment", "name", "fits"),
+    [
+        (codegen.CodeGenNanoMono, "CodeGenNanoMulti", "codegen.CodeGenNanoMulti", True),
+        (codegen.CodeGenNanoMono, "Earlier", "mine.Earlier", False),
+        (NanoA, "CodeGenNanoMulti", "codegen.CodeGenNanoMulti", True),
+        (NanoA, "Earlier", "mine.Earlier", False),
+        (Later, "Earlier", "mine.Earlier", True),
+        (Later, "CodeGenNanoMulti", "codegen.CodeGenNanoMulti", False),
+        (LaterElsewhere, "Earlier", "mine.Earlier", True),
+        (LaterElsewhere, "Earlier", "other.Earlier", False),
+        # An older receipt calls a class of one's own as the experiment of the tables.
+        (Later, "CodeGenNanoMulti", "mine.Earlier", True),
+        (codegen.CodeGenNanoMono, "CodeGenNanoMulti", "mine.Earlier", True),
+    ],
+)
+def test_a_phase_starts_from_the_experiment_it_declares(cls, experiment, name, fits, tmp_path):
+    document = receipt.document(codegen.CodeGenNanoMulti(), name, [], "training", [])
+    lineage.write(tmp_path, document | {"experiment": experiment})
+    (tmp_path / "checkpoints" / "checkpoint_00000003").mkdir(parents=True)
+    job = epath.Path(tmp_path)
+    if fits:
+        start._check_parent(cls().declaration(), job)
+        return
+    with pytest.raises(ValueError, match=f"holds {experiment}; wanted a job of") as error:
+        start._check_parent(cls().declaration(), job)
+    assert f"start={experiment!r}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "start_from", "setting", "said"),
+    [
+        ("CodeGenNanoMono", None, None, None, "random weights"),
+        ("CodeGenNanoMono", None, "scratch", "/jobs/multi", "random weights"),
+        ("CodeGenNanoMono", None, None, "/jobs/multi", "the weights of /jobs/multi"),
+        ("CodeGenNanoMono", None, "/jobs/mine", "/jobs/multi", "the weights of /jobs/mine"),
+        ("CodeGenNanoMono", 1_500, "scratch", None, "its own step 1,500"),
+        ("CodeGenNanoMono", 0, None, None, "its own step 0"),  # an import
+        ("CodeGenNanoNL", None, None, "/jobs/multi", "random weights"),
+    ],
+)
+def test_a_run_says_which_weights_it_begins_with(
+    name, step, start_from, setting, said, tmp_path, monkeypatch
+):
+    if setting:
+        monkeypatch.setenv("CODEGEN_START_FROM", setting)
+    if step is not None:
+        (tmp_path / "checkpoints" / f"checkpoint_{step:08d}").mkdir(parents=True)
+    assert training._origin(find_declaration(name), tmp_path, start_from) == said
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (Phase("Orphan", start="NL", tokens=1), "no task or mixture is called 'codegen_orphan'"),
+        (
+            Phase("Orphan", start="NL", tokens=1, mixture="codegen_pil"),
+            "mixture: no task or mixture is called 'codegen_pil'; nearest: codegen_pile",
+        ),
+        (Phase("Lost", start="Multy", tokens=1, languages=("go",)), "nearest: Multi"),
+        (Phase("Multi", start="NL", tokens=1), "'Multi' is there already"),
+    ],
+)
+def test_a_phase_that_cannot_be_read_is_not_declared(phase, said):
+    with pytest.raises(ValueError) as error:
+        declare_phase(phase)
+    assert said in str(error.value)
+
+
+def test_choices_are_those_of_what_they_choose():
+    assert [*choices.Remat] == [policy.value for policy in AutodiffCheckpointType]
+    assert [*choices.Decay] == [*optimizer.DECAYS]
+    assert [*choices.SumDtype] == [*accumulation.DTYPES]
+    assert [*choices.Vocabulary] == [*tokenizer.SIZES]
+    assert json.dumps([*choices.LossOn]) == '["all", "answer"]'
