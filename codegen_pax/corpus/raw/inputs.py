@@ -74,9 +74,9 @@ def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = Non
     Args:
       corpus: one of `ENDINGS`.
       patterns: files, globs or folders, local or URLs. Of a folder or a glob every file but hidden
-        ones, empty ones, those with an ending that is not read, and those in folders of
-        `_BOOKKEEPING`. For `tree`, folders: each is one input.
-      unread: gets how many files were left out, by reason.
+        ones, those with an ending that is not read, and those in folders of `_BOOKKEEPING`. For
+        `tree`, folders: each is one input.
+      unread: gets how many files were left out, by reason, and how many are empty.
 
     Raises:
       ValueError: no such corpus; a pattern that finds nothing; a file that was named and has
@@ -100,7 +100,8 @@ def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = Non
             matched = below or storage.matching(pattern)
             if [file.path for file in matched] != [pattern]:
                 reasons = [_left_out(file, root, ENDINGS[corpus]) for file in matched]
-                matched = [file for file, why in zip(matched, reasons, strict=True) if not why]
+                both = zip(matched, reasons, strict=True)
+                matched = [file for file, why in both if why in (None, "empty")]
                 if unread is not None:
                     unread.update(filter(None, reasons))
         if not matched:

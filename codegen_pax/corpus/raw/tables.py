@@ -9,6 +9,7 @@ a file whose footer or header cannot be read is lost as a whole. The memory it t
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -166,8 +167,6 @@ def _lenient(value: object) -> object:
 
 def avro(split: Split) -> Iterator[Document | Dropped]:
     """The records of an Avro file; errors as `read.documents` has them."""
-    import fastavro
-
     if not split.size:
         return
     with open_file(split.source) as file:
@@ -177,10 +176,8 @@ def avro(split: Split) -> Iterator[Document | Dropped]:
         for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), split.size):
             damage = "a block lacks its end"
             if block is not None:
-                # As a file of its own: what fails in it does not end the others.
-                one = io.BytesIO(header + block)
                 try:
-                    rows = [*fastavro.reader(one, handle_unicode_errors="surrogateescape")]
+                    rows = _block_rows(header + block)
                 except Exception as error:  # of many kinds, none of them a common one
                     if "need to install" in str(error):
                         raise _not_unpacked(split.source, error) from error
@@ -267,6 +264,24 @@ def _to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
         at += len(held) - _MARKER_BYTES + 1
         held = held[1 - _MARKER_BYTES :]
     return end - start
+
+
+def _block_rows(file: bytes) -> list[dict[str, Any]]:
+    """The records of a block, which is a file of its own: what fails in it ends no other.
+
+    Raises any exception if it cannot be unpacked or decoded, to its end.
+    """
+    import fastavro
+
+    (block,) = fastavro.block_reader(io.BytesIO(file), handle_unicode_errors="surrogateescape")
+    # Snappy's blocks end with a checksum, which fastavro does not look at.
+    checksum = zlib.crc32(block.bytes_.getvalue()).to_bytes(4, "big")
+    if block.codec == "snappy" and file[-_MARKER_BYTES - 4 : -_MARKER_BYTES] != checksum:
+        raise ValueError("its checksum is another")
+    rows = [*block]
+    if more := len(block.bytes_.read()):
+        raise ValueError(f"{more} bytes are behind its last record")
+    return rows
 
 
 def _avro_row(split: Split, row: dict, content: str, number: int) -> Document | Dropped:
