@@ -152,6 +152,6 @@ def _end_quietly() -> int:
 if __name__ == "__main__":
     # `python -m` looks for modules in the working directory first, which may be a run's folder:
     # nothing in that is code.
-    if sys.path[0] != str(Path(__file__).resolve().parents[2]):
+    if sys.path[0] == os.getcwd() != str(Path(__file__).resolve().parents[2]):
         del sys.path[0]
     sys.exit(main())
