@@ -34,7 +34,7 @@ _OPTIMIZER = "task.train.learner.optimizer"
 _SCHEDULE_PATHS = re.compile(rf"^{re.escape(_OPTIMIZER)}\.(learning_rate|lr_schedule\b.*)$")
 _TRAINED = re.compile(r"datasets\[(\d+)\]\.is_training = True")
 _DATASET = re.compile(r"datasets\[(\d+)\]")
-_BATCH = re.compile(r"^(datasets\[\d+\]|input_specs)\.batch_size$")
+_BATCH = re.compile(r"^((decode_)?datasets\[\d+\]|input_specs)\.batch_size$")
 _MOST_NAMED = 8  # changes in an error
 
 
@@ -287,8 +287,11 @@ def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list
     kept = []
     for change in changes(found["snapshot"], side):
         dataset = _DATASET.match(change.path)
-        if _BATCH.search(change.path) and _rows(found, change.old) == _rows(now, change.new):
-            continue
+        if _BATCH.search(change.path):
+            then, since = _rows(found, change.old), _rows(now, change.new)
+            if then == since:
+                continue
+            change = replace(change, old=then, new=since)
         if dataset and dataset[1] not in trained:
             # Evaluated alone: which held-out rows are read says nothing of the weights.
             change = replace(change, path=f"evaluation.{change.path}")
@@ -296,17 +299,19 @@ def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list
     return kept
 
 
-def _rows(document: lineage.Document, batch_size: str | None) -> int | None:
+def _rows(document: lineage.Document, batch_size: str | None) -> str | None:
     """Rows of a batch over all hosts, of those that one reads."""
     if batch_size is None or not batch_size.isdecimal():
-        return None
+        return batch_size
     hosts = document.get("hosts")
-    if hosts is None:  # of an older version: the batch has as many tokens as it says
+    if hosts is None:  # of an older version: the batch of all has as many tokens as it says
         said = dict(line.split(" = ", 1) for line in document["snapshot"] if " = " in line)
-        length = said.get("input_specs.row_length", "0")
-        tokens = int(batch_size) * int(length) if length.isdecimal() else 0
-        hosts = document["batch_tokens"] // tokens if tokens else 1
-    return int(batch_size) * max(1, hosts)
+        rows, length = (
+            said.get(f"input_specs.{name}", "") for name in ("batch_size", "row_length")
+        )
+        of_one = int(rows) * int(length) if rows.isdecimal() and length.isdecimal() else 0
+        hosts = document["batch_tokens"] // of_one if of_one else 1
+    return str(int(batch_size) * max(1, hosts))
 
 
 def _fields(found: lineage.Document, now: lineage.Document) -> list[dict[str, Any]]:
