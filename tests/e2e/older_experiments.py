@@ -1,6 +1,6 @@
 """A user's own module, as it was when the job in `older_job.tar.xz` was trained by it.
 
-The fixture was written by this project at commit 6363f38: see `test_e2e_older.py`.
+`test_e2e_older.py` says how that was made.
 """
 
 import dataclasses
