@@ -44,7 +44,7 @@ class {name}(registry.experiment_class("CodeGenNanoMono")):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run's folder and the working directory, full of modules that leave a mark where they run."""
+    """The folder of a run, and working directory, full of modules that leave a mark if they run."""
     folder = tmp_path / "somewhere"
     lineage.write(folder, SAID)
     (folder / "checkpoints" / "checkpoint_00000007").mkdir(parents=True)
