@@ -1,4 +1,4 @@
-"""What is said to a name that is not known."""
+"""What is said to a name that is not known, and how words of others are shown."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def unknown(kind: str, found: str, known: Iterable[str]) -> str:
         else f"known: {', '.join(known)}"
     )
     return f"no {kind} is called {found!r}; {hint}"
+
+
+def printable(words: object) -> str:
+    """The words with U+FFFD for whatever is not printed, ends of lines among them.
+
+    A file that somebody else has written may hold what a terminal obeys, or what turns the order
+    of letters.
+    """
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(words))

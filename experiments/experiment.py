@@ -20,7 +20,7 @@ from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
-from experiments import receipt, start
+from experiments import receipt, resume, start
 from experiments.choices import LossOn
 from experiments.declaration import (
     EVALUATE_VARIABLE,
@@ -71,8 +71,11 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         cls.DECLARATION = replace(found, name=cls.__name__, module=cls.__module__)
 
     def declaration(self) -> Declaration:
-        """What is run: the class's declaration, with the environment's mesh and recipe."""
-        return from_environment(self.DECLARATION)
+        """What is run: the class's declaration, with the environment's mesh and recipe.
+
+        A job that resumes keeps its schedule.
+        """
+        return resume.keep_schedule(from_environment(self.DECLARATION))
 
     def network(self) -> pax_fiddle.Config[model.CodeGenModel]:
         """The model, sharded for the declared mesh."""

@@ -7,19 +7,21 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 import jax
+from absl import logging
 from etils import epath
 
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.corpus.origins import origins
-from codegen_pax.errors import InvalidValueError
+from codegen_pax.environment import code
 from codegen_pax.weights import lineage
-from experiments import start
+from experiments import resume, start
 from experiments.declaration import Declaration
-from experiments.recipes import Recipe
 
 
 class Experiment(Protocol):
     """What of a `CodeGenExperiment` is told."""
+
+    DECLARATION: Declaration
 
     def declaration(self) -> Declaration: ...
 
@@ -40,81 +42,113 @@ def document(
       kind: 'training' or 'import'.
       data: what it reads, as `origins` tells it.
     """
+    side = Side.of(experiment.declaration().name, experiment)
+    return _document(experiment, side, class_name) | {
+        "kind": kind,
+        "data": data,
+        "parents": parents,
+    }
+
+
+def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Document:
+    """What a lineage says of an experiment and of the code that runs it."""
     declaration = experiment.declaration()
+    module = class_name.rpartition(".")[0]
+    own = code.of_module(module)
     return {
         "format": lineage.FORMAT,
-        "kind": kind,
         "experiment": declaration.name,
         "class": class_name,
         "recipe": declaration.recipe.name,
         "recipe_values": _values(declaration.recipe),
         "mesh": str(declaration.mesh),
+        "hosts": jax.process_count(),
         "mixture": declaration.mixture,
-        "steps": declaration.steps,
+        "steps": side.parts["task"].train.num_train_steps,
         "batch_tokens": declaration.batch_tokens,
-        "data": data,
-        "parents": parents,
+        "declared": _declared(declaration, resume.by_hand(experiment.DECLARATION)),
         "versions": lineage.versions(),
-        "snapshot": snapshot(Side.of(declaration.name, experiment)).splitlines(),
+        "code": {code.PROJECT: code.of_project()} | ({module: own} if own else {}),
+        "snapshot": snapshot(side).splitlines(),
     }
 
 
 def keep(job: epath.Path, experiment: Experiment) -> None:
     """Sees to it that a job that is about to train, or to train on, has its lineage.
 
-    A job that resumes keeps the one it has, and notes other versions of the software. One whose
-    checkpoint was imported, or made by no run of ours, has that checkpoint as its parent.
+    A job that resumes has that of the checkpoint that it goes on from, with what has changed since
+    in its `history`. One whose checkpoint was imported, or made by no run of ours, has that
+    checkpoint as its parent.
 
     Args:
       job: its directory; made if it is not there.
       experiment: what trains in it.
 
     Raises:
-      ValueError: see `check_resumed`.
+      ValueError: see `resume.check`.
     """
     declaration, step = experiment.declaration(), lineage.last_step(job)
-    if step is not None:
-        check_resumed(job, declaration)
+    class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
+    side = Side.of(declaration.name, experiment)
+    now = _document(experiment, side, class_name)
+    found = lineage.of_checkpoint(job, step) if step is not None else None
+    changes = resume.check(job, step, found, now, side) if found else []
     if jax.process_index() != 0:
         return
-    found = lineage.read(job) if step is not None else None
-    if found is not None and found["kind"] == "training":
-        _note_versions(job, found, step)
+    if found and found["kind"] == "training":
+        _go_on(job, step, found, now, changes)
         return
     parents = start.parents(declaration) if step is None else [start.parent(job, step)]
-    data = origins(declaration.mixture)
-    class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
-    lineage.write(job, document(experiment, class_name, parents, "training", data))
+    lineage.write(
+        job, now | {"kind": "training", "data": origins(declaration.mixture), "parents": parents}
+    )
 
 
-def check_resumed(job: epath.Path, declaration: Declaration) -> None:
-    """Refuses to go on with another experiment's checkpoints.
-
-    Raises:
-      ValueError: the job has the lineage of another experiment or recipe.
-    """
-    found = lineage.read(job)
-    if found is None:
-        return
-    wanted = {"experiment": declaration.name, "recipe": declaration.recipe.name}
-    for key, value in wanted.items():
-        if found[key] != value:
-            raise InvalidValueError(
-                f"{job} holds checkpoints of {key} {found[key]}; wanted {value}: give "
-                f"{declaration.name} a --job_log_dir of its own"
-            )
-
-
-def _note_versions(job: epath.Path, found: lineage.Document, step: int) -> None:
-    """Adds the software's versions to a lineage, if they are not those it went on with last."""
-    now, resumed = lineage.versions(), found.get("resumed", [])
-    last = resumed[-1]["versions"] if resumed else found["versions"]
-    if now != last:
-        lineage.write(job, found | {"resumed": [*resumed, {"step": step, "versions": now}]})
+def _go_on(
+    job: epath.Path,
+    step: int,
+    found: lineage.Document,
+    now: lineage.Document,
+    changes: list[dict[str, Any]],
+) -> None:
+    """Gives a job that resumes the lineage of its checkpoint, and what has changed since."""
+    if step >= now["steps"]:
+        return  # nothing is trained
+    if found.get("declared") is None:
+        logging.info("%s has an older receipt: of code, hosts and schedule it says less", job)
+    for change in changes:
+        old, new = (change[key] if change[key] is not None else "-" for key in ("old", "new"))
+        logging.info("%s from step %d on: %s %s -> %s", job, step, change["name"], old, new)
+    if changes:
+        history = [*lineage.history(found), {"step": step, "changes": changes}]
+        found = found | now | {"history": history}
+        found.pop("resumed", None)
+    if lineage.read(job) != found:
+        lineage.write(job, found)
 
 
-def _values(recipe: Recipe) -> dict[str, Any]:
-    values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+def _declared(declaration: Declaration, by_hand: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment in plain values; what is by recipe, mesh and mixture is told beside them."""
+    size, phase = declaration.size, declaration.phase
+    numbers = ("batch_rows", "micro_batch_rows", "steps", *resume.SCHEDULE)
+    return {
+        "size": _values(size),
+        "phase": {
+            "name": phase.name,
+            "start": phase.start,
+            "languages": list(phase.languages),
+            "vocabulary": phase.vocabulary,
+            "loss_on": phase.loss_on,
+            "packing": phase.packing,
+        },
+        "row_length": getattr(declaration, "row_length", size.context),
+        **{name: getattr(declaration, name) for name in numbers},
+        "by_hand": dict(by_hand),
+    }
+
+
+def _values(row: Any) -> dict[str, Any]:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
     return {
         name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
     }

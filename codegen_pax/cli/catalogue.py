@@ -101,17 +101,23 @@ def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
 
 def _registered_by(module: str) -> dict[str, Entry]:
     """`module.Name` -> experiment."""
-    sys.path.insert(0, os.getcwd())  # as for `python -m paxml.main`
+    with quietly():
+        importlib.import_module(DOOR)
+    here = os.getcwd()
+    # As for `python -m paxml.main`; but a run's folder is data, and nothing in it is code.
+    looked_in = [] if os.path.lexists(os.path.join(here, "lineage.json")) else [here]
+    sys.path[:0] = looked_in
     try:
         with quietly():
-            importlib.import_module(DOOR)
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0] and error.name != module:
             raise
-        raise UsageError(f"no module is called {module!r}; looked in {os.getcwd()}") from None
+        places = ", ".join(looked_in) or f"not in {here}, which is a run's folder"
+        raise UsageError(f"no module is called {module!r}; looked in {places}") from None
     finally:
-        sys.path.remove(os.getcwd())
+        for place in looked_in:
+            sys.path.remove(place)
     from paxml import experiment_registry
 
     found = {

@@ -90,6 +90,7 @@ def _write(
     Raises:
       ValueError: the checkpoint has not the files of `stamps` any more.
     """
+    from codegen_pax.environment import code
     from codegen_pax.runs import progress
     from codegen_pax.text.hugging_face import write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, lineage, safetensors_files
@@ -116,7 +117,8 @@ def _write(
     _save(space.folder / "generation_config.json", hugging_face.generation_config())
     parent = lineage.parent(found.job, found.step, hashed) | {"experiment": found.declaration.name}
     facts = dict(found.document or found.facts())
-    facts.pop("resumed", None)  # it is in the parent's own
+    for name in ("history", "resumed"):  # in the parent's own
+        facts.pop(name, None)
     document = facts | {
         "format": lineage.FORMAT,
         "kind": "export",
@@ -124,6 +126,7 @@ def _write(
         "dtype": kind,
         "parents": [parent],
         "versions": lineage.versions(),
+        "code": {code.PROJECT: code.of_project()},
     }
     lineage.write(space.folder, document)
     text = card(

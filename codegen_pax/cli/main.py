@@ -131,7 +131,8 @@ def _show_traceback(arguments: Sequence[str]) -> None:
 def _say(message: object, status: int) -> int:
     try:
         sys.stdout.flush()  # before the line on stderr, and so that no later flush can fail
-        print(f"{PROGRAM}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+        line = names.printable(" ".join(str(message).split()))
+        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         return _end_quietly()
     return status
@@ -149,4 +150,8 @@ def _end_quietly() -> int:
 
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the working directory first, which may be a run's folder:
+    # nothing in that is code.
+    if sys.path[0] == os.getcwd() != str(Path(__file__).resolve().parents[2]):
+        del sys.path[0]
     sys.exit(main())

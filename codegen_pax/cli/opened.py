@@ -10,7 +10,7 @@ from pathlib import Path
 
 from etils import epath
 
-from codegen_pax.cli.catalogue import DOOR, Entry, find
+from codegen_pax.cli.catalogue import DOOR, Entry, catalogue, find
 from codegen_pax.cli.facts import Facts
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.weights import lineage
@@ -72,7 +72,8 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
     Args:
       name: its directory, local or a URL.
       experiment: of it; what its lineage says if None.
-      modules: in which experiments are looked for, besides its lineage's own.
+      modules: in which experiments are looked for. What its lineage names is not imported: a
+        folder is data, and a module is code that runs.
       step: of the checkpoint; the newest whole one if None.
 
     Raises:
@@ -88,17 +89,17 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
         raise MissingFileError(
             f"{name} has no {lineage.FILE}: name its experiment with --experiment"
         )
-    modules, environment = list(modules), dict(os.environ)
+    entry = _entry(name, experiment, modules, document)
+    environment = dict(os.environ)
     if document:
-        environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
-        own = document["class"].rpartition(".")[0]
-        modules += [own] if own != DOOR else []
-    (entry,) = find([experiment or document["class"]], modules)
-    if document and document["experiment"] != entry.declaration.name:
-        raise UsageError(
-            f"--experiment {experiment}: {name} is a run of {document['experiment']}, as its "
-            f"{lineage.FILE} says; wanted that one, or none given"
-        )
+        if not lineage.names(document) & {entry.name, entry.declaration.name}:
+            raise UsageError(
+                f"--experiment {experiment}: {name} is a run of {document['experiment']}, as its "
+                f"{lineage.FILE} says; wanted that one, or none given"
+            )
+        environment.pop(RECIPE_VARIABLE, None)
+        if entry.declaration.recipe.name != document["recipe"]:
+            environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
     last = lineage.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no whole checkpoint under checkpoints/")
@@ -110,3 +111,29 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
         job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
     step = last if step is None else step
     return Run(job, entry, lineage.of_checkpoint(job, step), step)
+
+
+def _entry(
+    name: str, experiment: str | None, modules: Sequence[str], document: lineage.Document | None
+) -> Entry:
+    """The experiment that is asked for, or that a lineage names, of the tables or of `modules`.
+
+    Raises:
+      UsageError: it is in neither.
+    """
+    if not document:
+        return find([experiment], modules)[0]
+    module, _, own = document["class"].rpartition(".")
+    if experiment and experiment.rpartition(".")[2] != own:
+        return find([experiment], modules)[0]
+    if module in ("", DOOR):
+        return find([own])[0]
+    # In a module that may have been renamed, but not the one of the tables that is called so.
+    if (found := catalogue(modules).get(own)) and found.module != DOOR:
+        return found
+    if module in modules or not all(map(str.isidentifier, module.split("."))):
+        raise UsageError(f"{name} is a run of {own!r} of {module!r}, which is in no --module given")
+    raise UsageError(
+        f"{name} is a run of {own!r} of the module {module!r}, as its {lineage.FILE} says: give "
+        f"--module {module} if you trust it, since its code will run"
+    )

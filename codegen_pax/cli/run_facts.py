@@ -6,6 +6,7 @@ from etils import epath
 
 from codegen_pax.cli.facts import Facts
 from codegen_pax.corpus.raw import storage
+from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError
 from codegen_pax.weights import lineage
 
@@ -15,7 +16,7 @@ _BY = {"given": "as given", "usual": "as is usual", "weights": "as the weights s
 
 
 def everything(run: str) -> Facts:
-    """What `show` shows of a run: its lineage, `last_step` and `chain` beside it.
+    """What `show` shows of a run: its lineage, and `last_step`, `trained` and `chain` beside it.
 
     Args:
       run: a job's folder, or a checkpoint in it; of that, `last_step` is its own.
@@ -38,35 +39,78 @@ def _everything(run: str, folder: epath.Path) -> Facts:
             "or one of its checkpoints"
         )
     step = lineage.step_of(folder)
+    last = lineage.last_step(folder) if step is None else step
+    own = document
+    if step is None and last is not None:
+        own = lineage.read(lineage.checkpoint(folder, last))
+        if own is not None and own["kind"] != "training":
+            document = own  # a run was started on it, and has not come to a checkpoint
     return {
         "run": run,
-        "last_step": lineage.last_step(folder) if step is None else step,
+        "last_step": last,
+        "trained": _is_trained(document, last, own is not None),
         "chain": lineage.chain(document),
         **document,
+        "history": lineage.history(document),
     }
+
+
+def _is_trained(document: lineage.Document, last: int | None, has_own: bool) -> bool:
+    """Whether a run has come to a checkpoint of its own, after the one that it began with."""
+    begun_here = [parent.get("step") for parent in document["parents"]] if not has_own else []
+    return document["kind"] == "training" and bool(last) and last not in begun_here
 
 
 def sections(found: Facts) -> dict[str, list[tuple[str, str]]]:
     """The same in words: title -> rows of a name and a text."""
     from codegen_pax.cli.tables import shown
 
-    names = ("kind", "experiment", "class", "last_step", "steps", "batch_tokens", "recipe", "mesh")
-    resumed = found.get("resumed", [])
-    before = [found["versions"], *(one["versions"] for one in resumed)]
+    # Weights that were imported are of a network, and of no recipe, steps or data.
+    trains = ("steps", "batch_tokens", "recipe", "mesh", "mixture")
+    names = ("experiment", "class", "last_step", *(trains if found["kind"] != "import" else ()))
+    older = "not recorded: its receipt is of an older version"
     return {
-        "run": [(name, shown(found[name])) for name in (*names, "mixture")],
+        "run": [
+            ("kind", _kind(found)),
+            *((name, shown(found[name])) for name in names),
+            *_schedule(found.get("declared", {})),
+        ],
         "chain": [_ancestor(one) for one in found["chain"]],
         "data": [(one["task"], _data(one)) for one in found["data"]],
-        "versions": list(found["versions"].items()),
-        "resumed with other versions": [
-            (f"at step {one['step']:,}", shown(_changed(one["versions"], last)))
-            for one, last in zip(resumed, before, strict=False)
+        "code": [(name, code.words(one)) for name, one in found.get("code", {}).items()]
+        or [(code.PROJECT, older)],
+        "versions": list(lineage.last_versions(found).items()),
+        "changed since it began": [
+            (f"from step {one['step']:,} on", _change(change))
+            for one in found["history"]
+            for change in one["changes"]
         ],
     }
 
 
-def _changed(now: Facts, then: Facts) -> Facts:
-    return {name: version for name, version in now.items() if then.get(name) != version}
+def _kind(found: Facts) -> str:
+    """What it is, and whether it was trained."""
+    if found["kind"] != "training" or found["trained"]:
+        return found["kind"]
+    if found["last_step"] is None:
+        return "not trained yet: no checkpoint"
+    return f"not trained yet: step {found['last_step']:,} is where it began"
+
+
+def _schedule(declared: Facts) -> list[tuple[str, str]]:
+    from codegen_pax.cli.tables import shown
+
+    names = ("warmup_steps", "anneal_steps", "learning_rate", "learning_rate_end")
+    return [(name, shown(declared[name])) for name in names if name in declared]
+
+
+def _change(change: Facts) -> str:
+    from codegen_pax.cli.tables import shown
+
+    old, new = (
+        "not recorded" if change[key] is None else shown(change[key]) for key in ("old", "new")
+    )
+    return f"{change['name']}: {old} -> {new}"
 
 
 def _ancestor(parent: Facts) -> tuple[str, str]:
@@ -80,7 +124,10 @@ def _ancestor(parent: Facts) -> tuple[str, str]:
     if "directory" not in parent:
         return kind, ""
     step = f"step {parent['step']:,}  " if parent.get("step") is not None else ""
-    said = f"{_files(parent['files'])}; mp_num {parent['mp_num']}, {_BY[parent['mp_num_by']]}"
+    said = _files(parent["files"])
+    if "mp_num" in parent:
+        by = parent.get("mp_num_by")
+        said += f"; mp_num {parent['mp_num']}, {_BY.get(by, by)}"
     return kind, f"{step}{parent['directory']}  ({said})"
 
 

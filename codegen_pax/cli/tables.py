@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from codegen_pax.names import printable
+
 _GAP = 2  # spaces between columns
 _TOO_LONG = 10**15  # numbers from here on, FLOPs of a whole run, are rounded
 
@@ -61,7 +63,8 @@ def print_rows(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) 
     """One line a row. A terminal that is too narrow gets fewer columns, and is told which."""
     console = Terminal(highlight=False)
     cells = {
-        column.key: [column.header, *(shown(row[column.key]) for row in rows)] for column in columns
+        column.key: [column.header, *(printable(shown(row[column.key])) for row in rows)]
+        for column in columns
     }
     widths = {key: max(map(len, texts)) for key, texts in cells.items()}
     kept = list(columns)
@@ -98,22 +101,22 @@ def print_sections(header: Sequence[str], sections: Mapping[str, Sequence[Sequen
     table = Table(box=None, padding=(0, _GAP, 0, 0), show_edge=False)
     # Names stay whole as long as that leaves the values some room.
     longest = max(len(name) for rows in sections.values() for name, *_ in rows)
-    table.add_column(header[0], overflow="fold", no_wrap=longest < 0.6 * console.width)
+    table.add_column(printable(header[0]), overflow="fold", no_wrap=longest < 0.6 * console.width)
     for text in header[1:]:
-        table.add_column(text, overflow="fold")
+        table.add_column(printable(text), overflow="fold")
     for title, rows in sections.items():
         table.add_row(Text(title, style="bold"))
         for name, *values in rows:
-            table.add_row(*map(Text, (f"  {name}", *values)))
+            table.add_row(*(Text(printable(cell)) for cell in (f"  {name}", *values)))
     console.print(table)
 
 
 def _print_plain_sections(
     header: Sequence[str], sections: Mapping[str, Sequence[Sequence[str]]]
 ) -> None:
-    lines = [tuple(header)]
+    lines = [tuple(map(printable, header))]
     for title, rows in sections.items():
-        lines += [(title,), *((f"  {name}", *values) for name, *values in rows)]
+        lines += [(title,), *(tuple(map(printable, (f"  {name}", *rest))) for name, *rest in rows)]
     widths = [max(len(line[i]) for line in lines if len(line) > i) for i in range(len(header))]
     for line in lines:
         print((" " * _GAP).join(map(str.ljust, line, widths)).rstrip())

@@ -53,6 +53,19 @@ def entries(value: object, path: str, *, defaults_of: Packages = None) -> dict[s
     return dict(_walk(value, path, defaults_of, ()))
 
 
+def buildables(
+    value: object, path: str, _above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, fdl.Buildable]]:
+    """Each Fiddle configuration of `value`, itself and below, by its path in `entries`."""
+    node = _node(value, ())
+    if node is None or id(value) in _above:
+        return
+    if isinstance(value, fdl.Buildable):
+        yield path, value
+    for key, child in node[1]:
+        yield from buildables(child, path + _step(key), (*_above, id(value)))
+
+
 def described(value: Scalar) -> str:
     """The value as it is written: strings in quotes, numbers as they were given."""
     return str(value) if isinstance(value, Described) else repr(value)

@@ -14,17 +14,36 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
+from codegen_pax import json_files
 from codegen_pax.corpus.records import RowFormat
-from codegen_pax.errors import UserError
+from codegen_pax.errors import InvalidValueError, UserError
+from codegen_pax.json_files import Fields
 
 FILE = "manifest.json"
 FORMAT = 1  # of the manifest and of the files it speaks of
+
+
+_MANIFEST = Fields(
+    {
+        "corpus": str,
+        "vocabulary": str,
+        "row_length": int,
+        "answers": bool,
+        "parts": {str: {str: [Fields({"name": str, "rows": int, "sha256": str})]}},
+        "inputs": [dict],
+    },
+    {
+        "settings": dict,
+        "versions": dict,
+        "counts": Fields({}, {"documents": {str: {str: {str: [int]}}}}),
+        "code": dict,
+    },
+)
 
 
 class ManifestError(UserError):
@@ -59,6 +78,7 @@ class Manifest:
       settings: everything that the rows depend on besides the inputs, seed included; of each file
         of `benchmarks` how many problems were looked for, and those too short to be recognised.
       versions: of Python and of the packages that made it.
+      code: of this project, which made it: `environment.code`; {} of an older version.
       counts: see `counts.py`.
     """
 
@@ -71,6 +91,7 @@ class Manifest:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     counts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    code: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def row_format(self) -> RowFormat:
@@ -94,10 +115,7 @@ class Manifest:
 
     def save(self, folder: epath.Path) -> None:
         """Writes `manifest.json` into `folder`, whole or not at all."""
-        content = json.dumps({"format": FORMAT} | dataclasses.asdict(self), indent=1) + "\n"
-        unfinished = folder / f"{FILE}.unfinished"
-        unfinished.write_text(content)
-        unfinished.replace(folder / FILE)
+        json_files.write(folder / FILE, {"format": FORMAT} | dataclasses.asdict(self))
 
 
 def load(folder: epath.Path) -> Manifest:
@@ -113,19 +131,31 @@ def load(folder: epath.Path) -> Manifest:
     if not path.exists():
         raise ManifestError(f"{folder} is unfinished: found no {FILE} in it")
     try:
-        said = json.loads(path.read_text())
-        found = said.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ManifestError(f"{path} is no manifest: {error!r}") from error
-    if found != FORMAT:
-        raise ManifestError(f"{path} has format {found}; wanted {FORMAT}")
+        said = json_files.read(path)
+        json_files.check(said, Fields({}))
+    except InvalidValueError as error:
+        raise ManifestError(f"{path} is no manifest: {error}") from error
+    if (found := said.get("format")) != FORMAT:
+        raise ManifestError(f"{path} has format {found!r}; wanted {FORMAT}")
     try:
+        json_files.check(said, _MANIFEST)
         parts = {
-            part: {
-                split: tuple(Shard(**shard) for shard in shards) for split, shards in splits.items()
-            }
-            for part, splits in said.pop("parts").items()
+            part: {split: tuple(map(_shard, shards)) for split, shards in splits.items()}
+            for part, splits in said["parts"].items()
         }
-        return Manifest(parts=parts, inputs=tuple(said.pop("inputs")), **said)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ManifestError(f"{path} is no manifest: {error!r}") from error
+        if said["row_length"] < 1:
+            raise InvalidValueError(f"its 'row_length' is {said['row_length']}; wanted at least 1")
+    except InvalidValueError as error:
+        raise ManifestError(f"{path} is no manifest: {error}") from error
+    known = {field.name for field in dataclasses.fields(Manifest)}
+    rest = {name: value for name, value in said.items() if name in known}
+    return Manifest(**rest | {"parts": parts, "inputs": tuple(said["inputs"])})
+
+
+def _shard(said: Mapping[str, Any]) -> Shard:
+    """A shard whose file is in the corpus. Raises ValueError for any other."""
+    name, rows = said["name"], said["rows"]
+    inside = not name.startswith("/") and ".." not in name.split("/")
+    if not inside or "\0" in name or rows < 0:
+        raise InvalidValueError(f"a shard is {name!r} of {rows} rows; wanted a file of the corpus")
+    return Shard(name, rows, said["sha256"])

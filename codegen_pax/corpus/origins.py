@@ -87,6 +87,6 @@ def _licences(found: Manifest, part: str) -> Mapping[str, int]:
     total: dict[str, int] = {}
     for licences in several:
         for licence, rules in licences.items():
-            if kept := rules.get(counts.KEPT, [0])[0]:
+            if kept := sum(rules.get(counts.KEPT, [])[:1]):
                 total[licence or unstated] = total.get(licence or unstated, 0) + kept
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

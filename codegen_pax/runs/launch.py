@@ -17,6 +17,7 @@ _STEP = re.compile(r"Wrote summary entry at step `(\d+)` \(loss=`([^`]+)`\)")
 # The last line of a Python traceback: `ValueError: ...`, perhaps with the module in front.
 _ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")
 _TAIL_LINES = 2_000
+_DOOR = "codegen"  # the module of the experiments of the tables
 
 # glibc gives each large array fresh pages of 4 KiB and takes them back: on a CPU, adding 1 to 52
 # million floats took 114 ms, 25 ms with pages of 2 MiB. A value of the user's own goes before.
@@ -65,7 +66,7 @@ def run_pax(
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
         command,
-        env={**_HUGE_PAGES, **os.environ, **(environment or {})},
+        env={**_HUGE_PAGES, **os.environ, **(environment or {}), **_search_path(experiment)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -90,6 +91,19 @@ def run_pax(
             f"{_last_error(tail)} (whole log: {log_path})"
         )
     return log_path
+
+
+def _search_path(experiment: str) -> dict[str, str]:
+    """Where the binary looks for modules: for an experiment of the tables not where it is started.
+
+    That may be a run's folder, and nothing in it is code.
+    """
+    if experiment.rpartition(".")[0] != _DOOR:
+        return {}
+    root = Path(__file__).resolve().parents[2]
+    checkout = [str(root)] if (root / "setup.py").is_file() else []  # else it is installed
+    paths = [*checkout, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _last_error(lines: Sequence[str]) -> str:

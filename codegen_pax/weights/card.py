@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from codegen_pax import names
+
 _LAYOUTS = {
     "codegen": (
         "CodeGen: query, value and key of a layer in one matrix, cut into 4 groups of heads",
@@ -152,11 +154,11 @@ def card(
 
 def _chain(document: Mapping[str, Any], step: int, sha256: str) -> Iterator[Sequence[str]]:
     """A row for a run's checkpoint, and for each of its ancestors, back to the roots."""
-    trained = document["kind"] == "training"
+    trained = document["kind"] == "training"  # an import's weights were not trained by a recipe
     yield (
         _text(document["experiment"]),
         _text(document["kind"]),
-        _text(document["recipe"]),
+        _text(document["recipe"]) if trained else _NOTHING,
         _text(document["mixture"]) if trained else _NOTHING,
         f"{document['batch_tokens']:,}" if trained else _NOTHING,
         f"{step:,}",
@@ -252,14 +254,8 @@ def _hash(digest: str) -> str:
 
 
 def _text(outside: str) -> str:
-    """Words of others, as they are, on one line; U+FFFD for what is not printed.
-
-    A file name that is no UTF-8 could not be written, and what turns the order of letters would
-    show another name.
-    """
-    line = " ".join(outside.split())
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
-    return _MARKUP.sub(r"\\\g<0>", shown)
+    """Words of others, as they are, on one line, with nothing that Markdown would obey."""
+    return _MARKUP.sub(r"\\\g<0>", names.printable(" ".join(outside.split())))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

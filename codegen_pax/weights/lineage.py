@@ -4,13 +4,22 @@ It lies in a job's directory, and at the top of each of its checkpoints:
 
     format, kind       1; 'training', 'import' or 'export'
     experiment, class  what is run, and `module.Class` of it
-    recipe, recipe_values, mesh, mixture, steps, batch_tokens
+    recipe, recipe_values, mesh, hosts, mixture, steps, batch_tokens
+    declared           what the experiment is in plain values, schedule included; in `by_hand` those
+                       numbers that do not follow from others
     snapshot           the experiment's whole configuration, as lines
     layout, dtype      of an export, which otherwise repeats what its run says; of a run that has no
                        lineage there is neither snapshot nor recipe_values
     data               what the mixture is read from: `codegen_pax.corpus.origins`
     parents            where the weights began; none for random ones
-    versions           of the software, and `resumed` if it went on with other ones
+    versions, code     of the software; and which code it was, by the name of its module:
+                       `codegen_pax.environment.code`
+    history            what was changed since the job began: each time the `step` that it went on
+                       from, and of each change `name`, `old` and `new`
+
+All but `parents`, `data` and `history` is as it was when the checkpoint was saved, or as it is in
+the run that was last started. Older versions wrote neither `hosts`, `declared`, `code` nor
+`history`; their `versions` are those that the job began with, and in `resumed` are later ones.
 
 A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
 own whole `lineage`, or null), so that the chain is there when the parents are not; or the files of
@@ -23,7 +32,6 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import importlib.metadata
-import json
 import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +39,9 @@ from typing import Any
 
 from etils import epath
 
+from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError, MissingFileError
+from codegen_pax.weights import lineage_fields
 
 FILE = "lineage.json"
 FORMAT = 1
@@ -52,21 +62,6 @@ PACKAGES = (
     "fiddle",
     "numpy",
 )
-
-# What is read of each, besides what an import or an export adds.
-_WANTED = {
-    "kind": str,
-    "experiment": str,
-    "class": str,
-    "recipe": str,
-    "mesh": str,
-    "mixture": str,
-    "steps": int,
-    "batch_tokens": int,
-    "data": list,
-    "parents": list,
-    "versions": dict,
-}
 
 _CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")  # whole: no ending, as an unfinished one has
@@ -91,41 +86,22 @@ def read(folder: epath.PathLike) -> Document | None:
     path = epath.Path(folder) / FILE
     if not path.exists():
         return None
-    try:
-        document = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path} is no lineage: wanted JSON, found {error}") from error
+    document = json_files.read(path)
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise InvalidValueError(f"{path} is a lineage of format {found}; wanted {FORMAT}")
-    for one in _documents(document):
-        for key, kind in _WANTED.items():
-            if not isinstance(one.get(key), kind):
-                raise InvalidValueError(
-                    f"{path} is damaged: its {key!r} is {one.get(key, 'missing')!r}"
-                )
-        for parent in one["parents"]:
-            if not (isinstance(parent, dict) and isinstance(parent.get("kind"), str)):
-                raise InvalidValueError(f"{path} is damaged: a parent is {parent!r}")
+        raise InvalidValueError(f"{path} is a lineage of format {found!r}; wanted {FORMAT}")
+    try:
+        lineage_fields.check(document)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{path} is damaged: {error}") from None
     return document
-
-
-def _documents(document: Document) -> Iterator[Document]:
-    """A lineage and all of those that are in it."""
-    yield document
-    parents = document.get("parents")
-    for parent in parents if isinstance(parents, list) else ():
-        if isinstance(parent, dict) and isinstance(parent.get("lineage"), dict):
-            yield from _documents(parent["lineage"])
 
 
 def write(folder: epath.PathLike, document: Document) -> None:
     """Writes the lineage of a job or a checkpoint, whole or not at all; makes the folder."""
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{FILE}.unfinished"
-    unfinished.write_text(json.dumps(document, indent=1) + "\n")
-    unfinished.replace(folder / FILE)
+    json_files.write(folder / FILE, document)
 
 
 def copy_to(checkpoint: epath.PathLike) -> None:
@@ -228,6 +204,42 @@ def parent(job: epath.PathLike, step: int, weights: dict[str, Any]) -> dict[str,
     return {**which, **weights, "lineage": own}
 
 
+def names(document: Document) -> set[str]:
+    """What an experiment may be called that is the one of this lineage.
+
+    Older versions named a class of a person's own after the experiment of the tables that it
+    changes, and kept its own name in `class` alone.
+    """
+    if "declared" in document:
+        return {document["experiment"]}
+    return {document["experiment"], document["class"].rpartition(".")[2]}
+
+
+def history(document: Document) -> list[dict[str, Any]]:
+    """What was changed since the job began, as `history` has it, of older versions too."""
+    entries = list(document.get("history", []))
+    before = document["versions"]
+    for one in document.get("resumed", []):
+        entries.append({"step": one["step"], "changes": version_changes(before, one["versions"])})
+        before = one["versions"]
+    return entries
+
+
+def version_changes(old: dict[str, str], new: dict[str, str]) -> list[dict[str, Any]]:
+    """What differs between two `versions`, as `history` has it."""
+    return [
+        {"name": name, "old": old.get(name), "new": new.get(name)}
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+
+
+def last_versions(document: Document) -> dict[str, str]:
+    """The versions of the software that a job was last run with."""
+    resumed = document.get("resumed")
+    return resumed[-1]["versions"] if resumed else document["versions"]
+
+
 def step_of(checkpoint: epath.PathLike) -> int | None:
     """The step of a whole checkpoint's directory; None for any other folder."""
     checkpoint = epath.Path(checkpoint)
@@ -260,16 +272,17 @@ def chain(document: Document) -> list[dict[str, Any]]:
       Each one's entry among `parents`, without its own `lineage`. The last is the root: an import's
       files; or a `kind` alone, 'random weights', or 'unknown' after a checkpoint without lineage.
     """
-    parents = document["parents"]
-    return [one for parent in parents for one in _line(parent)] or [{"kind": "random weights"}]
-
-
-def _line(parent: dict[str, Any]) -> list[dict[str, Any]]:
-    """A parent and its own ancestors."""
-    itself = {key: value for key, value in parent.items() if key != "lineage"}
-    if above := parent.get("lineage"):
-        return [itself, *chain(above)]
-    return [itself, {"kind": "unknown"}] if parent["kind"] == "pax" else [itself]
+    found, left = [], [*reversed(document["parents"])]
+    if not left:
+        return [{"kind": "random weights"}]
+    while left:  # of several parents the first one's own ancestors come before the second
+        parent = left.pop()
+        found.append({key: value for key, value in parent.items() if key != "lineage"})
+        if above := parent.get("lineage"):
+            left += reversed(above["parents"] or [{"kind": "random weights"}])
+        elif parent["kind"] == "pax":
+            found.append({"kind": "unknown"})
+    return found
 
 
 def arrays_of(checkpoint: epath.PathLike) -> list[epath.Path]:

@@ -167,13 +167,87 @@ def test_other_software_since(run, capsys):
         {"step": 1_000, "versions": VERSIONS | {"jax": "0.5.4"}},
         {"step": 2_000, "versions": VERSIONS | {"python": "3.11.2", "codegen-pax": "2"}},
     ]
-    lines = section(
-        printed(capsys, run(document("NL", resumed=later))), "resumed with other versions"
-    )
-    assert lines == [
-        "at step 1,000 jax 0.5.4",
-        "at step 2,000 python 3.11.2, jax 0.5.3, codegen-pax 2",
+    job = run(document("NL", resumed=later))
+    lines = printed(capsys, job)
+    assert section(lines, "changed since it began") == [
+        "from step 1,000 on jax: 0.5.3 -> 0.5.4",
+        "from step 2,000 on python: 3.11.1 -> 3.11.2",
+        "from step 2,000 on jax: 0.5.4 -> 0.5.3",
+        "from step 2,000 on codegen-pax: 0.1.0 -> 2",
     ]
+    older = "codegen-pax not recorded: its receipt is of an older version"
+    assert section(lines, "code")[0] == older
+    assert {"python 3.11.2", "jax 0.5.3"} <= set(section(lines, "versions"))
+
+
+def test_what_was_changed_and_which_code_it_was(run, capsys):
+    changes = [
+        {"name": "steps", "old": 1_000, "new": 150_000},
+        {"name": "code of mine", "old": None, "new": "commit 0123456789ab, sources 0123"},
+    ]
+    code = {
+        "codegen-pax": {"sha256": "ab" * 32, "commit": "cd" * 20, "dirty": True},
+        "mine": {"sha256": "ef" * 32, "file": "mine.py"},
+    }
+    declared = {"size": {"name": "350M"}, "phase": {"name": "NL"}, "by_hand": {}}
+    declared |= {"warmup_steps": 3_000, "learning_rate": 3e-4}
+    said = document("NL", history=[{"step": 900, "changes": changes}], code=code, declared=declared)
+    lines = printed(capsys, run(said))
+    assert section(lines, "changed since it began") == [
+        "from step 900 on steps: 1,000 -> 150,000",
+        "from step 900 on code of mine: not recorded -> commit 0123456789ab, sources 0123",
+    ]
+    assert section(lines, "code")[:2] == [
+        f"codegen-pax commit {'cd' * 6}, changed since, sources {'ab' * 6}",
+        f"mine sources {'ef' * 6}",
+    ]
+    assert {"warmup_steps 3,000", "learning_rate 0.0003"} <= set(lines)
+
+
+def test_a_terminal_obeys_nothing_of_a_lineage(run, capsys):
+    """Escapes, what turns the order of letters, and ends of lines."""
+    said = document(
+        "NL", mixture="a\x1b[2Jb", recipe="c\u202ed", data=[{"task": "e\nf", "missing": "g\x07"}]
+    )
+    lines = printed(capsys, run(said))
+    assert {"mixture a\ufffd[2Jb", "recipe c\ufffdd", "e\ufffdf not read: g\ufffd"} <= set(lines)
+    job = Path(run(said | {"format": "\x1b]0;title\x07"}))
+    assert main(["show", str(job)]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_an_import_was_not_trained(run, capsys):
+    job = run(document("NL", [HUGGING_FACE], "import"))
+    lines = printed(capsys, job)
+    assert lines[2] == "kind import"
+    assert not [line for line in lines if line.startswith(("recipe", "steps", "batch_tokens"))]
+    # A run was started on it, and failed before its first checkpoint.
+    begun = document("NL", [pax("NL", 2_000, document("NL", [HUGGING_FACE], "import"))])
+    lineage.write(job, begun)
+    assert printed(capsys, job)[2] == "kind import"
+    lineage.write(Path(job, "checkpoints", "checkpoint_00004000"), begun)
+    assert printed(capsys, job)[2] == "kind training"
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (None, "not trained yet: no checkpoint"),
+        (0, "not trained yet: step 0 is where it began"),
+        (7, "training"),
+    ],
+)
+def test_a_run_without_a_step_is_not_shown_as_training(step, said, tmp_path, capsys):
+    lineage.write(tmp_path, document("NL"))
+    if step is not None:
+        lineage.write(lineage.checkpoint(tmp_path, step), document("NL"))
+    assert printed(capsys, str(tmp_path))[2] == f"kind {said}"
+
+
+def test_a_run_on_weights_of_unknown_origin_is_not_trained_at_their_step(tmp_path, capsys):
+    lineage.write(tmp_path, document("NL", [pax("NL", 7, None)]))
+    lineage.checkpoint(tmp_path, 7).mkdir(parents=True)
+    assert printed(capsys, str(tmp_path))[2] == "kind not trained yet: step 7 is where it began"
 
 
 def test_json_is_the_whole_document_with_its_chain_and_step(run, capsys):
@@ -186,6 +260,7 @@ def test_json_is_the_whole_document_with_its_chain_and_step(run, capsys):
         for parent in (said["parents"][0], said["parents"][0]["lineage"]["parents"][0])
     ]
     added = {"run": job, "last_step": 2_000, "chain": [*chain, HUGGING_FACE]}
+    added |= {"trained": True, "history": []}
     assert of_job == said | added
     assert (of_checkpoint["last_step"], of_checkpoint["chain"]) == (1_000, added["chain"])
 

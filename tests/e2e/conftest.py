@@ -17,8 +17,9 @@ class Pax:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        here = str(Path(__file__).parent)
-        self.environment = {**os.environ, "PYTHONPATH": here, "CODEGEN_MESH": MESH}
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = os.pathsep.join(paths)
+        self.environment = {**os.environ, "PYTHONPATH": path, "CODEGEN_MESH": MESH}
 
     def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> subprocess.Popen:
         """Starts one run; its output goes to `<job>.log`."""

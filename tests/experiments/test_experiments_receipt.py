@@ -7,12 +7,11 @@ from etils import epath
 
 import codegen
 from codegen_pax.compare import Side, snapshot
+from codegen_pax.environment import code
 from codegen_pax.weights import lineage
 from experiments import receipt, start
 from experiments.declaration import find_declaration
 from experiments.recipes import RECIPES
-
-OTHER = {"jax": "0.0.1"}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +64,13 @@ def test_a_document_says_what_is_run_and_on_what(monkeypatch):
     assert set(values) == {field.name for field in dataclasses.fields(RECIPES["paper"])}
     assert values["decay"] == "matrices" and values["batch_tokens"]["6B"] == 2_097_152
     assert found.pop("versions") == lineage.versions()
+    assert found.pop("code") == {"codegen-pax": code.of_project()}
     declaration = find_declaration("CodeGen6BMulti")
+    declared = found.pop("declared")
+    assert declared["size"] == dataclasses.asdict(declaration.size)
+    assert (declared["phase"]["name"], declared["phase"]["vocabulary"]) == ("Multi", "codegen")
+    numbers = ("batch_rows", "steps", "warmup_steps", "learning_rate")
+    assert [declared[name] for name in numbers] == [1_024, declaration.steps, 3_000, 4e-5]
     assert found == {
         "format": 1,
         "kind": "training",
@@ -73,6 +78,7 @@ def test_a_document_says_what_is_run_and_on_what(monkeypatch):
         "class": "codegen.CodeGen6BMulti",
         "recipe": "paper",
         "mesh": "1x32x2",
+        "hosts": 1,
         "mixture": "codegen_bigquery",
         "steps": declaration.steps,
         "batch_tokens": 2_097_152,
@@ -105,21 +111,58 @@ def test_data_that_is_not_there_is_no_error(job):
     assert origin["task"] == "codegen_pile" and "CODEGEN_DATA is not set" in origin["missing"]
 
 
-def test_a_job_that_resumes_keeps_its_lineage_and_notes_other_software(job, monkeypatch):
+def changed(name, old, new):
+    return {"name": name, "old": old, "new": new}
+
+
+def test_a_job_that_resumes_keeps_its_lineage_and_notes_what_is_other(job, monkeypatch):
     receipt.keep(job, codegen.CodeGenNanoMono())
     before = lineage.read(job)
-    add_checkpoint(job, 4)
+    add_checkpoint(job, 4, before)
     receipt.keep(job, codegen.CodeGenNanoMono())
     assert lineage.read(job) == before
-    noted = {"step": 4, "versions": OTHER}
-    monkeypatch.setattr(lineage, "versions", lambda: OTHER)
-    for _ in range(2):
+    versions = before["versions"] | {"jax": "0.0.1"}
+    monkeypatch.setattr(lineage, "versions", lambda: versions)
+    monkeypatch.setattr(code, "of_project", lambda: {"sha256": "ab" * 32})
+    monkeypatch.setenv("CODEGEN_MESH", "1x2x1")
+    wanted = [
+        changed("mesh", "1x1x1", "1x2x1"),
+        changed(
+            "code of codegen-pax", code.words(before["code"]["codegen-pax"]), "sources " + "ab" * 6
+        ),
+        changed("jax", before["versions"]["jax"], "0.0.1"),
+    ]
+    for _ in range(2):  # nothing was saved between: it goes on from step 4 all the same
         receipt.keep(job, codegen.CodeGenNanoMono())
-        assert lineage.read(job) == before | {"resumed": [noted]}
+        found = lineage.read(job)
+        assert found["history"] == [{"step": 4, "changes": wanted}]
+    assert (found["mesh"], found["versions"]) == ("1x2x1", versions)
+    assert "task.model.ici_mesh_shape = [1, 2, 1]" in found["snapshot"]
+    assert lineage.of_checkpoint(job, 4) == before
+    add_checkpoint(job, 6, found)
     monkeypatch.undo()
     receipt.keep(job, codegen.CodeGenNanoMono())
-    back = {"step": 4, "versions": lineage.versions()}
-    assert lineage.read(job) == before | {"resumed": [noted, back]}
+    found = lineage.read(job)
+    assert [one["step"] for one in found["history"]] == [4, 6]
+    assert found["history"][1]["changes"][0] == changed("mesh", "1x2x1", "1x1x1")
+    assert found | {"history": []} == before | {"history": []}
+
+
+def test_a_job_goes_on_from_its_checkpoint_not_from_what_a_stopped_run_had_changed(
+    job, monkeypatch
+):
+    """The newest checkpoint is gone, and what was changed after it."""
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    before = lineage.read(job)
+    add_checkpoint(job, 4, before)
+    monkeypatch.setenv("CODEGEN_MESH", "1x2x1")
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    monkeypatch.undo()
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    assert lineage.read(job) == before
+    (job / lineage.FILE).unlink()
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    assert lineage.read(job) == before
 
 
 def test_training_on_in_an_imported_job_has_the_import_as_its_parent(job):
@@ -152,10 +195,9 @@ def test_other_hosts_write_nothing(job, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["training", "import"])
 def test_another_experiment_or_recipe_is_refused(kind, job, monkeypatch):
-    receipt.check_resumed(job, find_declaration("CodeGenNanoNL"))  # nothing is known of it
     lineage.write(job, imported("CodeGenNanoMono") | {"kind": kind})
     add_checkpoint(job, 2)
-    receipt.check_resumed(job, find_declaration("CodeGenNanoMono"))
+    receipt.keep(job, codegen.CodeGenNanoMono())
     with pytest.raises(ValueError, match=r"experiment CodeGenNanoMono; wanted CodeGenNanoNL"):
         receipt.keep(job, codegen.CodeGenNanoNL())
     monkeypatch.setenv("CODEGEN_RECIPE", "paper")

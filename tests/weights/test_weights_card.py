@@ -130,7 +130,7 @@ def test_lineage_goes_back_to_the_root():
     assert chain[1:] == [
         ["CodeGen350MMono", *trained, "300", "50123456789a"],
         ["CodeGen350MMulti", *trained, "150,000", "10123456789a"],
-        ["CodeGen350MNL", "import", "jaxformer", "—", "—", "0", "20123456789a"],
+        ["CodeGen350MNL", "import", "—", "—", "—", "0", "20123456789a"],
         [
             "hugging face, codegen-350M-nl",
             *["—"] * 5,

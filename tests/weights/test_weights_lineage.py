@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import jax
 import pytest
 import tensorflow as tf
 
+from codegen_pax import json_files
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import lineage
 
 ARRAYS = {
@@ -51,13 +54,34 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no lineage: wanted JSON, found "),
+        ("{", ": wanted JSON, found "),
         ("[]", "is a lineage of format None; wanted 1"),
         ('{"format": 2}', "is a lineage of format 2; wanted 1"),
-        ("[" * 100_000, "is no lineage: wanted JSON, found "),
-        ('{"format": 1}', "is damaged: its 'kind' is 'missing'"),
-        (json.dumps(training([{"step": 3}])), "is damaged: a parent is {'step': 3}"),
-        (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3"),
+        ("[" * 100_000, ": wanted JSON, found "),
+        ('{"format": 1}', "is damaged: its 'kind' is missing"),
+        (json.dumps(training([{"step": 3}])), r"is damaged: its 'parents\[0\].kind' is missing"),
+        (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3; wanted str"),
+        (json.dumps(training([]) | {"steps": True}), "is damaged: its 'steps' is True; wanted int"),
+        (
+            json.dumps(training([]) | {"data": [{"task": "x"}]}),
+            r"is damaged: its 'data\[0\].corpus' is missing",
+        ),
+        (
+            json.dumps(training([{"kind": "pax", "step": 1}])),
+            r"is damaged: its 'parents\[0\].experiment' is missing",
+        ),
+        (
+            json.dumps(training([{"kind": "hugging face", "directory": 7}])),
+            r"is damaged: its 'parents\[0\].directory' is 7; wanted str",
+        ),
+        (
+            json.dumps(training([]) | {"resumed": [{"step": "x" * 99, "versions": {}}]}),
+            r"is damaged: its 'resumed\[0\].step' is 'x{59}…; wanted int",
+        ),
+        (
+            json.dumps(training([]) | {"history": [{"step": 1, "changes": [[]]}]}),
+            r"is damaged: its 'history\[0\].changes\[0\]' is \[\]; wanted dict",
+        ),
         (
             json.dumps(training([pax(training([]) | {"steps": "many"})])),
             "is damaged: its 'steps' is 'many'",
@@ -69,6 +93,70 @@ def test_another_file_is_refused(text, said, tmp_path):
     with pytest.raises(ValueError, match=said) as error:
         lineage.read(tmp_path)
     assert str(tmp_path / lineage.FILE) in str(error.value)
+
+
+def test_a_pipe_or_a_flood_is_no_lineage(tmp_path, monkeypatch):
+    """A pipe would be waited for, for ever."""
+    os.mkfifo(tmp_path / lineage.FILE)
+    with pytest.raises(InvalidValueError, match="is no regular file"):
+        lineage.read(tmp_path)
+    (tmp_path / lineage.FILE).unlink()
+    (tmp_path / lineage.FILE).write_text(json.dumps(training([])))
+    monkeypatch.setattr(json_files, "MOST_BYTES", 100)
+    with pytest.raises(InvalidValueError, match="too large; wanted at most 100 bytes"):
+        lineage.read(tmp_path)
+
+
+def test_what_is_written_follows_no_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / f"{lineage.FILE}.unfinished").symlink_to(tmp_path / "mine")
+    (job / lineage.FILE).symlink_to(tmp_path / "mine")
+    lineage.write(job, training([]))
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert lineage.read(job) == training([]) and not (job / lineage.FILE).is_symlink()
+
+
+def test_generations_are_counted(tmp_path):
+    """As many as are written are read and followed back; more are refused, not a crash."""
+    document = training([])
+    for _ in range(199):
+        document = training([pax(document)])
+    lineage.write(tmp_path, document)
+    chain = lineage.chain(lineage.read(tmp_path))
+    assert len(chain) == 200 and chain[-1] == {"kind": "random weights"}
+    lineage.write(tmp_path, training([pax(document)]))
+    with pytest.raises(InvalidValueError, match="it has more than 200 generations of parents"):
+        lineage.read(tmp_path)
+
+
+def test_an_older_lineage_has_a_history_too():
+    """Then only other software was noted: `versions` are those that the job began with."""
+    document = training([]) | {
+        "versions": {"jax": "1", "numpy": "1"},
+        "resumed": [
+            {"step": 4, "versions": {"jax": "2", "numpy": "1"}},
+            {"step": 6, "versions": {"jax": "2", "orbax": "9"}},
+        ],
+    }
+    assert lineage.history(document) == [
+        {"step": 4, "changes": [{"name": "jax", "old": "1", "new": "2"}]},
+        {
+            "step": 6,
+            "changes": [
+                {"name": "numpy", "old": "1", "new": None},
+                {"name": "orbax", "old": None, "new": "9"},
+            ],
+        },
+    ]
+    assert lineage.last_versions(document) == {"jax": "2", "orbax": "9"}
+
+
+def test_an_older_lineage_goes_by_the_name_of_its_class_too():
+    document = training([]) | {"class": "mine.Short"}
+    assert lineage.names(document) == {"CodeGenNanoMono", "Short"}
+    assert lineage.names(document | {"declared": {}}) == {"CodeGenNanoMono"}
 
 
 def test_the_fingerprint_is_of_names_sizes_and_contents(tmp_path):

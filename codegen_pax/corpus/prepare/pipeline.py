@@ -22,9 +22,12 @@ from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import read, storage, tree
 from codegen_pax.corpus.raw.inputs import UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
+from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
 
-_VERSIONS = "versions.json"  # in the work folder: `_PACKAGES` as they were when the run began
+# In the work folder: `_PACKAGES`, and the code of this project, as they were when the run began.
+_VERSIONS = "versions.json"
+_CODE = "code.json"
 _PACKAGES = (
     "apache-beam",
     "codegen-pax",
@@ -98,6 +101,7 @@ def begin(settings: Settings) -> None:
     with storage.told(settings.output):
         _begin(output, settings)
         work.write(settings.work / _VERSIONS, json.dumps(versions).encode())
+        work.write(settings.work / _CODE, json.dumps(code.of_project()).encode())
         for path, copy in zip(settings.benchmarks, settings.problems, strict=True):
             with storage.open_file(path) as file:
                 work.write(copy, file.read())
@@ -369,6 +373,7 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
         inputs=tuple(said["inputs"]),
         settings=written,
         versions=json.loads((settings.work / _VERSIONS).read_text()),
+        code=json.loads((settings.work / _CODE).read_text()),
         counts={
             "documents": counts,
             "rows": rows,

@@ -1,0 +1,335 @@
+"""What may change when a job goes on, what is refused by name, and the schedule that it keeps."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+from etils import epath
+from praxis import pax_fiddle
+from praxis.layers import activations
+
+import codegen
+from codegen_pax.weights import lineage
+from experiments import receipt, resume, start
+
+BLOCK = "task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl"
+OPTIMIZER = "task.train.learner.optimizer"
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("CODEGEN_DATA", "CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_SCHEDULE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def begun():
+    """The lineage of CodeGenNanoMono as it is declared."""
+    return receipt.document(
+        codegen.CodeGenNanoMono(), "codegen.CodeGenNanoMono", [], "training", []
+    )
+
+
+@pytest.fixture
+def job(tmp_path, begun):
+    """A job of it, with a checkpoint of step 40 of 180."""
+    for folder in (tmp_path / "job", lineage.checkpoint(tmp_path / "job", 40)):
+        lineage.write(folder, begun)
+    return epath.Path(tmp_path / "job")
+
+
+def variant(task=None, datasets=None, **declared):
+    """CodeGenNanoMono, changed; `task` and `datasets` change what it makes."""
+
+    def changed(name, change):
+        def method(self):
+            made = getattr(super(cls, self), name)()
+            change(made)
+            return made
+
+        return method
+
+    declaration = dataclasses.replace(codegen.CodeGenNanoMono.DECLARATION, **declared)
+    body = {"DECLARATION": declaration, "__module__": "mine"}
+    for name, change in (("task", task), ("datasets", datasets)):
+        if change:
+            body[name] = changed(name, change)
+    cls = type("CodeGenNanoMono", (codegen.CodeGenNanoMono,), body)
+    return cls()
+
+
+def size(**changes):
+    return dataclasses.replace(codegen.CodeGenNanoMono.DECLARATION.size, **changes)
+
+
+def setting(path, value):
+    """A function that sets what lies at a path below a configuration."""
+
+    def change(config):
+        *above, last = path.split(".")
+        for name in above:
+            config = config[int(name)] if name.isdecimal() else getattr(config, name)
+        setattr(config, last, value)
+
+    return change
+
+
+def layers(task):
+    return task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl
+
+
+def relu(task):
+    layers(task).tr_fflayer_tpl.activation_tpl = pax_fiddle.Config(activations.ReLU)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"learning_rate": 1e-3}, f"{OPTIMIZER}.learning_rate was 0.005, is 0.001"),
+        ({"warmup_steps": 9}, f"{OPTIMIZER}.lr_schedule.warmup_steps was 20, is 9"),
+        ({"batch_rows": 8}, "datasets[0].batch_size was 4, is 8"),
+        ({"size": size(layers=3)}, "stacked_transformer_tpl.x_times was 2, is 3"),
+        ({"size": size(context=128)}, "datasets[0].row_length was 256, is 128"),
+        ({"task": setting("train.random_seed", 1)}, "train.random_seed was 220313474, is 1"),
+        ({"task": setting("train.learner.optimizer.beta2", 0.95)}, "beta2 was 0.999, is 0.95"),
+        # The default of a library, which no receipt has.
+        (
+            {"task": setting("train.learner.skip_step_gradient_norm_value", 2.0)},
+            "task.train.learner.skip_step_gradient_norm_value was not set, is 2.0",
+        ),
+        (
+            {"task": relu},
+            f"{BLOCK}.tr_fflayer_tpl.activation_tpl was praxis.layers.activations.GELU, is "
+            "praxis.layers.activations.ReLU",
+        ),
+        ({"task": setting("model.fprop_dtype", "bfloat16")}, "fprop_dtype was "),
+        ({"datasets": setting("0.seed", 7)}, "datasets[0].seed was 220313474, is 7"),
+        ({"datasets": setting("0.packing", True)}, "datasets[0].packing was False, is True"),
+        (
+            {"datasets": setting("0.mixture_name", "codegen_nano_nl")},
+            "datasets[0].mixture_name was 'codegen_nano_mono', is 'codegen_nano_nl'",
+        ),
+        ({"task": setting("train.enable_input_checkpointing", False)}, "checkpointing was True"),
+    ],
+    ids=lambda value: value.rpartition(".")[2][:40] if isinstance(value, str) else "",
+)
+def test_what_changes_the_weights_or_the_order_of_the_data_is_refused_by_name(changed, said, job):
+    before = lineage.read(job)
+    with pytest.raises(ValueError) as error:
+        receipt.keep(job, variant(**changed))
+    message = str(error.value)
+    assert said in message and "\n" not in message
+    assert message.startswith(f"{job} was trained otherwise than CodeGenNanoMono is now: ")
+    assert ("CODEGEN_SCHEDULE" in message) == any(name in said for name in ("rate", "lr_sch"))
+    assert lineage.read(job) == before
+
+
+def evaluates(datasets):
+    datasets[1].mixture_name = "codegen_nano_nl"
+    datasets[1].eval_loop_num_batches = 3
+
+
+def decodes(task):
+    task.model.decoder_tpl.max_decode_steps = 7
+    task.decode.profiler_num_steps = 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({}, set()),
+        ({"steps": 200}, {"steps"}),
+        ({"task": setting("train.save_interval_steps", 7)}, {"task.train.save_interval_steps"}),
+        ({"task": setting("train.eval_interval_steps", 7)}, {"task.train.eval_interval_steps"}),
+        ({"task": setting("train.save_max_to_keep", 9)}, {"task.train.save_max_to_keep"}),
+        ({"task": setting("train.profiler_num_steps", 9)}, {"task.train.profiler_num_steps"}),
+        (
+            {"task": setting("train.learner.var_norm_summary", True)},
+            {"task.train.learner.var_norm_summary"},
+        ),
+        (
+            {"micro_batch_rows": 2},
+            {
+                "task.train.learner.stochastic_gradient",
+                "task.train.learner.stochastic_gradient.accumulation_steps",
+                "task.train.learner.stochastic_gradient.accumulation_dtype",
+                "evaluation.datasets[1].batch_size",
+            },
+        ),
+        (
+            {"size": size(remat="save_nothing")},
+            {"task.model.lm_tpl.stacked_transformer_tpl.checkpoint_policy"},
+        ),
+        (
+            {"task": setting("model.lm_tpl.softmax_tpl.chunk_size", 64)},
+            {"task.model.lm_tpl.softmax_tpl.chunk_size"},
+        ),
+        (
+            {"datasets": evaluates},
+            {
+                "evaluation.datasets[1].mixture_name",
+                "evaluation.datasets[1].eval_loop_num_batches",
+            },
+        ),
+        (
+            {"task": decodes},
+            {"task.model.decoder_tpl.max_decode_steps", "task.decode.profiler_num_steps"},
+        ),
+    ],
+    ids=lambda value: min(value, default="nothing") if isinstance(value, set) else "",
+)
+def test_what_may_change_is_noted_with_its_step(changed, names, job, begun):
+    receipt.keep(job, variant(**changed))
+    found = lineage.read(job)
+    (noted,) = found["history"]  # its module is another too, which is not in a file
+    assert noted["step"] == 40
+    found_names = {change["name"] for change in noted["changes"]}
+    # How often Nano saves follows from its steps.
+    follows = {name for name in found_names if changed.keys() == {"steps"} and "interval" in name}
+    assert found_names - follows == names | {"class"}
+    assert found["steps"] == changed.get("steps", 180)
+    assert lineage.of_checkpoint(job, 40) == begun
+
+
+def test_the_same_batch_on_more_hosts(job, monkeypatch):
+    """Each reads half of the rows; twice the rows on one are refused (above)."""
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    (noted,) = lineage.read(job)["history"]
+    assert {"name": "hosts", "old": 1, "new": 2} in noted["changes"]
+    assert not [change for change in noted["changes"] if "batch_size" in change["name"]]
+
+
+def older(document, hosts=1):
+    """A lineage as commit 6363f38 wrote it, of so many hosts."""
+    said = {name: document[name] for name in document if name not in ("hosts", "declared", "code")}
+    rows = 4 // hosts
+    return said | {
+        "snapshot": [
+            line.replace(".batch_size = 4", f".batch_size = {rows}") for line in said["snapshot"]
+        ]
+    }
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_an_older_receipt_says_less_and_is_gone_on_from(hosts, job, begun):
+    for folder in (job, lineage.checkpoint(job, 40)):
+        lineage.write(folder, older(begun, hosts))
+    with pytest.raises(ValueError, match=r"datasets\[0\]\.batch_size was 4, is 8"):
+        receipt.keep(job, variant(batch_rows=8))
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    found = lineage.read(job)
+    (noted,) = found["history"]
+    assert [change["old"] for change in noted["changes"] if "code of" in change["name"]] == [None]
+    assert {"hosts", "declared", "code"} <= found.keys()
+
+
+def test_modules_that_were_renamed_lock_nobody_out(job, begun):
+    moved = [
+        line.replace("codegen_pax.", "codegen.library.").replace("praxis.layers.", "praxis.")
+        for line in begun["snapshot"]
+    ]
+    assert moved != begun["snapshot"]
+    lineage.write(lineage.checkpoint(job, 40), begun | {"snapshot": moved, "class": "x.y.Mono"})
+    receipt.keep(job, codegen.CodeGenNanoMono())
+    (noted,) = lineage.read(job)["history"]
+    assert noted["changes"] == [
+        {"name": "class", "old": "x.y.Mono", "new": "codegen.CodeGenNanoMono"}
+    ]
+
+
+def test_what_a_version_has_added_at_its_default_and_what_is_set_no_more(job, begun):
+    """An argument of ours that is new; one of a library that was set to what it is by itself."""
+    added = [line for line in begun["snapshot"] if ".optimizer.decay = " not in line]
+    separator = "task.train.learner.repeat_prefix_sep"
+    default = f"{OPTIMIZER}.bias_correction_on"  # no argument of anything
+    for lines, refused in (
+        ([line for line in begun["snapshot"] if "packing" not in line], None),
+        ([*begun["snapshot"], f"{separator} = '#'"], None),
+        ([*begun["snapshot"], f"{separator} = '$'"], f"{separator} was '$', is '#'"),
+        ([*begun["snapshot"], f"{default} = 1"], f"{default} was 1, is not set"),
+        (added, f"{OPTIMIZER}.decay was not set, is 'stacked_rank'"),
+    ):
+        lineage.write(lineage.checkpoint(job, 40), begun | {"snapshot": lines})
+        if refused is None:
+            receipt.keep(job, codegen.CodeGenNanoMono())
+            continue
+        with pytest.raises(ValueError) as error:
+            receipt.keep(job, codegen.CodeGenNanoMono())
+        assert refused in str(error.value)
+
+
+def test_fewer_steps_than_were_trained(job):
+    receipt.keep(job, variant(steps=40))
+    assert "history" not in lineage.read(job)  # nothing is left to train: nothing has changed
+    with pytest.raises(ValueError, match=r"is at step 40, and CodeGenNanoMono ends at step 39; "):
+        receipt.keep(job, variant(steps=39))
+
+
+def test_weights_that_were_imported_bind_the_network_alone(job, begun):
+    for folder in (job, lineage.checkpoint(job, 40)):
+        lineage.write(folder, begun | {"kind": "import"})
+    weights = lineage.checkpoint(job, 40) / "state" / f"{lineage.WEIGHTS}w"
+    weights.mkdir(parents=True)
+    (weights / "0").write_bytes(b"0")
+    with pytest.raises(ValueError, match=r"x_times was 2, is 3"):
+        receipt.keep(job, variant(size=size(layers=3)))
+    receipt.keep(job, variant(learning_rate=1e-3, batch_rows=8, steps=7))
+    found = lineage.read(job)
+    assert (found["kind"], found["steps"], found["parents"][0]["step"]) == ("training", 7, 40)
+    assert "history" not in found
+
+
+@pytest.fixture
+def stock(job, monkeypatch):
+    """As in the stock binary, about to train in the job."""
+    monkeypatch.setattr(start, "is_training", lambda: True)
+    monkeypatch.setattr(
+        resume, "flags", SimpleNamespace(FLAGS=SimpleNamespace(job_log_dir=str(job)))
+    )
+    return job
+
+
+def rates(declaration):
+    return [getattr(declaration, name) for name in resume.SCHEDULE]
+
+
+def test_more_steps_leave_the_schedule_as_the_receipt_has_it(stock, begun):
+    wanted = [20, 160, 5e-3, 5e-4]
+    assert rates(variant(steps=1_000).declaration()) == wanted
+    lineage.write(lineage.checkpoint(stock, 40), older(begun))
+    assert rates(variant(steps=1_000).declaration()) == pytest.approx(wanted)
+    receipt.keep(stock, variant(steps=1_000))
+    assert lineage.read(stock)["declared"]["anneal_steps"] == 160
+
+
+def test_another_schedule_is_refused_unless_it_is_asked_for(stock, monkeypatch):
+    another = variant(steps=1_000, learning_rate=1e-3, warmup_steps=30, anneal_steps=400)
+    with pytest.raises(ValueError, match=r"learning_rate was 0\.005, is 0\.001") as error:
+        receipt.keep(stock, another)
+    assert "warmup_steps was 20, is 30" in str(error.value)
+    monkeypatch.setenv("CODEGEN_SCHEDULE", "receipt")
+    assert rates(another.declaration()) == [20, 160, 5e-3, 5e-4]
+    receipt.keep(stock, another)
+    kept = lineage.read(stock)
+    assert not [one for one in kept["history"][0]["changes"] if OPTIMIZER in one["name"]]
+    lineage.write(lineage.checkpoint(stock, 50), kept)
+    monkeypatch.setenv("CODEGEN_SCHEDULE", "declared")
+    assert rates(another.declaration())[:3] == [30, 400, 1e-3]
+    receipt.keep(stock, another)
+    noted = {
+        change["name"]: (change["old"], change["new"])
+        for change in lineage.read(stock)["history"][1]["changes"]
+    }
+    assert noted[f"{OPTIMIZER}.learning_rate"] == ("0.005", "0.001")
+    assert noted[f"{OPTIMIZER}.lr_schedule.decay_end"] == ("180", "430")
+    lineage.write(lineage.checkpoint(stock, 60), lineage.read(stock))
+    monkeypatch.delenv("CODEGEN_SCHEDULE")  # from here on it is the job's
+    receipt.keep(stock, another)
+    assert len(lineage.read(stock)["history"]) == 2
+
+
+def test_a_schedule_that_there_is_not(monkeypatch):
+    monkeypatch.setenv("CODEGEN_SCHEDULE", "reciept")
+    with pytest.raises(KeyError, match=r"'reciept'; nearest: receipt"):
+        codegen.CodeGenNanoMono().declaration()
