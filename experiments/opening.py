@@ -41,10 +41,10 @@ def lines(
             f"{declaration.learning_rate_end:.3g}; recipe {declaration.recipe.name}"
         ),
         (
-            f"mesh: {declaration.mesh} [replica x data x mdl] on {jax.device_count()} "
-            f"{jax.devices()[0].device_kind}, {jax.process_count()} host(s)"
+            f"mesh: {declaration.mesh} [replica x data x mdl], devices: {jax.device_count()} of "
+            f"kind {jax.devices()[0].device_kind}, hosts: {jax.process_count()}"
         ),
-        f"each: {_intervals(declaration)}",
+        f"steps between: {_intervals(declaration)}",
     ]
 
 
@@ -70,9 +70,9 @@ def _data(rows: base_input.BaseInput) -> str:
 
 def _intervals(declaration: Declaration) -> str:
     found = intervals(declaration.steps, declaration.size.embedded)
-    evaluation = (
-        f"an evaluation every {found.evaluate:,}"
+    evaluations = (
+        f"evaluations {found.evaluate:,}"
         if flags.FLAGS.eval_on_test
         else "no evaluation (--eval_on_test asks for it)"
     )
-    return f"a record every {found.record:,} steps, a checkpoint every {found.save:,}, {evaluation}"
+    return f"records {found.record:,}, checkpoints {found.save:,}, {evaluations}"

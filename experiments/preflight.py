@@ -237,9 +237,9 @@ def _check_training_data(plan: Plan) -> str:
     if not plan.trains:
         return ""
     return "; ".join(
-        f"trains on {data.check_training(one.mixture_name, one.row_length)}"
+        f"trains on {data.check_training(one.mixture_name, _row_length(one))}"
         for one in plan.experiment.datasets()
-        if one.is_training
+        if one.is_training and _is_ours(one)
     )
 
 
@@ -248,14 +248,24 @@ def _check_evaluation_data(plan: Plan) -> str:
         return "is not evaluated (no --eval_on_test)" if plan.trains else ""
     said = []
     for one in plan.experiment.datasets():
-        if one.is_training:
+        if one.is_training or not _is_ours(one):
             continue
-        row_length = max(one.task_feature_lengths.values())
-        found = data.check_evaluation(one.mixture_name, row_length)
+        found = data.check_evaluation(one.mixture_name, _row_length(one))
         for task in found.empty:
             log.warning("%s has no row to evaluate on: it is not in %s", task, one.name)
         said.append(f"evaluates on {found}")
     return "; ".join(said)
+
+
+def _is_ours(dataset: pax_fiddle.Config[base_input.BaseInput]) -> bool:
+    """Whether it reads a task of seqio's; an input of a person's own may read anything."""
+    return hasattr(dataset, "mixture_name")
+
+
+def _row_length(dataset: pax_fiddle.Config[base_input.BaseInput]) -> int:
+    if hasattr(dataset, "row_length"):
+        return dataset.row_length
+    return max(dataset.task_feature_lengths.values())
 
 
 def _check_prompts(plan: Plan) -> str:
@@ -265,6 +275,7 @@ def _check_prompts(plan: Plan) -> str:
         f"decodes {data.check_prompts(one.mixture_name, one.task_feature_lengths['inputs'])} "
         f"prompts of {one.mixture_name}"
         for one in plan.experiment.decode_datasets()
+        if _is_ours(one)
     )
 
 

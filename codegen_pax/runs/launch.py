@@ -14,9 +14,10 @@ from pathlib import Path
 
 from codegen_pax.errors import UserError
 
-# What a run says of itself begins so, behind the date and the place of a logged line.
+# What a run says of itself begins so, behind the date and the place of a logged line; what it was
+# refused for begins its line.
 MARK = "codegen-pax: "
-_OURS = re.compile(rf"(?:^|\] ){MARK}(.+)")
+_OURS = re.compile(rf"\] {MARK}(.+)")
 _STEP = re.compile(r"step ([\d,]+) of [\d,]+: loss (\S+)")
 # The last line of a Python traceback: `ValueError: ...`, perhaps with the module in front.
 _ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -39,9 +40,9 @@ def follow_run(title: str, steps: int, console: Console) -> Iterator[Callable[[L
 
         def on_line(line: Line) -> None:
             if line.step is None:
-                progress.console.print(line.text, highlight=False)
+                progress.console.print(line.text, highlight=False, markup=False)
             else:
-                progress.update(bar, completed=line.step, said=line.text)
+                progress.update(bar, completed=line.step, said=escape(line.text))
 
         yield on_line
 
@@ -56,7 +57,7 @@ def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], 
             if tenth <= last_tenth:
                 return
             last_tenth = tenth
-        console.print(f"{title}: {line.text}", highlight=False, soft_wrap=True)
+        console.print(f"{title}: {line.text}", highlight=False, markup=False, soft_wrap=True)
 
     return on_line
 
