@@ -3,9 +3,18 @@
 import jax.numpy as jnp
 import pytest
 import tensorflow as tf
+from absl import flags
 from praxis import base_layer
 
 from codegen_pax.runs import events, programs
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    """Pax reads one when it writes a summary."""
+    flags.FLAGS(["paxml.main"])
+    yield
+    flags.FLAGS.unparse_flags()
 
 
 def records(folder, told):
