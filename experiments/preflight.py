@@ -283,17 +283,13 @@ def _check_disk(plan: Plan) -> str:
     """Room for the checkpoints to come."""
     if not plan.saves:
         return ""
-    train, there = plan.experiment.task().train, list(lineage.steps(plan.job))
-    last = max(there, default=None)
+    train = plan.experiment.task().train
     return folder.check_room(
         plan.job,
         parameters=plan.declaration().parameters,
-        to_come=folder.checkpoints_to_come(
-            last, int(train.num_train_steps), train.save_interval_steps
-        ),
-        there=len(there),
+        steps=int(train.num_train_steps),
+        interval=train.save_interval_steps,
         kept=train.save_max_to_keep,
-        fresh=last is None,
     )
 
 

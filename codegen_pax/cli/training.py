@@ -35,18 +35,15 @@ def check(
         missing, or a corpus is.
     """
     folder.check_writable(job)
-    there = list(lineage.steps(job))
     every = intervals(declaration.steps, declaration.size.embedded)
-    last = max(there, default=None)
     folder.check_room(
         job,
         parameters=declaration.parameters,
-        to_come=folder.checkpoints_to_come(last, declaration.steps, every.save),
-        there=len(there),
+        steps=declaration.steps,
+        interval=every.save,
         kept=every.kept,
-        fresh=last is None,
     )
-    if last is None:
+    if lineage.last_step(job) is None:
         named = {START_VARIABLE: start} if start is not None else {}
         starting.check(declaration, begins=True, environment={**os.environ, **named})
     if declaration.size.embedded:

@@ -10,6 +10,7 @@ from pathlib import Path
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.weights import lineage
 
 # What Pax stores of a parameter: the weight and Adam's two moments, in float32.
 CHECKPOINT_BYTES = 12
@@ -48,7 +49,7 @@ def checkpoints_to_come(first: int | None, steps: int, interval: int) -> int:
 
 
 def check_room(
-    job: epath.PathLike, *, parameters: int, to_come: int, there: int, kept: int, fresh: bool
+    job: epath.PathLike, *, parameters: int, steps: int, interval: int, kept: int
 ) -> str:
     """Refuses a disk that would be full before the run ends.
 
@@ -59,22 +60,24 @@ def check_room(
     Args:
       job: the run's folder, there or not.
       parameters: that are trained.
-      to_come: checkpoints that the run will save.
-      there: checkpoints that it has.
-      kept: of the newest.
-      fresh: whether the one before the first step is to come.
+      steps: of the whole run.
+      interval: steps between two checkpoints.
+      kept: how many of the newest stay.
 
     Returns:
-      What is needed and what there is, in words; '' of a bucket.
+      What is needed and what there is, in words; '' of a bucket, or if nothing is to be saved.
 
     Raises:
       ValueError: there is less room than is needed.
     """
-    if "://" in os.fspath(job) or to_come <= 0:
+    if "://" in os.fspath(job):
         return ""
-    most = kept + 2
-    more = max(1, min(to_come, most - there))
-    first = int(fresh)
+    there = list(lineage.steps(job))
+    first = not there
+    to_come = checkpoints_to_come(max(there, default=None), steps, interval)
+    if not to_come:
+        return ""
+    more = max(1, min(to_come, kept + 2 - len(there)))
     needed = parameters * (first * FIRST_CHECKPOINT_BYTES + (more - first) * CHECKPOINT_BYTES)
     free = shutil.disk_usage(_nearest(job)).free
     if needed > free:

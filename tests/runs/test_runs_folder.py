@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from codegen_pax.runs import folder
+from codegen_pax.weights import lineage
 
 Usage = collections.namedtuple("Usage", "total used free")
 
@@ -47,38 +48,41 @@ def test_checkpoints_to_come(newest, steps, interval, count):
     assert folder.checkpoints_to_come(newest, steps, interval) == count
 
 
-def room(free, monkeypatch, tmp_path, **changed):
+def room(free, monkeypatch, job, *there, **changed):
+    """A run of 500 steps that saves every ten, in a folder with checkpoints of these steps."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free))
-    plan = {"parameters": 1_000_000, "to_come": 50, "there": 0, "kept": 10, "fresh": True}
-    return folder.check_room(tmp_path / "job", **plan | changed)
+    for step in there:
+        lineage.checkpoint(job, step).mkdir(parents=True, exist_ok=True)
+    plan = {"parameters": 1_000_000, "steps": 500, "interval": 10, "kept": 10}
+    return folder.check_room(job, **plan | changed)
 
 
 @pytest.mark.parametrize(
-    ("changed", "needed"),
+    ("there", "changed", "needed"),
     [
-        ({}, 4 + 11 * 12),  # the first without moments; ten, and one that is being written
-        ({"to_come": 2}, 4 + 12),
-        ({"fresh": False, "there": 1}, 11 * 12),  # one of twelve is there
-        ({"fresh": False, "there": 11}, 12),
-        ({"fresh": False, "there": 30}, 12),  # one is written before one is removed
+        ([], {}, 4 + 11 * 12),  # the first without moments; ten, and one that is being written
+        ([], {"steps": 10}, 4 + 12),
+        ([0], {}, 11 * 12),  # one of twelve is there
+        ([0, 480], {}, 2 * 12),  # two are to come
+        ([0, *range(100, 200, 10)], {}, 12),
+        (range(0, 300, 10), {}, 12),  # one is written before one is removed
     ],
 )
-def test_a_disk_has_just_enough_or_not(changed, needed, monkeypatch, tmp_path):
-    assert "enough" in room(needed * 10**6, monkeypatch, tmp_path, **changed)
+def test_a_disk_has_just_enough_or_not(there, changed, needed, monkeypatch, tmp_path):
+    assert "enough" in room(needed * 10**6, monkeypatch, tmp_path, *there, **changed)
     with pytest.raises(ValueError, match=f"wanted {needed / 1_000:.2f} GB"):
-        room(needed * 10**6 - 1, monkeypatch, tmp_path, **changed)
+        room(needed * 10**6 - 1, monkeypatch, tmp_path, *there, **changed)
 
 
 def test_what_is_wanted_is_told(monkeypatch, tmp_path):
+    job = tmp_path / "job"
     with pytest.raises(ValueError) as error:
-        room(20 * 10**9, monkeypatch, tmp_path, parameters=356_713_472)
-    assert f"{tmp_path}/job: the disk has 20.00 GB free; wanted 48.51 GB, for 12" in str(
-        error.value
-    )
+        room(20 * 10**9, monkeypatch, job, parameters=356_713_472)
+    assert f"{job}: the disk has 20.00 GB free; wanted 48.51 GB, for 12 more" in str(error.value)
     assert "4.28 GB each (356,713,472 parameters of 12 bytes)" in str(error.value)
 
 
 def test_a_run_that_saves_nothing_or_elsewhere_needs_no_room(monkeypatch, tmp_path):
-    assert room(0, monkeypatch, tmp_path, to_come=0) == ""
-    plan = {"parameters": 10**12, "to_come": 2, "there": 0, "kept": 10, "fresh": True}
+    assert room(0, monkeypatch, tmp_path, 500) == ""
+    plan = {"parameters": 10**12, "steps": 2, "interval": 1, "kept": 10}
     assert folder.check_room("gs://bucket/job", **plan) == ""
