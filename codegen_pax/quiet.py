@@ -21,8 +21,11 @@ _ASKED = "TF_CPP_MIN_LOG_LEVEL"
 def tensorflow() -> ModuleType:
     """TensorFlow, imported so that it logs nothing then or later, unless it was asked to.
 
-    Its file systems warn of missing credentials where an error says so too.
+    Its file systems warn of missing credentials where an error says so too. Where it is there
+    already, as in a run of the stock binary, nothing is held back.
     """
+    if found := sys.modules.get("tensorflow"):
+        return found
     with quietly(), contextlib.ExitStack() as afterwards:
         if _ASKED not in os.environ:
             os.environ[_ASKED] = "3"  # read once, when it is loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import replace
 
@@ -18,9 +19,10 @@ from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs import programs
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
-from experiments import receipt, resume, start
+from experiments import opening, preflight, receipt, resume, start
 from experiments.choices import LossOn
 from experiments.declaration import (
     EVALUATE_VARIABLE,
@@ -28,6 +30,7 @@ from experiments.declaration import (
     Declared,
     from_environment,
 )
+from experiments.intervals import intervals
 from experiments.meshes import AXES
 from tasks import decoding
 
@@ -139,20 +142,17 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         train.eval_skip_train = True
         train.variable_norm_summary = False
         train.random_seed = SEED
+        every = intervals(declaration.steps, size.embedded)
+        train.save_interval_steps = every.save
+        train.save_max_to_keep = every.kept
+        train.summary_interval_steps = every.record
+        train.compute_steps_per_sec_interval_steps = min(10, every.record)
+        train.eval_interval_steps = every.evaluate
+        train.decode_interval_steps = every.decode
         if size.embedded:
-            train.save_interval_steps = max(1, declaration.steps // 4)
-            train.save_max_to_keep = 2
-            train.summary_interval_steps = min(10, declaration.steps)
-            train.eval_interval_steps = declaration.steps
-            train.decode_interval_steps = declaration.steps
             # On a CPU the norms of all weights and updates take as long as the update itself.
             train.learner.grad_norm_summary = False
             train.learner.var_norm_summary = False
-        else:
-            train.save_interval_steps = 1_000
-            train.save_max_to_keep = 10
-            train.summary_interval_steps = 100
-            train.eval_interval_steps = 1_000
         if job := start.parent_job(declaration):
             train.init_from_checkpoint_rules = start.loading_rules(
                 job, task, self.get_input_specs_provider_params()
@@ -206,18 +206,36 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             row_length=declaration.row_length,
         )
 
+    def train_programs(self) -> list[programs.TrainProgram]:
+        """Pax's own, which says on host 0 what the run begins with and how it goes."""
+        declaration, job = self.declaration(), epath.Path(flags.FLAGS.job_log_dir)
+        return [
+            programs.TrainProgram(
+                declaration.batch_tokens,
+                functools.partial(opening.lines, type(self).__name__, declaration, job),
+            )
+        ]
+
+    def eval_programs(self) -> list[programs.EvalProgram]:
+        """Pax's own, each of which says what came of it."""
+        return [programs.EvalProgram(dataset) for dataset in self.eval_datasets()]
+
+    def executor(self) -> programs.Executor:
+        """Pax's own, with an evaluation before the first step."""
+        return programs.Executor()
+
     def validate(self) -> None:
-        """What the stock binary calls before it runs: the start weights are checked here.
+        """What the stock binary calls before it runs: all that can be known is checked here.
 
         A job that trains has its lineage from here on.
 
         Raises:
-          ValueError: see `start.check` and `receipt.keep`.
+          UserError: see `preflight.before_a_run` and `receipt.keep`.
         """
         start.make_job_dir_absolute()
-        start.check(self.declaration(), self.network(), self.get_input_specs_provider_params())
+        preflight.before_a_run(self)
         if start.is_training():
-            receipt.keep(epath.Path(flags.FLAGS.job_log_dir), self)
+            preflight.together(lambda: receipt.keep(epath.Path(flags.FLAGS.job_log_dir), self))
 
 
 def _evaluation_rows(declaration: Declaration) -> int:

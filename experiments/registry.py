@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from dataclasses import replace
 
+import seqio
+from paxml import experiment_registry
+
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from codegen_pax.quiet import quietly
 from experiments.declaration import Declaration, declarations, declare
+from experiments.experiment import CodeGenExperiment
 from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.report import report
 from experiments.sizes import SIZES
-
-with quietly():
-    import seqio
-    from paxml import experiment_registry
-
-    from experiments.experiment import CodeGenExperiment
-    from tasks import bigquery, embedded
+from tasks import bigquery, embedded
 
 _classes: dict[str, type[CodeGenExperiment]] = {}
 
@@ -103,8 +98,6 @@ def _register(declaration: Declaration) -> type[CodeGenExperiment]:
         {"DECLARATION": declaration, "__module__": declaration.module},
     )
     cls.__doc__ = report(cls.DECLARATION)
-    # paxml prints a line for each registration.
-    with contextlib.redirect_stderr(io.StringIO()):
-        experiment_registry.register(cls)
+    experiment_registry.register(cls)
     _classes[declaration.name] = cls
     return cls

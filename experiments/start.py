@@ -1,30 +1,29 @@
-"""The weights a phase starts from: another job's last checkpoint, checked before any training."""
+"""The weights a phase starts from: another job's last checkpoint.
+
+Which it is, is known without Pax: nothing of it is imported before it is needed.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 from absl import flags
 from etils import epath
-from jax.experimental import multihost_utils
-from paxml import checkpoint_metadata, tasks_lib
-from praxis import base_hyperparams, base_input, base_model, pax_fiddle
-from praxis.py_utils import NestedMap
 
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
 from experiments.report import SCRATCH, START_VARIABLE
 
-InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
-Network = pax_fiddle.Config[base_model.BaseModel]
+if TYPE_CHECKING:
+    from paxml import tasks_lib
+    from praxis import base_input, base_model, pax_fiddle
 
-_NONE = -1  # among steps that are gathered from hosts
+    InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
+    Network = pax_fiddle.Config[base_model.BaseModel]
 
 
 def parent_job(
@@ -57,6 +56,8 @@ def loading_rules(
       task: the child's own task without rules: phases of one size build the same tree.
       input_specs: of the child.
     """
+    from paxml import tasks_lib
+
     return {
         str(job / "checkpoints"): tasks_lib.CheckpointLoadingRules(
             task_p=task.clone(),
@@ -70,40 +71,38 @@ def loading_rules(
 
 
 def check(
-    declaration: Declaration,
-    network: Network,
-    input_specs: InputSpecs,
-    environment: Mapping[str, str] = os.environ,
-) -> None:
-    """Refuses a start that is missing or does not fit.
+    declaration: Declaration, *, begins: bool, environment: Mapping[str, str] = os.environ
+) -> str:
+    """Refuses a start that is missing; what its arrays are is not looked at.
 
     Args:
       declaration: what is about to run.
-      network: its model, whose arrays the checkpoint must hold.
-      input_specs: of a training batch, to initialise the model with.
+      begins: whether it trains, and has no checkpoint yet.
       environment: where the start is named.
+
+    Returns:
+      What the weights are, in words.
 
     Raises:
       ValueError: a real size would begin a later phase from random weights; or the named job has
-        no checkpoint, is another experiment's, or holds other arrays than this network; or the
-        hosts have found different ones.
+        no checkpoint, or is another experiment's.
     """
-    job = parent_job(declaration, environment)
-    if is_training():
-        _check_hosts(declaration, job)
-    if job:
-        _check_parent(declaration, job)
-        _check_arrays(declaration, job, _network_shapes(network, input_specs))
-    elif (
+    if job := parent_job(declaration, environment):
+        check_parent(declaration, job)
+        return f"step {start_step(job):,} of {job}"
+    if has_weights():
+        return "its own"
+    if (
         declaration.start is not None
         and not declaration.size.embedded
         and not environment.get(START_VARIABLE)
-        and begins_training()
+        and begins
     ):
         raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}'s weights: set {START_VARIABLE} "
             f"to that job's directory (found: unset), or to '{SCRATCH}' for random weights"
         )
+    return "random"
 
 
 def begins_training() -> bool:
@@ -158,25 +157,8 @@ def start_step(job: epath.Path) -> int | None:
     return lineage.last_step(job)
 
 
-def _check_hosts(declaration: Declaration, job: epath.Path | None) -> None:
-    """Raises ValueError, on every host, unless all start from the checkpoint of one step, or none.
-
-    Each has looked for itself, and the parent may have saved another meanwhile.
-    """
-    if jax.process_count() == 1:
-        return
-    step = start_step(job) if job else None
-    found = multihost_utils.process_allgather(np.int32(_NONE if step is None else step)).tolist()
-    if len({*found}) > 1:
-        said = ["none" if step == _NONE else f"step {step:,}" for step in found]
-        raise InvalidValueError(
-            f"{declaration.name}: the hosts, in order, found as the checkpoint to start from "
-            f"{', '.join(said)}; wanted the same {START_VARIABLE} on each, and a job that saves no "
-            "more"
-        )
-
-
-def _check_parent(declaration: Declaration, job: epath.Path) -> None:
+def check_parent(declaration: Declaration, job: epath.Path) -> None:
+    """Raises ValueError if a job has no checkpoint, or is not of the phase before."""
     if start_step(job) is None:
         raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
@@ -197,9 +179,21 @@ def _names(full_name: str) -> tuple[str, str]:
     return full_name, full_name.rpartition(".")[2]
 
 
-def _check_arrays(
-    declaration: Declaration, job: epath.Path, wanted: Mapping[str, tuple[int, ...]]
+def check_arrays(
+    declaration: Declaration, job: epath.Path, network: Network, input_specs: InputSpecs
 ) -> None:
+    """Refuses a start whose arrays are other than the network's.
+
+    Args:
+      declaration: what is about to run.
+      job: the parent's directory, which has a checkpoint.
+      network: the model, whose arrays the checkpoint must hold.
+      input_specs: of a training batch, to initialise the model with.
+
+    Raises:
+      ValueError: an array is missing, or too much, or of another shape.
+    """
+    wanted = _network_shapes(network, input_specs)
     step = start_step(job)
     found = _checkpoint_shapes(job, step)
     of_job = lineage.read(job)
@@ -215,6 +209,8 @@ def _check_arrays(
 
 def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]:
     """Array name -> shape, as the checkpoint's own metadata tells it."""
+    from paxml import checkpoint_metadata
+
     metadata = checkpoint_metadata.restore_metadata(lineage.checkpoint(job, step))
     state = metadata[checkpoint_metadata.TRAIN_STATE_METADATA]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -232,6 +228,9 @@ def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]
 
 def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:
     """Array name -> shape of the network itself, from shapes alone."""
+    from praxis import base_hyperparams
+    from praxis.py_utils import NestedMap
+
     model = base_hyperparams.instantiate(network)
     specs = base_hyperparams.instantiate(input_specs)
     arrays = model.abstract_init_with_metadata(specs.get_input_specs())

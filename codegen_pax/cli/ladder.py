@@ -27,9 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     from codegen_pax.cli import training
     from codegen_pax.cli.tables import Terminal
+    from codegen_pax.runs import folder
     from experiments.declaration import find_declaration, from_environment
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.check_writable(output)
     console = Terminal()
     ladder = [from_environment(find_declaration(f"CodeGen{SIZE}{phase}")) for phase in PHASES]
     mixtures = [declaration.mixture for declaration in ladder]

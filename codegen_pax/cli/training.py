@@ -12,13 +12,55 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.quiet import quietly
-from codegen_pax.runs import launch, progress
+from codegen_pax.runs import folder, launch, progress
 from codegen_pax.weights import lineage
+from experiments import start as starting
 from experiments.declaration import EVALUATE_VARIABLE, Declaration
+from experiments.intervals import intervals
 from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
+
+
+def check(
+    declaration: Declaration, job: Path, *, start: str | None, evaluate: Sequence[str] = ()
+) -> None:
+    """Refuses, before the binary is started, what is known to be refused by it half a minute later.
+
+    Arguments as of `train`.
+
+    Raises:
+      UserError: the folder cannot be written to or has no room, the weights to start from are
+        missing, or a corpus is.
+    """
+    folder.check_writable(job)
+    every = intervals(declaration.steps, declaration.size.embedded)
+    folder.check_room(
+        job,
+        parameters=declaration.parameters,
+        steps=declaration.steps,
+        interval=every.save,
+        kept=every.kept,
+    )
+    if lineage.last_step(job) is None:
+        named = {START_VARIABLE: start} if start is not None else {}
+        starting.check(declaration, begins=True, environment={**os.environ, **named})
+    if declaration.size.embedded:
+        return  # its text is on every machine; to import what reads it takes as long as to be told
+    with quietly():
+        import tasks  # noqa: F401  (registers the mixtures)
+        from codegen_pax.runs import data
+
+    data.check_training(declaration.mixture, declaration.row_length)
+    for mixture in _mixtures(declaration, evaluate):
+        data.check_evaluation(mixture, declaration.row_length)
+
+
+def _mixtures(declaration: Declaration, evaluate: Sequence[str]) -> list[str]:
+    """What is evaluated on: what is asked for, else what the environment names; and its own."""
+    found = list(evaluate) or os.environ.get(EVALUATE_VARIABLE, "").split(",")
+    return list(dict.fromkeys([*filter(None, found), declaration.mixture]))
 
 
 def train(
@@ -43,26 +85,25 @@ def train(
         own in any case.
 
     Raises:
+      UserError: see `check`.
       launch.PaxFailedError: the binary failed.
     """
+    check(declaration, job, start=start, evaluate=evaluate)
     settings = {}
     if start is not None:
         settings[START_VARIABLE] = start
-    mixtures = list(evaluate) or os.environ.get(EVALUATE_VARIABLE, "").split(",")
-    if declaration.mixture not in mixtures:
-        mixtures.append(declaration.mixture)
-    settings[EVALUATE_VARIABLE] = ",".join(filter(None, mixtures))
+    settings[EVALUATE_VARIABLE] = ",".join(_mixtures(declaration, evaluate))
     console.print(
         f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
         f"from {_origin(declaration, job, start)} -> {job}"
     )
-    with progress.follow_steps(declaration.name, declaration.steps, console) as on_step:
+    with progress.follow_run(declaration.name, declaration.steps, console) as on_line:
         launch.run_pax(
             experiment,
             job,
             flags=("--eval_on_test", "--decode_during_train"),
             environment=settings,
-            on_step=on_step,
+            on_line=on_line,
         )
     with quietly():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
@@ -99,6 +140,11 @@ def print_summary(
 
     table = Table(title=found.experiment, show_header=False)
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
+    if found.first_validation_loss is not None:
+        change = found.validation_loss - found.first_validation_loss
+        table.add_row(
+            "before the first step", f"{found.first_validation_loss:.3f} ({change:+.3f} since)"
+        )
     margin = found.unigram_entropy - found.validation_loss
     wanted = wanted_margin(declaration)
     judged = wanted and f"; wanted {wanted}: {'reached' if margin >= wanted else 'missed'}"
@@ -116,7 +162,8 @@ def print_summary(
     )
     table.add_row("held-out tokens", f"{found.validation_tokens:,}")
     table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")
-    table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
+    if found.tokens_per_second is not None:
+        table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
     minutes, rest = divmod(round(seconds), 60)
     table.add_row("time", f"{minutes} min {rest} s")
     table.add_row("loss curve", str(job / LOSS_CURVE))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,8 +14,11 @@ from pathlib import Path
 
 from codegen_pax.errors import UserError
 
-# What Pax logs after each summary (paxml/summary_utils.py).
-_STEP = re.compile(r"Wrote summary entry at step `(\d+)` \(loss=`([^`]+)`\)")
+# What a run says of itself begins so, behind the date and the place of a logged line; what it was
+# refused for begins its line.
+MARK = "codegen-pax: "
+_OURS = re.compile(rf"\] {MARK}(.+)")
+_STEP = re.compile(r"step ([\d,]+) of [\d,]+: loss (\S+)")
 # The last line of a Python traceback: `ValueError: ...`, perhaps with the module in front.
 _ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")
 _TAIL_LINES = 2_000
@@ -28,13 +33,30 @@ class PaxFailedError(UserError):
     """The Pax binary did not end well; the message is its last error and where its log lies."""
 
 
+class RefusedError(UserError):
+    """The Pax binary was refused what it was to do, and has left nothing; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """What a run says of itself.
+
+    Attributes:
+      text: what it says.
+      step: of a line about a step, which; of any other None.
+    """
+
+    text: str
+    step: int | None = None
+
+
 def run_pax(
     experiment: str,
     job_dir: Path,
     *,
     flags: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_line: Callable[[Line], None] = lambda line: None,
 ) -> Path:
     """Runs `python -m paxml.main --exp=<experiment> --job_log_dir=<job_dir>`, which trains.
 
@@ -43,15 +65,17 @@ def run_pax(
       job_dir: made if it is not there; the log goes to `logs/train.log` under it.
       flags: further flags of the binary.
       environment: settings added to this process's own.
-      on_step: called with the step and its loss whenever the binary has written a summary.
+      on_line: called with each line that the run says of itself.
 
     Returns:
       The log's path.
 
     Raises:
+      RefusedError: it was refused before it began; what was made for its log is gone.
       PaxFailedError: the binary exited with another status than 0.
     """
     log_path = job_dir / "logs" / "train.log"
+    made = [path for path in (log_path, *log_path.parents) if not path.exists()]
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -60,7 +84,6 @@ def run_pax(
         f"--exp={experiment}",
         f"--job_log_dir={job_dir.resolve()}",
         "--mode=train",
-        "--verbosity=0",  # INFO: the steps are followed in the log
         *flags,
     ]
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
@@ -77,15 +100,17 @@ def run_pax(
             for line in process.stdout:
                 log.write(line)
                 tail.append(line.rstrip())
-                if match := _STEP.search(line):
+                if match := _OURS.search(line):
                     log.flush()
-                    on_step(int(match[1]), float(match[2]))
+                    on_line(_line(match[1]))
         status = process.wait()
     finally:
         if process.poll() is None:  # an interrupt or an error of ours: do not leave it behind
             process.terminate()
             process.wait()
     if status:
+        if _leave_nothing(made, job_dir, tail):
+            raise RefusedError(_refusal(tail))
         raise PaxFailedError(
             f"paxml.main --exp={experiment} exited with status {status}: "
             f"{_last_error(tail)} (whole log: {log_path})"
@@ -106,6 +131,38 @@ def _search_path(experiment: str) -> dict[str, str]:
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def _line(text: str) -> Line:
+    match = _STEP.match(text)
+    return Line(text, match and int(match[1].replace(",", "")))
+
+
+def _leave_nothing(made: Sequence[Path], job_dir: Path, lines: Sequence[str]) -> bool:
+    """Removes what was made for the log of a run that was refused; whether that was all there was.
+
+    Args:
+      made: the log and the folders above it that were not there before, the log first.
+      job_dir: the run's folder.
+      lines: the end of the log.
+    """
+    if not made or _refusal(lines) is None:
+        return False
+    if [path for path in job_dir.rglob("*") if not path.is_dir()] != made[:1]:
+        return False  # it had begun
+    made[0].unlink()
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # somebody else has put something there
+            folder.rmdir()
+    return True
+
+
+def _refusal(lines: Sequence[str]) -> str | None:
+    """What a run was refused for, which is the last line that it says, without date and place."""
+    said = (line.removeprefix(MARK) for line in reversed(lines) if line.startswith(MARK))
+    return next(said, None)
+
+
 def _last_error(lines: Sequence[str]) -> str:
+    if refusal := _refusal(lines):
+        return refusal
     errors = [line for line in lines if _ERROR.match(line)]
     return errors[-1] if errors else next((line for line in reversed(lines) if line), "no output")

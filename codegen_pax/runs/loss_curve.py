@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from codegen_pax.runs.events import Scalar
 
+_FEW = 40  # losses that are seen one by one: a single one is no line
+
 
 def draw_loss_curve(
     path: Path,
@@ -49,6 +51,7 @@ def draw(
         [scalar.step for scalar in training],
         [scalar.value for scalar in training],
         linewidth=1,
+        marker="." if len(training) <= _FEW else None,
         label="training",
     )
     axes.plot(

@@ -8,66 +8,58 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
+from codegen_pax.runs.launch import Line
+
 
 @contextlib.contextmanager
-def follow_steps(
-    title: str, steps: int, console: Console
-) -> Iterator[Callable[[int, float], None]]:
-    """Shows `title`, the step of `steps`, the loss and the time left, until the block ends.
+def follow_run(title: str, steps: int, console: Console) -> Iterator[Callable[[Line], None]]:
+    """Shows what a run says of itself, until the block ends.
 
-    Where there is no terminal a line is printed for every tenth of the steps instead, with the time
-    that the rest takes at the pace since the first step: compiling comes before it.
+    On a terminal a bar has its step and the line about it, and other lines stand above. Elsewhere
+    each line is printed, of those about steps one for every tenth of the run.
 
     Yields:
-      What to call with each step and its loss.
+      What to call with each line.
     """
     if not console.is_terminal:
         yield _line_printer(title, steps, console)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=steps, loss="-")
+        bar = progress.add_task(title, total=steps, said="")
 
-        def on_step(step: int, loss: float) -> None:
-            progress.update(bar, completed=step, loss=f"{loss:.3f}")
+        def on_line(line: Line) -> None:
+            if line.step is None:
+                progress.console.print(line.text, highlight=False, markup=False)
+            else:
+                progress.update(bar, completed=line.step, said=escape(line.text))
 
-        yield on_step
+        yield on_line
 
 
-def _line_printer(title: str, steps: int, console: Console) -> Callable[[int, float], None]:
+def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], None]:
     last_tenth = -1
-    first: tuple[int, float] | None = None  # a step, and when it was there
 
-    def on_step(step: int, loss: float) -> None:
-        nonlocal last_tenth, first
-        first = first or (step, time.monotonic())
-        tenth = 10 * step // steps
-        if tenth > last_tenth:
+    def on_line(line: Line) -> None:
+        nonlocal last_tenth
+        if line.step is not None:
+            tenth = 10 * line.step // steps
+            if tenth <= last_tenth:
+                return
             last_tenth = tenth
-            left = ""
-            if done := step - first[0]:
-                seconds = (time.monotonic() - first[1]) / done * (steps - step)
-                left = f", {seconds:.0f} s left"
-            console.print(f"{title}: step {step} of {steps}, loss {loss:.3f}{left}")
+        console.print(f"{title}: {line.text}", highlight=False, markup=False, soft_wrap=True)
 
-    return on_step
+    return on_line
 
 
 @contextlib.contextmanager

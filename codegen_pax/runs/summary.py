@@ -32,7 +32,9 @@ class Summary:
       validation_tokens: that were predicted.
       unigram_entropy, bigram_entropy: of the held-out rows themselves (see `corpus/entropy.py`).
       fitted_bigram: cross-entropy of an interpolated bigram that was counted on all training files.
-      tokens_per_second: median over the run, compilation left out.
+      first_validation_loss: the same before the first step; None of a run that had no such
+        evaluation.
+      tokens_per_second: median over the run; None if it was too short for one without compilation.
     """
 
     experiment: str
@@ -43,7 +45,8 @@ class Summary:
     unigram_entropy: float
     bigram_entropy: float
     fitted_bigram: float
-    tokens_per_second: float
+    first_validation_loss: float | None
+    tokens_per_second: float | None
 
 
 def summarise(
@@ -76,16 +79,21 @@ def summarise(
     held_out_rows = list(_rows(mixture, row_length, installed.VALIDATION))
     held_out = entropy.empirical(held_out_rows)
     counted = entropy.fitted(_rows(mixture, row_length, installed.TRAIN), held_out_rows, vocab_size)
+    first, last = validation[0], validation[-1]
     summary = Summary(
         experiment=experiment,
-        steps=validation[-1].step,
-        tokens=validation[-1].step * batch_tokens,
-        validation_loss=validation[-1].value,
+        steps=last.step,
+        tokens=last.step * batch_tokens,
+        validation_loss=last.value,
         validation_tokens=held_out.tokens,
         unigram_entropy=held_out.unigram,
         bigram_entropy=held_out.bigram,
         fitted_bigram=counted.bigram,
-        tokens_per_second=statistics.median(scalar.value for scalar in rates) * batch_tokens,
+        first_validation_loss=first.value if first.step == 0 else None,
+        # The first is of the steps since the program began, compilation included.
+        tokens_per_second=statistics.median(scalar.value for scalar in rates[1:]) * batch_tokens
+        if len(rates) > 1
+        else None,
     )
     draw_loss_curve(
         job / LOSS_CURVE,

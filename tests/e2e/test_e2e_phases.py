@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorstore
 from absl import flags
+from prepared_corpora import write_corpus
 
 import codegen
 from codegen_pax.weights import lineage
@@ -96,6 +97,12 @@ def test_a_run_shows_its_chain(pax, whole, browser):
         assert lines[lines.index("chain") + 1 :][:2] == [nl, "random weights"]
 
 
+@pytest.fixture(autouse=True)
+def mesh(monkeypatch):
+    """Of the eight devices of this process too."""
+    monkeypatch.setenv("CODEGEN_MESH", "1x4x2")
+
+
 @pytest.fixture
 def training(tmp_path):
     """Flags as the stock binary has them when it is about to train."""
@@ -156,7 +163,7 @@ def test_a_relative_job_directory_is_made_absolute(monkeypatch, tmp_path):
     from paxml import main
 
     monkeypatch.chdir(tmp_path)
-    for mode in ("train", "decode_once"):
+    for mode in ("train", "eval"):
         flags.FLAGS(["paxml.main", "--job_log_dir=job", f"--mode={mode}"])
         try:
             codegen.CodeGenNanoNL().validate()
@@ -182,6 +189,10 @@ def test_a_real_size_does_not_start_a_later_phase_from_nothing(training, monkeyp
 
 def test_scratch_is_an_answer(training, monkeypatch, tmp_path):
     monkeypatch.setenv("CODEGEN_START_FROM", "scratch")
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    languages = codegen.CodeGen350MMulti.DECLARATION.phase.languages
+    parts = {language: {"train": 1} for language in languages}
+    write_corpus(tmp_path / "bigquery", parts, row_length=2048, shards=1)
     codegen.CodeGen350MMulti().validate()
     assert lineage.read(tmp_path)["parents"] == []
 

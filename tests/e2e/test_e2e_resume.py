@@ -115,7 +115,7 @@ def test_the_loss_is_of_every_language_and_falls(one_host):
     assert found[STEPS] < found[1] - 1
     assert checkpoint(one_host, 4).is_dir()  # where it is evaluated too
     evaluated = events.evaluation_losses(one_host, "codegen_bigquery")
-    assert [scalar.step for scalar in evaluated] == [4, 8, 12]
+    assert [scalar.step for scalar in evaluated] == [0, 4, 8, 12]
 
 
 def test_killed_between_checkpoints_and_while_one_is_written_and_stopped(

@@ -50,7 +50,8 @@ def test_training_learns(whole):
 
 def test_the_run_command_leaves_a_folder_to_look_at(whole):
     found = json.loads((whole / "summary.json").read_text())
-    (evaluated,) = events.evaluation_losses(whole, "codegen_nano_nl")
+    first, evaluated = events.evaluation_losses(whole, "codegen_nano_nl")
+    assert found["first_validation_loss"] == first.value
     assert found["validation_loss"] == evaluated.value
     assert found["steps"] == 20 and found["tokens"] == 20 * 16 * 64
     assert found["tokens_per_second"] > 0
@@ -65,6 +66,53 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
     assert "step 20 of 20" in printed
     assert f"{evaluated.value:.3f} nats" in printed
     assert f"{found['fitted_bigram']:.3f}" in printed
+
+
+def said(log) -> list[str]:
+    """What a run has said of itself, without date and place."""
+    lines = log.read_text().splitlines()
+    return [line.partition("codegen-pax: ")[2] for line in lines if "codegen-pax: " in line]
+
+
+def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
+    """In a log that a person can read, and in what the command prints."""
+    log = whole / "logs" / "train.log"
+    assert len(log.read_text().splitlines()) < 120
+    checked, *opening = said(log)[:8]
+    assert checked.startswith("ShortNL is checked, and all is well: ")
+    assert [line.partition(": ")[0] for line in opening] == [
+        "ShortNL",
+        "weights",
+        "data",
+        "batch",
+        "rate",
+        "mesh",
+        "steps between",
+    ]
+    assert "weights: random" in opening
+    assert any(line.startswith("data: codegen_nano_nl from row 0 on: ") for line in opening)
+    assert "batch: 16 rows of 64 tokens, as 2 micro-batches of 8" in opening
+    assert "steps between: records 1, checkpoints 10, evaluations 20" in opening
+    steps = [line for line in said(log) if line.startswith("step ")]
+    assert [line.partition(":")[0] for line in steps] == [f"step {n} of 20" for n in range(1, 21)]
+    losses = [f"loss {scalar.value:.4f}" for scalar in events.training_losses(whole)]
+    assert all(loss in line for loss, line in zip(losses, steps, strict=True))
+    # Two steps of warm-up to 5e-3; the cosine begins with the third.
+    assert [line.split(", ")[1] for line in steps[:3]] == ["rate 0", "rate 0.0025", "rate 0.005"]
+    assert all("tokens/s" in line and " left" in line for line in steps[1:])
+    printed = (whole / "printed.txt").read_text()
+    assert steps[-1] in printed and opening[2] in printed
+
+
+def test_a_resumed_run_says_where_it_goes_on(resumed):
+    lines = said(resumed.with_name("resumed.log"))
+    begun = [number for number, line in enumerate(lines) if line.startswith("weights: ")]
+    again = lines[begun[1] :]
+    assert again[0] == "weights: this run's own, of step 10; the optimizer's state too"
+    assert again[1].startswith("data: codegen_nano_nl from row 160 on: ")
+    steps = [line for line in again if line.startswith("step ")]
+    assert steps[0].startswith("step 11 of 20: ") and "tokens/s" not in steps[0]
+    assert len(steps) == 10
 
 
 def test_sample_continues_a_prompt(pax, whole):
@@ -104,16 +152,18 @@ def test_every_checkpoint_of_a_killed_job_has_its_lineage(whole, resumed):
     """The same as the job's, which is that of one that was not killed; no file is half written."""
     for job in (whole, resumed):
         kept = sorted((job / "checkpoints").iterdir())
-        assert [lineage.step_of(path) for path in kept] == [0, 15, 20]  # 5 and 10 are deleted
+        assert [lineage.step_of(path) for path in kept] == [0, 10, 20]
         assert all(lineage.read(path) == lineage.read(job) for path in kept)
         assert not list(job.rglob("*.unfinished"))
     assert lineage.read(whole) == lineage.read(resumed) and "resumed" not in lineage.read(whole)
 
 
 def test_evaluated(whole):
-    (scalar,) = events.evaluation_losses(whole, "codegen_nano_nl")
-    assert scalar.step == 20
-    assert 2 < scalar.value < np.log(51_200)
+    """Before the first step, to compare with, and after the last."""
+    first, last = events.evaluation_losses(whole, "codegen_nano_nl")
+    assert (first.step, last.step) == (0, 20)
+    assert first.value == pytest.approx(np.log(51_200), abs=0.5)
+    assert 2 < last.value < first.value - 2
 
 
 def test_decode_once_as_training_did(pax, whole, resumed):
@@ -133,5 +183,5 @@ def test_decode_once_as_training_did(pax, whole, resumed):
         row["decoded_ids"] for row in completions.read_decoded(whole)
     ]
     (evaluated,) = events.evaluation_losses(resumed, "codegen_nano_nl")
-    (trained,) = events.evaluation_losses(whole, "codegen_nano_nl")
+    _, trained = events.evaluation_losses(whole, "codegen_nano_nl")
     assert evaluated.value == pytest.approx(trained.value, rel=1e-6)

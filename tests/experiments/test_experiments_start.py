@@ -1,8 +1,5 @@
 """What a host finds in a job's directory, for itself."""
 
-import contextlib
-
-import numpy as np
 import pytest
 from etils import epath
 from jax.experimental import multihost_utils
@@ -10,7 +7,6 @@ from paxml import checkpoint_paths
 
 from codegen_pax.weights import lineage
 from experiments import start
-from experiments.declaration import find_declaration
 
 
 @pytest.mark.parametrize(
@@ -52,23 +48,3 @@ def test_the_checkpoint_to_start_from_is_decided_once(tmp_path):
     assert start.start_step(job) == 4
     (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir()
     assert (start.start_step(job), lineage.last_step(job)) == (4, 8)
-
-
-@pytest.mark.parametrize(
-    ("elsewhere", "said"),
-    [
-        ([8], None),
-        ([4], "step 8, step 4; wanted the same"),
-        ([-1], "step 8, none; wanted the same"),
-    ],
-)
-def test_hosts_start_from_the_same_checkpoint(elsewhere, said, tmp_path, monkeypatch):
-    (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir(parents=True)
-    monkeypatch.setattr(start.jax, "process_count", lambda: 2)
-    monkeypatch.setattr(
-        multihost_utils, "process_allgather", lambda mine: np.array([mine, *elsewhere])
-    )
-    declaration = find_declaration("CodeGenNanoMulti")
-    refused = pytest.raises(ValueError, match=said) if said else contextlib.nullcontext()
-    with refused:
-        start._check_hosts(declaration, epath.Path(tmp_path))

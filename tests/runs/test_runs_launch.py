@@ -1,59 +1,127 @@
-"""The stock binary as a child: what a failure says, and what progress shows."""
+"""The stock binary as a child: what a failure says, what it leaves, and what progress shows."""
 
 import io
-import time
+import subprocess
 
 import pytest
 from rich.console import Console
 
 from codegen_pax.runs import launch
-from codegen_pax.runs.progress import follow_steps
+from codegen_pax.runs.launch import Line
+from codegen_pax.runs.progress import follow_run
 
 
 @pytest.mark.e2e
-def test_a_refused_run_is_one_line_with_its_log(tmp_path, monkeypatch):
+def test_a_refused_run_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     """From another directory than the project's: the binary finds the experiment all the same."""
     monkeypatch.chdir(tmp_path)
-    job = tmp_path / "job"
-    settings = {"CODEGEN_START_FROM": str(tmp_path / "nothing")}
-    with pytest.raises(launch.PaxFailedError) as error:
-        launch.run_pax("codegen.CodeGenNanoMulti", job, environment=settings)
+    settings = {"CODEGEN_START_FROM": str(tmp_path / "nothing"), "CODEGEN_MESH": "1x4x2"}
+    with pytest.raises(launch.RefusedError) as error:
+        launch.run_pax("codegen.CodeGenNanoMulti", tmp_path / "jobs" / "job", environment=settings)
     message = str(error.value)
-    assert "\n" not in message
-    assert "status 1" in message and "holds no checkpoint" in message
-    assert str(job / "logs" / "train.log") in message
-    assert "holds no checkpoint" in (job / "logs" / "train.log").read_text()
-    assert not (job / "checkpoints").exists()
+    assert message.startswith("CodeGenNanoMulti starts from CodeGenNanoNL: CODEGEN_START_FROM=")
+    assert "\n" not in message and "holds no checkpoint" in message
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds as `time.monotonic` gives them; stands still unless it is moved."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    return now
+class Child:
+    """A process that prints some lines and ends."""
+
+    def __init__(self, lines, status, then=lambda: None):
+        self.stdout, self._status, self._then = io.StringIO(lines), status, then
+
+    def wait(self):
+        self._then()
+        return self._status
+
+    def poll(self):
+        return self._status
 
 
-def lines(terminal: bool, clock: list[float], steps: int) -> str:
-    """What is printed until `steps` of 40 are done, three seconds each."""
-    console = Console(
-        file=io.StringIO(), force_terminal=terminal, width=100, get_time=lambda: clock[0]
-    )
-    with follow_steps("CodeGenNanoMono", 40, console) as on_step:
+LOG = """\
+Registered experiment `codegen.CodeGenNanoNL`
+I1127 02:53:07.151070 1400 programs.py:118] codegen-pax: weights: random
+I1127 02:54:36.785385 1400 programs.py:167] codegen-pax: after step 0: validation loss 11.09 on x
+I1127 02:55:00.685653 1400 summary.py:20] Wrote summary entry at step `1` (loss=`11.1`).
+I1127 02:55:00.685653 1400 programs.py:158] codegen-pax: step 1,200 of 2,000: loss nan, rate 0
+"""
+
+
+def run(monkeypatch, job, lines, status=0, then=lambda: None):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Child(lines, status, then))
+    said = []
+    launch.run_pax("mine.Short", job, on_line=said.append)
+    return said
+
+
+def test_the_lines_that_a_run_says_of_itself_are_followed(tmp_path, monkeypatch):
+    said = run(monkeypatch, tmp_path / "job", LOG)
+    assert said == [
+        Line("weights: random"),
+        Line("after step 0: validation loss 11.09 on x"),
+        Line("step 1,200 of 2,000: loss nan, rate 0", 1_200),
+    ]
+    assert (tmp_path / "job" / "logs" / "train.log").read_text() == LOG
+
+
+def test_a_defect_keeps_its_log(tmp_path, monkeypatch):
+    lines = f"{LOG}Traceback (most recent call last):\nValueError: boom\n"
+    with pytest.raises(launch.PaxFailedError, match=r"status 1: ValueError: boom .*train\.log"):
+        run(monkeypatch, tmp_path / "job", lines, status=1)
+    assert (tmp_path / "job" / "logs" / "train.log").read_text() == lines
+
+
+REFUSED = f"{LOG}codegen-pax: shard 3 is damaged\n"
+
+
+def test_a_run_that_had_begun_keeps_its_log(tmp_path, monkeypatch):
+    """What is wrong with the data may show when it has saved for hours."""
+    job = tmp_path / "job"
+    with pytest.raises(launch.PaxFailedError, match="status 1: shard 3 is damaged"):
+        run(monkeypatch, job, REFUSED, 1, then=(job / "lineage.json").touch)
+    assert (job / "logs" / "train.log").exists()
+
+
+def test_a_log_that_was_there_before_is_added_to(tmp_path, monkeypatch):
+    log = tmp_path / "job" / "logs" / "train.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("before\n")
+    with pytest.raises(launch.PaxFailedError):
+        run(monkeypatch, tmp_path / "job", REFUSED, 1)
+    assert log.read_text() == f"before\n{REFUSED}"
+
+
+def test_what_is_not_its_own_stays(tmp_path, monkeypatch):
+    (tmp_path / "jobs" / "other").mkdir(parents=True)
+    with pytest.raises(launch.RefusedError, match=r"^shard 3 is damaged$"):
+        run(monkeypatch, tmp_path / "jobs" / "job", REFUSED, 1)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["other"]
+
+
+def shown(terminal: bool, steps: int) -> str:
+    """What is shown of a run of 40 steps until so many are done."""
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    with follow_run("Short", 40, console) as on_line:
+        on_line(Line("mesh: 1x1x1 [replica x data x mdl]"))
         for step in range(1, steps + 1):
-            on_step(step, 10.0 - step / 10)
-            clock[0] += 3
+            on_line(Line(f"step {step} of 40: loss {10 - step / 10:.3f}, {40 - step} s left", step))
+        on_line(Line("after step 40: validation loss 9.000 on x"))
     return console.file.getvalue()
 
 
-def test_progress_without_a_terminal_is_a_line_for_every_tenth(clock):
-    printed = lines(False, clock, 40).splitlines()
-    assert len(printed) == 11
-    assert printed[5] == "CodeGenNanoMono: step 20 of 40, loss 8.000, 60 s left"
-    assert printed[-1] == "CodeGenNanoMono: step 40 of 40, loss 6.000, 0 s left"
+def test_progress_without_a_terminal_is_a_line_for_every_tenth():
+    printed = shown(False, 40).splitlines()
+    assert len(printed) == 13
+    assert printed[0] == "Short: mesh: 1x1x1 [replica x data x mdl]"
+    assert printed[1] == "Short: step 1 of 40: loss 9.900, 39 s left"
+    assert printed[6] == "Short: step 20 of 40: loss 8.000, 20 s left"
+    assert printed[-2:] == [
+        "Short: step 40 of 40: loss 6.000, 0 s left",
+        "Short: after step 40: validation loss 9.000 on x",
+    ]
 
 
-def test_progress_on_a_terminal_shows_the_time_left(clock):
-    printed = lines(True, clock, 20)
-    assert "20/40" in printed and "loss 8.000" in printed
-    assert "0:01:0" in printed  # of twenty steps of three seconds
+def test_progress_on_a_terminal_shows_the_newest_step_and_what_else_is_said():
+    printed = shown(True, 20)
+    assert "step 20 of 40: loss 8.000, 20 s left" in printed
+    assert "mesh: 1x1x1 [replica x data x mdl]" in printed and "loss 9.000" in printed

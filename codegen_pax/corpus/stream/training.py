@@ -92,6 +92,11 @@ class TrainingRows(base_input.BaseInput):
                 " same version of this package"
             )
 
+    @property
+    def position(self) -> int:
+        """The first row of the next batch, counted over all hosts from the first of the run."""
+        return self._position
+
     def _global_batch(self) -> int:
         return self.batch_size * self.num_infeed_hosts
 

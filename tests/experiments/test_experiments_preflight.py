@@ -1,0 +1,217 @@
+"""What is refused before a run begins, in which order, and that nothing is left behind."""
+
+import collections
+import shutil
+
+import numpy as np
+import pytest
+from absl import flags
+from etils import epath
+from jax.experimental import multihost_utils
+from prepared_corpora import write_corpus
+
+import codegen
+from codegen_pax.errors import UserError
+from experiments import preflight, start
+from experiments.preflight import Plan
+
+Usage = collections.namedtuple("Usage", "total used free")
+MESH = "1x4x2"  # of the eight devices that tests have
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A network is made, in shapes alone, for a start's arrays and for nothing else."""
+    made = []
+    monkeypatch.setattr(start, "_network_shapes", lambda *_: made.append(True) or {})
+    return made
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A folder that is not there."""
+    monkeypatch.setenv("CODEGEN_MESH", MESH)
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "corpora"))
+    (tmp_path / "jobs").mkdir()
+    return epath.Path(tmp_path / "jobs" / "job")
+
+
+def plan(job, name="CodeGenNanoMono", **changed) -> Plan:
+    done = {"trains": True, "evaluates": True, "decodes": True, "saves": True, "devices": 8}
+    return Plan(getattr(codegen, name)(), job, **done | changed)
+
+
+def refusal(plan: Plan, job) -> str:
+    with pytest.raises(UserError) as error:
+        preflight.check(plan)
+    assert "\n" not in str(error.value)
+    assert list(job.parent.iterdir()) == []
+    return str(error.value)
+
+
+def test_a_run_that_may_begin_says_what_it_found(job, no_network):
+    said = "; ".join(preflight.check(plan(job)))
+    assert "4 rows a step in 1 micro-batches of 4" in said
+    assert "mesh 1x4x2 on 8 cpu devices" in said and "weights random" in said
+    assert "trains on codegen_nano_mono" in said and "evaluates on codegen_nano_mono" in said
+    assert "decodes 8 prompts" in said and "enough for 4 checkpoints" in said
+    assert list(job.parent.iterdir()) == [] and not no_network
+
+
+def test_without_an_evaluation_that_is_said(job):
+    said = preflight.check(plan(job, evaluates=False, decodes=False))
+    assert "is not evaluated (no --eval_on_test)" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "variable", "said"),
+    [
+        ("CodeGenNanoMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 devices;"
+         " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there are 1"),
+        ("CodeGen350MNL", 1, None, "takes 8 devices; found 1 cpu device: set CODEGEN_MESH=1x1x1"),
+        ("CodeGen16BNL", 64, None, "takes 256 devices; found 64 cpu devices: set"
+         " CODEGEN_MESH=1x64x1, or"),
+        ("CodeGenNanoMono", 8, "1x1x4", "CODEGEN_MESH=1x1x4 [replica x data x mdl] takes 4"),
+        ("CodeGenNanoMono", 3, "1x1x1", "found 3 cpu devices: start it where there are 1"),
+        ("CodeGenNanoMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
+        ("CodeGenNanoMono", 8, "8", "CODEGEN_MESH=8: mesh '8': wanted replica x data x mdl"),
+    ],
+)  # fmt: skip
+def test_a_mesh_that_is_not_there_is_named(name, devices, variable, said, job, monkeypatch):
+    """Before data and start, which are missing too."""
+    if variable is None:
+        monkeypatch.delenv("CODEGEN_MESH")
+    else:
+        monkeypatch.setenv("CODEGEN_MESH", variable)
+    assert said in refusal(plan(job, name, devices=devices), job)
+
+
+def test_a_mesh_that_jax_cannot_lay_is_named(job, monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError("no contiguous submesh")
+
+    monkeypatch.setattr(preflight.py_utils, "create_device_mesh", refuse)
+    said = refusal(plan(job), job)
+    assert "CODEGEN_MESH=1x4x2 cannot be laid over 8 cpu devices: no contiguous submesh" in said
+
+
+def test_a_start_is_looked_for_before_the_data(job, monkeypatch):
+    assert "set CODEGEN_START_FROM" in refusal(begins(job, monkeypatch), job)
+    monkeypatch.setenv("CODEGEN_START_FROM", str(job.parent / "none"))
+    assert "holds no checkpoint" in refusal(plan(job, "CodeGen350MMulti"), job)
+
+
+def begins(job, monkeypatch) -> Plan:
+    monkeypatch.setattr(start, "begins_training", lambda: True)
+    return plan(job, "CodeGen350MMulti")
+
+
+def test_a_missing_corpus_is_told_before_a_network_is_made(job, no_network):
+    said = refusal(plan(job, "CodeGen350MNL"), job)
+    assert "codegen-pax prepare pile --input ... --output" in said and not no_network
+
+
+def test_an_evaluation_on_nothing_is_refused_where_there_is_one(job, tmp_path):
+    write_corpus(tmp_path / "corpora" / "pile", {"": {"train": 3}}, vocabulary="gpt2",
+                 row_length=2048)  # fmt: skip
+    said = refusal(plan(job, "CodeGen350MNL"), job)
+    assert "codegen_pile has no row to evaluate on" in said and "--validation" in said
+    preflight.check(plan(job, "CodeGen350MNL", evaluates=False))
+
+
+def test_an_evaluation_on_a_name_that_nobody_knows(job, monkeypatch):
+    monkeypatch.setenv("CODEGEN_EVALUATE", "codegen_nano_mono,codegen_pil")
+    assert "'codegen_pil'; nearest: codegen_pile" in refusal(plan(job), job)
+
+
+def test_hosts_that_do_not_divide_the_batch(job, monkeypatch):
+    monkeypatch.setattr(preflight.jax, "process_count", lambda: 3)
+    assert "batch of 4 rows cannot be read by 3 processes" in refusal(plan(job), job)
+
+
+def test_a_full_disk_is_told(job, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**8))
+    said = refusal(plan(job), job)
+    # 13,553,792 parameters; at steps 0, 45 and 90 and one that is being written.
+    assert "0.10 GB free; wanted 0.54 GB, for 4 more checkpoints" in said
+    preflight.check(plan(job, saves=False, evaluates=False, decodes=False))
+
+
+def test_a_file_in_the_way(job):
+    job.parent.rmdir()
+    job.parent.write_text("")
+    with pytest.raises(UserError, match="is no folder"):
+        preflight.check(plan(job))
+
+
+def test_nothing_to_decode(job):
+    decodes = plan(job, trains=False, saves=False, evaluates=False, needs_checkpoint=True)
+    assert "holds no checkpoint to decode" in refusal(decodes, job)
+
+
+@pytest.mark.parametrize(
+    ("asked", "done"),
+    [
+        ("--mode=train", {"trains", "saves"}),
+        ("--mode=train --eval_on_test", {"trains", "saves", "evaluates"}),
+        ("--mode=train --decode_during_train --noenable_checkpoint_saving", {"trains", "decodes"}),
+        ("--mode=eval", {"evaluates"}),
+        ("--mode=decode_once", {"decodes", "needs_checkpoint"}),
+        ("--mode=decode_once --restore_checkpoint_dir=x", {"decodes"}),
+        ("--mode=decode --eval_during_decode", {"decodes", "evaluates"}),
+    ],
+)
+def test_the_stock_binarys_flags_say_what_is_done(asked, done):
+    from paxml import main  # noqa: F401  (defines the flags)
+
+    flags.FLAGS(["paxml.main", "--job_log_dir=job", *asked.split()])
+    try:
+        found = preflight.plan_of(codegen.CodeGenNanoMono())
+    finally:
+        flags.FLAGS.unparse_flags()
+    names = ("trains", "evaluates", "decodes", "saves", "needs_checkpoint")
+    assert {name for name in names if getattr(found, name)} == done
+    assert (found.job, found.devices, found.hosts) == (epath.Path("job"), 8, 1)
+
+
+def hosts(monkeypatch, others: list[int]):
+    """Other hosts, which gather these numbers behind this one's."""
+    monkeypatch.setattr(preflight.jax, "process_count", lambda: 1 + len(others))
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda mine: np.array([mine, *others])
+    )
+
+
+def test_all_hosts_stop_with_one_that_is_refused(monkeypatch):
+    def refused():
+        raise start.InvalidValueError("mine")
+
+    hosts(monkeypatch, [0, 0])
+    assert preflight.together(lambda: 7) == 7
+    with pytest.raises(UserError, match="mine"):
+        preflight.together(refused)
+    hosts(monkeypatch, [0, 1])
+    with pytest.raises(UserError, match="stopped with host 2 of 3"):
+        preflight.together(lambda: 7)
+    with pytest.raises(ZeroDivisionError):  # a defect too: the others must not wait for ever
+        preflight.together(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "said"),
+    [
+        ([8], None),
+        ([4], "step 8, step 4; wanted the same"),
+        ([-1], "step 8, none; wanted the same"),
+    ],
+)
+def test_hosts_start_from_the_same_checkpoint(elsewhere, said, tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir(parents=True)
+    hosts(monkeypatch, elsewhere)
+    monkeypatch.setenv("CODEGEN_START_FROM", str(tmp_path))
+    looked_at = Plan(codegen.CodeGenNanoMulti())
+    if said is None:
+        preflight._check_hosts_start(looked_at)
+    else:
+        with pytest.raises(ValueError, match=said):
+            preflight._check_hosts_start(looked_at)

@@ -1,0 +1,41 @@
+"""What a run says goes through the standard logging, and its refusals are one line."""
+
+import logging
+import sys
+
+import pytest
+
+from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs import log
+
+
+def test_host_0_alone_says_a_line_at_its_callers_place(caplog, monkeypatch):
+    with caplog.at_level(logging.INFO, "codegen_pax"):
+        log.info("step %d: loss %.2f", 3, 1.5)
+        log.warning("none of %s", "x")
+        monkeypatch.setattr(log.jax, "process_index", lambda: 1)
+        log.info("unheard")
+    said = [(one.levelname, one.getMessage(), one.filename) for one in caplog.records]
+    here = "test_runs_log.py"
+    assert said == [
+        ("INFO", "codegen-pax: step 3: loss 1.50", here),
+        ("WARNING", "codegen-pax: none of x", here),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InvalidValueError("mesh 1x3x1:\n  wanted 8"), "codegen-pax: mesh 1x3x1: wanted 8\n"),
+        (ValueError("boom"), "ValueError: boom\n"),
+    ],
+)
+def test_what_ends_a_run(error, said, capsys, monkeypatch):
+    """Python prints a defect's traceback itself."""
+    monkeypatch.setattr(
+        sys,
+        "__excepthook__",
+        lambda kind, error, trace: sys.stderr.write(f"{kind.__name__}: {error}\n"),
+    )
+    log._one_line(type(error), error, None)
+    assert capsys.readouterr().err == said
