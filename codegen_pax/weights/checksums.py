@@ -160,10 +160,11 @@ def problems(
         return None
 
     with _mapping(_THREADS) as mapped:
-        damaged, wanted = _chunks(checkpoint, prefix, files, mapped)
+        wrong, wanted = _chunks(checkpoint, prefix, files, mapped)
         names = sorted({name for name in files if name.startswith(prefix)} | wanted)
         mine = [name for name in names if part_of(name, share[1]) == share[0]]
-        return damaged + [said for said in mapped(look, mine) if said]
+        # The metadata of an array may be missed twice.
+        return [*dict.fromkeys([*wrong, *filter(None, mapped(look, mine))])]
 
 
 def check(checkpoint: epath.PathLike, prefix: str = "", *, contents: bool = False) -> None:
