@@ -18,6 +18,7 @@ from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs import checkpoints, holder
 from codegen_pax.runs import holder
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
@@ -214,12 +215,13 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
           JobInUseError: another run trains in the job's directory.
         """
         start.make_job_dir_absolute()
-        if start.is_training():
-            holder.hold(flags.FLAGS.job_log_dir, self.declaration().name)
         start.check(self.declaration(), self.network(), self.get_input_specs_provider_params())
         start.check_restored(self.declaration())
         if start.is_training():
-            receipt.keep(epath.Path(flags.FLAGS.job_log_dir), self)
+            job = epath.Path(flags.FLAGS.job_log_dir)
+            holder.hold(job, self.declaration().name)
+            checkpoints.complete(job)
+            receipt.keep(job, self)
 
 
 def _evaluation_rows(declaration: Declaration) -> int:

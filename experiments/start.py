@@ -130,16 +130,13 @@ def parent(job: epath.Path, step: int) -> dict[str, Any]:
 def check_restored(declaration: Declaration) -> None:
     """Refuses a damaged checkpoint before the stock binary restores anything from it.
 
-    The one that it resumes, evaluates or decodes, or the start's. Whatever that lacks of checksums
-    is added to it while it trains, if it is the job's own.
+    The one that it resumes, evaluates or decodes, or the start's.
 
     Raises:
       ValueError: a file is missing, or has another size than was saved; raised on every host.
     """
     if job := parent_job(declaration):
-        checkpoints.check(
-            lineage.checkpoint(job, start_step(job)), f"{lineage.STATE}/{lineage.WEIGHTS}"
-        )
+        checkpoints.check(lineage.checkpoint(job, start_step(job)), checkpoints.WEIGHTS)
         return
     if not (flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None)):
         return
@@ -149,8 +146,6 @@ def check_restored(declaration: Declaration) -> None:
     chosen = flags.FLAGS.get_flag_value("restore_checkpoint_step", None)
     for step in chosen or [lineage.last_step(job)]:
         checkpoints.check(None if step is None else lineage.checkpoint(job, int(step)))
-    if is_training() and step is not None:
-        checkpoints.complete(job, step)
 
 
 def has_weights() -> bool:

@@ -22,6 +22,10 @@ from jax.experimental import multihost_utils
 
 from codegen_pax.weights import checksums, lineage
 
+# Of a checkpoint's files those that Pax restores; a receipt that is missing keeps nobody from it.
+RESTORED = (f"{lineage.STATE}/", "metadata/", "train_input/")
+WEIGHTS = f"{lineage.STATE}/{lineage.WEIGHTS}"
+
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
 _LOOK_SECONDS = 0.5
 _NICENESS = 10  # of the thread: a step goes first
@@ -40,8 +44,14 @@ def is_saved(checkpoint: epath.PathLike) -> None:
         _writer().add(whole, ((jax.process_index(), jax.process_count()),), later=False)
 
 
-def complete(job: epath.PathLike, step: int) -> None:
-    """Begins to write what a checkpoint lacks of checksums; each host calls it and does a share."""
+def complete(job: epath.PathLike) -> None:
+    """Begins to write what the newest checkpoint lacks of checksums.
+
+    Each host of a run that goes on from it calls this, and does a share.
+    """
+    step = lineage.last_step(job)
+    if step is None:
+        return
     checkpoint = lineage.checkpoint(job, step)
     known = checksums.read(checkpoint)
     hosts, own = jax.process_count(), jax.process_index()
@@ -50,7 +60,7 @@ def complete(job: epath.PathLike, step: int) -> None:
         _writer().add(checkpoint, mine, later=True)
 
 
-def check(checkpoint: epath.PathLike | None, prefix: str = "") -> None:
+def check(checkpoint: epath.PathLike | None, prefix: str | tuple[str, ...] = RESTORED) -> None:
     """Refuses a checkpoint that would be restored otherwise than it was saved.
 
     Looks whether every chunk is there, with its size; each host looks at its share, and so each has
@@ -58,7 +68,7 @@ def check(checkpoint: epath.PathLike | None, prefix: str = "") -> None:
 
     Args:
       checkpoint: its folder; None if this host finds none.
-      prefix: which of its files will be read: those whose names begin with it.
+      prefix: which of its files will be read: those whose names begin with it, or with one of it.
 
     Raises:
       checksums.DamagedCheckpointError: it is damaged; raised on every host.

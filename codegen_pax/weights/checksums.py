@@ -124,7 +124,7 @@ def read(checkpoint: epath.PathLike) -> Checksums | None:
 def problems(
     checkpoint: epath.PathLike,
     *,
-    prefix: str = "",
+    prefix: str | tuple[str, ...] = "",
     share: tuple[int, int] = (0, 1),
     contents: bool = False,
     on_bytes: Callable[[int], None] = lambda count: None,
@@ -133,7 +133,7 @@ def problems(
 
     Args:
       checkpoint: its folder.
-      prefix: which files are looked at: those whose names begin with it.
+      prefix: which files are looked at: those whose names begin with it, or with one of it.
       share: of them the (part, parts) that this host looks at.
       contents: whether to read the files, and not their sizes alone.
       on_bytes: called with the bytes of each file that was looked at, from any thread.
@@ -238,7 +238,7 @@ def _parsed(path: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
 
 def _chunks(
     checkpoint: epath.Path,
-    prefix: str,
+    prefix: str | tuple[str, ...],
     known: Mapping[str, object],
     mapped: Callable[..., Iterable],
 ) -> tuple[list[str], set[str]]:
@@ -270,7 +270,7 @@ def _chunks(
     found = [*mapped(of, folders)]
     wrong = [line for lines, _ in found for line in lines]
     if not folders:
-        wrong.append(f"{STATE} holds no array" + (f" named {prefix}*" if prefix else ""))
+        wrong.append(f"{STATE} holds no array")
     return wrong, {name for _, names in found for name in names}
 
 

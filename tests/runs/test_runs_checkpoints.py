@@ -180,11 +180,22 @@ def test_what_a_killed_run_left_undone_is_done_later(checkpoint, hosts, writer, 
     checksums.write(checkpoint, 1, 4)
     for host in range(2):  # the next run has two hosts
         hosts(host, 2)
-        checkpoints.complete(tmp_path / "job", 3)
+        checkpoints.complete(tmp_path / "job")
         writer()
     found = checksums.read(checkpoint)
     assert not found.missing and found.later
     assert checksums.problems(checkpoint, contents=True) == []
+
+
+def test_a_receipt_that_is_missing_keeps_nobody_from_going_on(checkpoint):
+    checksums.write(checkpoint)
+    (checkpoint / lineage.FILE).unlink()
+    checkpoints.check(checkpoint)
+    (checkpoint / "train_input" / "process_0").unlink()
+    with pytest.raises(checksums.DamagedCheckpointError, match="train_input/process_0 is missing"):
+        checkpoints.check(checkpoint)
+    checkpoints.check(checkpoint, checkpoints.WEIGHTS)
+    checkpoints.check(None)  # there is none yet
 
 
 def test_hosts_look_at_their_shares_and_all_are_told(checkpoint, hosts, monkeypatch):
