@@ -51,12 +51,13 @@ def _print(report, console) -> None:
     for line in report.notes:
         console.print(f"{report.job}: ({line})")
     for one in report.checkpoints:
-        state = f"{len(one.problems):,} problems" if one.problems else "good"
+        count = len(one.problems)
+        state = f"{count:,} problem{'s' if count > 1 else ''}" if count else "good"
         console.print(f"step {one.step:,}: {state}; checksums: {one.checksums}")
         for line in one.problems[:_MOST_LINES]:
             console.print(f"  {line}")
-        if len(one.problems) > _MOST_LINES:
-            console.print(f"  and {len(one.problems) - _MOST_LINES:,} more: --json has them all")
+        if count > _MOST_LINES:
+            console.print(f"  and {count - _MOST_LINES:,} more: --json has them all")
         for line in one.notes:
             console.print(f"  ({line})")
     good = report.good_step

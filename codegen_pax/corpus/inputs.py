@@ -41,7 +41,7 @@ def training_input(
       row_length: T; T - 1 tokens of a row are predicted.
       seed: of the order of the rows, which is a function of it alone.
       split: the split to read.
-      packing: whether the documents of a row do not see each other (`features.TextRows`).
+      packing: whether the documents of a row do not see each other (`stream.batches`).
 
     Raises ValueError if `mixture` is not registered, or `packing` is asked of what holds one
       example a row.
