@@ -28,7 +28,7 @@ WEIGHTS = f"{lineage.STATE}/{lineage.WEIGHTS}"
 
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
 _LOOK_SECONDS = 0.5
-_NICENESS = 10  # of the thread: a step goes first
+_NICENESS = 10  # of the thread, at least: a step goes first
 _PARTS = tuple[tuple[int, int], ...]
 
 
@@ -114,8 +114,9 @@ class _Writer:
         self._thread.join()
 
     def _work(self) -> None:
-        # Of Linux: the niceness of this thread alone.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        thread = threading.get_native_id()  # of Linux: the niceness of this thread alone
+        niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while found := self._waiting.get():
             checkpoint, parts, later = found
             try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +15,9 @@ from etils import epath
 from codegen_pax.errors import MissingFileError, UserError
 from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage, recutting
-from codegen_pax.weights.checkpoint import Variables
+from codegen_pax.weights.checkpoint import open_array
 
+_THREADS = 4  # that unpack arrays
 _METADATA = ("metadata/metadata",)  # what Pax reads of a checkpoint, besides arrays and lineage
 
 
@@ -83,9 +86,10 @@ class Report:
 
 
 def size(job: epath.PathLike) -> int:
-    """Bytes of a job's whole checkpoints, which `verify` reads."""
+    """Bytes of a job's whole checkpoints, those of arrays twice, as `verify` reads them."""
     found = (lineage.checkpoint(job, step) for step in lineage.steps(job))
-    return sum(sum(checksums.files_of(checkpoint).values()) for checkpoint in found)
+    files = [one for checkpoint in found for one in checksums.files_of(checkpoint).items()]
+    return sum(bytes_ * (1 + name.startswith(f"{lineage.STATE}/")) for name, bytes_ in files)
 
 
 def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda count: None) -> Report:
@@ -116,10 +120,12 @@ def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda count: 
         report.notes.append(f"unfinished, and read by nothing: {', '.join(unfinished)}")
     if not whole:
         report.problems.append("there is no whole checkpoint")
-    for step in lineage.steps(job):
+    for step in [*lineage.steps(job)]:
         checkpoint = lineage.checkpoint(job, step)
-        found = _verified(checkpoint, step, on_bytes)
-        if checkpoint.exists():  # a run that trains removes its old ones
+        found = None
+        with contextlib.suppress(FileNotFoundError):
+            found = _verified(checkpoint, step, on_bytes)
+        if found and checkpoint.exists():  # a run that trains removes its old ones
             report.checkpoints.append(found)
     return report
 
@@ -134,10 +140,13 @@ def _verified(checkpoint: epath.Path, step: int, on_bytes: Callable[[int], None]
             )
         if known is None or known.missing:
             found.notes.append(
-                "it has no checksums" if known is None else "not every host's checksums are there"
+                "no checksums: an older version saved it, or its run was killed too soon"
+                if known is None
+                else "the checksums of some hosts are missing: the run was killed too soon"
             )
         found.problems += checksums.problems(checkpoint, contents=True, on_bytes=on_bytes)
-        found.problems += _extra(checkpoint, known)
+        sizes = checksums.files_of(checkpoint)
+        found.problems += _extra(sizes, known)
     except checksums.DamagedCheckpointError as error:
         found.problems.append(str(error))
     for name in _METADATA:
@@ -145,17 +154,17 @@ def _verified(checkpoint: epath.Path, step: int, on_bytes: Callable[[int], None]
     _look_at_receipt(checkpoint, found.problems)
     if not found.problems:
         found.problems += _missing_weights(checkpoint)
-        found.problems += _not_finite(checkpoint)
+        found.problems += _unreadable(checkpoint, sizes, on_bytes)
     # A file may be told twice, by its checksum and by its content.
     found.problems = [*dict.fromkeys(found.problems)]
     return found
 
 
-def _extra(checkpoint: epath.Path, known: checksums.Checksums | None) -> Iterator[str]:
+def _extra(sizes: Mapping[str, int], known: checksums.Checksums | None) -> Iterator[str]:
     """Files of arrays that were not saved: a chunk among them would be read."""
     if known is None or known.missing:
         return
-    for name in checksums.files_of(checkpoint):
+    for name in sizes:
         if name.startswith(f"{checksums.STATE}/") and name not in known.files:
             yield f"{name} was not saved with it"
 
@@ -199,21 +208,28 @@ def _leaves(tree: dict, prefix: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{name}.")
 
 
-def _not_finite(checkpoint: epath.Path) -> Iterator[str]:
-    """Weights that hold infinities, or what is no number."""
-    opened = Variables(checkpoint)
-    for name, store in opened.stores.items():
-        array = checkpoint / lineage.STATE / f"{lineage.WEIGHTS}{name}"
-        chunk, kind = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
+def _unreadable(
+    checkpoint: epath.Path, sizes: Mapping[str, int], on_bytes: Callable[[int], None]
+) -> list[str]:
+    """Arrays that cannot be unpacked, or hold infinities or what is no number."""
 
-        def read(box: recutting.Box, name: str = name) -> np.ndarray:
-            return opened.read(name, box)
-
+    def of(folder: epath.Path) -> str | None:
+        name = f"{lineage.STATE}/{folder.name}"
         try:
-            parts = recutting.pieces(array, store.shape, chunk, kind, read)
+            store = open_array(folder)
+            chunk, kind = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
+
+            def read(box: recutting.Box) -> np.ndarray:
+                return np.asarray(store[box].read().result())
+
+            parts = recutting.pieces(folder, store.shape, chunk, kind, read)
             bad = sum(int((~np.isfinite(part)).sum()) for _, part in parts)
-        except OSError as error:
-            yield str(error)
-            continue
-        if bad:
-            yield f"{name} has {bad:,} numbers that are not finite"
+        except (OSError, ValueError) as error:  # of tensorstore too
+            return f"{name} cannot be read: {error}"
+        on_bytes(sum(size for file, size in sizes.items() if file.startswith(f"{name}/")))
+        return f"{name} has {bad:,} numbers that are not finite" if bad else None
+
+    # Besides them there is a file of Orbax's own.
+    folders = [path for path in (checkpoint / lineage.STATE).iterdir() if path.is_dir()]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        return sorted(filter(None, pool.map(of, folders)))

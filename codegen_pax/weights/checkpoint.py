@@ -100,6 +100,12 @@ class Variables:
         self.stores[name] = copied
 
 
+def open_array(directory: epath.Path) -> tensorstore.TensorStore:
+    """An array of a checkpoint, weights or not; OSError if it cannot be opened."""
+    opening = tensorstore.open(_spec(directory), open=True)
+    return _result(opening, f"{directory} cannot be opened")
+
+
 def read_variables(checkpoint: epath.PathLike) -> dict:
     """The variables of one checkpoint, as a nested dict of arrays.
 

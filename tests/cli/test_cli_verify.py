@@ -14,6 +14,7 @@ from codegen_pax.cli.main import main
 from codegen_pax.weights import checksums, lineage
 
 A = "state/mdl_vars.params.lm.a"
+M = "state/opt_states_0.no_prefix_2.m.params.lm.a"
 
 
 @pytest.fixture
@@ -77,6 +78,12 @@ def without_an_array(folder):
     shutil.rmtree(folder / A)
 
 
+def cut_without_checksums(folder):
+    remove("checksums-00000-of-00001.json")(folder)
+    path = folder / M / "0.0"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
 DAMAGES = {
     "missing chunk": (remove(f"{A}/0.1"), f"{A}/0.1 is missing"),
     "cut": (write(f"{A}/0.1", b"x"), f"{A}/0.1 has 1 bytes"),
@@ -89,7 +96,8 @@ DAMAGES = {
     "damaged receipt": (write("lineage.json", b"{"), "lineage.json is no lineage"),
     "damaged metadata": (write("metadata/metadata", b"{" * 9), "metadata/metadata has"),
     "an extra chunk": (write(f"{A}/7.7", b"x"), f"{A}/7.7 was not saved with it"),
-    "numbers": (not_a_number, "params.lm.a has 2 numbers that are not finite"),
+    "numbers": (not_a_number, f"{A} has 2 numbers that are not finite"),
+    "a moment cut, old": (cut_without_checksums, f"{M} cannot be read"),
     "half copied": (half_copied, "is missing"),
     "missing array, old": (without_an_array, f"{A} is missing"),
 }
