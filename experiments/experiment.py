@@ -19,7 +19,6 @@ from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints, holder
-from codegen_pax.runs import holder
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import receipt, start
