@@ -20,6 +20,7 @@ import time
 import numpy as np
 from etils import epath
 from paxml import seqio_input
+from praxis import pax_fiddle
 
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.manifest import Manifest, Shard
@@ -64,11 +65,21 @@ def tokens_a_second(made) -> float:
 
 def stock(mixture: str):
     """The stock input as Pax trains with it."""
-    config = inputs.evaluation_input(mixture, batch_size=ROWS, row_length=T, split="train")
-    config.set(is_training=True, reset_for_eval=False, repeat=True, annotate_padding_fields=False)
-    config.eval_loop_num_batches = 1  # of no meaning in training, and must be a number
-    config.set(shuffle=True, input_random_seed=0, experimental_enable_index_shuffle=False)
-    assert config.cls is seqio_input.SeqIOInput
+    config = pax_fiddle.Config(
+        seqio_input.SeqIOInput,
+        name=mixture,
+        mixture_name=mixture,
+        split_name="train",
+        is_training=True,
+        batch_size=ROWS,
+        task_feature_lengths={"targets": T},
+        feature_converter=seqio_input.LanguageModelFeatures(pack=False),
+        input_random_seed=0,
+        experimental_enable_index_shuffle=False,
+        shuffle=True,
+        repeat=True,
+        try_in_mem_cache=False,
+    )
     return config.Instantiate()
 
 

@@ -19,7 +19,7 @@ from codegen_pax import model
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import programs
+from codegen_pax.runs import checkpoints, holder, programs
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import opening, preflight, receipt, resume, start
@@ -230,12 +230,15 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         A job that trains has its lineage from here on.
 
         Raises:
-          UserError: see `preflight.before_a_run` and `receipt.keep`.
+          UserError: see `preflight.before_a_run`, `holder.hold` and `receipt.keep`.
         """
         start.make_job_dir_absolute()
-        preflight.before_a_run(self)
-        if start.is_training():
-            preflight.together(lambda: receipt.keep(epath.Path(flags.FLAGS.job_log_dir), self))
+        with preflight.before_a_run(self):
+            if start.is_training():
+                job = epath.Path(flags.FLAGS.job_log_dir)
+                holder.hold(job, self.declaration().name)
+                checkpoints.complete(job)
+                preflight.together(lambda: receipt.keep(job, self))
 
 
 def _evaluation_rows(declaration: Declaration) -> int:

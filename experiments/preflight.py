@@ -7,9 +7,10 @@ raises a UserError that says what to mend, or returns what it found in a few wor
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -120,8 +121,11 @@ def check(plan: Plan) -> list[str]:
     return [found for one in CHECKS if (found := one(plan))]
 
 
-def before_a_run(experiment: Experiment) -> None:
-    """Checks what the stock binary is about to do, on all of its hosts; says that all is well.
+@contextlib.contextmanager
+def before_a_run(experiment: Experiment) -> Iterator[None]:
+    """Checks what the stock binary is about to do, on all of its hosts.
+
+    The block does what comes last, and may raise too; after it one line says that all is well.
 
     Raises:
       UserError: something is wrong here or on another host: then all hosts raise one.
@@ -132,6 +136,8 @@ def before_a_run(experiment: Experiment) -> None:
     found = together(lambda: check(plan))
     if plan.trains:
         _check_hosts_start(plan)
+    start.check_restored(plan.declaration())
+    yield
     if plan.job is not None:
         log.info("%s is checked, and all is well: %s", plan.name, "; ".join(found))
 

@@ -14,6 +14,7 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs import checkpoints
 from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
 from experiments.report import SCRATCH, START_VARIABLE
@@ -123,6 +124,27 @@ def parents(declaration: Declaration) -> list[dict[str, Any]]:
 def parent(job: epath.Path, step: int) -> dict[str, Any]:
     """A checkpoint as a parent. Raises FileNotFoundError if it holds no weights."""
     return lineage.parent(job, step, lineage.fingerprint(lineage.checkpoint(job, step)))
+
+
+def check_restored(declaration: Declaration) -> None:
+    """Refuses a damaged checkpoint before the stock binary restores anything from it.
+
+    The one that it resumes, evaluates or decodes, or the start's.
+
+    Raises:
+      ValueError: a file is missing, or has another size than was saved; raised on every host.
+    """
+    if job := parent_job(declaration):
+        checkpoints.check(lineage.checkpoint(job, start_step(job)), checkpoints.WEIGHTS)
+        return
+    if not (flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None)):
+        return
+    # Flags of decoding: `<job>/checkpoints`, and steps.
+    named = flags.FLAGS.get_flag_value("restore_checkpoint_dir", None)
+    job = epath.Path(named).parent if named else epath.Path(flags.FLAGS.job_log_dir)
+    chosen = flags.FLAGS.get_flag_value("restore_checkpoint_step", None)
+    for step in chosen or [lineage.last_step(job)]:
+        checkpoints.check(None if step is None else lineage.checkpoint(job, int(step)))
 
 
 def has_weights() -> bool:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Imports what `args` say; see `add_arguments`."""
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import progress
-    from codegen_pax.weights import importing, lineage, workspace
+    from codegen_pax.weights import checksums, importing, lineage, workspace
     from experiments.declaration import from_environment
 
     console = Terminal(highlight=False, markup=False)
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         document = receipt.document(experiment, class_name, [parent], "import", data=[])
         for folder in (space.folder, space.folder / importing.CHECKPOINT):
             lineage.write(folder, document)
+        checksums.write(space.folder / importing.CHECKPOINT)
         space.finish()
     kinds = sorted({kind.name for kind in chosen.dtypes.values()})
     console.print(

@@ -2,7 +2,8 @@
 
 Training reads a stream of rows that resumes exactly, on any number of hosts (`stream`): set
 `task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train = True` on the task.
-Evaluation and decoding read every example once, through the stock `paxml.seqio_input.SeqIOInput`.
+Evaluation reads the same rows, each once. Decoding reads every prompt once, through the stock
+`paxml.seqio_input.SeqIOInput`.
 
 Each function returns a configuration; it looks the name up in seqio's registry and touches no data.
 Pax instantiates it when a run starts. `batch_size` is that of one host, as everywhere in Pax: the
@@ -18,11 +19,9 @@ from praxis import pax_fiddle
 
 from codegen_pax import names
 from codegen_pax.corpus import features, installed
+from codegen_pax.corpus.stream.evaluation import EvaluationRows
 from codegen_pax.corpus.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text import tokenizer
-
-InputConfig = pax_fiddle.Config[seqio_input.SeqIOInput]
 
 
 def training_input(
@@ -42,7 +41,7 @@ def training_input(
       row_length: T; T - 1 tokens of a row are predicted.
       seed: of the order of the rows, which is a function of it alone.
       split: the split to read.
-      packing: whether the documents of a row do not see each other (`features.TextRows`).
+      packing: whether the documents of a row do not see each other (`stream.batches`).
 
     Raises ValueError if `mixture` is not registered, or `packing` is asked of what holds one
       example a row.
@@ -68,15 +67,26 @@ def evaluation_input(
     row_length: int,
     split: str = installed.VALIDATION,
     packing: bool = False,
-) -> InputConfig:
-    """Every row of a split once, in a fixed order, for evaluation.
+) -> pax_fiddle.Config[EvaluationRows]:
+    """Every row of a split once, in a fixed order, for evaluation: see `EvaluationRows`.
 
-    The last batch is filled up with rows whose weights are all 0, so that every host sees as many
-    batches and no row counts twice. Arguments and errors as for `training_input`.
+    Arguments and errors as for `training_input`; and ValueError if a task has metrics of seqio's
+      that score what is evaluated: what is told is the loss.
     """
-    made = _once(mixture, split, batch_size)
-    made.set(annotate_padding_fields=True, **_rows(mixture, row_length, packing))
-    return made
+    _check_packing(mixture, packing)
+    _check_metrics(mixture)
+    return pax_fiddle.Config(
+        EvaluationRows,
+        name=f"{mixture}_{split}",
+        mixture_name=mixture,
+        split_name=split,
+        is_training=False,
+        batch_size=batch_size,
+        row_length=row_length,
+        packing=packing,
+        reset_for_eval=True,
+        eval_loop_num_batches=None,  # all of them
+    )
 
 
 def decoding_input(
@@ -85,7 +95,7 @@ def decoding_input(
     batch_size: int,
     prompt_length: int,
     split: str = installed.VALIDATION,
-) -> InputConfig:
+) -> pax_fiddle.Config[seqio_input.SeqIOInput]:
     """Every prompt of a split once, in order, for decoding.
 
     The last batch is filled up with copies of a prompt that have `eval_sample_weights` 0: they are
@@ -102,17 +112,6 @@ def decoding_input(
     if "inputs" not in _features(mixture):
         found = ", ".join(_features(mixture))
         raise InvalidValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
-    made = _once(mixture, split, batch_size)
-    made.set(
-        trim_output_features=False,
-        task_feature_lengths={"inputs": prompt_length},
-        feature_converter=pax_fiddle.Config(features.Prompts),
-    )
-    return made
-
-
-def _once(mixture: str, split: str, batch_size: int) -> InputConfig:
-    """What evaluation and decoding share: every example of a split once, in order."""
     return pax_fiddle.Config(
         seqio_input.SeqIOInput,
         name=f"{mixture}_{split}",
@@ -125,6 +124,9 @@ def _once(mixture: str, split: str, batch_size: int) -> InputConfig:
         try_in_mem_cache=False,
         # It would hold the whole epoch; nothing here is random, so each is read as the last was.
         eval_enable_cache=False,
+        trim_output_features=False,
+        task_feature_lengths={"inputs": prompt_length},
+        feature_converter=pax_fiddle.Config(features.Prompts),
     )
 
 
@@ -136,31 +138,21 @@ def _features(mixture: str) -> list[str]:
     return list(seqio.get_mixture_or_task(mixture).output_features)
 
 
-def _rows(mixture: str, row_length: int, packing: bool) -> dict[str, object]:
-    """The converter for what `mixture` offers (texts, pairs or conversations), and its lengths."""
-    found = _check_packing(mixture, packing)
-    converters = {
-        ("targets",): pax_fiddle.Config(
-            features.TextRows, packing=packing, end_of_text=tokenizer.END_OF_TEXT_ID
-        ),
-        ("inputs", "targets"): pax_fiddle.Config(features.AnswerRows),
-        ("answers", "targets"): pax_fiddle.Config(features.ConversationRows),
-    }
-    return {
-        "task_feature_lengths": dict.fromkeys(found, row_length),
-        "feature_converter": converters[found],
-    }
-
-
-def _check_packing(mixture: str, packing: bool) -> tuple[str, ...]:
-    """The features of a registered task or mixture, sorted.
-
-    Raises ValueError if it is not registered, or `packing` is asked of what holds one example a
-      row.
-    """
-    found = tuple(sorted(_features(mixture)))
-    if packing and found != ("targets",):
+def _check_packing(mixture: str, packing: bool) -> None:
+    """Raises ValueError if `packing` is asked of what holds one example a row, or is not known."""
+    found = _features(mixture)
+    if packing and found != ["targets"]:
         raise InvalidValueError(
             f"{mixture} holds one example a row: packing was asked for, wanted False"
         )
-    return found
+
+
+def _check_metrics(mixture: str) -> None:
+    """Raises ValueError if seqio has metrics to be computed from the scores of a task."""
+    found = seqio.get_mixture_or_task(mixture)
+    if isinstance(found, seqio.Task) and found.score_metric_fns:
+        metrics = ", ".join(function.__name__ for function in found.score_metric_fns)
+        raise InvalidValueError(
+            f"task {mixture} has metrics of its scores ({metrics}), which an evaluation does not"
+            " compute: it tells the loss; wanted a task without them"
+        )

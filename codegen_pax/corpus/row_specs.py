@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from praxis import base_input, py_utils
 
-from codegen_pax.corpus import features
+from codegen_pax.corpus.stream import batches
 
 
 class RowSpecs(base_input.BaseInputSpecsProvider):
@@ -23,8 +23,5 @@ class RowSpecs(base_input.BaseInputSpecsProvider):
         """Every field of a row, [B, T]."""
         shape = (self.batch_size, self.row_length)
         return py_utils.NestedMap(
-            {
-                name: jax.ShapeDtypeStruct(shape, spec.dtype.as_numpy_dtype)
-                for name, spec in features.ROW_FIELDS.items()
-            }
+            {name: jax.ShapeDtypeStruct(shape, kind) for name, kind in batches.FIELDS.items()}
         )

@@ -29,8 +29,7 @@ class InstalledText(seqio.DataSource):
       held_out_bytes: of 'validation' no more files are read than make up this many bytes, so that
         an evaluation takes seconds; those beyond are read by nothing.
 
-    Training takes all of it into memory and orders the rows itself (`stream`). An evaluation by
-    several hosts has each read every n-th file, so its rows depend on the number of hosts.
+    Training and evaluation take all of it into memory, and order the rows themselves (`stream`).
     """
 
     def __init__(

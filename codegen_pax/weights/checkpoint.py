@@ -18,7 +18,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from codegen_pax.weights import recutting
+from codegen_pax.weights import checksums, recutting
 from codegen_pax.weights.layout import Weight
 from codegen_pax.weights.lineage import COMMITTED, STATE, WEIGHTS, arrays_of
 
@@ -31,17 +31,24 @@ class Variables:
         stores: by the variable's name, as "params.lm.final_ln.bias".
     """
 
-    def __init__(self, checkpoint: epath.PathLike):
+    def __init__(self, checkpoint: epath.PathLike, *, contents: bool = False):
         """Opens `<job>/checkpoints/checkpoint_<step>`, local or a URL.
+
+        Args:
+            checkpoint: its directory.
+            contents: whether to compare what is stored with its checksums, and not sizes alone.
 
         Raises:
             FileNotFoundError: no array is there.
             OSError: one cannot be opened.
+            ValueError: a chunk is missing, which would be read as zeros, or is not what was saved.
         """
         self.checkpoint = epath.Path(checkpoint)
+        arrays = arrays_of(checkpoint)
+        checksums.check(checkpoint, f"{STATE}/{WEIGHTS}", contents=contents)
         opening = {
             directory.name.removeprefix(WEIGHTS): tensorstore.open(_spec(directory), open=True)
-            for directory in arrays_of(checkpoint)
+            for directory in arrays
         }
         self.stores = {
             name: _result(store, f"{checkpoint}: {name} cannot be opened")
@@ -93,6 +100,12 @@ class Variables:
         self.stores[name] = copied
 
 
+def open_array(directory: epath.Path) -> tensorstore.TensorStore:
+    """An array of a checkpoint, weights or not; OSError if it cannot be opened."""
+    opening = tensorstore.open(_spec(directory), open=True)
+    return _result(opening, f"{directory} cannot be opened")
+
+
 def read_variables(checkpoint: epath.PathLike) -> dict:
     """The variables of one checkpoint, as a nested dict of arrays.
 
@@ -104,8 +117,9 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
 
     Raises:
         FileNotFoundError: no array is there.
+        ValueError: a file is not as it was saved, by its checksum.
     """
-    opened = Variables(checkpoint)
+    opened = Variables(checkpoint, contents=True)
     reading = {
         name: tensorstore.cast(store, np.float32).read() for name, store in opened.stores.items()
     }

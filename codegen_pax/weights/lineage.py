@@ -37,11 +37,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import google_crc32c
 from etils import epath
 
 from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import lineage_fields
+from codegen_pax.weights import checksums, lineage_fields
 
 FILE = "lineage.json"
 FORMAT = 1
@@ -63,13 +64,13 @@ PACKAGES = (
     "numpy",
 )
 
-_CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")  # whole: no ending, as an unfinished one has
 # In a bucket, where nothing can be renamed, Orbax writes this when a checkpoint is whole, and takes
 # none for whole that has no such file.
 COMMITTED = "commit_success.txt"
 # Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
-STATE = "state"
+STATE = checksums.STATE
 WEIGHTS = "mdl_vars."
 _THREADS = 32
 _PIECE = 1 << 22  # bytes that are read at once
@@ -112,7 +113,7 @@ def copy_to(checkpoint: epath.PathLike) -> None:
     """
     checkpoint = epath.Path(checkpoint)
     source = checkpoint.parent.parent / FILE
-    if checkpoint.parent.name == _CHECKPOINTS and source.exists():
+    if checkpoint.parent.name == CHECKPOINTS and source.exists():
         (checkpoint / FILE).write_bytes(source.read_bytes())
 
 
@@ -145,12 +146,23 @@ def fingerprint(
 
     Raises:
       FileNotFoundError: no array is there.
+      ValueError: a file has other bytes than were saved (`checksums`).
     """
     state = epath.Path(checkpoint) / STATE
     arrays = arrays_of(checkpoint)
+    known = checksums.read(checkpoint)
+    saved = known.files if known else {}
+
+    def hashed_whole(file: epath.Path) -> tuple[int, str]:
+        *found, crc = _hash(file, stopped)
+        name = file.relative_to(checkpoint).as_posix()
+        if name in saved and (found[0], crc) != saved[name]:
+            raise checksums.damaged(checkpoint, [f"{name} has other bytes than were saved"])
+        return tuple(found)
+
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         files = [file for found in pool.map(_files, arrays) for file in found]
-        hashed = [*pool.map(lambda file: _hash(file, stopped), files)]
+        hashed = [*pool.map(hashed_whole, files)]
     lines = sorted(
         f"{file.relative_to(state).as_posix()} {size} {digest}\n"
         for file, (size, digest) in zip(files, hashed, strict=True)
@@ -173,7 +185,7 @@ def hash_files(
     paths: Sequence[epath.PathLike], stopped: Callable[[], bool] = lambda: False
 ) -> list[dict[str, Any]]:
     """The `name`, `bytes` and `sha256` of some files of one folder, as an import's parent has."""
-    hashed = [_hash(epath.Path(path), stopped) for path in paths]
+    hashed = [_hash(epath.Path(path), stopped)[:2] for path in paths]
     return [
         {"name": epath.Path(path).name, "bytes": size, "sha256": digest}
         for path, (size, digest) in zip(paths, hashed, strict=True)
@@ -182,7 +194,7 @@ def hash_files(
 
 def checkpoint(job: epath.PathLike, step: int) -> epath.Path:
     """The directory of a job's checkpoint, there or not."""
-    return epath.Path(job) / _CHECKPOINTS / f"checkpoint_{step:08d}"
+    return epath.Path(job) / CHECKPOINTS / f"checkpoint_{step:08d}"
 
 
 def of_checkpoint(job: epath.PathLike, step: int) -> Document | None:
@@ -256,7 +268,7 @@ def last_step(job: epath.PathLike) -> int | None:
 
 def steps(job: epath.PathLike) -> Iterator[int]:
     """The steps of a job's whole checkpoints, the newest first: in a bucket each is looked into."""
-    directory = epath.Path(job) / _CHECKPOINTS
+    directory = epath.Path(job) / CHECKPOINTS
     if not directory.is_dir():
         return
     named = [path for path in directory.iterdir() if _CHECKPOINT.fullmatch(path.name)]
@@ -309,13 +321,14 @@ def _files(directory: epath.Path) -> list[epath.Path]:
     return found
 
 
-def _hash(path: epath.Path, stopped: Callable[[], bool]) -> tuple[int, str]:
-    """The bytes of a file, and their SHA-256."""
-    digest, size = hashlib.sha256(), 0
+def _hash(path: epath.Path, stopped: Callable[[], bool]) -> tuple[int, str, int]:
+    """The bytes of a file, their SHA-256, and their CRC-32C."""
+    digest, size, crc = hashlib.sha256(), 0, 0
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             if stopped():
                 raise InterruptedError(f"{path} is hashed no further")
             digest.update(piece)
+            crc = google_crc32c.extend(crc, piece)
             size += len(piece)
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), crc

@@ -14,7 +14,7 @@ from wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tel
 
 from codegen_pax.cli.main import main
 from codegen_pax.text.vocabulary import vocabulary
-from codegen_pax.weights import exporting, lineage, workspace
+from codegen_pax.weights import checksums, exporting, lineage, workspace
 from experiments.sizes import network_parameters
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
@@ -42,6 +42,8 @@ def job(source, tmp_path_factory):
 def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     document = lineage.read(job)
     assert lineage.read(job / CHECKPOINT) == document
+    assert lineage.FILE in checksums.read(job / CHECKPOINT).files
+    assert checksums.problems(job / CHECKPOINT, contents=True) == []
     assert document["kind"] == "import" and document["class"] == "wide_experiments.Wide"
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)

@@ -6,16 +6,26 @@ import seqio
 import tensorflow as tf
 
 from codegen_pax.corpus import features, rows
+from codegen_pax.corpus.stream import batches
 from codegen_pax.text.vocabulary import vocabulary
 
 END = 50256
 
 
-def convert(converter, examples, lengths):
-    """The converted examples, as dicts of arrays."""
+def fields(ids, length, predicted=None, apart=None):
+    """The fields of one row, each [T]."""
+    padded = np.full((1, length), 7, np.int32)  # anything may stand behind the end of a row
+    padded[0, : len(ids)] = ids
+    predicted = None if predicted is None else np.array([predicted])
+    found = batches.fields(padded, np.array([len(ids)]), predicted, apart)
+    return {name: values[0] for name, values in found.items()}
+
+
+def convert(examples, length):
+    """The converted prompts, as dicts of arrays."""
     signature = {name: tf.TensorSpec([None], tf.int32) for name in examples[0]}
     dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
-    return list(converter(dataset, lengths).as_numpy_iterator())
+    return list(features.Prompts()(dataset, {"inputs": length}).as_numpy_iterator())
 
 
 def assert_row(row, **wanted):
@@ -24,7 +34,7 @@ def assert_row(row, **wanted):
 
 
 def test_a_whole_row_predicts_all_but_its_first_token():
-    (row,) = convert(features.TextRows(), [{"targets": [5, 6, END, 7]}], {"targets": 4})
+    row = fields([5, 6, END, 7], 4)
     assert_row(
         row,
         ids=[5, 6, END, 7],
@@ -34,20 +44,18 @@ def test_a_whole_row_predicts_all_but_its_first_token():
         segment_ids=[1, 1, 1, 1],
         segment_pos=[0, 1, 2, 3],
     )
-    assert set(row) == set(features.ROW_FIELDS)
-    for name in ("ids", "labels", "segment_ids", "segment_pos"):
-        assert row[name].dtype == np.int32
-    for name in ("weights", "paddings"):
-        assert row[name].dtype == np.float32
+    kinds = {name: values.dtype for name, values in row.items()}
+    whole = dict.fromkeys(("ids", "labels", "segment_ids", "segment_pos"), np.int32)
+    assert kinds == whole | dict.fromkeys(("weights", "paddings"), np.float32)
+    assert kinds == batches.FIELDS
 
 
 def test_id_zero_is_text():
     assert vocabulary("codegen").encode("!!") == [3228]
     ids = vocabulary("codegen").encode("! ! !")[:1] * 3
     assert ids == [0, 0, 0]
-    (row,) = convert(features.TextRows(), [{"targets": ids}], {"targets": 5})
     assert_row(
-        row,
+        fields(ids, 5),
         ids=[0, 0, 0, 0, 0],
         labels=[0, 0, 0, 0, 0],
         weights=[1, 1, 0, 0, 0],
@@ -67,16 +75,15 @@ def test_id_zero_is_text():
     ],
 )
 def test_packed_documents_are_segments(ids, weights, segment_ids, segment_pos):
-    (row,) = convert(features.TextRows(packing=True), [{"targets": ids}], {"targets": 6})
-    (together,) = convert(features.TextRows(), [{"targets": ids}], {"targets": 6})
+    row, together = fields(ids, 6, apart=END), fields(ids, 6)
     assert_row(row, weights=weights, segment_ids=segment_ids, segment_pos=segment_pos)
     for name in ("ids", "labels", "paddings"):
         np.testing.assert_array_equal(row[name], together[name])
 
 
 def test_loss_is_on_the_answer_alone():
-    pair = {"inputs": [5, 0, 6], "targets": [7, 8, END]}
-    (row,) = convert(features.AnswerRows(), [pair], {"inputs": 8, "targets": 8})
+    prompt, answer = [5, 0, 6], [7, 8, END]
+    row = fields([*prompt, *answer], 8, predicted=[False] * 3 + [True] * 5)
     assert_row(
         row,
         ids=[5, 0, 6, 7, 8, END, 0, 0],
@@ -86,13 +93,11 @@ def test_loss_is_on_the_answer_alone():
         segment_ids=[1, 1, 1, 1, 1, 1, 0, 0],
         segment_pos=[0, 1, 2, 3, 4, 5, 0, 0],
     )
-    assert row["labels"][row["weights"] > 0].tolist() == pair["targets"]
+    assert row["labels"][row["weights"] > 0].tolist() == answer
 
 
 def test_prompts_are_padded_on_the_right_and_keep_their_length():
-    short, full = convert(
-        features.Prompts(), [{"inputs": [5, 0]}, {"inputs": [0, 0, 0, 0]}], {"inputs": 4}
-    )
+    short, full = convert([{"inputs": [5, 0]}, {"inputs": [0, 0, 0, 0]}], 4)
     assert_row(short, ids=[5, 0, 0, 0], paddings=[0, 0, 1, 1], prefix_lengths=2)
     assert_row(full, ids=[0, 0, 0, 0], paddings=[0, 0, 0, 0], prefix_lengths=4)
     assert short["prefix_lengths"].dtype == np.int32
@@ -100,7 +105,7 @@ def test_prompts_are_padded_on_the_right_and_keep_their_length():
 
 def test_a_prompt_that_is_too_long_is_an_error():
     with pytest.raises(tf.errors.InvalidArgumentError, match="inputs"):
-        convert(features.Prompts(), [{"inputs": [1, 2, 3, 4, 5]}], {"inputs": 4})
+        convert([{"inputs": [1, 2, 3, 4, 5]}], 4)
 
 
 def documents_dataset(texts):

@@ -48,7 +48,16 @@ def small_tasks(tmp_path_factory):
 
 
 def all_batches(config):
-    return list(config.Instantiate().dataset.as_numpy_iterator())
+    return list(epoch(config.Instantiate()))
+
+
+def epoch(made):
+    """Every batch of an input that ends."""
+    while True:
+        try:
+            yield made.get_next_padded()
+        except StopIteration:
+            return
 
 
 def stream(split):
@@ -119,28 +128,39 @@ def test_evaluation_scores_every_row_once(batch_size):
 
 def test_evaluation_repeats_itself_after_reset():
     made = inputs.evaluation_input("small_text", batch_size=4, row_length=T).Instantiate()
-
-    def epoch():
-        found = []
-        while True:
-            try:
-                found.append(made.get_next_padded().ids)
-            except (tf.errors.OutOfRangeError, StopIteration):
-                made.reset()
-                return np.concatenate(found)
-
-    np.testing.assert_array_equal(epoch(), epoch())
+    first = [batch.ids for batch in epoch(made)]
+    made.reset()
+    np.testing.assert_array_equal(first, [batch.ids for batch in epoch(made)])
 
 
-def test_hosts_evaluate_different_files():
-    shares = []
-    for host in range(2):
-        config = inputs.evaluation_input("small_text", batch_size=2, row_length=1)
-        config.set(num_infeed_hosts=2, infeed_host_index=host)
-        batches = all_batches(config)
-        shares.append([i for b in batches for i in b.ids[b.eval_sample_weights > 0].ravel()])
-    assert shares[0] != shares[1]
-    assert sorted(shares[0] + shares[1]) == sorted(stream("validation"))
+@pytest.mark.parametrize(("name", "length"), [("small_text", 5), ("small_pairs", 40)])
+def test_hosts_together_evaluate_the_rows_of_one(name, length):
+    def batches(hosts, host):
+        config = inputs.evaluation_input(name, batch_size=12 // hosts, row_length=length)
+        config.set(num_infeed_hosts=hosts, infeed_host_index=host)
+        return all_batches(config)
+
+    alone, hosts = batches(1, 0), [batches(3, host) for host in range(3)]
+    assert {len(found) for found in hosts} == {len(alone)}
+    for whole, *parts in zip(alone, *hosts, strict=True):
+        for field, values in whole.items():
+            together = np.concatenate([part[field] for part in parts])
+            np.testing.assert_array_equal(together, values, err_msg=field)
+
+
+def test_metrics_of_scores_are_refused():
+    def accuracy(targets, scores):
+        return {}
+
+    task = seqio.TaskRegistry.get("small_text")
+    try:
+        seqio.TaskRegistry.add_provider(
+            "small_scored", task.replace(name="small_scored", metric_fns=[accuracy])
+        )
+        with pytest.raises(ValueError, match=r"small_scored has metrics of its scores \(accuracy"):
+            inputs.evaluation_input("small_scored", batch_size=1, row_length=8)
+    finally:
+        seqio.TaskRegistry.remove("small_scored")
 
 
 def test_hosts_train_on_different_rows():
@@ -251,5 +271,6 @@ def test_a_missing_corpus_is_named_when_it_is_first_read(monkeypatch):
     with pytest.raises(prepared.CorpusMissingError, match=said):
         made.get_next_padded()
     evaluation = inputs.evaluation_input("codegen_bigquery", batch_size=1, row_length=8)
+    made = evaluation.Instantiate()
     with pytest.raises(prepared.CorpusMissingError, match=said):
-        evaluation.Instantiate()
+        made.get_next_padded()

@@ -9,7 +9,7 @@ from prepared_corpora import write_corpus
 
 from codegen_pax.corpus import inputs
 from codegen_pax.corpus.prepared import PreparedCorpus
-from codegen_pax.corpus.stream import training
+from codegen_pax.corpus.stream import mixture_rows
 from tasks import definition
 
 T = 16
@@ -25,30 +25,30 @@ def hosts(tmp_path, monkeypatch):
         folder = tmp_path / f"{host}"
         write_corpus(folder / "streams", PARTS, seed=seed)
         monkeypatch.setenv("CODEGEN_DATA", str(folder))
-        monkeypatch.setattr(training.jax, "process_index", lambda: host)
+        monkeypatch.setattr(mixture_rows.jax, "process_index", lambda: host)
         config = inputs.training_input("hosts_go", batch_size=2, row_length=T, seed=3)
         return config.Instantiate().get_next_padded()
 
     def start(*seeds):
-        monkeypatch.setattr(training.jax, "process_count", lambda: len(seeds))
+        monkeypatch.setattr(mixture_rows.jax, "process_count", lambda: len(seeds))
         sent, said = [], []
 
         def alone(found):
             sent.append(found)
             return np.stack([found])
 
-        monkeypatch.setattr(training.multihost_utils, "process_allgather", alone)
+        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", alone)
         for host, seed in enumerate(seeds):
             first_batch(host, seed)
         together = np.stack(sent)
         assert together.dtype.itemsize == 4  # of more, JAX would cut it
 
-        monkeypatch.setattr(training.multihost_utils, "process_allgather", lambda _: together)
+        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", lambda _: together)
         for host, seed in enumerate(seeds):
             try:
                 first_batch(host, seed)
                 said.append(None)
-            except training.DifferentHostsError as error:
+            except mixture_rows.DifferentHostsError as error:
                 said.append(str(error))
         return said
 

@@ -5,13 +5,11 @@ import pytest
 import seqio
 import tensorflow as tf
 from etils import epath
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prepared_corpora import write_corpus
 
-from codegen_pax.corpus import features, prepared, records
+from codegen_pax.corpus import prepared, records
 from codegen_pax.corpus.prepared import PreparedCorpus
-from codegen_pax.corpus.stream import batches, sources
+from codegen_pax.corpus.stream import sources
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import definition
 
@@ -232,89 +230,116 @@ def test_an_answer_that_would_be_cut_is_refused(register):
         sources.open_rows(task, "train", T)
 
 
+FEATURES = ("targets", "answers", "inputs")
+
+
+def task_over(register, source, *steps, names=("targets",), **more):
+    """A task of somebody's own, with preprocessors of their own."""
+    return register(
+        seqio.TaskRegistry.add,
+        "test_rows_own",
+        source=source,
+        preprocessors=list(steps),
+        output_features=dict.fromkeys(
+            names, seqio.Feature(vocabulary("codegen"), add_eos=False, **more)
+        ),
+    )
+
+
 def test_features_that_are_not_understood_are_refused(register):
-    add = seqio.TaskRegistry.add
-    outputs = dict.fromkeys(("targets", "answers"), seqio.Feature(vocabulary("codegen")))
-    source = texts(WORDS)
-    task = register(add, "test_rows_odd", source=source, output_features=outputs, preprocessors=[])
-    with pytest.raises(ValueError, match=r"test_rows_odd has the features answers, targets; want"):
+    task = task_over(register, texts(WORDS), names=FEATURES)
+    said = r"test_rows_own has the features answers, inputs, targets; wanted"
+    with pytest.raises(ValueError, match=said):
         sources.open_rows(task, "train", T)
 
 
-def convert(converter, examples, length):
-    """A batch as the feature converter and tf.data make it."""
-    signature = {name: tf.TensorSpec([None], tf.int32) for name in examples[0]}
-    dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
-    rows = list(converter(dataset, dict.fromkeys(signature, length)).as_numpy_iterator())
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+@seqio.map_over_dataset
+def reversed_rows(example):
+    return {name: values[::-1] for name, values in example.items()}
 
 
-def assert_same(found, wanted):
-    assert set(found) == set(wanted) == set(features.ROW_FIELDS)
-    for name, values in wanted.items():
-        assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape), name
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+def first_halves(dataset):
+    """Other rows, and fewer: what no reader of single rows could do."""
+    return dataset.take(5).map(lambda example: {"targets": example["targets"][: T // 2]})
 
 
-def batch_of(rows, length):
-    """Ids [B, T], with anything at all behind the end of a row, and how many are real."""
-    ids = np.full((len(rows), length), 7, np.int32)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-    return ids, np.array([len(row) for row in rows])
+@seqio.map_over_dataset(num_seeds=1)
+def noisy(example, seed):
+    return example | {"targets": tf.random.stateless_uniform([T], seed, 0, 100, tf.int32)}
 
 
-@st.composite
-def rows_of_text(draw):
-    """Sixty rows of 1 to T tokens, T, and what drew them: a conversion takes half a second."""
-    length, random = draw(st.integers(1, 12)), np.random.default_rng(draw(st.integers(0, 2**32)))
-    sizes = random.integers(1, length + 1, 60)
-    return [random.choice([0, 1, 5, 50255, END, 65535], size) for size in sizes], length, random
+def noisy_without_seeds(dataset):
+    return dataset.map(lambda example: {"targets": tf.random.uniform([T], 0, 100, tf.int32)})
 
 
-few = settings(max_examples=6, deadline=None)
+@pytest.mark.parametrize(
+    ("step", "wanted"),
+    [
+        (reversed_rows, lambda rows: rows[:, ::-1]),
+        (first_halves, lambda rows: rows[:5, : T // 2]),
+    ],
+)
+def test_what_a_task_does_to_its_rows_is_done(step, wanted, written, register):
+    task = task_over(register, TEXT, seqio.CacheDatasetPlaceholder(), step)
+    rows = sources.open_rows(task, "train", T)
+    wanted = wanted(written[TEXT]["tokens"])
+    ids, lengths, _ = rows.take(np.arange(rows.count))
+    np.testing.assert_array_equal(ids[:, : wanted.shape[1]], wanted)
+    assert lengths.tolist() == [wanted.shape[1]] * len(wanted)
 
 
-@few
-@given(rows_of_text(), st.booleans())
-def test_fields_of_text_are_the_converters(made, packing):
-    rows, length, _ = made
-    wanted = convert(features.TextRows(packing), [{"targets": row} for row in rows], length)
-    found = batches.fields(*batch_of(rows, length), apart=END if packing else None)
-    assert_same(found, wanted)
+def test_what_is_done_to_conversations_is_done_to_their_answers(written, register):
+    task = task_over(register, ANSWERS, reversed_rows, names=FEATURES[:2])
+    rows = sources.open_rows(task, "train", T)
+    ids, lengths, predicted = rows.take(np.arange(rows.count))
+    for number, record in enumerate(written[ANSWERS]):
+        size = record["length"]
+        assert lengths[number] == size
+        assert ids[number, :size].tolist() == record["tokens"][:size][::-1].tolist()
+        # `answer` has one for each token of the row, padding included.
+        assert predicted[number, :size].tolist() == (record["answer"][::-1][:size] == 1).tolist()
 
 
-@few
-@given(rows_of_text())
-def test_fields_of_pairs_are_the_converters(made):
-    rows, length, random = made
-    prompts = [random.integers(0, len(row) + 1) for row in rows]
-    examples = [
-        {"inputs": row[:size], "targets": row[size:]}
-        for row, size in zip(rows, prompts, strict=True)
-    ]
-    wanted = convert(features.AnswerRows(), examples, length)
-    predicted = np.array([[place >= size for place in range(length)] for size in prompts])
-    assert_same(batches.fields(*batch_of(rows, length), predicted), wanted)
+def test_randomness_with_seeds_is_the_same_when_it_is_read_again(written, register):
+    task = task_over(register, TEXT, noisy)
+    one, other = (sources.open_rows(task, "train", T) for _ in range(2))
+    assert one.fingerprint == other.fingerprint
+    ids = one.take(np.arange(one.count))[0]
+    assert ids.max() < 100 and len(np.unique(ids, axis=0)) == one.count
 
 
-@few
-@given(rows_of_text())
-def test_fields_of_conversations_are_the_converters(made):
-    rows, length, random = made
-    answers = random.integers(0, 2, (len(rows), length))
-    examples = [
-        {"targets": row, "answers": answer} for row, answer in zip(rows, answers, strict=True)
-    ]
-    wanted = convert(features.ConversationRows(), examples, length)
-    assert_same(batches.fields(*batch_of(rows, length), answers == 1), wanted)
+def test_randomness_without_seeds_is_refused_by_name(written, register):
+    task = task_over(register, TEXT, noisy_without_seeds)
+    with pytest.raises(ValueError, match="noisy_without_seeds makes other rows each time"):
+        sources.open_rows(task, "train", T)
 
 
-def test_id_zero_is_text_in_a_batch_too():
-    found = batches.fields(np.zeros((2, 4), np.int32), np.array([4, 2]))
-    assert found["weights"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
-    assert found["paddings"].tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
-    assert found["segment_pos"].tolist() == [[0, 1, 2, 3], [0, 1, 0, 0]]
+def test_more_than_memory_holds_names_the_preprocessor(written, register, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_BYTES", 4 * T)
+    task = task_over(register, TEXT, reversed_rows)
+    with pytest.raises(ValueError, match=r"where reversed_rows is applied: apply it before"):
+        sources.open_rows(task, "train", T)
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "said"),
+    [
+        ([], {"dtype": tf.int64}, r"test_rows_own \(train\): .*incorrect type"),
+        (
+            [seqio.CacheDatasetPlaceholder(required=True)],
+            {},
+            "test_rows_own is to be read from seqio's cache, and no folder",
+        ),
+    ],
+)
+def test_a_task_that_seqio_refuses_is_refused(steps, more, said, written, register):
+    with pytest.raises(ValueError, match=said):
+        sources.open_rows(task_over(register, TEXT, *steps, **more), "train", T)
+
+
+def test_only_what_leaves_rows_alone_is_read_where_it_lies(written, register):
+    task = task_over(register, TEXT, seqio.CacheDatasetPlaceholder())
+    assert isinstance(sources.open_rows(task, "train", T), sources.PreparedRows)
 
 
 def test_every_corpus_is_checked_against_its_task(written):

@@ -62,8 +62,7 @@ def test_a_loss_that_the_rows_cannot_give_is_refused(name, loss_on):
 def test_packing_reaches_training_and_evaluation():
     for packing in (False, True):
         training, evaluation = with_phase("CodeGen2BMono", packing=packing).datasets()
-        assert training.packing is packing
-        assert evaluation.feature_converter.packing is packing
+        assert training.packing is evaluation.packing is packing
 
 
 @pytest.mark.parametrize("size", ["350M", "2B", "6B", "16B"])

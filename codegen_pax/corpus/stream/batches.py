@@ -1,11 +1,30 @@
 """Tokens to the fields of a Pax batch, for a whole batch at once.
 
-The fields, their meaning and their types are those of `features.ROW_FIELDS`; the tests compare.
+Letters: B rows, T tokens in a row. Every field is [B, T]:
+
+- `ids` int32; `labels` int32: `ids` one place to the left.
+- `weights` float32: 1 where the label counts. The last token of a row has no label: weight 0.
+- `paddings` float32: 1 behind the end of a short row. From the row's length, never from an id:
+  id 0 is `!` in this vocabulary.
+- `segment_ids` int32: 1 for the text, 0 for padding; `segment_pos` int32: 0, 1, 2 ... in the text.
+
+Documents of a row that do not see each other are one segment each, counted from 1. The end of text
+closes its document, and its own label, the first token of the next one, has weight 0. A document
+that was cut by the row before starts again at position 0.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+FIELDS = {
+    "ids": np.dtype(np.int32),
+    "labels": np.dtype(np.int32),
+    "weights": np.dtype(np.float32),
+    "paddings": np.dtype(np.float32),
+    "segment_ids": np.dtype(np.int32),
+    "segment_pos": np.dtype(np.int32),
+}
 
 
 def fields(

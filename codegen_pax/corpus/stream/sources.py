@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import seqio
+import tensorflow as tf
 from etils import epath
 
 from codegen_pax.corpus.manifest import Manifest, Shard
 from codegen_pax.corpus.prepared import PreparedCorpus
 from codegen_pax.corpus.raw import storage
 from codegen_pax.corpus.records import RowFormat
-from codegen_pax.errors import InvalidValueError
+from codegen_pax.corpus.rows import check_length, concatenate, drop_longer, tokenize_documents
+from codegen_pax.errors import InvalidValueError, UserError
 
 # Rows of a prepared corpus that are read together, which they may be since its documents were
 # shuffled when it was prepared: 16 MB of 2,048 tokens. TensorFlow reads no less than 64 MB of a
@@ -27,6 +29,11 @@ _PAGES_KEPT = 2
 
 # Tasks that are not prepared are held in memory: this many bytes of them at most.
 MOST_BYTES = 2 << 30
+
+# For preprocessors that draw at random: as stock `SeqIOInput` reads a task that it evaluates.
+_SEED = 42
+# This package's own preprocessors: nothing in them is random.
+_KNOWN_STEPS = (tokenize_documents, concatenate, drop_longer, check_length)
 
 _AGAIN = "prepare the corpus again, or fetch this shard again"
 
@@ -188,67 +195,174 @@ class PreparedRows:
 
 
 class RowsInMemory:
-    """The rows of any other seqio task, read once."""
+    """The rows of any other seqio task, read once, as its preprocessors make them."""
 
     def __init__(self, task: seqio.Task, split: str, row_length: int):
         """Raises ValueError for a task without a row, with more than `MOST_BYTES` of them, with one
-        that is too long, or with other features than `targets` and `inputs`.
+        that is too long, with features that no row is made of, or with preprocessors that make
+        other rows each time.
         """
-        if (found := {*task.output_features}) not in ({"targets"}, {"inputs", "targets"}):
+        read = _Examples(task, split, row_length)
+        if (steps := unknown_steps(task)) and _Examples(task, split, row_length).digest != (
+            read.digest
+        ):
             raise InvalidValueError(
-                f"task {task.name} has the features {', '.join(sorted(found))}; wanted targets, or"
-                " inputs and targets"
+                f"task {task.name} ({split}): {', '.join(steps)} makes other rows each time it is"
+                " read, and a run could not be resumed; wanted the same ones, by seeds that seqio"
+                " gives (seqio.map_over_dataset with num_seeds) in place of TensorFlow's own"
             )
-        lengths = dict.fromkeys(task.output_features, row_length)
-        dataset = task.get_dataset(lengths, split=split, shuffle=False, num_epochs=1)
+        self._row_length, self._read = row_length, read
+        self._starts = np.concatenate([[0], np.cumsum(read.lengths)])
+        # Nobody has shuffled them before: all are one page.
+        self.count = self.page_rows = len(read.lengths)
+        self.fingerprint = read.digest
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """See `Rows`."""
+        columns = np.arange(self._row_length)
+        lengths = self._read.lengths[rows]
+        real = columns < lengths[:, None]
+        places = (self._starts[rows, None] + columns)[real]
+        ids = np.zeros(real.shape, np.int32)
+        ids[real] = self._read.tokens[places]
+        if self._read.answers is not None:
+            predicted = np.zeros(real.shape, bool)
+            predicted[real] = self._read.answers[places]
+            return ids, lengths, predicted
+        predicted = columns >= self._read.prompts[rows, None] if self._read.pairs else None
+        return ids, lengths, predicted
+
+
+class _Examples:
+    """All examples of a task, one after another.
+
+    Attributes:
+      tokens: int32 [all tokens].
+      lengths: of each example, [n].
+      prompts: how many tokens of each are its prompt, [n].
+      pairs: whether they are prompts and answers.
+      answers: bool [all tokens], whether each is of an answer; None unless the task says so.
+      digest: SHA-256 of all that, and of the length of a row.
+    """
+
+    def __init__(self, task: seqio.Task, split: str, row_length: int):
+        features = {*task.output_features}
+        if features not in ({"targets"}, {"inputs", "targets"}, {"answers", "targets"}):
+            raise InvalidValueError(
+                f"task {task.name} has the features {', '.join(sorted(features))}; wanted targets,"
+                " inputs and targets, or answers and targets"
+            )
+        self.pairs = "inputs" in features
         flat: list[np.ndarray] = []
+        answers: list[np.ndarray] = []
         prompts: list[int] = []
         size = 0
-        for example in dataset.as_numpy_iterator():
+        for example in _dataset(task, split, row_length).as_numpy_iterator():
             inputs = example.get("inputs", np.empty(0, np.int32))
-            flat.append(np.concatenate([inputs, example["targets"]]))
-            if len(flat[-1]) > row_length:
+            row = np.concatenate([inputs, example["targets"]])
+            if len(row) > row_length:
                 raise InvalidValueError(
-                    f"task {task.name} ({split}) has a row of {len(flat[-1])} tokens; wanted at"
-                    f" most {row_length}: to cut it would lose the end of its answer"
+                    f"task {task.name} ({split}) has a row of {len(row)} tokens; wanted at most"
+                    f" {row_length}: to cut it would lose the end of its answer"
                 )
+            flat.append(row)
             prompts.append(len(inputs))
-            size += flat[-1].nbytes
+            size += row.nbytes
+            if "answers" in features:
+                answers.append(_of_answers(example, task, split))
             if size > MOST_BYTES:
+                steps = unknown_steps(task) if isinstance(task.source, PreparedCorpus) else []
                 raise InvalidValueError(
                     f"task {task.name} ({split}) has more than {MOST_BYTES >> 20:,} MiB of rows,"
-                    " the most that is held in memory: prepare it as a corpus"
+                    " the most that is held in memory"
+                    + (
+                        f", where {', '.join(steps)} is applied: apply it before the corpus is"
+                        " prepared, or leave it out"
+                        if steps
+                        else ": prepare it as a corpus"
+                    )
                 )
         if not flat:
             raise InvalidValueError(
                 f"task {task.name} ({split}) has not one row of {row_length} tokens"
             )
-        self._row_length = row_length
-        self._lengths = np.array([len(row) for row in flat])
-        self._prompts = np.array(prompts)
-        self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
-        self._tokens = np.concatenate(flat).astype(np.int32)
-        self._pairs = "inputs" in task.output_features
-        # Nobody has shuffled them before: all are one page.
-        self.count = self.page_rows = len(flat)
-        digest = hashlib.sha256(f"{row_length} {self._pairs}".encode())
-        for values in (self._tokens, self._lengths.astype("<i8"), self._prompts.astype("<i8")):
+        self.lengths = np.array([len(row) for row in flat])
+        self.prompts = np.array(prompts)
+        self.tokens = np.concatenate(flat).astype(np.int32)
+        self.answers = np.concatenate(answers) if answers else None
+        digest = hashlib.sha256(f"{row_length} {self.pairs}".encode())
+        for values in (self.tokens, self.lengths.astype("<i8"), self.prompts.astype("<i8")):
             digest.update(values.tobytes())
-        self.fingerprint = digest.hexdigest()
+        if self.answers is not None:
+            digest.update(self.answers.tobytes())
+        self.digest = digest.hexdigest()
 
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """See `Rows`."""
-        columns = np.arange(self._row_length)
-        lengths = self._lengths[rows]
-        real = columns < lengths[:, None]
-        ids = np.zeros(real.shape, np.int32)
-        ids[real] = self._tokens[(self._starts[rows, None] + columns)[real]]
-        predicted = columns >= self._prompts[rows, None] if self._pairs else None
-        return ids, lengths, predicted
+
+def _dataset(task: seqio.Task, split: str, row_length: int) -> tf.data.Dataset:
+    """A task's examples, as seqio reads them in their order; ValueError if it refuses to."""
+    if task.requires_caching and not task.cache_dir:
+        raise InvalidValueError(
+            f"task {task.name} is to be read from seqio's cache, and no folder that was given to"
+            " seqio.add_global_cache_dirs has it: cache it by `python -m"
+            f" seqio.scripts.cache_tasks_main --tasks={task.name} ...`"
+        )
+    try:
+        return task.get_dataset(
+            dict.fromkeys(task.output_features, row_length),
+            split=split,
+            use_cached=task.requires_caching,
+            shuffle=False,
+            seed=_SEED,
+            num_epochs=1,
+        )
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise InvalidValueError(f"task {task.name} ({split}): {error}") from error
+
+
+def _of_answers(example: Mapping[str, np.ndarray], task: seqio.Task, split: str) -> np.ndarray:
+    """Whether each token of a conversation is of an answer: bool [its tokens]."""
+    found, wanted = len(example["answers"]), len(example["targets"])
+    if found < wanted:
+        raise InvalidValueError(
+            f"task {task.name} ({split}) has an example of {wanted} targets and {found} answers:"
+            " wanted one for each"
+        )
+    return example["answers"][:wanted].astype(bool)
+
+
+def unknown_steps(task: seqio.Task) -> list[str]:
+    """The preprocessors of a task, by name, that are not this package's own."""
+    return [
+        seqio.utils.function_name(step)
+        for step in task.preprocessors
+        if step not in _KNOWN_STEPS and not isinstance(step, seqio.CacheDatasetPlaceholder)
+    ]
+
+
+def _is_as_prepared(task: seqio.Task) -> bool:
+    """Whether a task gives the rows of a prepared corpus as they lie there."""
+    if type(task) is not seqio.Task or type(task.source) is not PreparedCorpus:
+        return False
+    features = {name: (kind.dtype, kind.rank) for name, kind in task.output_features.items()}
+    wanted = ["targets", "answers"] if task.source.answers else ["targets"]
+    return (
+        features == dict.fromkeys(wanted, (tf.int32, 1))
+        and not task.requires_caching
+        and all(
+            step is check_length or isinstance(step, seqio.CacheDatasetPlaceholder)
+            for step in task.preprocessors
+        )
+    )
 
 
 def open_rows(task: seqio.Task, split: str, row_length: int) -> Rows:
-    """The rows of a task, wherever they lie."""
-    if isinstance(task.source, PreparedCorpus):
+    """The rows of a task, for training and for evaluation.
+
+    A prepared corpus is read where it lies. What a task does to its rows, with preprocessors of
+    anybody's, is done once, in memory: the same rows every epoch, and when the run is resumed.
+    """
+    if _is_as_prepared(task):
         return PreparedRows(task.source, split, row_length)
     return RowsInMemory(task, split, row_length)

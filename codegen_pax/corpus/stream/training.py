@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import json
 from typing import Any
 
 import jax
 import numpy as np
-import seqio
 from etils import epath
-from jax.experimental import multihost_utils
-from praxis import base_input, py_utils
+from praxis import py_utils
 
-from codegen_pax.corpus import installed, prepared
-from codegen_pax.corpus.stream import batches, sources
+from codegen_pax.corpus.stream import sources
+from codegen_pax.corpus.stream.mixture_rows import MixtureRows, short
 from codegen_pax.corpus.stream.schedule import Schedule, shares
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text import tokenizer
+from codegen_pax.runs import checkpoints, holder
 from codegen_pax.weights import lineage
 
 FORMAT = 2  # of the state, and of what stands at a position
@@ -28,25 +25,13 @@ class ChangedDataError(InvalidValueError):
     """A run was to be resumed on other data than it was stopped on."""
 
 
-class DifferentHostsError(InvalidValueError):
-    """The hosts of a run were to read different streams."""
-
-
-class TrainingRows(base_input.BaseInput):
+class TrainingRows(MixtureRows):
     """Batches of rows without end.
 
     Attributes:
-      mixture_name: a registered seqio task or mixture.
-      split_name: of it.
-      row_length: T.
-      packing: whether the documents of a row do not see each other.
       seed: of the order of the rows.
     """
 
-    mixture_name: str = ""
-    split_name: str = installed.TRAIN
-    row_length: int = 0
-    packing: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -60,37 +45,15 @@ class TrainingRows(base_input.BaseInput):
     def _open(self) -> Schedule:
         """The schedule; opens it and `_rows` when first asked: Pax makes inputs it never reads."""
         if self._schedule is None:
-            rates = prepared.rates(self.mixture_name, self.split_name)
-            self._rows = [
-                sources.open_rows(seqio.TaskRegistry.get(name), self.split_name, self.row_length)
-                for name in rates
-            ]
-            found = dict(zip(rates, self._rows, strict=True))
+            rates = self.rates()
+            found = self.open_tasks(rates)
+            self._rows = list(found.values())
             sizes = {name: rows.count for name, rows in found.items()}
             pages = {name: rows.page_rows for name, rows in found.items()}
             schedule = Schedule(sizes, shares(rates), pages, self.seed)
-            self._check_hosts(self._identity(schedule))
+            self.check_hosts(self._identity(schedule))
             self._schedule = schedule
         return self._schedule
-
-    def _check_hosts(self, identity: dict[str, Any]) -> None:
-        """Raises DifferentHostsError, on every host, unless all would read the same stream."""
-        if jax.process_count() == 1:
-            return
-        said = json.dumps(identity, sort_keys=True).encode()
-        # Of 32 bits: what JAX gathers of 64 it would cut.
-        digest = np.frombuffer(hashlib.sha256(said).digest(), np.int32)
-        digests = [each.tobytes() for each in multihost_utils.process_allgather(digest)]
-        usual = max(digests, key=digests.count)  # of the first host, if there are as many of each
-        if others := [str(host) for host, each in enumerate(digests) if each != usual]:
-            data = (f"{name} {_short(task['data'])}" for name, task in identity["tasks"].items())
-            raise DifferentHostsError(
-                f"the hosts do not hold the same {self.mixture_name} ({self.split_name}):"
-                f" {'host' if len(others) == 1 else 'hosts'} {', '.join(others)} of {len(digests)},"
-                f" counted from 0, unlike the rest; host {jax.process_index()} holds"
-                f" {', '.join(data)}. Give every host the same ${prepared.DATA_VARIABLE} and the"
-                " same version of this package"
-            )
 
     @property
     def position(self) -> int:
@@ -105,19 +68,7 @@ class TrainingRows(base_input.BaseInput):
         schedule = self._open()
         first = position + self.infeed_host_index * self.batch_size
         tasks, rows = schedule.rows(np.arange(first, first + self.batch_size))
-        shape = (self.batch_size, self.row_length)
-        ids, lengths = np.empty(shape, np.int32), np.empty(self.batch_size, np.int64)
-        predicted = np.ones(shape, bool)
-        some = False
-        for number, source in enumerate(self._rows):
-            places = np.flatnonzero(tasks == number)
-            if places.size:
-                ids[places], lengths[places], answers = source.take(rows[places])
-                if answers is not None:
-                    predicted[places], some = answers, True
-        apart = tokenizer.END_OF_TEXT_ID if self.packing else None
-        made = batches.fields(ids, lengths, predicted if some else None, apart)
-        return py_utils.NestedMap(made)
+        return self.fields(self._rows, tasks, rows)
 
     def get_next(self) -> py_utils.NestedMap:
         """The next batch of this host; the one after it is begun meanwhile."""
@@ -182,15 +133,21 @@ class TrainingRows(base_input.BaseInput):
     def save(self, checkpoint_path: epath.PathLike) -> None:
         """Saves the state of this process; the first one adds the job's lineage.
 
+        Raises JobInUseError if another run has taken the job meanwhile. The checkpoint gets its
+        checksums as soon as it is whole.
+
         It is the one part of ours that the stock binary takes along into each checkpoint, before
         that is renamed, or marked as whole.
 
         Args:
           checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
         """
+        checkpoint = epath.Path(checkpoint_path).parent.parent
+        holder.check_held(checkpoint.parent.parent)
         super().save(checkpoint_path)
         if jax.process_index() == 0:
-            lineage.copy_to(epath.Path(checkpoint_path).parent.parent)
+            lineage.copy_to(checkpoint)
+        checkpoints.is_saved(checkpoint)
 
     def restore(self, checkpoint_path: epath.PathLike) -> None:
         """Restores the state of this process, or of any other: they are all the same.
@@ -216,9 +173,4 @@ def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
             if found.get(key) != wanted.get(key)
             for line in _differences(found.get(key), wanted.get(key), f"{name} {key}".strip())
         ]
-    return [f"{name}: then {_short(found)}, now {_short(wanted)}"]
-
-
-def _short(value: Any) -> str:
-    is_digest = isinstance(value, str) and len(value) == 2 * hashlib.sha256().digest_size
-    return value[:12] if is_digest else "nothing" if value is None else str(value)
+    return [f"{name}: then {short(found)}, now {short(wanted)}"]

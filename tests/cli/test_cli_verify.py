@@ -1,0 +1,153 @@
+"""`codegen-pax verify`: what is wrong with a job, which step is good, and how to go on."""
+
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_jobs
+
+from codegen_pax.cli.main import main
+from codegen_pax.weights import checksums, lineage
+
+A = "state/mdl_vars.params.lm.a"
+M = "state/opt_states_0.no_prefix_2.m.params.lm.a"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Three checkpoints with checksums, and a space in the name."""
+    job = tmp_path / "my job"
+    for checkpoint in small_jobs.write_job(job, [2, 4, 6]):
+        checksums.write(checkpoint)
+    return job
+
+
+def checkpoint(job, step):
+    return Path(lineage.checkpoint(job, step))
+
+
+@pytest.fixture
+def verify(job, capsys):
+    """Runs the command; returns its status and what it says."""
+
+    def run():
+        status = main(["verify", str(job), "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_a_good_job(job, capsys, verify):
+    assert main(["verify", str(job)]) == 0
+    said = capsys.readouterr().out
+    assert "newest good step: 6" in said and "step 2: good; checksums: when saved" in said
+    status, found = verify()
+    assert status == 0 and found["good"] and found["newest_good_step"] == 6
+    assert [one["step"] for one in found["checkpoints"]] == [6, 4, 2]
+
+
+def not_a_number(folder):
+    values = np.full((4, 6), 1, np.float32)
+    values[3, 5], values[0, 0] = np.nan, -np.inf
+    shutil.rmtree(folder / A)
+    small_jobs.write_array(folder / A, values)
+    checksums.write(folder)  # as it was saved
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def half_copied(folder):
+    for path in sorted(folder.rglob("*"))[::2]:
+        if path.is_file() and not path.name.startswith("checksums"):
+            path.unlink()
+
+
+def without_an_array(folder):
+    """An old one, whose metadata alone tells."""
+    remove("checksums-00000-of-00001.json")(folder)
+    shutil.rmtree(folder / A)
+
+
+def cut_without_checksums(folder):
+    remove("checksums-00000-of-00001.json")(folder)
+    path = folder / M / "0.0"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+DAMAGES = {
+    "missing chunk": (remove(f"{A}/0.1"), f"{A}/0.1 is missing"),
+    "cut": (write(f"{A}/0.1", b"x"), f"{A}/0.1 has 1 bytes"),
+    "other bytes": (
+        lambda folder: write(f"{A}/1.1", b"x" * (folder / A / "1.1").stat().st_size)(folder),
+        f"{A}/1.1 has other bytes",
+    ),
+    "missing .zarray": (remove(f"{A}/.zarray"), f"{A}/.zarray is missing"),
+    "missing receipt": (remove("lineage.json"), "lineage.json is missing"),
+    "damaged receipt": (write("lineage.json", b"{"), "lineage.json is no lineage"),
+    "damaged metadata": (write("metadata/metadata", b"{" * 9), "metadata/metadata has"),
+    "an extra chunk": (write(f"{A}/7.7", b"x"), f"{A}/7.7 was not saved with it"),
+    "numbers": (not_a_number, f"{A} has 2 numbers that are not finite"),
+    "a moment cut, old": (cut_without_checksums, f"{M} cannot be read"),
+    "half copied": (half_copied, "is missing"),
+    "missing array, old": (without_an_array, f"{A} is missing"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_wrong_is_told_and_the_good_step_named(damage, said, job, verify):
+    damage(checkpoint(job, 6))
+    status, found = verify()
+    assert status == 1 and not found["good"] and found["newest_good_step"] == 4
+    assert any(said in line for line in found["checkpoints"][0]["problems"]), found
+    # What it tells a person to do leaves a job that is good.
+    (command,) = [line for line in found["how_to_go_on"] if line.startswith("mv ")]
+    subprocess.run(shlex.split(command), check=True)
+    status, found = verify()
+    assert status == 0 and found["newest_good_step"] == 4
+
+
+def test_a_job_without_a_good_checkpoint(job, verify, capsys):
+    for step in (2, 4, 6):
+        remove(f"{A}/0.0")(checkpoint(job, step))
+    status, found = verify()
+    assert status == 1 and found["newest_good_step"] is None
+    assert main(["verify", str(job)]) == 1
+    said = capsys.readouterr().out
+    assert "newest good step: none" in said and "start again" in said
+
+
+def test_the_job_itself(job, verify):
+    (job / "lineage.json").unlink()
+    (job / "checkpoints" / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
+    status, found = verify()
+    assert status == 1 and found["problems"] == ["lineage.json is missing"]
+    assert "checkpoint_00000008.orbax-checkpoint-tmp-17" in found["notes"][0]
+    for step in (2, 4, 6):
+        shutil.rmtree(checkpoint(job, step))
+    assert "there is no whole checkpoint" in verify()[1]["problems"]
+
+
+def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
+    (checkpoint(job, 6) / "checksums-00000-of-00001.json").unlink()
+    checksums.write(checkpoint(job, 4), later=True)
+    (checkpoint(job, 2) / "checksums-00000-of-00001.json").rename(
+        checkpoint(job, 2) / "checksums-00000-of-00002.json"
+    )
+    status, found = verify()
+    assert status == 0 and found["newest_good_step"] == 6
+    assert [one["checksums"] for one in found["checkpoints"]] == ["none", "later", "in part"]
+
+
+def test_what_is_no_folder_is_told(tmp_path, capsys):
+    assert main(["verify", str(tmp_path / "nothing")]) == 1
+    assert "nothing is no directory; wanted a run's folder" in capsys.readouterr().err
