@@ -15,8 +15,9 @@ LEAST_TEMPERATURE = 1e-5
 # draw the rows that fill a vocabulary up, whose logits are -32768 (`weights.vocabulary_rows`).
 GREATEST_TEMPERATURE = 100.0
 
-# Each sample has keys and values of its own: 200 are what HumanEval's pass@100 is estimated from.
-MOST_SAMPLES = 1_000
+# Each sample has keys and values of its own. 200 are what pass@100 is estimated from; this many are
+# more than any device holds of a real size, and a slip of the hand.
+MOST_SAMPLES = 10_000
 
 # JAX makes a key of 32 bits here: a seed above is the same as the one 2**32 below.
 GREATEST_SEED = 2**32 - 1
