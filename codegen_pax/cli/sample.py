@@ -125,16 +125,10 @@ def _prompt(argument: str) -> str:
       UsageError: it is no text, or there is none on standard input, or far more than a row holds.
     """
     if argument != "-":
-        source, content = "the prompt", os.fsencode(argument)
+        # What is no UTF-8 Python gives as lone surrogates, whose last eight bits are the byte.
+        source, content = "the prompt", argument.encode(errors="surrogateescape")
     else:
-        source = "the prompt on standard input"
-        if sys.stdin is None:
-            raise UsageError(f"{source} is missing: standard input is closed")
-        content = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        if not content:
-            raise UsageError(f"{source} is empty; wanted text")
-        if len(content) > _MOST_BYTES:
-            raise UsageError(f"{source} has over {_MOST_BYTES:,} bytes, more than any row holds")
+        source, content = "the prompt on standard input", _standard_input()
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -144,3 +138,17 @@ def _prompt(argument: str) -> str:
     if "\0" in text:
         raise UsageError(f"{source} is no text: found a NUL at {text.index(chr(0)):,}")
     return text
+
+
+def _standard_input() -> bytes:
+    """What stands there, as bytes: a locale may take them for other letters."""
+    if sys.stdin is None:
+        raise UsageError("the prompt is missing: standard input is closed")
+    content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if not content:
+        raise UsageError("the prompt on standard input is empty; wanted text")
+    if len(content) > _MOST_BYTES:
+        raise UsageError(
+            f"the prompt on standard input has over {_MOST_BYTES:,} bytes, more than any row holds"
+        )
+    return content

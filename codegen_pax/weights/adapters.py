@@ -109,6 +109,11 @@ class Merged(Source):
         """The adapter's own files."""
         return [self.config.path, *self.adapter.paths()]
 
+    def place(self, name: str) -> str:
+        changed = name in self._replaced or name.rpartition(".")[0] in self._deltas
+        merged = f" with the adapter {self.config.path.parent}" if changed else ""
+        return f"{super().place(name)}{merged}"
+
     def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
         kind = self.tensors[name].dtype
         rows = self._base(name, start, stop, row_shape)

@@ -18,8 +18,8 @@ def is_finite(array: np.ndarray) -> bool:
     """Whether an array of any type of weights has neither NaN nor infinity.
 
     By its bits: beyond infinity lie the NaNs, those without a sign at the end of the signed
-    integers, those with one at the end of the unsigned. Two passes without a copy: numpy's own
-    `isfinite` takes three times as long, and forty times of bfloat16.
+    integers, those with one at the end of the unsigned. Two passes without a copy, 14 GB/s here
+    and more; numpy's own `isfinite` does 16 of float32, 0.9 of bfloat16 and 0.5 of float16.
     """
     if not array.size:
         return True

@@ -150,8 +150,8 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
     def one(cut: Cut) -> None:
         rows = read(cut)
         if not finite.is_finite(rows):
-            path = chosen.files.tensors[cut.tensor].path
-            raise moving.not_finite(chosen, f"{path}: {cut.tensor}", cut.tensor, read)
+            place = chosen.files.place(cut.tensor)
+            raise moving.not_finite(chosen, place, cut.tensor, read)
         part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
         checkpoint.write(cut.weight, cut.index, part)
 

@@ -90,6 +90,10 @@ class Source:
         """The files that are read, each once, by name."""
         return self.below.paths()
 
+    def place(self, name: str) -> str:
+        """Where a tensor is from, for a message."""
+        return self.below.place(name)
+
     def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
         """Some rows of a tensor; may be called from several threads.
 
@@ -151,6 +155,9 @@ class Files(Source):
 
     def paths(self) -> list[Path]:
         return sorted({tensor.path for tensor in self.tensors.values()})
+
+    def place(self, name: str) -> str:
+        return f"{self.tensors[name].path}: {name}"
 
     def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
         tensor = self.tensors[name]

@@ -27,3 +27,21 @@ class Wide(registry.experiment_class("CodeGenNanoMono")):
     """The phase Mono, in another size."""
 
     DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=SIZE)
+
+
+# With the real vocabulary, and nothing else that takes room.
+CODED_SIZE = dataclasses.replace(
+    SIZE,
+    layers=2,
+    model_dims=32,
+    heads=4,
+    vocab_size=51_200,
+    parameters=network_parameters(2, 32),
+)
+
+
+@experiment_registry.register
+class Coded(registry.experiment_class("CodeGenNanoMono")):
+    """The phase Mono, small, with the tokens that it has."""
+
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=CODED_SIZE)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Network, save_bin, save_jaxformer
+from networks import Network, assert_holds, save_bin, save_jaxformer
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.weights import (
@@ -24,21 +24,6 @@ from codegen_pax.weights import (
 from codegen_pax.weights.tensors import DTYPES, CutShortError, Files, Tensor, dtype
 
 NETWORK = Network()
-
-
-def assert_holds(files: Files, state: dict) -> None:
-    """Every tensor, whole and in two pieces, is that of a state dict of PyTorch."""
-    assert files.tensors.keys() == state.keys()
-    for name, tensor in state.items():
-        bits = tensor.contiguous().view(torch.uint8).numpy()
-        shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
-        assert files.rows(name, 0, rows, shape).tobytes() == bits.tobytes()
-        for start, stop in ((0, rows // 2), (rows // 2, rows)):
-            found = np.ascontiguousarray(files.rows(name, start, stop, shape))
-            assert (
-                found.tobytes()
-                == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()
-            )
 
 
 @pytest.mark.parametrize("kind", DTYPES)
