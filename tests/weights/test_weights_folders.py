@@ -58,7 +58,7 @@ def test_names_of_wrapped_blocks_and_without_the_networks_own_part(tmp_path):
         ),
         (["transformer.h.0.mlp.fc_in.qweight"], "fc_in.qweight, of quantised weights"),
         (["transformer.h.0.mlp.fc_in.weight.absmax"], "weight.absmax, of quantised weights"),
-        (["module.transformer.ln_f.bias"], "holds transformer.ln_f.bias twice, once as module.tr"),
+        (["module.transformer.ln_f.bias"], "holds transformer.ln_f.bias twice, once as "),
     ],
 )
 def test_what_is_more_than_a_network_is_named(names, said, tmp_path):
