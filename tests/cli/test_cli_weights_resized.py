@@ -24,6 +24,7 @@ from codegen_pax import model
 from codegen_pax.cli.main import main
 from codegen_pax.model.decoding import NucleusSampler
 from codegen_pax.runs.sampling import continue_prompts
+from codegen_pax.text import tokenizer
 from codegen_pax.weights import (
     cuts,
     hugging_face_files,
@@ -336,6 +337,8 @@ def test_ctranslate2_gives_the_same_tokens(kind, rows, full, job, wanted, tmp_pa
     assert main(["export", kind, str(run), str(folder), *MODULE]) == 0
     words = transformers.AutoTokenizer.from_pretrained(folder)
     assert len(words) == (rows if kind == "gptj" else TOKENS)
+    text = Path(__file__).read_text()
+    assert words(text).input_ids == tokenizer.load("codegen").encode(text).ids
     converter = ctranslate2.converters.TransformersConverter(str(folder))
     converter.convert(str(tmp_path / "float32"))
     engine = ctranslate2.Generator(str(tmp_path / "float32"))

@@ -6,7 +6,6 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
-from experiments.sizes import network_parameters
 
 registry.register_all()
 
@@ -18,7 +17,6 @@ SIZE = dataclasses.replace(
     head_dims=8,
     rotary_dims=4,
     vocab_size=512,
-    parameters=network_parameters(4, 64, 512),
 )
 
 
@@ -36,7 +34,6 @@ CODED_SIZE = dataclasses.replace(
     model_dims=32,
     heads=4,
     vocab_size=51_200,
-    parameters=network_parameters(2, 32),
 )
 
 
