@@ -222,6 +222,19 @@ def test_a_number_too_large_is_told_in_one_line(source, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("name", ["transformer.wte.weight", "transformer.h.3.attn.qkv_proj.weight"])
+def test_a_weight_that_is_no_number_is_told_in_one_line(name, source, tmp_path, capsys):
+    network = transformers.CodeGenForCausalLM.from_pretrained(source)
+    with torch.no_grad():
+        network.get_parameter(name)[150, 2:4] = float("nan")
+    network.save_pretrained(tmp_path / "source")
+    arguments = ("import", "hf", tmp_path / "source", *EXPERIMENT, "--output", tmp_path / "job")
+    said = refused(capsys, *arguments)
+    assert f"model.safetensors: {name} holds 2 numbers that are not finite, the first nan" in said
+    assert "nan at [150, 2]" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 def test_a_file_of_pytorch_without_pytorch(source, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "source"
     network = transformers.CodeGenForCausalLM.from_pretrained(source)
