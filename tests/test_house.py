@@ -11,7 +11,13 @@ PROJECT = Path(__file__).parents[1]
 # From the roof down: a floor may import those after it, and itself.
 FLOORS = ("codegen", "experiments", "tasks", "codegen_pax")
 GROUND = {"model", "text"}  # import no sibling
-SOIL = {"errors", "names", "quiet"}  # single files of codegen_pax that stand under every room
+SOIL = {
+    "errors",
+    "git_lfs",
+    "limits",
+    "names",
+    "quiet",
+}  # single files of codegen_pax that stand under every room
 ROOF = "cli"  # alone in codegen_pax may import experiments and tasks
 MAX_LINES = 400
 

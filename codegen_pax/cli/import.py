@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen_pax.cli.beside import beside
@@ -13,9 +15,10 @@ from codegen_pax.quiet import quietly
 
 if TYPE_CHECKING:
     from codegen_pax.cli.tables import Terminal
+    from codegen_pax.weights.adapters import Merged
     from codegen_pax.weights.importing import Plan
     from codegen_pax.weights.layout import Dimensions
-    from codegen_pax.weights.tensors import Files
+    from codegen_pax.weights.tensors import Source
     from experiments.declaration import Declaration
 
 HELP = "import weights of Hugging Face or jaxformer into a Pax checkpoint"
@@ -40,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the job's folder, which Pax trains on from",
     )
     parser.add_argument(
+        "--adapter",
+        type=local_folder,
+        help="a folder of PEFT's with a LoRA adapter of these weights, which is merged into them",
+    )
+    parser.add_argument(
         "--mp-num",
         type=int,
         choices=(1, 2, 4, 8),
@@ -48,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-check-mp-num", action="store_true", help="believe --mp-num against the weights"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one object; progress goes to standard error"
     )
     add_module_argument(parser)
 
@@ -59,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.weights import checksums, importing, lineage, workspace
     from experiments.declaration import from_environment
 
-    console = Terminal(highlight=False, markup=False)
+    console = Terminal(stderr=args.json, highlight=False, markup=False)
     (entry,) = find([args.experiment], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output.resolve()
     workspace.check_new(output)
-    chosen, parent = _examine(args, declaration, console)
+    chosen, parent, adapter = _examine(args, declaration, console)
     workspace.check_room(output, chosen.nbytes + workspace.BESIDES)
     purpose = {
         "format": FORMAT,
@@ -90,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
         with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
             importing.run(chosen, wanted, space, on_bytes)
-        parent["files"] = hashing.result()
+        parent |= _hashed(chosen, adapter, hashing.result())
         if _stamps(chosen) != purpose["files"]:
             raise InvalidValueError(f"{args.folder} was changed while it was read: import it again")
         class_name = purpose["experiment"]
@@ -100,12 +111,45 @@ def run(args: argparse.Namespace) -> int:
         checksums.write(space.folder / importing.CHECKPOINT)
         space.finish()
     kinds = sorted({kind.name for kind in chosen.dtypes.values()})
+    if args.json:
+        said = {
+            "experiment": declaration.name,
+            "class": class_name,
+            "recipe": declaration.recipe.name,
+            "source": {key: value for key, value in parent.items() if key != "lineage"},
+            "output": str(output),
+            "checkpoint": str(output / importing.CHECKPOINT),
+            "step": 0,
+            "parameters": chosen.parameters,
+            "dtypes": kinds,
+            "bytes": chosen.nbytes,
+            "vocabulary_rows": declaration.size.vocab_size,
+            "lineage": str(output / lineage.FILE),
+        }
+        print(json.dumps(said, indent=2))
+        return 0
     console.print(
         f"{args.output}: {chosen.parameters:,} parameters of {declaration.name} in "
         f"{' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB, at step 0",
         soft_wrap=True,
     )
     return 0
+
+
+def _hashed(chosen: Plan, adapter: Merged | None, hashed: list[dict]) -> dict:
+    """The files that were read, with their hashes, as the lineage of an import has them."""
+    from codegen_pax.weights import adapters
+
+    if adapter is None:
+        return {"files": hashed}
+    of_adapter = adapter.adapter_paths()
+    pairs = [*zip(chosen.paths(), hashed, strict=True)]
+    return {
+        "files": [file for path, file in pairs if path not in of_adapter],
+        "adapter": adapters.described(
+            adapter, [file for path, file in pairs if path in of_adapter]
+        ),
+    }
 
 
 def _stamps(chosen: Plan) -> list[list]:
@@ -120,16 +164,13 @@ def _stamps(chosen: Plan) -> list[list]:
 
 def _examine(
     args: argparse.Namespace, declaration: Declaration, console: Terminal
-) -> tuple[Plan, dict]:
-    """Finds and checks the weights; returns how to import them, and what they are as a parent."""
-    from codegen_pax.weights import (
-        cuts,
-        hugging_face,
-        hugging_face_files,
-        importing,
-        jaxformer_files,
-        lineage,
-    )
+) -> tuple[Plan, dict, Merged | None]:
+    """Finds and checks the weights.
+
+    Returns:
+      How to import them, what they are as a parent, and the adapter in them.
+    """
+    from codegen_pax.weights import cuts, importing, jaxformer_files, lineage
     from codegen_pax.weights.layout import HUGGING_FACE_MP_NUM, Dimensions
     from codegen_pax.weights.tensors import Files
 
@@ -137,12 +178,14 @@ def _examine(
     dims = Dimensions.of(size, embedding_bias=declaration.recipe.embedding_bias)
     folder = args.folder.absolute()
     parent: dict = {"kind": "hugging face", "directory": str(folder)}
+    adapter = None
     if args.kind == "hf":
-        hugging_face.check_config(hugging_face_files.read_config(folder), size)
-        files = Files(hugging_face_files.find(folder))
+        files, rows, adapter = _hugging_face(args, folder, declaration, console)
         make, usual = cuts.hugging_face, HUGGING_FACE_MP_NUM
-        parent["lineage"] = lineage.read(folder)
+        parent |= {"lineage": lineage.read(folder), "vocabulary_rows": rows}
     else:
+        if args.adapter:
+            raise UsageError(f"--adapter {args.adapter}: an adapter is of weights of hf alone")
         tensors, step = jaxformer_files.find(folder)
         files = Files(tensors)
         make, usual = cuts.jaxformer, None
@@ -154,12 +197,49 @@ def _examine(
     chosen = importing.plan(
         folder, files, dims, lambda itemsize: make(dims, itemsize, mp_num=mp_num)
     )
-    return chosen, parent
+    return chosen, parent, adapter
+
+
+def _hugging_face(
+    args: argparse.Namespace, folder: Path, declaration: Declaration, console: Terminal
+) -> tuple[Source, int | None, Merged | None]:
+    """The weights of a folder of Hugging Face's, with an adapter's, and as many rows as ours.
+
+    Returns:
+      The weights, the rows of the vocabulary that they have themselves, and the adapter.
+    """
+    from codegen_pax.text.tokenizer import SIZES
+    from codegen_pax.weights import adapters, hugging_face, hugging_face_files, vocabulary_rows
+    from codegen_pax.weights.tensors import Files
+
+    config = hugging_face_files.read_config(folder)
+    hugging_face.check_config(config, declaration.size)
+    source: Source = Files(hugging_face_files.find(folder))
+    rows = vocabulary_rows.count(source)
+    if rows is not None:
+        hugging_face.check_vocab_size(config, rows)
+    hugging_face_files.check_tokenizer(folder)
+    adapter = None
+    if args.adapter:
+        hugging_face_files.check_tokenizer(args.adapter)
+        source = adapter = adapters.merged(source, args.adapter.absolute())
+        rows = vocabulary_rows.count(source)
+    if rows is None:
+        return source, rows, adapter  # what is missing is told with all that is
+    most = declaration.size.vocab_size
+    vocabulary_rows.check_count(rows, SIZES[declaration.phase.vocabulary], most)
+    if rows < most:
+        console.print(
+            f"{folder} has {rows:,} rows of the vocabulary: {most - rows:,} that change nothing "
+            "are added, and an export leaves them out again",
+            soft_wrap=True,
+        )
+    return vocabulary_rows.filled(source, most), rows, adapter
 
 
 def _mp_num(
     args: argparse.Namespace,
-    files: Files,
+    files: Source,
     dims: Dimensions,
     rotary_dims: int,
     usual: int | None,

@@ -6,12 +6,18 @@ import argparse
 import os
 import sys
 
+from codegen_pax import limits
+from codegen_pax.cli import opened
 from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
+from codegen_pax.text import prompts, tokenizer
 from experiments.declaration import RECIPE_VARIABLE
 
 HELP = "continue a prompt, or answer it, with a run's last checkpoint"
+
+# Of a prompt: several times what the tokens of the longest row can spell.
+_MOST_BYTES = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,64 +46,109 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.samples < 1 or args.length < 1:
+    """Prints what follows the prompt; see `add_arguments`."""
+    _check_numbers(args)
+    # What can be known without Pax' imports comes before them.
+    found = opened.run(args.run, args.experiment, args.module)
+    declaration = found.declaration
+    prompt = _prompt(args.prompt)
+    words = tokenizer.load(declaration.phase.vocabulary)
+    if answers := declaration.phase.loss_on == "answer":
+        if not prompt.strip():
+            raise UsageError("the prompt is empty; wanted an instruction to answer")
+        # As the rows it was trained on, in which no text forges the end of one.
+        words = tokenizer.load(declaration.phase.vocabulary, literal=True)
+        ids = words.encode(prompts.instruction_prompt(prompt)).ids
+    else:
+        ids = words.encode(prompt).ids or [tokenizer.END_OF_TEXT_ID]
+    room = declaration.size.context - len(ids)
+    if room < 1:
         raise UsageError(
-            f"--samples {args.samples}, --length {args.length}: wanted at least 1 of each"
-        )
-    if args.temperature == 0 and args.samples > 1:
-        raise UsageError(
-            f"--samples {args.samples} at --temperature 0 would all be alike: wanted a temperature"
-            " above 0, or one sample"
+            f"the prompt has {len(ids):,} tokens; wanted at most {declaration.size.context - 1:,}"
         )
     with quietly():
         from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
-        from codegen_pax.cli import opened
         from codegen_pax.runs.sampling import continue_prompts
-        from codegen_pax.text import prompts
-        from codegen_pax.text.vocabulary import vocabulary
 
-    found = opened.run(args.run, args.experiment, args.module)
-    os.environ[RECIPE_VARIABLE] = found.declaration.recipe.name  # which the class below reads
+    os.environ[RECIPE_VARIABLE] = declaration.recipe.name  # which the class below reads
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
-    declaration = found.declaration
-    words = vocabulary(declaration.phase.vocabulary)
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    if answers := declaration.phase.loss_on == "answer":
-        if not prompt.strip():
-            raise UsageError("the prompt is empty; wanted an instruction to answer")
-        # As the rows it was trained on.
-        ids = words.encode_document(prompts.instruction_prompt(prompt))
-    else:
-        ids = words.encode(prompt) or [words.eos_id]
-    room = declaration.size.context - len(ids)
-    if room < 1:
-        raise UsageError(
-            f"the prompt has {len(ids)} tokens; wanted at most {declaration.size.context - 1}"
-        )
     common = {
         "prompt_length": len(ids),
         "max_new_tokens": min(args.length, room),
-        "eos_id": words.eos_id,
+        "eos_id": tokenizer.END_OF_TEXT_ID,
     }
     if args.temperature == 0:
         decoder = model.greedy_decoder(**common)
     else:
-        try:
-            decoder = model.sample_decoder(
-                **common,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                num_samples=args.samples,
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        decoder = model.sample_decoder(
+            **common, temperature=args.temperature, top_p=args.top_p, num_samples=args.samples
+        )
     (samples,) = continue_prompts(experiment.network(), found.checkpoint, [ids], decoder, args.seed)
     for number, sample in enumerate(samples, 1):
         if len(samples) > 1:
             print(f"--- sample {number} of {len(samples)}")
-        text = words.decode([i for i in sample.tolist() if i != words.eos_id])
+        new = [i for i in sample.tolist() if i != tokenizer.END_OF_TEXT_ID]
+        text = words.decode(new, skip_special_tokens=False)
         print(f"{prompt.strip()}\n\n{text}" if answers else prompt + text)
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raises UsageError for a number that no decoder takes."""
+    checks = {
+        "samples": limits.check_samples,
+        "length": limits.check_length,
+        "seed": limits.check_seed,
+        "top_p": limits.check_top_p,
+    }
+    if args.temperature != 0:
+        checks["temperature"] = limits.check_temperature
+    for name, check in checks.items():
+        try:
+            check(getattr(args, name))
+        except ValueError as error:
+            raise UsageError(f"--{name.replace('_', '-')}: {error}") from error
+    if args.temperature == 0 and args.samples > 1:
+        raise UsageError(
+            f"--samples {args.samples} at --temperature 0 would all be alike: wanted a temperature"
+            " above 0, or one sample"
+        )
+
+
+def _prompt(argument: str) -> str:
+    """The prompt, from standard input if the argument is '-'.
+
+    Raises:
+      UsageError: it is no text, or there is none on standard input, or far more than a row holds.
+    """
+    if argument != "-":
+        # What is no UTF-8 Python gives as lone surrogates, whose last eight bits are the byte.
+        source, content = "the prompt", argument.encode(errors="surrogateescape")
+    else:
+        source, content = "the prompt on standard input", _standard_input()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{source} is no UTF-8: found byte 0x{content[error.start]:02x} at {error.start:,}"
+        ) from error
+    if "\0" in text:
+        raise UsageError(f"{source} is no text: found a NUL at {text.index(chr(0)):,}")
+    return text
+
+
+def _standard_input() -> bytes:
+    """What stands there, as bytes: a locale may take them for other letters."""
+    if sys.stdin is None:
+        raise UsageError("the prompt is missing: standard input is closed")
+    content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if not content:
+        raise UsageError("the prompt on standard input is empty; wanted text")
+    if len(content) > _MOST_BYTES:
+        raise UsageError(
+            f"the prompt on standard input has over {_MOST_BYTES:,} bytes, more than any row holds"
+        )
+    return content

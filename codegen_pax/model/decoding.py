@@ -1,8 +1,9 @@
 """How continuations are chosen: settings of praxis' decoders, with their traps handled."""
 
+import jax.numpy as jnp
 from praxis import decoder_hparams, pax_fiddle, py_utils, pytypes, token_samplers
 
-from codegen_pax.errors import InvalidValueError
+from codegen_pax import limits
 
 
 class NucleusSampler(token_samplers.DefaultNextTokenSampler):
@@ -25,7 +26,9 @@ class NucleusSampler(token_samplers.DefaultNextTokenSampler):
         **kwargs,
     ) -> py_utils.NestedMap:
         """Returns `new_ids` [B] and, for the log-probabilities, the `logits` [B, V] untempered."""
-        drawn = super().__call__(model, logits / temperature, 1.0, decode_loop_state, **kwargs)
+        # A quotient of bfloat16 has as many values, but other ones may be alike.
+        tempered = logits.astype(jnp.float32) / temperature
+        drawn = super().__call__(model, tempered, 1.0, decode_loop_state, **kwargs)
         drawn.logits = logits
         return drawn
 
@@ -59,19 +62,16 @@ def sample_decoder(
 
     Args:
         prompt_length, max_new_tokens, eos_id: as in `greedy_decoder`.
-        temperature: the logits are divided by it; above 0.
+        temperature: the logits are divided by it.
         top_p: probability, above 0 and at most 1.
         num_samples: K, continuations of each prompt, kept in the order drawn.
 
     Raises:
-        ValueError: `temperature` or `top_p` is out of range.
+        ValueError: a number is out of its range: see `limits`.
     """
-    if not temperature > 0:
-        raise InvalidValueError(
-            f"temperature must be above 0, found {temperature}; greedy_decoder takes no chances"
-        )
-    if not 0 < top_p <= 1:
-        raise InvalidValueError(f"top_p must be above 0 and at most 1, found {top_p}")
+    limits.check_temperature(temperature)
+    limits.check_top_p(top_p)
+    limits.check_samples(num_samples)
     return decoder_hparams.SampleDecoderHParams(
         **_lengths(prompt_length, max_new_tokens),
         eos_id=eos_id,
@@ -87,6 +87,7 @@ def sample_decoder(
 
 def _lengths(prompt_length: int, max_new_tokens: int) -> dict[str, int | bool]:
     """How far to decode: with one forward pass over the prompt, M counts new tokens alone."""
+    limits.check_length(max_new_tokens)
     return {
         "fprop_for_prefix": True,
         "seqlen": prompt_length + max_new_tokens,

@@ -24,15 +24,20 @@ _SPECIAL_TOKENS = dict.fromkeys(
 )
 
 
-def write_tokenizer(folder: Path, vocabulary: str, model_max_length: int) -> str:
+def write_tokenizer(
+    folder: Path, vocabulary: str, model_max_length: int, length: int | None = None
+) -> str:
     """Writes the files of a tokenizer into a folder.
 
     The same arguments give the same bytes: `vocab.json` and `merges.txt` are GPT-2's own files.
+    A longer one has tokens that no text is made of, `<|extratoken_1|>` and so on, as GPT-J's own
+    has: programs that read GPT-J want a token for every row of its embedding.
 
     Args:
         folder: that is there.
         vocabulary: 'gpt2' or 'codegen'.
         model_max_length: tokens, beyond which transformers warns.
+        length: of the vocabulary, if it is to have more tokens than its own.
 
     Returns:
         The name of transformers' class, which `config.json` may carry too.
@@ -42,6 +47,9 @@ def write_tokenizer(folder: Path, vocabulary: str, model_max_length: int) -> str
         FileNotFoundError: GPT-2's files are not installed.
     """
     loaded = tokenizer.load(vocabulary)
+    if extra := max(0, (length or 0) - loaded.get_vocab_size()):
+        loaded = tokenizers.Tokenizer.from_str(loaded.to_str())  # the other one is shared
+        loaded.add_tokens([f"<|extratoken_{number}|>" for number in range(1, extra + 1)])
     encoder, merges = tokenizer.vocabulary_files()
     (folder / "vocab.json").write_bytes(encoder.read_bytes())
     (folder / "merges.txt").write_bytes(merges.read_bytes())

@@ -195,8 +195,11 @@ def _foreign(parent: Mapping[str, Any]) -> tuple[str, str, str]:
     digest = _hash(files[0]["sha256"]) if files else _NOTHING
     if len(files) > 1:
         digest += f" ({_text(files[0]['name'])}, the first of {len(files):,} files)"
+    name = f"{_text(parent['kind'])}, {_text(folder)}"
+    if adapter := parent.get("adapter"):
+        name += f" with the adapter {_text(PurePath(adapter['directory']).name)}"
     return (
-        f"{_text(parent['kind'])}, {_text(folder)}",
+        name,
         _NOTHING if step is None else f"{step:,}",
         digest,
     )

@@ -18,7 +18,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from codegen_pax.weights import checksums, recutting
+from codegen_pax.weights import checksums, finite, recutting
 from codegen_pax.weights.layout import Weight
 from codegen_pax.weights.lineage import COMMITTED, STATE, WEIGHTS, arrays_of
 
@@ -117,7 +117,7 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
 
     Raises:
         FileNotFoundError: no array is there.
-        ValueError: a file is not as it was saved, by its checksum.
+        ValueError: a file is not as it was saved, by its checksum; or a weight is no finite number.
     """
     opened = Variables(checkpoint, contents=True)
     reading = {
@@ -129,7 +129,9 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         tree = variables
         for branch in branches:
             tree = tree.setdefault(branch, {})
-        tree[leaf] = np.asarray(array.result())
+        tree[leaf] = found = np.asarray(array.result())
+        if not finite.is_finite(found):
+            raise finite.refusal(f"{checkpoint}: {name}", found.shape, [(0, found)])
     return variables
 
 

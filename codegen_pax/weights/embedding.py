@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from codegen_pax.weights import layout, safetensors_files
+from codegen_pax.weights import layout, safetensors_files, vocabulary_rows
 from codegen_pax.weights.cuts import Layout
 from codegen_pax.weights.layout import Dimensions
 from codegen_pax.weights.safetensors_files import Shard
-from codegen_pax.weights.tensors import Files
+from codegen_pax.weights.tensors import Files, Source
 
 PARTS = Path("pax", "embedding.safetensors")
 TABLE, BIAS = layout.EMBEDDING, layout.EMBEDDING_BIAS
@@ -32,17 +32,18 @@ def parts_shard(kind: np.dtype, dims: Dimensions) -> Shard:
     return Shard(str(PARTS), shapes)
 
 
-def find_parts(folder: Path, files: Files, source: Layout) -> Files | None:
+def find_parts(folder: Path, files: Source, source: Layout) -> Source | None:
     """Table and bias apart, if the folder keeps them and they are those of its weights.
 
     Args:
         folder: that Hugging Face's weights lie in.
-        files: of those weights.
+        files: of those weights; the vocabulary of the files may have been filled up in it.
         source: their layout.
 
     Returns:
-        The tensors by the names of their variables; None if there are none, or the table is
-        another, as after further training elsewhere. Both files are closed, until they are read.
+        The tensors by the names of their variables, the table filled up too; None if there are
+        none, or the table is another, as after further training elsewhere. Both files are closed,
+        until they are read.
 
     Raises:
         ValueError: the file that keeps them is damaged.
@@ -52,7 +53,9 @@ def find_parts(folder: Path, files: Files, source: Layout) -> Files | None:
     parts = Files(safetensors_files.find(folder / PARTS))
     name = TABLE.hugging_face
     vocab_size, model_dims = source.shapes[name]
-    wanted = {TABLE.variable: (vocab_size, model_dims), BIAS.variable: (model_dims,)}
+    there = files.below if isinstance(files, vocabulary_rows.Filled) else files
+    rows = there.tensors[name].shape[0]
+    wanted = {TABLE.variable: (rows, model_dims), BIAS.variable: (model_dims,)}
     if {name: tensor.shape for name, tensor in parts.tensors.items()} != wanted:
         return None
     if parts.tensors[TABLE.variable].dtype != files.tensors[name].dtype:
@@ -61,8 +64,8 @@ def find_parts(folder: Path, files: Files, source: Layout) -> Files | None:
         bias = parts.rows(BIAS.variable, 0, model_dims, ())
         for cut in source.cuts:
             if cut.weight == TABLE:
-                span = (cut.start, cut.stop, (model_dims,))
+                span = (min(cut.start, rows), min(cut.stop, rows), (model_dims,))
                 found = folded(parts.rows(TABLE.variable, *span), bias)
-                if found.tobytes() != files.rows(name, *span).tobytes():
+                if found.tobytes() != there.rows(name, *span).tobytes():
                     return None
-    return parts
+    return vocabulary_rows.Filled(parts, {TABLE.variable: 0.0}, vocab_size)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import cuts, embedding, layout, moving, safetensors_files
+from codegen_pax.weights import cuts, embedding, finite, layout, moving, safetensors_files
 from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions
@@ -73,6 +73,7 @@ def plan(
     dtype: np.dtype | None = None,
     *,
     keep_parts: bool = False,
+    vocabulary_rows: int | None = None,
 ) -> Plan:
     """Checks that a checkpoint holds a network of this size, before anything is written.
 
@@ -82,6 +83,7 @@ def plan(
         make_layout: `cuts.hugging_face` or `cuts.gptj`.
         dtype: to write all weights as; as they are stored if None.
         keep_parts: keep the embedding's table and bias apart too, if they can be kept exactly.
+        vocabulary_rows: of the vocabulary, from its first, that are written; all if None.
 
     Raises:
         ValueError: a variable is missing, unknown, misshaped, or no floating-point numbers.
@@ -96,14 +98,17 @@ def plan(
             )
     dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
     # A cut is as large in the wider of the types that it is read and written as.
-    found = make_layout(dims, max(kind.itemsize for kind in {*stored.values(), *dtypes.values()}))
+    written = dataclasses.replace(dims, vocab_size=vocabulary_rows or dims.vocab_size)
+    found = make_layout(
+        written, max(kind.itemsize for kind in {*stored.values(), *dtypes.values()})
+    )
     kinds = {cut.tensor: dtypes[cut.weight] for cut in found.cuts}
     tensors = {name: (kinds[name], shape) for name, shape in found.shapes.items()}
     bias = _bias(variables) if dims.embedding_bias else None
     parts = None
     kind = dtypes[embedding.TABLE]
     if bias is not None and keep_parts and kind == stored[embedding.TABLE.variable] == bias.dtype:
-        parts = embedding.parts_shard(kind, dims)
+        parts = embedding.parts_shard(kind, written)
     shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
     return Plan(found, dims, dtypes, variables, shards, bias, parts)
 
@@ -117,7 +122,7 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
         on_bytes: is told of the bytes of cuts, those of an earlier run first.
 
     Raises:
-        ValueError: a number is too large for the type it was to be written as.
+        ValueError: a weight is no finite number, or too large for the type it was to be written as.
         OSError: the disk is full, or the checkpoint cannot be read.
     """
     scratch = workspace.folder / _SCRATCH
@@ -130,9 +135,15 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
         if chosen.parts:
             writer.write(embedding.BIAS.variable, 0, chosen.bias)
 
-        def one(cut: Cut) -> None:
+        def read(cut: Cut) -> np.ndarray:
             part = chosen.variables.read(cut.weight.variable, cut.index)
-            rows = cuts.from_pax(cut, part)
+            return cuts.from_pax(cut, part)
+
+        def one(cut: Cut) -> None:
+            rows = read(cut)
+            if not finite.is_finite(rows):
+                what = f"{chosen.variables.checkpoint}: {cut.tensor}"
+                raise moving.not_finite(chosen, what, cut.tensor, read)
             if chosen.bias is not None and cut.weight == embedding.TABLE:
                 if chosen.parts:
                     writer.write(cut.weight.variable, cut.start, rows)
@@ -154,6 +165,9 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
 def _bias(variables: Variables) -> np.ndarray | None:
     """The embedding's bias [D]; None if it is zero, which would make 0.0 of the table's -0.0."""
     bias = variables.read(embedding.BIAS.variable)
+    if not finite.is_finite(bias):
+        what = f"{variables.checkpoint}: {embedding.BIAS.variable}"
+        raise finite.refusal(what, bias.shape, [(0, bias)])
     return bias if np.any(bias) else None
 
 

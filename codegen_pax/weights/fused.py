@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import grouping, layout
+from codegen_pax.weights import finite, grouping, layout
 from codegen_pax.weights.cuts import CUT_BYTES
 from codegen_pax.weights.layout import Dimensions
-from codegen_pax.weights.tensors import Files
+from codegen_pax.weights.tensors import Source
 
 # What jaxformer trained with: cores of a TPU v3 or v4; and what smaller tests of it would.
 CANDIDATES = (1, 2, 4, 8)
@@ -20,7 +22,7 @@ _MOST_LAYERS = 12
 
 
 def guess(
-    files: Files, dims: Dimensions, rotary_dims: int, *, jaxformer: bool = False
+    files: Source, dims: Dimensions, rotary_dims: int, *, jaxformer: bool = False
 ) -> grouping.Guess:
     """Guesses `mp_num` from the files of a network whose shapes have been checked.
 
@@ -50,19 +52,27 @@ def guess(
             files.tensors[name] = matrix
         slot_bytes = dims.head_dims * dims.model_dims * files.tensors[name].dtype.itemsize
         step = dims.head_dims * max(1, CUT_BYTES // slot_bytes)
-        try:
-            found = [
-                grouping.slot_features(
-                    files.rows(name, start, min(rows, start + step), row_shape),
-                    head_dims=dims.head_dims,
-                    rotary_dims=rotary_dims,
-                )
-                for start in range(0, rows, step)
-            ]
-        except ValueError as error:
-            raise InvalidValueError(f"{files.tensors[name].path}: {name}: {error}") from error
-        finally:
-            if jaxformer:
-                del files.tensors[name]
+        found = []
+        for start in range(0, rows, step):
+            slots = files.rows(name, start, min(rows, start + step), row_shape)
+            if not finite.is_finite(slots):
+                raise _not_finite(files, weight.jaxformer if jaxformer else name)
+            found.append(
+                grouping.slot_features(slots, head_dims=dims.head_dims, rotary_dims=rotary_dims)
+            )
+        if jaxformer:
+            del files.tensors[name]
         features.append(np.concatenate(found))
     return grouping.guess(np.stack(features), heads=dims.heads, candidates=CANDIDATES)
+
+
+def _not_finite(files: Source, name: str) -> InvalidValueError:
+    """An error that says which numbers of a whole tensor are not finite."""
+    *joined, columns = shape = files.tensors[name].shape
+    step = max(1, CUT_BYTES // (columns * files.tensors[name].dtype.itemsize))
+    ends = [*range(0, math.prod(joined), step), math.prod(joined)]
+    parts = (
+        (start, files.rows(name, start, stop, (columns,)))
+        for start, stop in itertools.pairwise(ends)
+    )
+    return finite.refusal(files.place(name), shape, parts)

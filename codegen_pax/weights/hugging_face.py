@@ -87,8 +87,8 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
         size: the wanted row of the table of sizes.
 
     Raises:
-        ValueError: one line that names the first key that tells another network, what was found
-            and what was wanted.
+        ValueError: one line that names the first key that tells another network, or quantised
+            weights; what was found and what was wanted.
     """
     model_type, _ = _read(found, "model_type")
     if model_type == "gptj":
@@ -96,13 +96,18 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
             "config.json has model_type 'gptj'; wanted 'codegen': GPT-J's layout is exported, and "
             "not imported"
         )
+    if quantised := found.get("quantization_config"):
+        by = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
+        raise InvalidValueError(
+            f"config.json says that the weights are quantised by {by}: load them with "
+            "transformers, dequantize() and save them"
+        )
     wanted = {
         "model_type": ("codegen",),
         "n_layer": (size.layers,),
         "n_embd": (size.model_dims,),
         "n_head": (size.heads,),
         "rotary_dim": (size.rotary_dims,),
-        "vocab_size": (size.vocab_size,),
         "n_inner": (None, 4 * size.model_dims),
         "activation_function": TANH_GELUS,
         "layer_norm_epsilon": (_EPSILON,),
@@ -115,6 +120,13 @@ def check_config(found: Mapping[str, Any], size: Any) -> None:
     positions, said = _read(found, "n_positions")
     if not isinstance(positions, int) or positions < size.context:
         raise InvalidValueError(f"{said}; wanted at least {size.context}, the experiment's context")
+
+
+def check_vocab_size(found: Mapping[str, Any], rows: int) -> None:
+    """Raises ValueError unless the settings have as many ids as there are rows of the embedding."""
+    value, said = _read(found, "vocab_size")
+    if value != rows:
+        raise InvalidValueError(f"{said}; wanted {rows}, the rows of transformer.wte.weight")
 
 
 def _read(found: Mapping[str, Any], key: str) -> tuple[Any, str]:

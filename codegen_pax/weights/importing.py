@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import cuts, embedding, layout, lineage, moving
+from codegen_pax.weights import cuts, embedding, finite, layout, lineage, moving
 from codegen_pax.weights.checkpoint import NewCheckpoint
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.tensors import Files
+from codegen_pax.weights.tensors import Source
 from codegen_pax.weights.workspace import Workspace
 
 if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told without them
@@ -31,14 +31,14 @@ class Plan(moving.Plan):
     """An import whose files have been found fit.
 
     Attributes:
-        files: to read.
+        files: to read; the tensors of them that are moved, of as many rows as ours.
         fold: whether the embedding's bias is in the files and not in the network.
         parts: the embedding's table and bias apart, where the files have their sum.
     """
 
-    files: Files
+    files: Source
     fold: bool = False
-    parts: Files | None = None
+    parts: Source | None = None
 
     @property
     def nbytes(self) -> int:
@@ -70,7 +70,7 @@ class Plan(moving.Plan):
 
 
 def plan(
-    folder: Path | None, files: Files, dims: Dimensions, make_layout: Callable[[int], Layout]
+    folder: Path | None, files: Source, dims: Dimensions, make_layout: Callable[[int], Layout]
 ) -> Plan:
     """Checks that files hold a network of this size, before anything is written.
 
@@ -116,7 +116,7 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
         on_bytes: is told of the bytes of cuts, those of an earlier run first.
 
     Raises:
-        ValueError: the task's network has other arrays.
+        ValueError: the task's network has other arrays, or a weight is no finite number.
         OSError: the disk is full, or a file cannot be read.
     """
     check_state(chosen, state)
@@ -138,13 +138,20 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
             chosen.parts.rows(embedding.BIAS.variable, 0, dims.model_dims, ()),
         )
 
-    def one(cut: Cut) -> None:
+    def read(cut: Cut) -> np.ndarray:
         files, name = chosen.files, cut.tensor
         if chosen.parts and cut.weight == embedding.TABLE:
             files, name = chosen.parts, cut.weight.variable
         rows = files.rows(name, cut.start, cut.stop, chosen.row_shape(cut))
         if bias is not None and cut.weight == embedding.TABLE:
             rows = embedding.folded(rows, bias)
+        return rows
+
+    def one(cut: Cut) -> None:
+        rows = read(cut)
+        if not finite.is_finite(rows):
+            place = chosen.files.place(cut.tensor)
+            raise moving.not_finite(chosen, place, cut.tensor, read)
         part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
         checkpoint.write(cut.weight, cut.index, part)
 

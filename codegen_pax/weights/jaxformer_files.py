@@ -15,6 +15,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.weights import layout, zip_members
 from codegen_pax.weights.tensors import Tensor
@@ -40,6 +41,7 @@ def find(folder: Path) -> tuple[dict[str, Tensor], int]:
         ValueError: the file is damaged, compressed, or does not hold as many arrays as wanted.
     """
     _check_folder(folder)
+    git_lfs.check_fetched([folder / STEP, folder / FIRST])
     try:
         step = int(json.loads((folder / STEP).read_text())["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -23,7 +23,14 @@ HUGGING_FACE_MP_NUM = 4
 _BLOCK = ("transformer", "repeat", "sub", "x_layers_0")
 HUGGING_FACE_BLOCK = "transformer.h.{layer}."
 # Constants that older versions of transformers, and jaxformer's exporter, saved in each layer.
-_HUGGING_FACE_CONSTANTS = (".attn.causal_mask", ".attn.masked_bias", ".attn.bias")
+_HUGGING_FACE_CONSTANTS = (
+    ".attn.causal_mask",
+    ".attn.masked_bias",
+    ".attn.bias",
+    ".attn.scale_attn",
+    ".attn.embed_positions",
+    ".inv_freq",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +117,9 @@ EMBEDDING = Weight(
     "embed/embedding_sharded/~/proj/w",
     "V D",
 )
+OUTPUT_BIAS = Weight(
+    ("softmax", "logits_ffn", "bias", "b"), "lm_head.bias", "proj/projection/~/linear/b", "V"
+)
 
 
 def _block_weight(path: str, hugging_face: str, jaxformer: str, shape: str, **kwargs) -> Weight:
@@ -175,9 +185,7 @@ WEIGHTS: tuple[Weight, ...] = (
         "D V",
         transposed=True,
     ),
-    Weight(
-        ("softmax", "logits_ffn", "bias", "b"), "lm_head.bias", "proj/projection/~/linear/b", "V"
-    ),
+    OUTPUT_BIAS,
 )
 
 

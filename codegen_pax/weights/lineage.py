@@ -24,7 +24,9 @@ the run that was last started. Older versions wrote neither `hosts`, `declared`,
 A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
 own whole `lineage`, or null), so that the chain is there when the parents are not; or the files of
 an import (`kind` 'hugging face' or 'jaxformer', `directory`, `files`, `mp_num` and `mp_num_by`:
-'given', 'usual' or 'weights'; and the `lineage` of what was exported by this project).
+'given', 'usual' or 'weights'; the `vocabulary_rows` that the files have, where ours may have more;
+the `adapter` merged into them, with its `directory`, `base_model`, `revision` and `files`; and the
+`lineage` of what was exported by this project).
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from codegen_pax.weights import cuts
+from codegen_pax.errors import InvalidValueError
+from codegen_pax.weights import cuts, finite
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
 from codegen_pax.weights.workspace import Workspace
@@ -91,6 +92,22 @@ def move(
         except BaseException:  # an interrupt too
             stop.set()
             raise
+
+
+def not_finite(
+    plan: Plan, what: str, tensor: str, read: Callable[[Cut], np.ndarray]
+) -> InvalidValueError:
+    """An error that says which numbers of a foreign tensor are not finite.
+
+    Args:
+        plan: of the conversion.
+        what: the tensor, as the message calls it.
+        tensor: its name.
+        read: gives the rows of a cut; all cuts of the tensor are read again.
+    """
+    of_tensor = (cut for cut in plan.layout.cuts if cut.tensor == tensor)
+    parts = ((cut.start, read(cut)) for cut in sorted(of_tensor, key=lambda cut: cut.start))
+    return finite.refusal(what, plan.layout.shapes[tensor], parts)
 
 
 def key(cut: Cut) -> str:

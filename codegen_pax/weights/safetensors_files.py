@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights.tensors import DTYPES, Tensor
 
@@ -42,7 +43,9 @@ def find(path: Path) -> dict[str, Tensor]:
 
     Raises:
         DamagedFileError: the file is none of this kind, or cut short.
+        ValueError: it is a pointer of git-LFS.
     """
+    git_lfs.check_fetched([path])
     try:
         with safetensors.safe_open(path, "np"):
             pass  # it has checked that the header and every span in it are sound

@@ -22,12 +22,27 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
+# What else people call them: PyTorch's own other names, and those of its users.
+_SHORT_NAMES = {
+    "fp32": "float32",
+    "f32": "float32",
+    "float": "float32",
+    "single": "float32",
+    "fp16": "float16",
+    "f16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+}
+
 
 def dtype(name: str) -> np.dtype:
     """The type called `name`; ValueError with the nearest name if weights cannot have it."""
-    if name not in DTYPES:
-        raise InvalidValueError(names.unknown("dtype of weights", name, DTYPES))
-    return DTYPES[name]
+    plain = name.lower().removeprefix("torch.")
+    plain = _SHORT_NAMES.get(plain, plain)
+    if plain not in DTYPES:
+        known = [*DTYPES, *_SHORT_NAMES]
+        raise InvalidValueError(names.unknown("dtype of weights", name, known))
+    return DTYPES[plain]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +73,60 @@ class CutShortError(InvalidValueError):
     """A file ends before a tensor that it should hold."""
 
 
-class Files:
-    """Reads tensors by name, without mapping files: what is read is no part of this process.
-
-    A file is opened when it is first read, and again when it was closed since.
+class Source:
+    """Tensors by name, read a few rows at a time: those of files, or what is made of another's.
 
     Attributes:
         tensors: by name.
+        below: the source that this one reads; None for files.
+    """
+
+    def __init__(self, below: Source):
+        """Has the tensors of another source, until a subclass changes them."""
+        self.below = below
+        self.tensors = dict(below.tensors)
+
+    def paths(self) -> list[Path]:
+        """The files that are read, each once, by name."""
+        return self.below.paths()
+
+    def place(self, name: str) -> str:
+        """Where a tensor is from, for a message."""
+        return self.below.place(name)
+
+    def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        """Some rows of a tensor; may be called from several threads.
+
+        Args:
+            name: of the tensor.
+            start, stop: rows, of `row_shape` each.
+            row_shape: of one row; leading axes that are not in it are joined to one.
+
+        Returns:
+            [stop - start, *row_shape], of the tensor's own type.
+        """
+        return self.below.rows(name, start, stop, row_shape)
+
+    def whole(self, name: str) -> np.ndarray:
+        """A tensor, all of it."""
+        shape = self.tensors[name].shape
+        return self.rows(name, 0, shape[0], shape[1:])
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.below.close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class Files(Source):
+    """Reads tensors by name, without mapping files: what is read is no part of this process.
+
+    A file is opened when it is first read, and again when it was closed since.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
@@ -92,20 +154,12 @@ class Files:
                 )
 
     def paths(self) -> list[Path]:
-        """The files, each once, by name."""
         return sorted({tensor.path for tensor in self.tensors.values()})
 
+    def place(self, name: str) -> str:
+        return f"{self.tensors[name].path}: {name}"
+
     def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
-        """Some rows of a tensor; may be called from several threads.
-
-        Args:
-            name: of the tensor.
-            start, stop: rows, of `row_shape` each.
-            row_shape: of one row; leading axes that are not in it are joined to one.
-
-        Returns:
-            [stop - start, *row_shape], of the tensor's own type.
-        """
         tensor = self.tensors[name]
         itemsize = tensor.dtype.itemsize
         rows = np.empty((stop - start, *row_shape), tensor.dtype)
@@ -121,16 +175,9 @@ class Files:
         return stored.T
 
     def close(self) -> None:
-        """Closes the files."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
-
-    def __enter__(self) -> Files:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
 
     def _read(self, path: Path, into: np.ndarray, offset: int) -> None:
         with self._opening:

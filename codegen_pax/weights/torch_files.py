@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.weights import zip_members
 from codegen_pax.weights.tensors import DTYPES, Tensor
@@ -28,8 +29,9 @@ def find(path: Path) -> dict[str, Tensor]:
     Raises:
         RuntimeError: PyTorch is not installed.
         ValueError: the file is damaged, packed otherwise than by `torch.save`, of PyTorch before
-            1.6, or holds anything but tensors of plain numbers.
+            1.6, a pointer of git-LFS, or holds anything but tensors of plain numbers.
     """
+    git_lfs.check_fetched([path])
     try:
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode

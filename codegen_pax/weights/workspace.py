@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from codegen_pax.errors import ExistingFileError
+from codegen_pax.errors import ExistingFileError, UserError
 
 SUFFIX = ".unfinished"
 # Bytes, at most, of what a conversion writes besides weights: tokenizer, lineage, descriptions.
@@ -86,7 +86,7 @@ class Workspace:
         _to_disk(self._output.parent)
 
     def close(self) -> None:
-        """Lets go of the folder; removes it if nothing is done in it."""
+        """Lets go of the folder; removes it if nothing in it is worth going on with."""
         if self._empty:
             # Another process may begin in it meanwhile: what it makes stays.
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +95,9 @@ class Workspace:
     def __enter__(self) -> Workspace:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        # What the files are refused for now they will be refused for again: nothing to go on with.
+        self._empty |= kind is not None and issubclass(kind, UserError)
         self.close()
 
     def _locked(self) -> IO[str]:

@@ -1,5 +1,9 @@
 """`codegen-pax sample`: what it asks the model, what it prints, and what it refuses."""
 
+import io
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -60,15 +64,74 @@ def test_every_answer_is_numbered(sample, capsys):
 @pytest.mark.parametrize(
     ("experiment", "prompt", "options", "said"),
     [
-        ("Mono", "x", ["--samples=0"], "--samples 0, --length 128: wanted at least 1 of each"),
-        ("Mono", "x", ["--length=0"], "--samples 1, --length 0: wanted at least 1 of each"),
+        ("Mono", "x", ["--samples=0"], "--samples: samples must be from 1 to 10,000; found 0"),
+        (
+            "Mono",
+            "x",
+            ["--samples=10001"],
+            "--samples: samples must be from 1 to 10,000; found 10001",
+        ),
+        ("Mono", "x", ["--length=0"], "--length: length must be at least 1 new token; found 0"),
         ("Mono", "x", ["--temperature=0", "--samples=2"], "--samples 2 at --temperature 0 would"),
-        ("Mono", "x", ["--temperature=-1"], "temperature must be above 0, found -1.0"),
-        ("Mono", "x", ["--top-p=0"], "top_p must be above 0 and at most 1, found 0.0"),
-        ("Mono", "x " * 3_000, [], "the prompt has 3001 tokens; wanted at most 255"),
+        *(
+            ("Mono", "x", [f"--temperature={t}"], "--temperature: temperature must be from 1e-05")
+            for t in ("-1", "nan", "inf", "-inf", "1e-40", "9e-6", "101")
+        ),
+        *(
+            ("Mono", "x", [f"--top-p={p}"], "--top-p: top_p must be above 0 and at most 1, found")
+            for p in ("0", "nan", "1.01", "-0.5", "inf")
+        ),
+        *(
+            ("Mono", "x", [f"--seed={seed}"], "--seed: seed must be from 0 to 4,294,967,295; found")
+            for seed in ("-1", "4294967296", "18446744073709551615")
+        ),
+        ("Mono", "x " * 3_000, [], "the prompt has 3,001 tokens; wanted at most 255"),
+        ("Mono", "a\udcff", [], "the prompt is no UTF-8: found byte 0xff at 1"),
         ("Instruct", " \n", [], "the prompt is empty; wanted an instruction to answer"),
     ],
 )
 def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
     assert sample(experiment, prompt, *options) == (2, [])
     assert capsys.readouterr().err.startswith(f"codegen-pax: {said}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the prompt on standard input is empty; wanted text"),
+        (b"def \xc3(", "the prompt on standard input is no UTF-8: found byte 0xc3 at 4"),
+        ("def f():".encode("utf-16"), "the prompt on standard input is no UTF-8: found byte 0xff"),
+        (b"a\0b", "the prompt on standard input is no text: found a NUL at 1"),
+        (b"x" * (2 << 20), "the prompt on standard input has over 1,048,576 bytes"),
+        (b"x " * 3_000, "the prompt has 3,001 tokens; wanted at most 255"),
+    ],
+)
+def test_what_is_no_prompt_on_standard_input(content, said, sample, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert sample("Mono", "-") == (2, [])
+    assert capsys.readouterr().err.startswith(f"codegen-pax: {said}")
+
+
+def test_a_prompt_on_standard_input(sample, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("é = 1\n".encode()), "ascii"))
+    assert sample("Mono", "-") == (0, [WORDS.encode("é = 1\n")])
+    monkeypatch.setattr("sys.stdin", None)
+    assert sample("Mono", "-")[0] == 2
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def test_the_seeds_and_temperatures_at_the_ends_are_taken(sample):
+    assert sample("Mono", "x", "--seed=4294967295", "--temperature=1e-5")[0] == 0
+    assert sample("Mono", "x", "--seed=0", "--temperature=100", "--top-p=1e-9")[0] == 0
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_imported(tmp_path):
+    """TensorFlow, JAX and Pax take half a minute to import."""
+    program = (
+        "import sys; from codegen_pax.cli.main import main; "
+        f"status = main(['sample', {str(tmp_path / 'nowhere')!r}, 'x']); "
+        "sys.exit(status if not {'jax', 'tensorflow', 'paxml'} & set(sys.modules) else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("nowhere is no directory; wanted a run's folder\n")

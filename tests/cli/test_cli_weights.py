@@ -57,7 +57,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
 def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys):
     folder = tmp_path / "export"
     assert main(["export", kind, str(job), str(folder), "--module", "wide_experiments"]) == 0
-    assert "CodeGenNanoMono of step 0 for transformers" in capsys.readouterr().out
+    assert "Wide of step 0 for transformers" in capsys.readouterr().out
     network, report = transformers.AutoModelForCausalLM.from_pretrained(
         folder, output_loading_info=True
     )
@@ -74,7 +74,7 @@ def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys
     card = (folder / "README.md").read_text()
     parameters = sum(weight.numel() for weight in network.parameters())
     assert f"| parameters | {parameters:,} |" in card
-    assert "# CodeGenNanoMono" in card and lineage.read(folder)["parents"][0]["sha256"][:12] in card
+    assert "# Wide" in card and lineage.read(folder)["parents"][0]["sha256"][:12] in card
 
 
 def test_what_was_exported_comes_back(source, job, tmp_path):
@@ -99,10 +99,7 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
     folder = tmp_path / "[i]" / "export"
     assert main(["export", "hf", str(job), str(folder), "--module", "wide_experiments"]) == 0
     said = capsys.readouterr().out
-    assert (
-        f"{folder}: CodeGenNanoMono of step 0" in said
-        and "exporting: 0.00 of 0.00 GB, 0 s left" in said
-    )
+    assert f"{folder}: Wide of step 0" in said and "exporting: 0.00 of 0.00 GB, 0 s left" in said
 
 
 def test_show_tells_the_chain_of_an_export(job, tmp_path, capsys):
@@ -184,7 +181,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
         (
             ("export", "hf", "JOB", "new", "--experiment=CodeGen350MMono"),
             2,
-            "is a run of CodeGenNanoMono, as its lineage.json says",
+            "is a run of Wide, as its lineage.json says",
         ),
         (("export", "hf", "nowhere", "new"), 1, "nowhere is no directory; wanted a run's folder"),
         (("export", "hf", "JOB", "gs://b/new"), 2, "gs://b/new is no folder of this machine"),
@@ -225,6 +222,19 @@ def test_a_number_too_large_is_told_in_one_line(source, tmp_path, capsys):
     said = refused(capsys, *export, "--dtype=float16")
     assert "lm_head.bias holds 70000, too large for float16" in said
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["transformer.wte.weight", "transformer.h.3.attn.qkv_proj.weight"])
+def test_a_weight_that_is_no_number_is_told_in_one_line(name, source, tmp_path, capsys):
+    network = transformers.CodeGenForCausalLM.from_pretrained(source)
+    with torch.no_grad():
+        network.get_parameter(name)[150, 2:4] = float("nan")
+    network.save_pretrained(tmp_path / "source")
+    arguments = ("import", "hf", tmp_path / "source", *EXPERIMENT, "--output", tmp_path / "job")
+    said = refused(capsys, *arguments)
+    assert f"model.safetensors: {name} holds 2 numbers that are not finite, the first nan" in said
+    assert "nan at [150, 2]" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_file_of_pytorch_without_pytorch(source, tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
-from experiments.sizes import network_parameters
 
 registry.register_all()
 
@@ -18,7 +17,6 @@ SIZE = dataclasses.replace(
     head_dims=8,
     rotary_dims=4,
     vocab_size=512,
-    parameters=network_parameters(4, 64, 512),
 )
 
 
@@ -27,3 +25,20 @@ class Wide(registry.experiment_class("CodeGenNanoMono")):
     """The phase Mono, in another size."""
 
     DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=SIZE)
+
+
+# With the real vocabulary, and nothing else that takes room.
+CODED_SIZE = dataclasses.replace(
+    SIZE,
+    layers=2,
+    model_dims=32,
+    heads=4,
+    vocab_size=51_200,
+)
+
+
+@experiment_registry.register
+class Coded(registry.experiment_class("CodeGenNanoMono")):
+    """The phase Mono, small, with the tokens that it has."""
+
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=CODED_SIZE)

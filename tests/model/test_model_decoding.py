@@ -284,14 +284,16 @@ def test_rows_that_fill_a_batch_up_are_left_out(weights):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"temperature": 0.0}, "temperature must be above 0, found 0.0"),
+        ({"temperature": 0.0}, "temperature must be from 1e-05 to 100, .* found 0.0"),
+        ({"temperature": 1e-40}, "temperature must be from 1e-05 to 100, .* found 1e-40"),
+        ({"temperature": float("nan")}, "temperature must be from 1e-05 to 100, .* found nan"),
+        ({"num_samples": 0}, "samples must be from 1 to 10,000; found 0"),
+        ({"max_new_tokens": 0}, "length must be at least 1 new token; found 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, found 0.0"),
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1, found 1.5"),
     ],
 )
 def test_impossible_sampling_is_refused(wrong, message):
-    settings = {"temperature": 1.0, "top_p": 0.95} | wrong
+    settings = {"temperature": 1.0, "top_p": 0.95, "max_new_tokens": NEW, "num_samples": 1} | wrong
     with pytest.raises(ValueError, match=message):
-        model.sample_decoder(
-            prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS, num_samples=1, **settings
-        )
+        model.sample_decoder(prompt_length=PROMPT, eos_id=EOS, **settings)

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from codegen_pax.weights import layout
+from codegen_pax.weights.tensors import Files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +85,18 @@ def save_jaxformer(arrays: dict[str, np.ndarray], folder: Path, step: int = 7) -
     with open(folder / "model" / "0.npz", "wb") as file:
         np.savez(file, *jax.tree.leaves(nested))
     (folder / "ckpt.json").write_text(json.dumps({"process_count": 1, "step": step}))
+
+
+def assert_holds(files: Files, state: dict) -> None:
+    """Every tensor, whole and in two pieces, is that of a state dict of PyTorch."""
+    assert files.tensors.keys() == state.keys()
+    for name, tensor in state.items():
+        bits = tensor.contiguous().view(torch.uint8).numpy()
+        shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
+        assert files.rows(name, 0, rows, shape).tobytes() == bits.tobytes()
+        for start, stop in ((0, rows // 2), (rows // 2, rows)):
+            found = np.ascontiguousarray(files.rows(name, start, stop, shape))
+            assert (
+                found.tobytes()
+                == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()
+            )

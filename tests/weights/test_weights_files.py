@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Network, save_bin, save_jaxformer
+from networks import Network, assert_holds, save_bin, save_jaxformer
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.weights import (
@@ -24,21 +24,6 @@ from codegen_pax.weights import (
 from codegen_pax.weights.tensors import DTYPES, CutShortError, Files, Tensor, dtype
 
 NETWORK = Network()
-
-
-def assert_holds(files: Files, state: dict) -> None:
-    """Every tensor, whole and in two pieces, is that of a state dict of PyTorch."""
-    assert files.tensors.keys() == state.keys()
-    for name, tensor in state.items():
-        bits = tensor.contiguous().view(torch.uint8).numpy()
-        shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
-        assert files.rows(name, 0, rows, shape).tobytes() == bits.tobytes()
-        for start, stop in ((0, rows // 2), (rows // 2, rows)):
-            found = np.ascontiguousarray(files.rows(name, start, stop, shape))
-            assert (
-                found.tobytes()
-                == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()
-            )
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -264,7 +249,7 @@ def test_a_tensor_that_the_index_does_not_place_in_its_file(tmp_path):
 def test_a_type_that_weights_cannot_have(tmp_path):
     save_file({"x": np.zeros(3, np.int64)}, tmp_path / safetensors_files.WHOLE)
     with pytest.raises(ValueError, match=r"x has the type I64; wanted one of float32, float16"):
-        Files(hugging_face_files.find(tmp_path))
+        Files(safetensors_files.find(tmp_path / safetensors_files.WHOLE))
 
 
 def test_a_file_that_is_cut_while_it_is_read(tmp_path):
@@ -373,6 +358,20 @@ def test_the_folder_above_jaxformers_checkpoints(parameters, tmp_path):
 
 
 def test_an_unknown_type_is_named():
-    with pytest.raises(ValueError, match="no dtype of weights is called 'bfloat'; nearest: bfloat"):
+    with pytest.raises(
+        ValueError, match=r"no dtype of weights is called 'bfloat'; nearest: .*bfloat"
+    ):
         dtype("bfloat")
     assert dtype("bfloat16") == np.dtype(ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ("fp32 f32 float float32 FP32 torch.float32", np.float32),
+        ("fp16 f16 half float16 torch.half", np.float16),
+        ("bf16 bfloat16 BF16 torch.bfloat16", ml_dtypes.bfloat16),
+    ],
+)
+def test_the_usual_names_of_a_type(names, kind):
+    assert {dtype(name) for name in names.split()} == {np.dtype(kind)}

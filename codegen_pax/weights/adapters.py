@@ -1,0 +1,247 @@
+"""PEFT's LoRA adapters: merged into the weights that they are of, a few rows at a time.
+
+    linear, embedding:  W' = W + s B A                       s = alpha / r, or alpha / sqrt(r)
+    DoRA:               W' = m (W + s B A) / |W + s B A|     by rows of a linear layer, or by
+                                                             columns of the embedding's table
+
+All of it is reckoned in float32 and rounded once, to the base's own type, as
+`PeftModel.merge_and_unload` does on a CPU. The embedding's delta alone is rounded before it is
+added. Source: huggingface/peft, `tuners/lora/layer.py` and `variants.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen_pax import git_lfs
+from codegen_pax.errors import InvalidValueError, MissingFileError
+from codegen_pax.weights import adapter_config, safetensors_files, torch_files
+from codegen_pax.weights.adapter_config import Config
+from codegen_pax.weights.cuts import CUT_BYTES
+from codegen_pax.weights.tensors import Files, Source
+
+_FILES = {
+    "adapter_model.safetensors": safetensors_files.find,
+    "adapter_model.bin": torch_files.find,
+}
+_PREFIX = "base_model.model."
+# A tensor of LoRA: its module, and which of the module's it is.
+_LORA = re.compile(
+    r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_A|lora_embedding_B"
+    r"|lora_magnitude_vector)"
+)
+_EMBEDDING = "transformer.wte"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Delta:
+    """What is added to a module's weight: names of an adapter's tensors.
+
+    Attributes:
+        first: A [r, in], or of an embedding [r, V].
+        second: B [out, r], or of an embedding [D, r].
+        scaling: s.
+        magnitude: m [out], or of an embedding [D]; None without DoRA.
+        bias: [out], added to the module's; None without.
+    """
+
+    first: str
+    second: str
+    scaling: float
+    magnitude: str | None
+    bias: str | None
+
+
+class Merged(Source):
+    """The weights of a base with an adapter's in them.
+
+    Attributes:
+        config: the adapter's settings.
+        adapter: its tensors.
+    """
+
+    def __init__(self, below: Source, config: Config, adapter: Files):
+        """Checks that the adapter is one of the base's.
+
+        Raises:
+            ValueError: a tensor is unknown, missing, of no module of the base, or misshaped; or
+                the settings name other modules than the tensors.
+        """
+        super().__init__(below)
+        self.config, self.adapter = config, adapter
+        self._replaced: dict[str, str] = {}  # a tensor of the base -> what stands in its place
+        self._deltas: dict[str, _Delta] = {}
+        self._norms: np.ndarray | None = None  # [D], of an embedding with DoRA
+        self._reckoning = threading.Lock()
+        parts: dict[str, dict[str, str]] = {}
+        for name in adapter.tensors:
+            plain = name.removeprefix(_PREFIX)
+            if found := _LORA.fullmatch(plain):
+                parts.setdefault(found[1], {})[found[2]] = name
+                continue
+            plain = re.sub(r"\.(base_layer|modules_to_save)(?=\.)", "", plain)
+            if plain not in self.tensors or plain in self._replaced:
+                raise self._error(f"{name} belongs to no tensor of the base")
+            self._replaced[plain] = name
+            shape = adapter.tensors[name].shape
+            self.tensors[plain] = dataclasses.replace(self.tensors[plain], shape=shape)
+        linear = (name.removesuffix(".weight") for name in self.tensors if "ln_" not in name)
+        modules = {name for name in linear if f"{name}.weight" in self.tensors}
+        targets = config.targets(modules)
+        for module in sorted(targets ^ parts.keys()):
+            if module in targets:
+                raise self._error(f"no tensor of {module}, which {adapter_config.FILE} names")
+            raise self._error(f"tensors of {module}, which {adapter_config.FILE} does not name")
+        for module, found in parts.items():
+            self._deltas[module] = self._delta(module, found)
+
+    def paths(self) -> list[Path]:
+        return [*super().paths(), *self.adapter_paths()]
+
+    def adapter_paths(self) -> list[Path]:
+        """The adapter's own files."""
+        return [self.config.path, *self.adapter.paths()]
+
+    def place(self, name: str) -> str:
+        changed = name in self._replaced or name.rpartition(".")[0] in self._deltas
+        merged = f" with the adapter {self.config.path.parent}" if changed else ""
+        return f"{super().place(name)}{merged}"
+
+    def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        kind = self.tensors[name].dtype
+        rows = self._base(name, start, stop, row_shape)
+        module, _, parameter = name.rpartition(".")
+        delta = self._deltas.get(module)
+        if delta is None or (parameter == "bias" and delta.bias is None):
+            return rows
+        rows = rows.astype(np.float32)
+        if parameter == "bias":
+            added = self.adapter.rows(delta.bias, start, stop, ()).astype(np.float32)
+            return (rows + added * np.float32(delta.scaling)).astype(kind)
+        merged = rows + self._product(module, start, stop)
+        if delta.magnitude is None:
+            return merged.astype(kind)
+        if module == _EMBEDDING:
+            factor = self.adapter.whole(delta.magnitude).astype(np.float32) / self._table_norms()
+        else:
+            magnitudes = self.adapter.rows(delta.magnitude, start, stop, ()).astype(np.float32)
+            factor = (magnitudes / np.linalg.norm(merged, axis=1))[:, np.newaxis]
+        return (factor * merged).astype(kind)
+
+    def close(self) -> None:
+        self.adapter.close()
+        super().close()
+
+    def _base(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        """Rows without LoRA's part, in the base's type."""
+        if name not in self._replaced:
+            return self.below.rows(name, start, stop, row_shape)
+        rows = self.adapter.rows(self._replaced[name], start, stop, row_shape)
+        return rows.astype(self.tensors[name].dtype)
+
+    def _product(self, module: str, start: int, stop: int) -> np.ndarray:
+        """Rows of s B A in float32."""
+        delta, scaling = self._deltas[module], np.float32(self._deltas[module].scaling)
+        if module != _EMBEDDING:
+            rank = self.adapter.tensors[delta.second].shape[1:]
+            second = self.adapter.rows(delta.second, start, stop, rank).astype(np.float32)
+            return second @ self.adapter.whole(delta.first).astype(np.float32) * scaling
+        first = self.adapter.whole(delta.first)[:, start:stop].astype(np.float32)
+        product = (self.adapter.whole(delta.second).astype(np.float32) @ first).T * scaling
+        if delta.magnitude is not None:
+            return product
+        return product.astype(self.tensors[f"{module}.weight"].dtype).astype(np.float32)
+
+    def _table_norms(self) -> np.ndarray:
+        """The norms [D] of the columns of the embedding's merged table: one pass over it."""
+        with self._reckoning:
+            if self._norms is None:
+                name = f"{_EMBEDDING}.weight"
+                vocab_size, dims = self.tensors[name].shape
+                step = max(1, CUT_BYTES // (4 * dims))
+                squares = np.zeros(dims, np.float64)
+                for start in range(0, vocab_size, step):
+                    stop = min(vocab_size, start + step)
+                    rows = self._base(name, start, stop, (dims,)).astype(np.float32)
+                    rows += self._product(_EMBEDDING, start, stop)
+                    squares += np.square(rows).sum(axis=0, dtype=np.float64)
+                self._norms = np.sqrt(squares).astype(np.float32)
+            return self._norms
+
+    def _delta(self, module: str, found: dict[str, str]) -> _Delta:
+        """A module's tensors, all of them there and of the shapes that the base wants."""
+        shape, rank = self.tensors[f"{module}.weight"].shape, self.config.rank(module)
+        if module == _EMBEDDING:
+            first, second = "lora_embedding_A", "lora_embedding_B"
+            rows, columns = shape[::-1]
+        else:
+            first, second = "lora_A.weight", "lora_B.weight"
+            rows, columns = shape
+        wanted: dict[str, tuple[int, ...]] = {first: (rank, columns), second: (rows, rank)}
+        if self.config.dora:
+            wanted["lora_magnitude_vector"] = (rows,)
+        if self.config.values.get("lora_bias") and module != _EMBEDDING:
+            if f"{module}.bias" not in self.tensors:
+                raise self._error(f"{module} has no bias that lora_bias could be added to")
+            wanted["lora_B.bias"] = (rows,)
+        for part in sorted(wanted.keys() ^ found.keys()):
+            raise self._error(
+                f"{module} has no {part}" if part in wanted else f"{found[part]} has no place"
+            )
+        for part, size in wanted.items():
+            tensor = self.adapter.tensors[found[part]]
+            if tensor.shape != size:
+                raise self._error(f"{found[part]} has shape {tensor.shape}, wanted {size}")
+        return _Delta(
+            found[first],
+            found[second],
+            self.config.scaling(module),
+            found.get("lora_magnitude_vector"),
+            found.get("lora_B.bias"),
+        )
+
+    def _error(self, what: str) -> InvalidValueError:
+        return InvalidValueError(f"the adapter {self.config.path.parent}: {what}")
+
+
+def merged(base: Source, folder: Path) -> Merged:
+    """A network of Hugging Face's layout with the adapter of a folder in it.
+
+    Args:
+        base: the weights that it is of.
+        folder: that PEFT saved.
+
+    Raises:
+        FileNotFoundError: the folder is not there, or holds no adapter.
+        ValueError: the adapter is of another kind or of another network, or damaged.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is no directory; wanted one that PEFT saved")
+    config = adapter_config.read(folder)
+    for name, find in _FILES.items():
+        if (folder / name).is_file():
+            git_lfs.check_fetched([folder / name])
+            return Merged(base, config, Files(find(folder / name)))
+    raise MissingFileError(f"{folder} holds no {' or '.join(_FILES)}")
+
+
+def described(source: Merged, hashed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An adapter as an import's lineage has it.
+
+    Args:
+        source: what was imported.
+        hashed: its files, as `lineage.hash_files` gives them.
+    """
+    return {
+        "directory": str(source.config.path.parent),
+        "base_model": source.config.values.get("base_model_name_or_path"),
+        "revision": source.config.values.get("revision"),
+        "files": [*hashed],
+    }

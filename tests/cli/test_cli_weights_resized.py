@@ -1,0 +1,357 @@
+"""Networks that were resized to their tokens: in, on and out again, and to other engines."""
+
+import json
+import shutil
+import types
+from pathlib import Path
+
+import ctranslate2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from conversions import export, import_plan, state
+from networks import Network, logits
+from praxis import base_layer, pax_fiddle
+from random_models import training_batch
+from safetensors.numpy import load_file, save_file
+from wide_networks import CHECKPOINT, HERE, here, refused
+
+from codegen_pax import model
+from codegen_pax.cli.main import main
+from codegen_pax.model.decoding import NucleusSampler
+from codegen_pax.runs.sampling import continue_prompts
+from codegen_pax.text import tokenizer
+from codegen_pax.weights import (
+    cuts,
+    hugging_face_files,
+    importing,
+    layout,
+    lineage,
+    vocabulary_rows,
+)
+from codegen_pax.weights.checkpoint import Variables, read_variables
+from codegen_pax.weights.tensors import Files
+from codegen_pax.weights.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures(here.__name__)
+
+CODED = Network(layers=2, model_dims=32, heads=4, rotary_dims=4, context=256, vocab_size=51_200)
+EXPERIMENT = ("--experiment", "Coded", "--module", "wide_experiments")
+MODULE = ("--module", "wide_experiments")
+TOKENS = 50_295
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def network():
+    """transformers' own, resized to the tokens of its tokenizer."""
+    found = CODED.hugging_face()
+    found.resize_token_embeddings(TOKENS)
+    return found
+
+
+@pytest.fixture(scope="module")
+def source(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    network.save_pretrained(folder)
+    return folder
+
+
+def import_(capsys, *arguments):
+    """What an import prints as an object."""
+    assert main(["import", "hf", *map(str, arguments), *EXPERIMENT, "--json"]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+@pytest.fixture(scope="module")
+def job(source, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(HERE)
+        patch.setenv("CODEGEN_RECIPE", "jaxformer")
+        output = tmp_path_factory.mktemp("jobs") / "job"
+        assert main(["import", "hf", str(source), *EXPERIMENT, "--output", str(output)]) == 0
+    return output
+
+
+def experiment():
+    import wide_experiments
+
+    return wide_experiments.Coded()
+
+
+def test_it_comes_back_byte_for_byte(source, job, tmp_path, capsys):
+    (parent,) = lineage.read(job)["parents"]
+    assert parent["vocabulary_rows"] == TOKENS
+    assert main(["export", "hf", str(job), str(tmp_path / "x"), *MODULE, "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert "905 rows of the vocabulary, which the import added to 50,295, are left out" in err
+    assert (tmp_path / "x" / WEIGHTS).read_bytes() == (source / WEIGHTS).read_bytes()
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["vocab_size"] == TOKENS
+    size = (source / WEIGHTS).stat().st_size
+    assert said["files"] == [{"name": WEIGHTS, "bytes": size}] and said["bytes"] == size
+    assert (
+        said["vocabulary_rows"] == TOKENS and said["mp_num"] == 4 and said["dtypes"] == ["float32"]
+    )
+    assert lineage.read(Path(said["lineage"]).parent)["layout"] == "Hugging Face"
+
+
+@pytest.fixture(scope="module")
+def losses(network, job):
+    """Losses and gradients in Pax of the network that was filled up, and what it was given."""
+    config = experiment().network()
+    z_loss = config.lm_tpl.softmax_tpl.z_loss_weight
+    codegen = base_layer.instantiate(config)
+    ids = np.random.default_rng(1).integers(0, TOKENS, (2, 18), dtype=np.int32)
+    batch = training_batch(ids)
+    with base_layer.JaxContext.new_context(hparams=base_layer.JaxContext.HParams(do_eval=True)):
+
+        def loss(variables):
+            (metrics, _), _ = codegen.apply(variables, batch, mutable=["aux_loss", "summaries"])
+            return metrics.total_loss[0], metrics
+
+        run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        (_, metrics), gradients = run(read_variables(job / CHECKPOINT))
+    return batch, metrics, gradients["params"]["lm"], z_loss
+
+
+def test_the_loss_is_that_of_the_network_before_it_was_filled_up(network, losses):
+    batch, metrics, _, z_loss = losses
+    found = torch.tensor(logits(network, batch.ids))
+    assert found.shape[-1] == TOKENS
+    labels = torch.tensor(batch.labels, dtype=torch.long)
+    wanted = torch.nn.functional.cross_entropy(found.reshape(-1, TOKENS), labels.reshape(-1))
+    assert metrics.avg_xent[0] == pytest.approx(float(wanted), rel=1e-6)
+    squares = (torch.logsumexp(found, -1) ** 2).mean()
+    assert z_loss > 0
+    assert metrics.aux_loss[0] == pytest.approx(float(z_loss * squares), rel=1e-6)
+
+
+def test_training_leaves_the_added_rows_as_they_are(losses):
+    """No gradient, to the last bit; and no decay of a bias, nor any of a zero."""
+    _, _, gradients, _ = losses
+    added = (
+        gradients["embedding_lookup"]["emb_var"][TOKENS:],
+        gradients["softmax"]["logits_ffn"]["linear"]["w"][:, TOKENS:],
+        gradients["softmax"]["logits_ffn"]["bias"]["b"][TOKENS:],
+    )
+    assert all(part.size and not np.any(part) for part in added)
+    assert np.any(gradients["softmax"]["logits_ffn"]["bias"]["b"][:TOKENS])
+
+
+@pytest.mark.parametrize(("temperature", "least", "most"), [(1e-5, 1, 1), (100.0, 490, 503)])
+def test_no_draw_takes_an_added_token(temperature, least, most):
+    """At the highest temperature all others are drawn: 1 draw of 57 would be of these."""
+    row = np.random.default_rng(0).uniform(-20, 20, 512).astype(np.float32)
+    row[-9:] = vocabulary_rows.BIAS
+    sampler = pax_fiddle.build(pax_fiddle.Config(NucleusSampler, top_k=0, top_p=1.0))
+    keys = jax.random.split(jax.random.PRNGKey(0), 4_000)
+    network = types.SimpleNamespace(next_prng_key=lambda: jax.random.PRNGKey(1))
+    rows = jnp.tile(row, (len(keys), 1))
+    drawn = sampler(network, rows, temperature, None, gumbel_prng_key=keys)
+    assert np.asarray(drawn.new_ids).max() < 503
+    assert least <= len({*drawn.new_ids.tolist()}) <= most
+
+
+def test_added_rows_that_were_trained_since_are_exported(job, tmp_path, capsys):
+    """By a phase with tokens of its own there."""
+    trained = tmp_path / "job"
+    shutil.copytree(job, trained)
+    Variables(trained / CHECKPOINT).stores[layout.OUTPUT_BIAS.variable][50_300] = -3.0
+    assert main(["export", "hf", str(trained), str(tmp_path / "x"), *MODULE]) == 0
+    assert "have been trained since: all are exported" in capsys.readouterr().out
+    assert load_file(tmp_path / "x" / WEIGHTS)["lm_head.bias"].shape == (51_200,)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("rows", [50_296, 50_304, 50_432, 51_199, 51_200])
+def test_any_number_of_rows_from_the_tokens_on(kind, rows, tmp_path):
+    """Without the command, in other types; the added numbers are exact in all of them."""
+    thin = Network(layers=1, model_dims=8, heads=4, rotary_dims=2, vocab_size=rows)
+    thin.hugging_face(kind).save_pretrained(tmp_path / "source")
+    dims = layout.Dimensions(1, 8, 4, 51_200, embedding_bias=False)
+    files = Files(hugging_face_files.find(tmp_path / "source"))
+    plan = import_plan(tmp_path / "source", dims, vocabulary_rows.filled(files, 51_200))
+    with Workspace(tmp_path / "job", {}) as space:
+        importing.run(plan, state(dims), space, lambda count: None)
+        space.finish()
+    checkpoint = tmp_path / "job" / importing.CHECKPOINT
+    opened = Variables(checkpoint)
+    bias = opened.read(layout.OUTPUT_BIAS.variable)
+    assert (bias[rows:].astype(np.float64) == -32768).all() and len(bias) == 51_200
+    assert vocabulary_rows.are_unchanged(opened, rows)
+    assert vocabulary_rows.are_unchanged(opened, rows - 1) is False
+    export(checkpoint, tmp_path / "back", dims, cuts.hugging_face, vocabulary_rows=rows)
+    assert (tmp_path / "back" / WEIGHTS).read_bytes() == (
+        tmp_path / "source" / WEIGHTS
+    ).read_bytes()
+
+
+def resized(source, tmp_path, **rows):
+    """The folder with other numbers of rows in its tensors and its settings."""
+    folder = tmp_path / "changed"
+    shutil.copytree(source, folder)
+    arrays = load_file(folder / WEIGHTS)
+    for name, count in rows.items():
+        if name in ("all", "config"):
+            continue
+        arrays[name] = np.resize(arrays[name], (count, *arrays[name].shape[1:]))
+    if "all" in rows:
+        for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
+            arrays[name] = np.resize(arrays[name], (rows["all"], *arrays[name].shape[1:]))
+    save_file(arrays, folder / WEIGHTS, {"format": "pt"})
+    said = json.loads((folder / "config.json").read_text())
+    said["vocab_size"] = rows.get("config", rows.get("all", TOKENS))
+    (folder / "config.json").write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            {"all": 50_257},
+            "has 50,257 rows; wanted 50,295 to 51,200: some tokens of the vocabulary",
+        ),
+        ({"all": 51_201}, "has 51,201 rows; wanted 50,295 to 51,200: a vocabulary with tokens of"),
+        ({"lm_head.weight": 51_200}, "lm_head.weight has 51,200 rows, and transformer.wte.weight"),
+        ({"lm_head.bias": 50_294}, "lm_head.bias has 50,294 rows, and transformer.wte.weight 50,2"),
+        ({"config": 51_200}, "vocab_size 51200; wanted 50295, the rows of transformer.wte.weight"),
+    ],
+    ids=str,
+)
+def test_what_is_no_resized_vocabulary_is_refused(rows, said, source, tmp_path, capsys):
+    folder = resized(source, tmp_path, **rows)
+    assert said in refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["changed"]
+
+
+def test_tokens_of_its_own_are_refused_by_name(source, job, tmp_path, capsys):
+    """As `add_special_tokens` leaves them, in the fast tokenizer's file and in the slow one's."""
+    exported = tmp_path / "exported"
+    assert main(["export", "hf", str(job), str(exported), *MODULE]) == 0
+    words = transformers.AutoTokenizer.from_pretrained(exported)
+    assert len(words) == TOKENS
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    for keep in ("tokenizer.json", "added_tokens.json"):
+        folder = tmp_path / keep
+        shutil.copytree(source, folder)
+        words.save_pretrained(folder)
+        (folder / ({"tokenizer.json", "added_tokens.json"} - {keep}).pop()).unlink(missing_ok=True)
+        capsys.readouterr()
+        output = tmp_path / "x"
+        said = refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", output)
+        assert (
+            "has '[PAD]' as 50295, and CodeGen's has no such token: resize the embeddings" in said
+        )
+
+
+def adapted(network, folder):
+    """An adapter of a network, saved."""
+    config = peft.LoraConfig(target_modules=["qkv_proj", "fc_out"], r=2, lora_alpha=4)
+    found = peft.get_peft_model(network, config)
+    with torch.no_grad():
+        for weight in found.parameters():
+            if weight.requires_grad:
+                weight.copy_(0.2 * torch.randn(weight.shape, generator=torch.manual_seed(3)))
+    found.peft_config["default"].base_model_name_or_path = "Salesforce/codegen-350M-mono"
+    found.save_pretrained(folder)
+    return found.merge_and_unload()
+
+
+def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
+    network = transformers.CodeGenForCausalLM.from_pretrained(source)
+    wanted = adapted(network, tmp_path / "adapter").state_dict()
+    adapter, output = tmp_path / "adapter", tmp_path / "job"
+    said = refused(capsys, "import", "hf", adapter, *EXPERIMENT, "--output", output)
+    assert "is an adapter of Salesforce/codegen-350M-mono: give the folder of that, and --" in said
+    said, progress = import_(capsys, source, "--adapter", adapter, "--output", output)
+    assert "importing: " in progress and "905 that change nothing are added" in progress
+    (parent,) = lineage.read(output)["parents"]
+    assert (
+        parent["adapter"]
+        == said["source"]["adapter"]
+        == {
+            "directory": str(adapter),
+            "base_model": "Salesforce/codegen-350M-mono",
+            "revision": None,
+            "files": lineage.hash_files(
+                [adapter / "adapter_config.json", adapter / "adapter_model.safetensors"]
+            ),
+        }
+    )
+    assert parent["files"] == lineage.hash_files([source / WEIGHTS])
+    assert said["output"] == str(output) and Path(said["lineage"]).is_file()
+    assert said["source"]["mp_num"] == 4 and said["step"] == 0
+    assert main(["export", "hf", str(output), str(tmp_path / "x"), *MODULE]) == 0
+    found = load_file(tmp_path / "x" / WEIGHTS)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        np.testing.assert_allclose(found[name], tensor.numpy(), rtol=1e-6, atol=1e-7)
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "with the adapter adapter" in card
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A network with all 51,200 rows, as the released ones, imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(HERE)
+        patch.setenv("CODEGEN_RECIPE", "jaxformer")
+        folder = tmp_path_factory.mktemp("full")
+        CODED.hugging_face(seed=5).save_pretrained(folder / "source")
+        arguments = [*EXPERIMENT, "--output", str(folder / "job")]
+        assert main(["import", "hf", str(folder / "source"), *arguments]) == 0
+    return folder / "job"
+
+
+PROMPTS = [[1, 2, 3, 0, 50_000], [7] * 9, [50_284, 464]]
+NEW = 24
+
+
+@pytest.fixture(scope="module")
+def wanted(full, job):
+    """Our own completions of the prompts, by the rows of the vocabulary."""
+    decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
+    found = {}
+    for rows, run in ((51_200, full), (TOKENS, job)):
+        samples = continue_prompts(
+            experiment().network(), run / CHECKPOINT, PROMPTS, decoder, seed=0
+        )
+        found[rows] = [sample.tolist() for (sample,) in samples]
+        assert max(len({*ids}) for ids in found[rows]) > 3
+    return found
+
+
+@pytest.mark.parametrize("rows", [51_200, TOKENS])
+@pytest.mark.parametrize("kind", ["hf", "gptj"])
+def test_ctranslate2_gives_the_same_tokens(kind, rows, full, job, wanted, tmp_path):
+    """One by one in float32; in int8 the likeliest token after each of 400 is mostly the same."""
+    folder = tmp_path / "export"
+    run = full if rows == 51_200 else job
+    assert main(["export", kind, str(run), str(folder), *MODULE]) == 0
+    words = transformers.AutoTokenizer.from_pretrained(folder)
+    assert len(words) == (rows if kind == "gptj" else TOKENS)
+    text = Path(__file__).read_text()
+    assert words(text).input_ids == tokenizer.load("codegen").encode(text).ids
+    converter = ctranslate2.converters.TransformersConverter(str(folder))
+    converter.convert(str(tmp_path / "float32"))
+    engine = ctranslate2.Generator(str(tmp_path / "float32"))
+    prompts = [words.convert_ids_to_tokens(ids) for ids in PROMPTS]
+    found = engine.generate_batch(
+        prompts, max_length=NEW, sampling_topk=1, include_prompt_in_result=False
+    )
+    assert [result.sequences_ids[0] for result in found] == wanted[rows]
+    engine = ctranslate2.Generator(str(tmp_path / "float32"), compute_type="int8")
+    assert engine.compute_type.startswith("int8")
+    ids = np.random.default_rng(2).integers(0, TOKENS, (4, 100))
+    likeliest = engine.forward_batch([words.convert_ids_to_tokens(row) for row in ids.tolist()])
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    same = np.asarray(likeliest).argmax(-1) == logits(network, ids).argmax(-1)
+    print(f"{kind}, {rows:,} rows: {same.sum()} of {same.size} tokens alike in int8")
+    assert same.mean() > 0.75

@@ -1,0 +1,226 @@
+"""Adapters are merged as PEFT merges them: the same numbers, and nothing that it would not."""
+
+import json
+import math
+import re
+
+import numpy as np
+import peft
+import pytest
+import torch
+from networks import Network
+from safetensors.numpy import load_file, save_file
+
+from codegen_pax.weights import adapters, hugging_face_files
+from codegen_pax.weights.tensors import DTYPES, Files
+
+NETWORK = Network()
+LINEAR = ["qkv_proj", "out_proj", "fc_in", "fc_out", "lm_head"]
+ADAPTER = "adapter_model.safetensors"
+
+
+def train(base, folder, save="auto", **settings):
+    """Saves an adapter of a network, every one of its numbers random."""
+    config = peft.LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": LINEAR} | settings)
+    network = peft.get_peft_model(base, config)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.requires_grad:
+                around = 1.0 if "magnitude" in name else 0.0
+                weight.copy_(around + 0.3 * torch.randn(weight.shape, generator=generator))
+    network.save_pretrained(folder, save_embedding_layers=save)
+
+
+def bases(folder, kind="float32"):
+    NETWORK.hugging_face(kind).save_pretrained(folder)
+    return Files(hugging_face_files.find(folder))
+
+
+def assert_merges(folder, adapter, kind="float32"):
+    """Every tensor, whole and a few rows at a time, is PEFT's own merged one."""
+    base = NETWORK.hugging_face(kind)
+    state = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload().state_dict()
+    source = adapters.merged(bases(folder, kind), adapter)
+    assert source.tensors.keys() == state.keys()
+    changed = set()
+    # Sums of float32 in another order; then rounded to the base's type, at times the other way.
+    tolerance = {"float32": 1e-6, "float16": 2**-10, "bfloat16": 2**-7}[kind]
+    with source:
+        for name, wanted in state.items():
+            found = source.whole(name)
+            assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(wanted.shape)
+            wanted = wanted.float().numpy()
+            differing = found.astype(np.float32) != wanted
+            scale = np.abs(wanted).max()
+            np.testing.assert_allclose(
+                found.astype(np.float32), wanted, rtol=tolerance, atol=1e-6 * scale, err_msg=name
+            )
+            if kind != "float32":
+                assert differing.mean() < 0.01, name
+            rows = [source.rows(name, i, i + 1, found.shape[1:]) for i in range(3, 9)]
+            np.testing.assert_allclose(
+                np.concatenate(rows).astype(np.float32),
+                wanted[3:9],
+                rtol=tolerance,
+                atol=1e-6 * scale,
+            )
+            if (found != source.below.whole(name)).any():
+                changed.add(name)
+    return changed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"use_rslora": True, "target_modules": r".*\.(qkv_proj|fc_in)"},
+        {
+            "rank_pattern": {"qkv_proj": 2, r"h\.1\.mlp\.fc_in": 8},
+            "alpha_pattern": {"fc_out": 32, r".*\.0\.attn\.qkv_proj": 1},
+        },
+        {"target_modules": ["qkv_proj"], "modules_to_save": ["wte", "lm_head", "ln_f"]},
+        {"target_modules": ["fc_in", "fc_out"], "bias": "lora_only"},
+        {"target_modules": ["fc_in"], "bias": "all"},
+        {"target_modules": ["fc_in", "fc_out", "lm_head"], "lora_bias": True},
+        {"use_dora": True},
+        {"target_modules": ["wte", "qkv_proj"]},
+        {"target_modules": ["wte", "out_proj"], "use_dora": True},
+        {"target_modules": "all-linear", "exclude_modules": ["fc_out"]},
+        {"target_modules": ["qkv_proj", "out_proj"], "layers_to_transform": [0, 2]},
+        {"fan_in_fan_out": True, "init_lora_weights": "gaussian"},
+    ],
+    ids=lambda settings: "-".join(settings) or "plain",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_is_merged_as_peft_merges_it(settings, tmp_path):
+    train(NETWORK.hugging_face(), tmp_path / "adapter", **settings)
+    assert len(assert_merges(tmp_path / "base", tmp_path / "adapter")) >= 3
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dora", [False, True], ids=["plain", "dora"])
+@pytest.mark.filterwarnings("ignore")
+def test_half_precision_is_rounded_where_peft_rounds_it(kind, dora, tmp_path):
+    settings = {"target_modules": [*LINEAR, "wte"], "use_dora": dora}
+    train(NETWORK.hugging_face(kind), tmp_path / "adapter", **settings)
+    assert_merges(tmp_path / "base", tmp_path / "adapter", kind)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_in_a_file_of_pytorch(tmp_path):
+    train(NETWORK.hugging_face(), tmp_path / "adapter")
+    path = tmp_path / "adapter" / ADAPTER
+    state = {name: torch.tensor(array) for name, array in load_file(path).items()}
+    torch.save(state, tmp_path / "adapter" / "adapter_model.bin")
+    path.unlink()
+    assert_merges(tmp_path / "base", tmp_path / "adapter")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_vocabulary_that_the_adapter_resized(tmp_path):
+    network = NETWORK.hugging_face()
+    network.resize_token_embeddings(80)
+    train(network, tmp_path / "adapter", target_modules=["qkv_proj"], save=True)
+    arrays = load_file(tmp_path / "adapter" / ADAPTER)
+    source = adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+    with source:
+        for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
+            wanted = arrays[f"base_model.model.{name}"]
+            assert len(wanted) == 80
+            np.testing.assert_array_equal(source.whole(name), wanted)
+
+
+def say(**changes):
+    def spoil(folder):
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def tensors(change):
+    def spoil(folder):
+        arrays = load_file(folder / ADAPTER)
+        change(arrays)
+        save_file(arrays, folder / ADAPTER)
+
+    return spoil
+
+
+QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        *((say(peft_type=kind), f"is of a {kind} adapter") for kind in ("IA3", "ADALORA", "LOHA")),
+        (say(peft_type="PROMPT_TUNING"), "is of a PROMPT_TUNING adapter; wanted LORA"),
+        (say(use_qalora=True), "has use_qalora True, a kind of LoRA that is not merged here"),
+        (say(alora_invocation_tokens=[1]), "has alora_invocation_tokens [1], a kind of LoRA"),
+        (say(layer_replication=[[0, 2]]), "has layer_replication [[0, 2]], a kind of LoRA"),
+        (say(init_lora_weights="pissa"), "has init_lora_weights 'pissa', which changes the base's"),
+        (say(r=8), "qkv_proj.lora_A.weight has shape (4, 32), wanted (8, 32)"),
+        (say(r="4"), "is damaged: its r '4'"),
+        (say(rank_pattern={"(": 4}), "names its modules wrongly"),
+        (
+            say(target_modules=["h.0.attn.qkv_proj", "h.2.attn.qkv_proj"]),
+            "tensors of transformer.h.1.attn.qkv_proj, which adapter_config.json does not name",
+        ),
+        (say(target_modules=["qkv_proj", "fc_in"]), "no tensor of transformer.h.0.mlp.fc_in"),
+        (
+            tensors(lambda arrays: arrays.pop(f"{QKV}lora_B.weight")),
+            "transformer.h.1.attn.qkv_proj has no lora_B.weight",
+        ),
+        (
+            tensors(lambda arrays: arrays.update({"score.weight": np.ones(3, np.float32)})),
+            "score.weight belongs to no tensor of the base",
+        ),
+        (
+            # As DeepSpeed saves what other processes hold.
+            tensors(lambda a: a.update({f"{QKV}lora_A.weight": np.ones((0,), np.float32)})),
+            "lora_A.weight has shape (0,), wanted (4, 32)",
+        ),
+        (
+            lambda folder: (folder / "adapter_config.json").write_text("{"),
+            "adapter_config.json is no JSON",
+        ),
+        (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors or"),
+        (
+            lambda folder: (folder / ADAPTER).write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+            ),
+            f"{ADAPTER} is a pointer of git-LFS, not the file itself: fetch it with `git lfs pull`",
+        ),
+    ],
+    ids=lambda value: re.sub(r"\W+", "-", value)[:40] if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
+    train(NETWORK.hugging_face(), tmp_path / "adapter", target_modules=["qkv_proj"])
+    spoil(tmp_path / "adapter")
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
+        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_a_smaller_network(tmp_path):
+    train(Network(model_dims=16).hugging_face(), tmp_path / "adapter", target_modules=["fc_in"])
+    with pytest.raises(ValueError, match=r"lora_A.weight has shape \(4, 16\), wanted \(4, 32\)"):
+        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+
+
+def test_the_scaling_by_hand(tmp_path):
+    """alpha / r and alpha / sqrt(r), of the rank that a pattern gives."""
+    train(
+        NETWORK.hugging_face(),
+        tmp_path,
+        target_modules=["fc_in"],
+        rank_pattern={"h.1.mlp.fc_in": 16},
+    )
+    config = adapters.adapter_config.read(tmp_path)
+    assert config.scaling("transformer.h.0.mlp.fc_in") == 6 / 4
+    assert config.scaling("transformer.h.1.mlp.fc_in") == 6 / 16
+    say(use_rslora=True)(tmp_path)
+    found = adapters.adapter_config.read(tmp_path).scaling("transformer.h.1.mlp.fc_in")
+    assert math.isclose(found, 6 / 4)
