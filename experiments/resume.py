@@ -154,15 +154,10 @@ def scheduled(
     if then is None:
         return declaration
     by_hand_then = found.get("declared", {}).get("by_hand", {})
-    for name, value in by_hand(declaration).items():
+    for name, value in declaration.by_hand.items():
         if name in then and value != by_hand_then.get(name, then[name]) and not by_force:
             del then[name]
     return replace(declaration, **then)
-
-
-def by_hand(declaration: Declaration) -> dict[str, Any]:
-    """Those of its numbers that were set, and do not follow from others."""
-    return getattr(declaration, "by_hand", {name: getattr(declaration, name) for name in SCHEDULE})
 
 
 def schedule_of(found: lineage.Document) -> dict[str, Any] | None:

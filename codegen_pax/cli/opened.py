@@ -129,8 +129,11 @@ def _entry(
     if module in ("", DOOR):
         return find([own])[0]
     # In a module that may have been renamed, but not the one of the tables that is called so.
-    if (found := catalogue(modules).get(own)) and found.module != DOOR:
-        return found
+    found = [one for one in catalogue(modules).values() if one.name == own and one.module != DOOR]
+    if len(found) > 1:
+        found = [one for one in found if one.module == module]
+    if found:
+        return found[0]
     if module in modules or not all(map(str.isidentifier, module.split("."))):
         raise UsageError(f"{name} is a run of {own!r} of {module!r}, which is in no --module given")
     raise UsageError(

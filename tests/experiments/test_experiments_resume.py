@@ -31,11 +31,15 @@ def begun():
 
 
 @pytest.fixture
-def job(tmp_path, begun):
-    """A job of it, with a checkpoint of step 40 of 180."""
-    for folder in (tmp_path / "job", lineage.checkpoint(tmp_path / "job", 40)):
-        lineage.write(folder, begun)
-    return epath.Path(tmp_path / "job")
+def job(tmp_path, begun, monkeypatch):
+    """A job of it, with a checkpoint of step 40 of 180, as the stock binary is about to go on."""
+    folder = tmp_path / "job"
+    for path in (folder, lineage.checkpoint(folder, 40)):
+        lineage.write(path, begun)
+    monkeypatch.setattr(start, "is_training", lambda: True)
+    flags = SimpleNamespace(FLAGS=SimpleNamespace(job_log_dir=str(folder)))
+    monkeypatch.setattr(resume, "flags", flags)
+    return epath.Path(folder)
 
 
 def variant(task=None, datasets=None, **declared):
@@ -280,53 +284,43 @@ def test_weights_that_were_imported_bind_the_network_alone(job, begun):
     assert "history" not in found
 
 
-@pytest.fixture
-def stock(job, monkeypatch):
-    """As in the stock binary, about to train in the job."""
-    monkeypatch.setattr(start, "is_training", lambda: True)
-    monkeypatch.setattr(
-        resume, "flags", SimpleNamespace(FLAGS=SimpleNamespace(job_log_dir=str(job)))
-    )
-    return job
-
-
 def rates(declaration):
     return [getattr(declaration, name) for name in resume.SCHEDULE]
 
 
-def test_more_steps_leave_the_schedule_as_the_receipt_has_it(stock, begun):
+def test_more_steps_leave_the_schedule_as_the_receipt_has_it(job, begun):
     wanted = [20, 160, 5e-3, 5e-4]
     assert rates(variant(steps=1_000).declaration()) == wanted
-    lineage.write(lineage.checkpoint(stock, 40), older(begun))
+    lineage.write(lineage.checkpoint(job, 40), older(begun))
     assert rates(variant(steps=1_000).declaration()) == pytest.approx(wanted)
-    receipt.keep(stock, variant(steps=1_000))
-    assert lineage.read(stock)["declared"]["anneal_steps"] == 160
+    receipt.keep(job, variant(steps=1_000))
+    assert lineage.read(job)["declared"]["anneal_steps"] == 160
 
 
-def test_another_schedule_is_refused_unless_it_is_asked_for(stock, monkeypatch):
+def test_another_schedule_is_refused_unless_it_is_asked_for(job, monkeypatch):
     another = variant(steps=1_000, learning_rate=1e-3, warmup_steps=30, anneal_steps=400)
     with pytest.raises(ValueError, match=r"learning_rate was 0\.005, is 0\.001") as error:
-        receipt.keep(stock, another)
+        receipt.keep(job, another)
     assert "warmup_steps was 20, is 30" in str(error.value)
     monkeypatch.setenv("CODEGEN_SCHEDULE", "receipt")
     assert rates(another.declaration()) == [20, 160, 5e-3, 5e-4]
-    receipt.keep(stock, another)
-    kept = lineage.read(stock)
+    receipt.keep(job, another)
+    kept = lineage.read(job)
     assert not [one for one in kept["history"][0]["changes"] if OPTIMIZER in one["name"]]
-    lineage.write(lineage.checkpoint(stock, 50), kept)
+    lineage.write(lineage.checkpoint(job, 50), kept)
     monkeypatch.setenv("CODEGEN_SCHEDULE", "declared")
     assert rates(another.declaration())[:3] == [30, 400, 1e-3]
-    receipt.keep(stock, another)
+    receipt.keep(job, another)
     noted = {
         change["name"]: (change["old"], change["new"])
-        for change in lineage.read(stock)["history"][1]["changes"]
+        for change in lineage.read(job)["history"][1]["changes"]
     }
     assert noted[f"{OPTIMIZER}.learning_rate"] == ("0.005", "0.001")
     assert noted[f"{OPTIMIZER}.lr_schedule.decay_end"] == ("180", "430")
-    lineage.write(lineage.checkpoint(stock, 60), lineage.read(stock))
+    lineage.write(lineage.checkpoint(job, 60), lineage.read(job))
     monkeypatch.delenv("CODEGEN_SCHEDULE")  # from here on it is the job's
-    receipt.keep(stock, another)
-    assert len(lineage.read(stock)["history"]) == 2
+    receipt.keep(job, another)
+    assert len(lineage.read(job)["history"]) == 2
 
 
 def test_a_schedule_that_there_is_not(monkeypatch):
