@@ -333,7 +333,7 @@ def wanted(full, job):
 def test_ctranslate2_gives_the_same_tokens(kind, rows, full, job, wanted, tmp_path):
     """One by one in float32; in int8 the likeliest token after most of 400 is the same.
 
-    Random weights leave the first of 51,200 tokens little ahead of the second; chance is 1 in 51,200.
+    Random weights leave the first token little ahead of the second; chance is 1 of 51,200.
     """
     folder = tmp_path / "export"
     run = full if rows == 51_200 else job
