@@ -293,8 +293,11 @@ def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
         np.testing.assert_allclose(found[name], tensor.numpy(), rtol=1e-6, atol=1e-7)
-    card = (tmp_path / "x" / "README.md").read_text()
-    assert "with the adapter adapter" in card
+    assert "with the adapter adapter" in (tmp_path / "x" / "README.md").read_text()
+    capsys.readouterr()
+    assert main(["show", str(output)]) == 0
+    shown = capsys.readouterr().out
+    assert "50,295 rows of the vocabulary" in shown and f"with the adapter {adapter} (" in shown
 
 
 @pytest.fixture(scope="module")
