@@ -128,6 +128,10 @@ def _ancestor(parent: Facts) -> tuple[str, str]:
     if "mp_num" in parent:
         by = parent.get("mp_num_by")
         said += f"; mp_num {parent['mp_num']}, {_BY.get(by, by)}"
+    if rows := parent.get("vocabulary_rows"):
+        said += f"; {rows:,} rows of the vocabulary"
+    if adapter := parent.get("adapter"):
+        said += f"; with the adapter {adapter['directory']} ({_files(adapter['files'])})"
     return kind, f"{step}{parent['directory']}  ({said})"
 
 

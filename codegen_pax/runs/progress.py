@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -19,6 +20,8 @@ from rich.progress import (
 )
 
 from codegen_pax.runs.launch import Line
+
+_SECONDS = 1.0  # between two lines of bytes, at least
 
 
 @contextlib.contextmanager
@@ -66,7 +69,8 @@ def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], 
 def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
     """Shows how many of `total` bytes are done, the speed and the time left, until the block ends.
 
-    Where there is no terminal a line is printed for every tenth instead.
+    Where there is no terminal a line is printed for every tenth instead, but for those that follow
+    the last one within a second, and for the end.
 
     Yields:
       What to call with bytes whenever some are done, from any thread; first with those that were
@@ -90,21 +94,20 @@ def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[
 
 def _byte_printer(title: str, total: int, console: Console) -> Callable[[int], None]:
     lock = threading.Lock()
-    begun = time.monotonic()
+    begun = last = time.monotonic()
     done = said = 0
     before: int | None = None  # what was there already, and took no time
 
     def on_bytes(count: int) -> None:
-        nonlocal done, said, before
+        nonlocal done, said, before, last
         with lock:
             before = count if before is None else before
             done += count
             tenth = 10 * done // max(1, total)
-            if tenth > said and done > before:
-                said = tenth
-                left = (time.monotonic() - begun) / (done - before) * (total - done)
-                console.print(
-                    f"{title}: {done / 1e9:.2f} of {total / 1e9:.2f} GB, {left:.0f} s left"
-                )
+            now = time.monotonic()
+            if tenth > said and done > before and (done >= total or now - last >= _SECONDS):
+                said, last = tenth, now
+                left = (now - begun) / (done - before) * (total - done)
+                console.print(f"{title}: {decimal(done)} of {decimal(total)}, {left:.0f} s left")
 
     return on_bytes

@@ -6,15 +6,14 @@ Source: huggingface/peft, `LoraConfig`, `check_target_module_exists` and `get_pa
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
+from codegen_pax.weights import hugging_face
 
 FILE = "adapter_config.json"
 
@@ -141,13 +140,7 @@ def read(folder: Path) -> Config:
     path = folder / FILE
     if not path.is_file():
         raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved")
-    git_lfs.check_fetched([path])
-    try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InvalidValueError(f"{path} is no object of settings; found a {type(values).__name__}")
+    values = hugging_face.read_settings(path)
     kind = values.get("peft_type")
     if kind != "LORA":
         raise InvalidValueError(

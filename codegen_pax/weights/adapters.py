@@ -114,6 +114,8 @@ class Merged(Source):
         merged = f" with the adapter {self.config.path.parent}" if changed else ""
         return f"{super().place(name)}{merged}"
 
+    # What is not finite is told by whoever moves it, with its name.
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")
     def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
         kind = self.tensors[name].dtype
         rows = self._base(name, start, stop, row_shape)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.tokenizer import END_OF_TEXT_ID
 
@@ -77,6 +80,22 @@ def generation_config() -> dict[str, Any]:
     """What `generation_config.json` says: the likeliest token, until the end of the text."""
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END_OF_TEXT_ID)
     return {"do_sample": False, **ends}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a file of settings says.
+
+    Raises:
+        ValueError: it is no JSON object, or a pointer of git-LFS.
+    """
+    git_lfs.check_fetched([path])
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidValueError(f"{path} is no object of settings; found a {type(found).__name__}")
+    return found
 
 
 def check_config(found: Mapping[str, Any], size: Any) -> None:

@@ -16,7 +16,7 @@ import tokenizers
 from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.text import tokenizer
-from codegen_pax.weights import adapter_config, layout, safetensors_files, torch_files
+from codegen_pax.weights import adapter_config, hugging_face, layout, safetensors_files, torch_files
 from codegen_pax.weights.tensors import Tensor
 
 CONFIG = "config.json"
@@ -103,7 +103,7 @@ def read_config(folder: Path) -> dict:
                 f"{folder} is an adapter of {base}: give the folder of that, and --adapter {folder}"
             )
         raise MissingFileError(f"{folder} has no {CONFIG}; wanted the one saved with the weights")
-    return _object(path)
+    return hugging_face.read_settings(path)
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -137,18 +137,7 @@ def _tokens(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for name in names:
         if (folder / name).is_file():
-            found |= _object(folder / name)
-    return found
-
-
-def _object(path: Path) -> dict:
-    git_lfs.check_fetched([path])
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise InvalidValueError(f"{path} is no object of settings; found a {type(found).__name__}")
+            found |= hugging_face.read_settings(folder / name)
     return found
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import peft
 import pytest
 import torch
+from conversions import import_plan, state
 from networks import Network
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax.weights import adapters, hugging_face_files
+from codegen_pax.weights import adapters, hugging_face_files, importing
 from codegen_pax.weights.tensors import DTYPES, Files
+from codegen_pax.weights.workspace import Workspace
 
 NETWORK = Network()
 LINEAR = ["qkv_proj", "out_proj", "fc_in", "fc_out", "lm_head"]
@@ -202,6 +204,23 @@ def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
         adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
     assert "\n" not in str(error.value)
+
+
+def test_a_merged_number_too_large_for_the_base_is_told(tmp_path, recwarn):
+    """float16 ends at 65504; the base and the adapter are sound."""
+    train(NETWORK.hugging_face("float16"), tmp_path / "adapter", target_modules=["fc_in"])
+    arrays = load_file(tmp_path / "adapter" / ADAPTER)
+    arrays = {name: 1_000 * array for name, array in arrays.items()}
+    save_file(arrays, tmp_path / "adapter" / ADAPTER)
+    source = adapters.merged(bases(tmp_path / "base", "float16"), tmp_path / "adapter")
+    plan = import_plan(tmp_path / "base", NETWORK.dims(), source)
+    recwarn.clear()
+    said = (
+        rf"fc_in.weight with the adapter {tmp_path / 'adapter'} holds [\d,]+ numbers that are not"
+    )
+    with Workspace(tmp_path / "job", {}) as space, pytest.raises(ValueError, match=said):
+        importing.run(plan, state(NETWORK.dims()), space, lambda count: None)
+    assert not recwarn.list
 
 
 def test_an_adapter_of_a_smaller_network(tmp_path):
