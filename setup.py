@@ -7,7 +7,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 # What the project imports, and the parts of Pax that it stands on without importing them: clu,
-# flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text. base.txt has these and what they import.
+# flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text; and that fastavro unpacks by:
+# backports.zstd, cramjam, lz4. base.txt has these and what they import.
 DIRECT = (
     "absl-py",
     "apache-beam",

@@ -7,8 +7,10 @@ import fastavro
 import pyarrow
 import pytest
 import zstandard
+from etils import epath
 from pyarrow import parquet
 
+from codegen_pax.cli import main
 from codegen_pax.corpus import counts, manifest
 from codegen_pax.corpus.prepare import local, pipeline
 from codegen_pax.corpus.prepare.settings import WORK, Settings
@@ -93,6 +95,39 @@ def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_
         prepare(path, at_most=3_000)
     left = {path.name for path in (tmp_path / "out" / WORK).iterdir()}
     assert "kept" in left and "runs" not in left
+
+
+def test_damaged_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "good.jsonl").write_bytes(LINES)
+    for name in ("cut.jsonl.zst", "flipped.jsonl.gz", "nul.parquet", "nul.avro"):
+        (tmp_path / name).write_bytes(ERRORS[name][0])
+    table(tmp_path / "other.parquet", [{"contnt": "x", "path": "a.py"}])
+    table(tmp_path / "none_left.parquet", [{**row, "content": f"y{row}"} for row in CODE])
+    data = (tmp_path / "none_left.parquet").read_bytes()
+    (tmp_path / "none_left.parquet").write_bytes(flipped(data))
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    bad = {path.name for path in tmp_path.iterdir()} - {"good.jsonl", "_SUCCESS"}
+
+    def run_here(chosen, found, pieces, **_):
+        local.run_here(chosen, found, pieces)
+
+    monkeypatch.setattr(local, "run", run_here)
+    output = tmp_path.parent / "damaged_out"
+    options = ("--row-length=32", f"--output={output}", "--validation=0")
+    assert main.main(["prepare", "bigquery", "--input", str(tmp_path), *options]) == 0
+    made = manifest.load(epath.Path(output))
+    found = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
+    assert found == {
+        counts.IN: 400 + 5 + 400,
+        counts.KEPT: 400,
+        "unreadable_file": 5,
+        "damaged": 400,
+    }
+    assert {path.rpartition("/")[2] for path in made.counts["damaged"]} == bad
+    assert made.counts["left_out"] == {"other_ending": 1}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "WARNING: 6 of 7 inputs are damaged" in said
+    assert "other.parquet has no column content" in said and "1 other_ending" in said
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

