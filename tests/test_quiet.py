@@ -1,4 +1,4 @@
-"""An interrupt while libraries are imported is neither lost nor theirs; a run holds nothing back."""
+"""An interrupt while libraries are imported is neither lost nor theirs; a run redirects nothing."""
 
 import concurrent.futures
 import contextlib
