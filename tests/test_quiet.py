@@ -1,12 +1,18 @@
-"""An interrupt while libraries are imported is neither lost nor theirs."""
+"""An interrupt while libraries are imported is neither lost nor theirs; a run redirects nothing."""
 
 import concurrent.futures
 import contextlib
 import signal
+import sys
+import types
+from pathlib import Path
 
 import pytest
 
+from codegen_pax import quiet
 from codegen_pax.quiet import quietly
+
+PROJECT = Path(quiet.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +56,30 @@ def test_whoever_handles_it_otherwise_still_does():
     with quietly():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_nothing_that_a_run_imports_holds_back_what_is_written():
+    """The command does while it imports, and what it alone reads and prepares with."""
+    importers = {
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("codegen_pax", "experiments", "tasks")
+        for path in (PROJECT / folder).rglob("*.py")
+        if "codegen_pax.quiet import" in (text := path.read_text()) or "import quiet" in text
+    }
+    of_the_command = ("codegen_pax/cli/", "codegen_pax/corpus/prepare/")
+    rest = {path for path in importers if not path.startswith(of_the_command)}
+    assert importers and rest == {"codegen_pax/corpus/raw/storage.py"}
+    for path in (PROJECT / "codegen.py", *(PROJECT / "experiments").glob("*.py")):
+        assert "redirect_std" not in path.read_text()
+
+
+def test_a_tensorflow_that_is_there_is_taken_as_it_is(monkeypatch):
+    """As in a run of the stock binary, whose standard error other threads write to."""
+    there = types.ModuleType("tensorflow")
+    monkeypatch.setitem(sys.modules, "tensorflow", there)
+    monkeypatch.setattr(quiet, "quietly", lambda: pytest.fail("standard error was redirected"))
+    quiet.tensorflow.cache_clear()
+    try:
+        assert quiet.tensorflow() is there
+    finally:
+        quiet.tensorflow.cache_clear()
