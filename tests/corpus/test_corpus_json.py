@@ -27,6 +27,7 @@ LAYOUTS = {
     "not indented": lambda all_: json.dumps(all_, indent=0),
     "with a mark": lambda all_: "\ufeff" + json.dumps(all_, indent="\t"),
     "one after another": lambda all_: "\n".join(json.dumps(one, indent=4) for one in all_),
+    "without line ends": lambda all_: "".join(map(json.dumps, all_)),
     "several arrays": lambda all_: f"{json.dumps(all_[:2])}\n{json.dumps(all_[2:], indent=1)}",
     "wrapped": lambda all_: json.dumps({"version": "1", "of": {"a": [1]}, "data": all_, "n": 2}),
     "wrapped twice": lambda all_: json.dumps({"train": all_[:2], "test": all_[2:]}, indent=1),
@@ -49,7 +50,7 @@ def elements(content, *, chunk=7, limit=1 << 20, is_wrapped=False):
     return list(arrays.elements(pieces, "x.json", limit, is_wrapped))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(RECORDS, st.sampled_from(sorted(LAYOUTS)), st.integers(1, 60))
 def test_any_records_come_back_from_any_layout(all_, layout, chunk):
     content = LAYOUTS[layout](all_)
@@ -94,7 +95,7 @@ def test_a_damaged_record_of_an_array_costs_itself(tmp_path):
     assert [item.record for item in found[:11]] == list(range(11))
 
 
-@pytest.mark.parametrize("layout", sorted(set(LAYOUTS) - {"one after another", "several arrays"}))
+@pytest.mark.parametrize("layout", [one for one in LAYOUTS if one != "several arrays"])
 def test_an_array_that_is_cut_off_is_damaged(tmp_path, layout):
     content = LAYOUTS[layout](PAIRS).encode()
     (tmp_path / "x.json").write_bytes(content[: len(content) // 2])

@@ -25,6 +25,7 @@ def folder(tmp_path):
     for name in ("[id].js", "x.js", "sub/y.js"):
         (root / name).write_text("var x = 1;\n")
     (root / "lost.js").symlink_to("nowhere")
+    (root / "itself.js").symlink_to("itself.js")
     (root / "through.js").symlink_to("x.js/y.js")
     (root / "loop").symlink_to(root)
     os.mkfifo(root / "pipe.js")  # who opens it waits for ever

@@ -140,9 +140,12 @@ class _Scanner:
     def _record(self) -> tuple[int, bytes | None, int]:
         record = self._data[self._begin : self._at]
         size = self._left_out + len(record)
-        if self._indent is None and self._own_indent is not None and not self._left_out:
+        is_complete = not self._left_out and record.startswith(b"{")
+        if self._indent is None and self._own_indent is not None and is_complete:
             inner = record.find(b"\n") + 1
-            if not inner or len(_BLANKS.match(record, inner)[0]) > len(self._own_indent):
+            # Of all records that are not indented an empty one alone has no lines in it.
+            is_line = not inner and b'"' in record
+            if is_line or len(_BLANKS.match(record, inner)[0]) > len(self._own_indent):
                 self._indent = self._own_indent
         is_short = size <= self._limit
         self.is_inside = self._in_string = False

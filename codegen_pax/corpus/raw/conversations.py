@@ -119,7 +119,7 @@ def turns(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
     fields = _Fields(record)
     if fields.has(_MEDIA):
         raise NotUnderstoodError("media")
-    found, unread = _said(record, fields)
+    found, unread = _spoken(record, fields)
     system = "\n\n".join(_optional(fields, name) for name in _SYSTEM if fields.has((name,)))
     tools = "\n".join(_tools(fields.value(name)) for name in _TOOLS if fields.has((name,)))
     found = _with_system(found, system, tools)
@@ -130,7 +130,7 @@ def turns(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
     return found, fields.unread() + unread
 
 
-def _said(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn], list[str]]:
+def _spoken(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn], list[str]]:
     """What a record holds besides its system message and tools, and what of it was not read."""
     both = [name for name in ("prompt", "completion") if isinstance(record.get(name), list)]
     if both:  # messages in two fields, the answers apart
@@ -206,8 +206,8 @@ def _messages(messages: object) -> tuple[list[Turn], list[str]]:
 
 def _message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
     """A message as a turn; None for a system message that says nothing."""
-    said = fields.text("role" if "role" in message else "from")
-    role = _ROLES.get(said.strip().lower())
+    speaker = fields.text("role" if "role" in message else "from")
+    role = _ROLES.get(speaker.strip().lower())
     if role is None:
         raise NotUnderstoodError("unknown_role")
     calls = _calls(fields)

@@ -81,10 +81,10 @@ def _of_python(raw: bytes) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(lines)
     except SyntaxError as error:
-        said = str(error)
-        if said.startswith("unknown encoding"):
+        message = str(error)
+        if message.startswith("unknown encoding"):
             rule = "unknown_encoding"
-        elif said.startswith("encoding problem"):
+        elif message.startswith("encoding problem"):
             rule = "contradictory_encoding"
         else:
             rule = "invalid_utf8"

@@ -77,10 +77,10 @@ def json_layout(path: str) -> str:
     Raises ForeignInputError if it is something else than its name says.
     """
     check(path)
-    start, is_whole = head(path)
-    if found := _foreign(start, is_whole):
+    start, is_complete = head(path)
+    if found := _foreign(start, is_complete):
         raise ForeignInputError(path, *found)
-    return _layout(start, is_whole)
+    return _layout(start, is_complete)
 
 
 def check(path: str) -> None:
@@ -88,8 +88,8 @@ def check(path: str) -> None:
     ending = next((one for one in (*COMPRESSED, *TABLES) if path.endswith(one)), None)
     if not ending:
         return
-    start, is_whole = head(path, unpacked=False)
-    looks = _binary(start) or _text(start, is_whole)
+    start, is_complete = head(path, unpacked=False)
+    looks = _binary(start) or _text(start, is_complete)
     if looks and looks[0] != _OWN[ending]:
         what, helps = looks
         if helps == _RENAME:
@@ -99,8 +99,8 @@ def check(path: str) -> None:
 
 def looks_like(path: str) -> str:
     """What a file of JSON that cannot be read may be, as words that follow its name; or ''."""
-    start, is_whole = head(path)
-    found = _foreign(start, is_whole)
+    start, is_complete = head(path)
+    found = _foreign(start, is_complete)
     return f"it looks like {found[0]}: {found[1]}" if found else ""
 
 
@@ -120,7 +120,7 @@ def _binary(start: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _text(start: bytes, is_whole: bool) -> tuple[str, str] | None:
+def _text(start: bytes, is_complete: bool) -> tuple[str, str] | None:
     """What a file of text is, and what helps; None if it is no text."""
     few = start[:_FEW].removeprefix(b"\xef\xbb\xbf")
     if b"\0" in few or not few.strip():
@@ -133,7 +133,7 @@ def _text(start: bytes, is_whole: bool) -> tuple[str, str] | None:
         text = few[: error.start].decode().lstrip()
     if any(ord(one) < 32 and one not in "\t\n\r\f\x1b" for one in text):
         return None
-    if is_whole and is_pointer(text):
+    if is_complete and is_pointer(text):
         return "a git-LFS pointer", GIT_LFS
     if re.match(r"<(!doctype html|html|head|body)\b", text, re.I):
         return "an HTML page", _AGAIN
@@ -155,21 +155,21 @@ def _text(start: bytes, is_whole: bool) -> tuple[str, str] | None:
     return "plain text", _RENAME
 
 
-def _foreign(start: bytes, is_whole: bool) -> tuple[str, str] | None:
+def _foreign(start: bytes, is_complete: bool) -> tuple[str, str] | None:
     """What a file that should be JSON is, and what helps; None if it may be JSON."""
     if found := _binary(start):
         return found
-    if any(_is_record(line) for line in _complete_lines(start, is_whole)):
+    if any(_is_record(line) for line in _complete_lines(start, is_complete)):
         return None
-    found = _text(start, is_whole)
+    found = _text(start, is_complete)
     if found and found[0] == "JSON":
         return None
     return (found[0], found[1] or "write it as JSON lines") if found else None
 
 
-def _complete_lines(start: bytes, is_whole: bool) -> list[bytes]:
+def _complete_lines(start: bytes, is_complete: bool) -> list[bytes]:
     *lines, rest = start.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [line for line in [*lines, *([rest] if is_whole else [])] if line.strip()]
+    return [line for line in [*lines, *([rest] if is_complete else [])] if line.strip()]
 
 
 def _is_record(line: bytes) -> bool:
@@ -184,8 +184,20 @@ def _is_record(line: bytes) -> bool:
     return not isinstance(first, dict) or not first.keys().isdisjoint(_OF_MESSAGES)
 
 
-def _layout(start: bytes, is_whole: bool) -> str:
-    lines = _complete_lines(start, is_whole)
+def _is_joined(content: bytes) -> bool:
+    """Whether the first line holds an object, and behind it another."""
+    line = content.partition(b"\n")[0].decode("utf-8", "replace")
+    if not line.startswith("{"):
+        return False
+    try:
+        _, end = json.JSONDecoder().raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return line[end:].lstrip().startswith("{")
+
+
+def _layout(start: bytes, is_complete: bool) -> str:
+    lines = _complete_lines(start, is_complete)
     records = [_is_record(line) for line in lines]
     if len(lines) > 1 and (records[0] or sum(records) * 2 >= len(records)):
         return LINES
@@ -194,6 +206,8 @@ def _layout(start: bytes, is_whole: bool) -> str:
         return VALUES
     if _WRAPPED.match(content):
         return WRAPPED
+    if _is_joined(content):
+        return VALUES
     if not content.startswith(b"{") or any(records) or not lines:
         return LINES
     # So a record ends its first line that goes on in the next.
