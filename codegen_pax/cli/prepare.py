@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax import names
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.corpus import decontamination
-    from codegen_pax.corpus.prepare import local, pipeline, settings
+    from codegen_pax.corpus.prepare import local, outcome, pipeline, settings
     from codegen_pax.corpus.raw import inputs, splits, storage
 
     if args.corpus not in settings.KINDS:
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
     pieces = splits.split(args.corpus, found)
-    pipeline.check_languages(chosen, pieces)
+    outcome.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
         console.print(
@@ -238,6 +238,8 @@ def _warn(manifest: Manifest, console) -> None:
     """Says what is not in the corpus though it was asked for."""
     from rich.text import Text
 
+    from codegen_pax.corpus.prepare import outcome
+
     if left_out := manifest.counts.get("left_out"):
         said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
         console.print(f"files that were not read: {said}", highlight=False)
@@ -252,6 +254,8 @@ def _warn(manifest: Manifest, console) -> None:
         console.print(Text(f"  {said}"))
     if len(damaged) > _NAMED:
         console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
+    for said in outcome.remarks(manifest):
+        console.print(Text(said))
 
 
 def _print(manifest: Manifest, output: str, console) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 class Turn:
     """One message of a conversation: who speaks, and what."""
 
-    role: str  # 'system', 'user' or 'assistant'
+    role: str  # 'system', 'user', 'assistant' or 'tool'
     content: str
 
 
@@ -21,13 +21,14 @@ class Document:
       text: the whole of it; of a conversation, '' (see `turns`).
       source: the input it comes from: a path or URL, as it was given.
       record: which one it is in that input: the byte that its line begins at in plain JSON lines,
-        the number of its line in compressed ones, of its row in a table, from 0; 0 for a file that
-        is one document.
+        the number of its line in compressed ones, of its row in a table, of itself among the
+        records of other JSON, from 0; 0 for a file that is one document.
       path: its file's path in its repository; '' if it has none.
       repository: `owner/name`, or the name of the sub-corpus it belongs to; '' if not known.
       licence: SPDX identifier or expression as it was found; '' if not known.
       language: a key of the language table; 'text' for prose; '' until it has been told.
       turns: the messages of a conversation, in order; empty for a text.
+      unread: names of fields of its record that hold something and were not read.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Document:
     licence: str = ""
     language: str = ""
     turns: tuple[Turn, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -47,10 +49,19 @@ class Document:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record of a raw file that is no document: which rule says so, and how large it was."""
+    """A record of a raw file that is no document.
+
+    Attributes:
+      rule: which says so.
+      size: bytes.
+      source, record: as a document's.
+      damage: what was found, if it is the input that is damaged.
+      defect: what went wrong, if it is a rule that failed.
+    """
 
     rule: str
-    size: int  # bytes
+    size: int
     source: str
     record: int
-    damage: str = ""  # what was found, if it is the input that is damaged
+    damage: str = ""
+    defect: str = ""

@@ -11,7 +11,9 @@
 
 The section `### Input:` is left out where there is no input. A conversation goes on with another
 `### Instruction:` after the end of text; a system message stands in front as it is, with an empty
-line behind it.
+line behind it. Tools are described under `### Tools:` at its end, what a model calls stands under
+`### Call:` at the end of an answer, one JSON object a line each, and what a tool gave back follows
+under `### Output:` where an instruction would.
 """
 
 from __future__ import annotations
@@ -21,6 +23,15 @@ from collections.abc import Sequence
 from codegen_pax.errors import InvalidValueError
 
 _INSTRUCTION, _INPUT, _ANSWER = "### Instruction:\n", "### Input:\n", "### Answer:\n"
+_TOOLS, _CALL, _OUTPUT = "### Tools:\n", "### Call:\n", "### Output:\n"
+
+# role of a turn -> those of the turn before it; None begins a conversation
+_BEFORE = {
+    "system": (None,),
+    "user": (None, "system", "assistant"),
+    "tool": ("assistant", "tool"),
+    "assistant": ("user", "tool"),
+}
 
 
 def user_content(instruction: str, given: str = "") -> str:
@@ -28,6 +39,16 @@ def user_content(instruction: str, given: str = "") -> str:
     # Code keeps its indentation: only the line breaks around it go.
     applied = f"\n\n{_INPUT}" + given.strip("\n").rstrip() if given.strip() else ""
     return instruction.strip() + applied
+
+
+def system_content(system: str, tools: str) -> str:
+    """What stands in front of a conversation with tools: a message, perhaps '', and the tools."""
+    return "\n\n".join(filter(None, [system.strip(), _TOOLS + tools]))
+
+
+def answer_content(answer: str, calls: Sequence[str]) -> str:
+    """What an assistant says, perhaps '', who calls tools."""
+    return "\n\n".join(filter(None, [answer.strip("\n").rstrip(), _CALL + "\n".join(calls)]))
 
 
 def instruction_prompt(instruction: str, given: str = "") -> str:
@@ -45,7 +66,8 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
 
     Args:
       turns: (role, content) each: perhaps 'system' first, then 'user' and 'assistant' by turns, and
-        'assistant' last.
+        'assistant' last. In place of a 'user' behind an answer there may be one 'tool' or several,
+        each with what it gave back, which may be nothing.
 
     Returns:
       (text, is_answer) each. Who tokenises puts the id of the end of text behind every answer, as
@@ -56,24 +78,26 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
       ValueError: another role or order, or a turn that says nothing.
     """
     segments: list[tuple[str, bool]] = []
-    system = ""
+    asked = ""  # since the last answer
     for number, (role, content) in enumerate(turns):
-        if not content.strip():
+        if not content.strip() and role != "tool":
             raise InvalidValueError(f"turn {number} ({role}) of a conversation is empty")
-        if role == "system" and number == 0:
-            system = content.strip() + "\n\n"
-            continue
-        wanted = "assistant" if len(segments) % 2 else "user"
-        if role != wanted:
+        before = turns[number - 1][0] if number else None
+        if before not in _BEFORE.get(role, ()):
+            wanted = " or ".join(repr(one) for one, after in _BEFORE.items() if before in after)
             raise InvalidValueError(
-                f"turn {number} of a conversation: found role {role!r}, wanted {wanted!r}"
+                f"turn {number} of a conversation: found role {role!r}, wanted {wanted}"
             )
-        if role == "user":
-            before = system if not segments else ""
-            segments.append((before + instruction_prompt(content), False))
+        if role == "system":
+            asked = content.strip() + "\n\n"
+        elif role == "user":
+            asked += f"{_INSTRUCTION}{user_content(content)}\n\n"
+        elif role == "tool":
+            asked += f"{_OUTPUT}{content.strip()}\n\n"
         else:
-            segments.append((instruction_answer(content), True))
-    if not segments or len(segments) % 2:
+            segments += [(asked + _ANSWER, False), (instruction_answer(content), True)]
+            asked = ""
+    if asked or not segments:
         raise InvalidValueError(
             "a conversation must end with an answer: found none after the last user"
         )

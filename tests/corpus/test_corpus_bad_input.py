@@ -62,10 +62,9 @@ ERRORS = {
     "nul.jsonl": (bytes(9_000), "no document was kept: found 1 .*dropped 1 by nul_bytes"),
     "empty.jsonl": (b"", "no document was kept: found 0"),
     "empty.parquet": (b"", "no document was kept: found 0"),
-    "array.json": (json.dumps(CODE).encode(), r"holds nothing to read: .*the first is '\[\{"),
     "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
     "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
-    "utf16.jsonl": (LINES.decode().encode("utf-16"), "no document was kept: .*by nul_bytes"),
+    "utf16.jsonl": (LINES.decode().encode("utf-16"), "looks like UTF-16 text; write it as UTF-8"),
 }
 
 
@@ -90,7 +89,7 @@ def test_a_piece_of_a_file_may_hold_nothing_to_read(tmp_path):
 def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(LINES.replace(b'"content"', b'"contents"'))
-    said = r"x.jsonl holds nothing to read: all 400 lines lack .*; the first is '\{\"contents\": "
+    said = r"x.jsonl holds nothing to read: all 400 records lack .*it begins with '\{\"contents\": "
     with pytest.raises(Exception, match=said):
         prepare(path, at_most=3_000)
     left = {path.name for path in (tmp_path / "out" / WORK).iterdir()}
@@ -171,7 +170,7 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
 
 
 def test_bad_cells_of_a_table_are_counted(tmp_path):
-    cells = [b"x = 1\n", b"\xff", None, b"a\0", b"a" * 200_000_000]
+    cells = [b"x = 1\n" * 20, b"\xff", None, b"a\0", b"a" * 200_000_000]
     table(tmp_path / "x.parquet", CODE[: len(cells)], content=[cells])
     found = counts.by_rule(prepare(tmp_path / "x.parquet").counts["documents"])
     dropped = {rule: values[0] for rule, values in found.items()}

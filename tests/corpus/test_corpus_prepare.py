@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from codegen_pax.corpus import counts, decontamination, manifest, trace
-from codegen_pax.corpus.prepare import local, pipeline
+from codegen_pax.corpus.prepare import local, outcome, pipeline
 from codegen_pax.corpus.prepare.settings import WORK, Settings
 from codegen_pax.corpus.raw import inputs, splits
 from codegen_pax.text import prompts, tokenizer
@@ -201,7 +201,7 @@ def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
     asked = "Count the vowels in each of the given words, and return the largest count."
     problems = [{"id": 1, "text": asked}, {"id": 2, "text": "Add."}]
     mine.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
-    records = [{"text": f"# {asked}\nprint(7)\n"}, {"text": "something else\n"}]
+    records = [{"text": f"# {asked}\nprint(7)\n"}, {"text": "something else\n" * T}]
     made = prepare(tmp_path, "pile", records, benchmarks=(str(mine),))[0]
     assert counts.by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
     digest = hashlib.sha256(mine.read_bytes()).hexdigest()
@@ -223,7 +223,7 @@ def test_addresses_are_taken_out_before_problems_are_looked_for(tmp_path):
     mine = tmp_path / "mine.jsonl"
     asked = "Write a function that tells whether {} is an address of a person."
     mine.write_text(json.dumps({"text": asked.format("jane@corp.org")}) + "\n")
-    texts = [asked.format("joe@corp.net"), asked.format("that"), "joe@corp.net\n"]
+    texts = [asked.format("joe@corp.net"), asked.format("that"), "joe@corp.net\n" + "a b\n" * T]
     made, _ = prepare(
         tmp_path, "pile", [{"text": text} for text in texts], redact=True, benchmarks=(str(mine),)
     )
@@ -276,27 +276,23 @@ def test_conversations_are_a_row_each(tmp_path):
     assert not wanted and several == 1
 
 
-def test_a_pile_of_one_small_file(tmp_path):
-    made, folder = prepare(tmp_path, "pile", [{"text": "a b c"}], validation=0.0)
-    assert made.rows("train") == 0 and rows(made, folder).size == 0
-    assert made.counts["rows"][""]["train"] == {"tokens": 4, "in_rows": 0, "last_row": 4}
-
-
 @pytest.mark.parametrize(
     ("records", "said"),
     [
         ([], r"found 0 in the inputs; .*out is unfinished"),
         ([{"text": "\0"}, {"text": None}], "found 2 in the inputs, dropped 1 by nul"),
+        # Three words and the end of the text.
+        ([{"text": "a b c"}], r"1 documents: found 4 tokens \(4 for train\), and a row takes 32;"),
     ],
 )
 def test_nothing_kept_is_no_corpus(tmp_path, records, said):
-    with pytest.raises(pipeline.NothingKeptError, match=said):
-        prepare(tmp_path, "pile", records)
+    with pytest.raises(outcome.NothingKeptError, match=said):
+        prepare(tmp_path, "pile", records, validation=0.0)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_an_output_that_is_there_is_kept(tmp_path):
-    made, folder = prepare(tmp_path, "pile", [{"text": "a"}])
+    made, folder = prepare(tmp_path, "pile", [{"text": "a" * 99}], validation=0.0)
     settings = Settings("pile", str(folder))
     with pytest.raises(pipeline.OutputError, match="holds a finished corpus already"):
         pipeline.begin(settings)

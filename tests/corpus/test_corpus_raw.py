@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from codegen_pax.corpus.documents import Document, Dropped, Turn
-from codegen_pax.corpus.raw import inputs, lines, read, splits
+from codegen_pax.corpus.raw import errors, inputs, lines, read, splits
 
 PILE = [{"text": f"document {n} \u00e9\n", "meta": {"pile_set_name": "Books3"}} for n in range(50)]
 CODE = [
@@ -139,13 +139,13 @@ def test_a_truncated_file_is_an_error(file, pack, kept):
     data = pack(json_lines([{"text": f"{n} {hash(str(n))}"} for n in range(3_000)]))
     ending = ".gz" if data[:2] == b"\x1f\x8b" else ".zst"
     path = file(f"cut.jsonl{ending}", data[: int(kept * len(data))])
-    with pytest.raises(inputs.DamagedInputError, match=r"cut.jsonl.* is damaged .*fetch it again"):
+    with pytest.raises(errors.DamagedInputError, match=r"cut.jsonl.* is damaged .*fetch it again"):
         read_all("pile", path)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.jsonl.zst", "x.parquet", "x.avro"])
 def test_what_is_something_else_is_an_error(file, name):
-    with pytest.raises(inputs.DamagedInputError, match=name):
+    with pytest.raises(errors.ForeignInputError, match=rf"{name}: it looks like plain text; "):
         read_all("bigquery", file(name, b"something else " * 100))
 
 
@@ -162,7 +162,7 @@ def test_a_truncated_table_is_an_error(tmp_path, name):
         assert found.rule == "damaged" and "lacks its end" in found.damage
         assert [one.text for one in documents] == [row["content"] for row in CODE[: len(documents)]]
         return
-    with pytest.raises(inputs.DamagedInputError, match=name):
+    with pytest.raises(errors.DamagedInputError, match=name):
         read_all("bigquery", path)
 
 

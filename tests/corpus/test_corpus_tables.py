@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from codegen_pax.corpus.documents import Dropped
-from codegen_pax.corpus.raw import inputs, read, splits, tables
+from codegen_pax.corpus.raw import errors, inputs, read, splits, tables
 
 ROWS = [{"content": f"x = {n}\n" * 9, "path": f"{n % 7}.py", "license": "mit"} for n in range(600)]
 FIELDS = [{"name": name, "type": "string"} for name in ROWS[0]]
@@ -70,7 +70,7 @@ def test_a_codec_that_the_libraries_lack_is_named(tmp_path):
     )
     for name in ("a.parquet", "a.avro"):
         with pytest.raises(
-            inputs.UnreadableInputError, match=rf"(?i){name} cannot be.*lzo"
+            errors.UnreadableInputError, match=rf"(?i){name} cannot be.*lzo"
         ) as said:
             read_all(tmp_path / name)
         assert "damaged" not in str(said.value) and "zstd" in str(said.value)
@@ -83,7 +83,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
         raise ValueError("snappy codec is supported but you need to install cramjam")
 
     monkeypatch.setattr(fastavro, "block_reader", missing)
-    with pytest.raises(inputs.UnreadableInputError, match=r"a.avro cannot .* install cramjam"):
+    with pytest.raises(errors.UnreadableInputError, match=r"a.avro cannot .* install cramjam"):
         read_all(tmp_path / "a.avro")
 
 
@@ -120,7 +120,7 @@ def test_a_broken_cell_costs_its_row_and_no_other(tmp_path, kind):
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
     first, second, third = read_all(tmp_path / "a.parquet")
     assert (first.text, first.path, first.licence) == ("x = 1\n", "a.py", "mit")
-    assert (second.text, second.path, second.licence) == ("y = 2\n", "b\ufffd.py", "\ufffd")
+    assert (second.text, second.path, second.licence) == ("y = 2\n", r"b\xff.py", "\ufffd")
     assert third.rule == "invalid_utf8"
 
 
@@ -197,7 +197,7 @@ def test_no_damage_is_worse_than_a_counted_loss(tmp_path_factory, name, where, b
     path.write_bytes(data)
     try:
         found = read_all(path)
-    except inputs.UnreadableInputError as error:
+    except errors.UnreadableInputError as error:
         assert str(path) in str(error) and "\n" not in str(error)
         return
     if name == "a.parquet":

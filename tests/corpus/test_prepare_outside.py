@@ -8,7 +8,7 @@ import pytest
 from codegen_pax.corpus import decontamination
 from codegen_pax.corpus.prepare import examine, local, pipeline, tokenise
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import inputs, splits
+from codegen_pax.corpus.raw import errors, inputs, splits
 
 TEXTS = [f"text {n}\n" for n in range(9)]
 LINES = [json.dumps({"text": text}) + "\n" for text in TEXTS]
@@ -40,7 +40,7 @@ def test_an_input_that_changed_between_the_looks_is_named(begun, lines, said):
     examine.examine(split, settings)
     raw.write_text("".join(lines))
     said = said.format(place=sum(map(len, LINES[:4])))
-    with pytest.raises(inputs.ChangedInputError, match=rf"raw.jsonl changed while .*{said}"):
+    with pytest.raises(errors.ChangedInputError, match=rf"raw.jsonl changed while .*{said}"):
         keyed = (split.number, {"split": [split], "drops": []})
         tokenise.tokenise(keyed, settings, {("", "train"): 1})
 

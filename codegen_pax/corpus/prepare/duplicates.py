@@ -44,6 +44,11 @@ def _told(
         yield int(split), (rule, path)
 
 
+def place(keyed: tuple[int, Iterable[str]]) -> str:
+    """What a range of digests is, in words."""
+    return f"range {keyed[0]} of the digests"
+
+
 def exact(
     keyed: tuple[int, Iterable[str]], settings: Settings
 ) -> Iterator[tuple[int, tuple[str, str]]]:

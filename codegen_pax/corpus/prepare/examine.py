@@ -16,9 +16,12 @@ from codegen_pax.corpus import filters, languages, licences, near_duplicates
 from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import read
-from codegen_pax.corpus.raw.inputs import DamagedInputError, UnreadableInputError
+from codegen_pax.corpus.raw import formats, paths, read
+from codegen_pax.corpus.raw.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
+
+UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
+GIT_LFS_POINTER = "git_lfs_pointer"
 
 # A document that passed: its number in its split, and SHA-256 of its content.
 KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
@@ -33,7 +36,7 @@ UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which not
 HELD_BYTES = 16 << 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Examined:
     """What is known of a split after the first look.
 
@@ -41,19 +44,42 @@ class Examined:
       split: its number.
       counts: of what came in, and of what was dropped.
       sizes: (part, 'train' or 'validation') -> bytes of text that passed.
-      lines: (source, whether they can be read) -> how many records (`read.check`).
+      lines: (source, whether they can be read) -> how many records (`read.complaint`).
+      unread: field of conversations that was not read -> how many have it.
       damaged: source -> what is wrong with it, if all or some of it cannot be read.
+      defects: of documents that a rule failed on, what went wrong, a line each.
       digests: (range, file of DIGEST) of the documents that passed.
       bands: (range, file of BAND), if near duplicates are looked for.
     """
 
     split: int
-    counts: account.Counts
-    sizes: dict[tuple[str, str], int]
-    lines: dict[tuple[str, bool], int]
-    damaged: dict[str, str]
-    digests: list[tuple[int, str]]
-    bands: list[tuple[int, str]]
+    counts: account.Counts = dataclasses.field(default_factory=dict)
+    sizes: dict[tuple[str, str], int] = dataclasses.field(default_factory=collections.Counter)
+    lines: dict[tuple[str, bool], int] = dataclasses.field(default_factory=collections.Counter)
+    unread: dict[str, int] = dataclasses.field(default_factory=collections.Counter)
+    damaged: dict[str, str] = dataclasses.field(default_factory=dict)
+    defects: list[str] = dataclasses.field(default_factory=list)
+    digests: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    bands: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """A document as it was told, and what it gives if it passes.
+
+    Attributes:
+      document: with its language.
+      licence: its own as SPDX spells it.
+      rule: by which it is dropped, or None.
+      digest: SHA-256 of its content.
+      signature: its MinHashes, if near duplicates are looked for.
+    """
+
+    document: Document
+    licence: str
+    rule: str | None
+    digest: bytes = b""
+    signature: np.ndarray | None = None
 
 
 def content(document: Document) -> bytes:
@@ -77,6 +103,8 @@ def rejection(document: Document, settings: Settings) -> str | None:
     if settings.kind.code:
         if not document.language:
             return "language"
+        if formats.is_pointer(document.text):
+            return GIT_LFS_POINTER
         if rule := filters.rejection(document.text):
             return rule
     return licences.rejection(document.licence, settings.allowed_licences)
@@ -92,35 +120,47 @@ def signature_file(settings: Settings, split: int) -> epath.Path:
     return settings.work / "signatures" / f"{split:06d}"
 
 
-def _passed(
-    split: Split,
-    settings: Settings,
-    counts: account.Counts,
-    lines: collections.Counter[tuple[str, bool]],
-    damaged: dict[str, str],
-) -> Iterator[tuple[int, int, Document]]:
-    """(number, bytes, document) of those that pass; all are counted."""
+def _look(found: Document, settings: Settings) -> _Look:
+    document = told(found, settings)
+    licence = licences.normal(document.licence)
+    if rule := rejection(document, settings):
+        return _Look(document, licence, rule)
+    words = content(document)
+    signature = near_duplicates.signature(words.decode()) if settings.near_duplicates else None
+    return _Look(document, licence, None, hashlib.sha256(words).digest(), signature)
+
+
+def _passed(split: Split, settings: Settings, seen: Examined) -> Iterator[tuple[int, int, _Look]]:
+    """(number, bytes, look) of those that pass; all are counted."""
     progress = work.Progress(settings.work, "examine", split)
-    for number, found in enumerate(read.documents(split)):
+    for number, found in work.named(read.documents(split), split):
         progress.add(found.size)
+        language = licence = ""
+        look = None
+        if isinstance(found, Dropped):
+            rule, why = found.rule, found.defect
+            if found.damage:
+                error = DamagedInputError(paths.named(found.source), found.damage)
+                seen.damaged.setdefault(found.source, str(error))
+        else:
+            seen.unread.update(found.unread)
+            with work.Guard() as guard:
+                look = _look(found, settings)
+            rule, why = guard.rule, guard.why
+        if look:
+            language, licence, rule = look.document.language, look.licence, look.rule
+        if why and len(seen.defects) < work.MOST_DEFECTS:
+            seen.defects.append(work.of_record(found, why))
         if not split.files:  # a file of a tree is no record of another
             is_readable = not isinstance(found, Dropped) or not (
                 found.rule in read.UNREADABLE or found.damage
             )
-            lines[split.source, is_readable] += 1
-        if isinstance(found, Dropped):
-            if found.damage:
-                error = DamagedInputError(found.source, found.damage)
-                damaged.setdefault(found.source, str(error))
-            account.add(counts, "", "", account.IN, found.size)
-            account.add(counts, "", "", found.rule, found.size)
-            continue
-        document = told(found, settings)
-        account.add_document(counts, document, account.IN, found.size)
-        if rule := rejection(document, settings):
-            account.add_document(counts, document, rule, found.size)
+            seen.lines[paths.shown(split.source), is_readable] += 1
+        account.add(seen.counts, language, licence, account.IN, found.size)
+        if rule:
+            account.add(seen.counts, language, licence, rule, found.size)
         else:
-            yield number, found.size, document
+            yield number, found.size, look
     progress.finish()
 
 
@@ -171,35 +211,29 @@ def examine(split: Split, settings: Settings) -> Examined:
         for rule in (account.IN, UNREADABLE_FILE):
             is_first = split.start == 0  # of the pieces of an input, which is one
             account.add(counts, "", "", rule, split.size, documents=int(is_first))
-        damaged = {split.source: str(error)}
-        return Examined(split.number, counts, {}, {(split.source, False): 1}, damaged, [], [])
+        source = paths.shown(split.source)
+        lines = {(source, False): 1}
+        return Examined(split.number, counts, lines=lines, damaged={source: str(error)})
 
 
 def _examine(split: Split, settings: Settings) -> Examined:
-    counts: account.Counts = {}
-    sizes: collections.Counter[tuple[str, str]] = collections.Counter()
-    lines: collections.Counter[tuple[str, bool]] = collections.Counter()
-    damaged: dict[str, str] = {}
+    seen = Examined(split.number)
     digests = _Ranges("digests", DIGEST, split, settings)
     bands = _Ranges("bands", BAND, split, settings)
     kept = work.whole(kept_file(settings, split.number))
     signatures = work.whole(signature_file(settings, split.number))
     with kept as file, signatures as signature_bytes:
-        passed = _passed(split, settings, counts, lines, damaged)
-        for place, (number, size, document) in enumerate(passed):
-            words = content(document)
-            digest = hashlib.sha256(words).digest()
-            sizes[settings.part(document), settings.split(document, digest)] += size
-            file.write(number.to_bytes(8, "little") + digest)
+        for place, (number, size, look) in enumerate(_passed(split, settings, seen)):
+            part = settings.part(look.document)
+            seen.sizes[part, settings.split(look.document, look.digest)] += size
+            file.write(number.to_bytes(8, "little") + look.digest)
             place_bytes = place.to_bytes(4, "little")
-            digests.add(digest + place_bytes)
-            if settings.near_duplicates:
-                signature = near_duplicates.signature(words.decode())
-                signature_bytes.write(signature.tobytes())
-                for band in near_duplicates.bands(signature):
+            digests.add(look.digest + place_bytes)
+            if look.signature is not None:
+                signature_bytes.write(look.signature.tobytes())
+                for band in near_duplicates.bands(look.signature):
                     bands.add(hashlib.blake2b(band, digest_size=8).digest() + place_bytes)
     digests.flush()
     bands.flush()
-    return Examined(
-        split.number, counts, dict(sizes), dict(lines), damaged, digests.files, bands.files
-    )
+    seen.digests, seen.bands = digests.files, bands.files
+    return seen

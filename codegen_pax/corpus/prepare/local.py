@@ -29,8 +29,8 @@ import psutil
 
 from codegen_pax.corpus.prepare import pipeline
 from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import paths, storage
 from codegen_pax.corpus.raw import splits as raw_splits
-from codegen_pax.corpus.raw import storage
 from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.quiet import quietly
 
@@ -128,7 +128,7 @@ def run(
     }
     # What a cluster's runner says while it works is for the person; the local one's is for a log.
     log = tempfile.NamedTemporaryFile(  # noqa: SIM115 (kept if it fails)
-        "a", prefix="codegen-pax-prepare-", suffix=".log", delete=False
+        "a", prefix="codegen-pax-prepare-", suffix=".log", delete=False, errors="backslashreplace"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name],
@@ -164,7 +164,8 @@ def run(
         log.write(said.get("traceback", ""))
     error = said.get("error") or f"the pipeline ended with status {process.returncode}"
     if said.get("died"):
-        error = _last_step(Path(log.name).read_text(errors="replace")) or said["died"]
+        error = _last_step(Path(log.name).read_text(errors="replace"))
+        error = error or said["died"] + _at_work(settings, splits)
     raise PrepareError(f"{error}; {settings.output} is unfinished (whole log: {log.name})")
 
 
@@ -188,6 +189,18 @@ def _progress(settings: Settings) -> dict[str, int]:
             step = path.name.partition("-")[0]
             seen[step] = seen.get(step, 0) + int(path.read_text() or 0)
     return seen
+
+
+def _at_work(settings: Settings, splits: Sequence[raw_splits.Split]) -> str:
+    """Which inputs were being read, in words; '' if that cannot be known."""
+    found: set[str] = set()
+    if not storage.is_url(settings.output):
+        with contextlib.suppress(OSError, ValueError):
+            for path in Path(settings.work / "progress").iterdir():
+                split = splits[int(path.name.partition("-")[2])]
+                if int(path.read_text() or 0) < split.size:
+                    found.add(paths.shown(split.source))
+    return f", while it read {' or '.join(sorted(found))}" if found else ""
 
 
 def _last_step(log: str) -> str | None:

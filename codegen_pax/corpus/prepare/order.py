@@ -70,6 +70,17 @@ def _layout(
     return Layout(part, split, count, count + 1 if count > 1 or has_more else 1)
 
 
+def place(keyed: tuple[Bucket, Iterable[Segment]]) -> str:
+    """What a bucket is, in words."""
+    (part, split, number), _ = keyed
+    return f"bucket {number} of {split_name(((part, split), ()))}"
+
+
+def split_name(keyed: tuple[tuple[str, str], Iterable[Ordered]]) -> str:
+    """What a split of a part is, in words."""
+    return ", ".join(filter(None, keyed[0]))
+
+
 def order(
     keyed: tuple[Bucket, Iterable[Segment]],
     settings: Settings,

@@ -17,10 +17,9 @@ from etils import epath
 from codegen_pax.corpus import counts as account
 from codegen_pax.corpus import decontamination, languages
 from codegen_pax.corpus.manifest import FILE, Manifest, Shard
-from codegen_pax.corpus.prepare import work
+from codegen_pax.corpus.prepare import outcome, work
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import read, storage, tree
-from codegen_pax.corpus.raw.inputs import UnreadableInputError
+from codegen_pax.corpus.raw import paths, storage, tree
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
@@ -53,10 +52,6 @@ class OutputError(InvalidValueError):
 
 class PackageMissingError(UserError):
     """A package whose version the manifest names is not installed."""
-
-
-class NothingKeptError(UserError):
-    """Not one document was kept: there is nothing to train on."""
 
 
 def ranges(size: int) -> int:
@@ -158,21 +153,27 @@ def _first(several: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def _gathered(several: Iterable[Iterable[str]]) -> list[str]:
+    """The first of several lists of lines, by the alphabet."""
+    return sorted({line for lines in several for line in lines})[: work.MOST_DEFECTS]
+
+
 def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
     if corpus != "tree":
         return _file(file)
     listing = tree.listing(file.path)
     return {
-        "path": tree.shown(file.path),
+        "path": paths.shown(file.path),
         "bytes": file.size,
         "sha256": tree.sha256(file.path, listing.files),
-        "endings": languages.by_ending(tree.shown(found.path) for found in listing.files),
+        "endings": languages.by_ending(paths.shown(found.path) for found in listing.files),
     }
 
 
 def _file(file: storage.File) -> dict[str, Any]:
     """What the manifest says of a file."""
-    return {"path": file.path, "bytes": file.size, "sha256": storage.sha256(file.path)}
+    path = paths.shown(file.path)
+    return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
 
 
 def build(
@@ -187,14 +188,19 @@ def build(
     from codegen_pax.corpus.prepare import duplicates, examine, held_out, order, tokenise
 
     pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
-    examined = pieces | "Examine" >> beam.Map(examine.examine, settings)
+    examined = pieces | "Examine" >> beam.Map(
+        work.naming(examine.examine, lambda split: paths.shown(split.source)), settings
+    )
     lines = beam.pvalue.AsSingleton(
         examined
         | "Lines" >> beam.Map(lambda one: one.lines)
         | "AllLines" >> beam.CombineGlobally(_summed)
     )
-    damaged = examined | "Damaged" >> beam.Map(lambda one: one.damaged)
-    damaged = damaged | "AllDamaged" >> beam.CombineGlobally(_first)
+    damaged = (
+        examined
+        | "Damaged" >> beam.Map(lambda one: one.damaged)
+        | "AllDamaged" >> beam.CombineGlobally(_first)
+    )
     buckets = beam.pvalue.AsSingleton(
         examined
         | "Sizes" >> beam.Map(lambda one: one.sizes)
@@ -205,14 +211,15 @@ def build(
         examined
         | "Digests" >> beam.FlatMap(lambda one: one.digests)
         | "ByDigest" >> beam.GroupByKey()
-        | "ExactDuplicates" >> beam.FlatMap(duplicates.exact, settings)
+        | "ExactDuplicates"
+        >> beam.FlatMap(work.naming(duplicates.exact, duplicates.place), settings)
     ]
     if settings.near_duplicates:
         drops.append(
             examined
             | "Bands" >> beam.FlatMap(lambda one: one.bands)
             | "ByBand" >> beam.GroupByKey()
-            | "Edges" >> beam.Map(duplicates.edges, settings)
+            | "Edges" >> beam.Map(work.naming(duplicates.edges, duplicates.place), settings)
             | "ToOne" >> beam.Map(lambda path: (None, path))
             | "AllEdges" >> beam.GroupByKey()
             | "NearDuplicates" >> beam.FlatMap(lambda keyed: duplicates.near(keyed[1], settings))
@@ -223,7 +230,7 @@ def build(
             "drops": drops | "Drops" >> beam.Flatten(),
         }
         | "WithDrops" >> beam.CoGroupByKey()
-        | "Tokenise" >> beam.Map(tokenise.tokenise, settings, buckets)
+        | "Tokenise" >> beam.Map(work.naming(tokenise.tokenise, tokenise.source), settings, buckets)
     )
     limits = beam.pvalue.AsSingleton(
         tokenised
@@ -235,9 +242,10 @@ def build(
         tokenised
         | "Segments" >> beam.FlatMap(lambda one: one.segments)
         | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.FlatMap(order.order, settings, buckets, limits)
+        | "Order" >> beam.FlatMap(work.naming(order.order, order.place), settings, buckets, limits)
         | "ByPart" >> beam.GroupByKey()
-        | "Finish" >> beam.Map(order.finish, settings, buckets, limits)
+        | "Finish"
+        >> beam.Map(work.naming(order.finish, order.split_name), settings, buckets, limits)
         | "Shard" >> beam.Map(lambda one: ("shards", one))
     )
     counts = (
@@ -255,6 +263,21 @@ def build(
         | "AllRedacted" >> beam.CombineGlobally(_summed)
         | "Redaction" >> beam.Map(lambda one: ("redacted", one))
     )
+    defects = (
+        (
+            examined | "ExaminedDefects" >> beam.Map(lambda one: one.defects),
+            tokenised | "TokenisedDefects" >> beam.Map(lambda one: one.defects),
+        )
+        | "Defects" >> beam.Flatten()
+        | "AllDefects" >> beam.CombineGlobally(_gathered)
+        | "Defect" >> beam.Map(lambda one: ("defects", one))
+    )
+    unread = (
+        examined
+        | "Unread" >> beam.Map(lambda one: one.unread)
+        | "AllUnread" >> beam.CombineGlobally(_summed)
+        | "Fields" >> beam.Map(lambda one: ("unread_fields", one))
+    )
     hashes = (
         pipeline
         | "Inputs" >> beam.Create(list(inputs))
@@ -262,24 +285,20 @@ def build(
         | "Hash" >> beam.Map(lambda file: ("inputs", _hashed(settings.corpus, file)))
     )
     _ = (
-        (shards, counts, redacted, hashes, damaged | beam.Map(lambda one: ("damaged", one)))
+        (
+            shards,
+            counts,
+            redacted,
+            defects,
+            unread,
+            damaged | "Damage" >> beam.Map(lambda one: ("damaged", one)),
+            hashes,
+        )
         | "Results" >> beam.Flatten()
         | "ResultsToOne" >> beam.Map(lambda one: (None, one))
         | "AllResults" >> beam.GroupByKey()
         | "WriteResult" >> beam.Map(lambda keyed: _write_result(keyed[1], settings))
     )
-
-
-def check_languages(settings: Settings, splits: Sequence[Split]) -> None:
-    """Raises NothingKeptError for trees without a file that is in a language that is kept."""
-    endings = languages.by_ending(tree.shown(file.path) for split in splits for file in split.files)
-    kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
-    if endings and not kept & endings.keys():
-        wanted = ", ".join(settings.languages)
-        raise NothingKeptError(
-            f"no file is in a language that is kept ({wanted});"
-            f" {languages.refusal(endings, settings.languages)}"
-        )
 
 
 def _buckets(
@@ -290,15 +309,9 @@ def _buckets(
 ) -> dict[tuple[str, str], int]:
     """How many buckets each (part, split) has; the long steps wait for it.
 
-    Raises ValueError for an input without a line that can be read (`examine.Examined.lines`), and
-    where of all inputs, damaged ones among them, none can be read (`examine.Examined.damaged`).
+    Raises ValueError for inputs that cannot be read (`outcome.check_inputs`).
     """
-    if damaged and not any(is_readable for _, is_readable in lines):
-        raise UnreadableInputError(damaged[min(damaged)])
-    for source, is_readable in sorted(lines):
-        if not is_readable and source not in damaged:
-            readable = lines.get((source, True), 0)
-            read.check(settings.corpus, source, readable, lines[source, False])
+    outcome.check_inputs(settings.corpus, lines, damaged)
     return {key: settings.buckets(size) for key, size in sizes.items()}
 
 
@@ -327,7 +340,7 @@ def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Man
 
     Raises:
       counts.AccountError: the account does not come out even.
-      NothingKeptError: it holds no document.
+      NothingKeptError: there is nothing to train on.
       Of both there is no manifest then.
     """
     with storage.told(settings.output):
@@ -344,15 +357,9 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
     counts = account.merged([said["counts"]])
     account.check(counts, rows)
     endings = _summed(one.pop("endings", {}) for one in said["inputs"])
-    by_rule = account.by_rule(counts)
-    if account.KEPT not in by_rule:
-        number, *_ = by_rule.pop(account.IN, [0])
-        dropped = ", ".join(f"{values[0]:,} by {rule}" for rule, values in by_rule.items())
-        raise NothingKeptError(
-            f"no document was kept: found {number:,} in the inputs"
-            f"{f', dropped {dropped}' if dropped else ''}; {settings.output} is unfinished"
-            + (f"; {languages.refusal(endings, settings.languages)}" if endings else "")
-        )
+    additions = {name: said[name] for name in outcome.COUNTED if said.get(name)}
+    hint = languages.refusal(endings, settings.languages) if endings else ""
+    outcome.check(account.by_rule(counts), rows, additions, settings, hint)
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
         written.pop(name)
@@ -381,7 +388,8 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
             "redacted": said.get("redacted", {}),
             "damaged": said.get("damaged", {}),
             "left_out": dict(sorted(left_out.items())),
-        },
+        }
+        | additions,
     )
     manifest.save(epath.Path(settings.output))
     settings.work.rmtree()

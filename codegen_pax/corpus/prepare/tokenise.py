@@ -22,8 +22,8 @@ from codegen_pax.corpus.prepare.blocks import PIECES, Block
 from codegen_pax.corpus.prepare.duplicates import EXACT, NEAR
 from codegen_pax.corpus.prepare.examine import KEPT, content, kept_file, told
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import read
-from codegen_pax.corpus.raw.inputs import ChangedInputError
+from codegen_pax.corpus.raw import paths, read
+from codegen_pax.corpus.raw.errors import ChangedInputError
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.text import prompts, tokenizer
 
@@ -49,12 +49,14 @@ class Tokenised:
       segments: (bucket, (file, where it begins, its `Block.dump` sizes)).
       redacted: kind of what was replaced -> how often.
       totals: part -> what of it was kept.
+      defects: of documents that a rule failed on, what went wrong, a line each.
     """
 
     counts: account.Counts
     segments: list[tuple[Bucket, tuple[str, int, tuple[int, int, int]]]]
     redacted: dict[str, int]
     totals: dict[str, held_out.Totals]
+    defects: list[str]
 
 
 @dataclasses.dataclass
@@ -153,7 +155,7 @@ def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, by
     Raises ChangedInputError if one of them is not what it was then.
     """
     progress = work.Progress(settings.work, "tokenise", split)
-    documents = enumerate(read.documents(split))
+    documents = work.named(read.documents(split), split)
     for place, (wanted, digest) in enumerate(_kept(kept_file(settings, split.number))):
         for number, found in documents:
             progress.add(found.size)
@@ -162,7 +164,9 @@ def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, by
         else:
             raise ChangedInputError(split.source, "it holds fewer records")
         if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
-            raise ChangedInputError(found.source, f"its record {found.record} is another")
+            raise ChangedInputError(
+                paths.named(found.source), f"its record {found.record} is another"
+            )
         yield place, told(found, settings), digest
     progress.finish()
 
@@ -215,6 +219,12 @@ def _encode(
         yield ready, np.array(ids, np.uint16), np.array(answers, np.uint8)
 
 
+def source(keyed: tuple[int, Mapping[str, Iterable]]) -> str:
+    """The input of a split that is to be tokenised."""
+    (split,) = keyed[1]["split"]
+    return paths.shown(split.source)
+
+
 def tokenise(
     keyed: tuple[int, Mapping[str, Iterable]],
     settings: Settings,
@@ -233,10 +243,25 @@ def tokenise(
     drops = _drops(keyed[1]["drops"], kept_file(settings, split.number))
     counts: account.Counts = {}
     redacted: collections.Counter[str] = collections.Counter()
+    defects: list[str] = []
     run = _Run(settings, split.number, buckets)
 
+    def note(document: Document, size: int, guard: work.Guard) -> None:
+        account.add_document(counts, document, guard.rule, size)
+        if len(defects) < work.MOST_DEFECTS:
+            defects.append(work.of_record(document, guard.why))
+
     def write(batch: list[_Ready]) -> None:
-        for ready, tokens, answers in _encode(batch, settings):
+        with work.Guard() as guard:
+            encoded = [*_encode(batch, settings)]
+        if guard.rule and len(batch) == 1:
+            note(batch[0].document, batch[0].size, guard)
+            return
+        if guard.rule:  # one of them
+            for ready in batch:
+                write([ready])
+            return
+        for ready, tokens, answers in encoded:
             rule = account.KEPT
             if settings.kind.answers and len(tokens) > settings.row_length:
                 rule = LONGER_THAN_ROW
@@ -249,21 +274,27 @@ def tokenise(
     for place, document, digest in _again(split, settings):
         size = document.size
         rule = _RULES[drops[place]]
-        if rule is None and settings.redact:
-            try:
-                document = _redacted(document, redacted)
-            except redaction.TooManySecretsError:
-                rule = redaction.RULE
-        if rule is None and _contaminated(document, settings):
-            rule = decontamination.RULE
+        with work.Guard() as guard:
+            if rule is None and settings.redact:
+                try:
+                    document = _redacted(document, redacted)
+                except redaction.TooManySecretsError:
+                    rule = redaction.RULE
+            if rule is None and _contaminated(document, settings):
+                rule = decontamination.RULE
+            segments = [] if rule else _segments(document, settings)
+        if guard.rule:
+            note(document, size, guard)
+            continue
         if rule:
             account.add_document(counts, document, rule, size)
             continue
-        batch.append(_Ready(document, size, digest, _segments(document, settings)))
+        batch.append(_Ready(document, size, digest, segments))
         waiting += size
         if waiting >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
             write(batch)
             batch, waiting = [], 0
     write(batch)
     run.flush()
-    return Tokenised(counts, run.segments, dict(redacted), held_out.merged([run.totals], settings))
+    totals = held_out.merged([run.totals], settings)
+    return Tokenised(counts, run.segments, dict(redacted), totals, defects)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from codegen_pax import names
-from codegen_pax.corpus.raw import storage, tree
+from codegen_pax.corpus.raw import paths, storage, tree
 from codegen_pax.corpus.raw.storage import File
 from codegen_pax.errors import InvalidValueError
 
@@ -33,26 +33,6 @@ ENDINGS = {
     "instruction": _LINES,
     "tree": (),
 }
-
-
-class UnreadableInputError(InvalidValueError):
-    """An input of which no record can be read: others may be all right."""
-
-
-class DamagedInputError(UnreadableInputError):
-    """An input that ends early or is not what its name says; nothing of it can be trusted."""
-
-    def __init__(self, path: str, found: object):
-        super().__init__(f"{path} is damaged ({found}): fetch it again, or leave it out of --input")
-
-
-class ChangedInputError(InvalidValueError):
-    """An input that was another when it was read again."""
-
-    def __init__(self, path: str, found: object):
-        super().__init__(
-            f"{path} changed while it was prepared ({found}); wanted inputs that nobody writes to"
-        )
 
 
 def _left_out(file: File, root: str | None, endings: Sequence[str]) -> str | None:
@@ -106,12 +86,14 @@ def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = Non
                     unread.update(filter(None, reasons))
         if not matched:
             what = ", ".join(ENDINGS[corpus]) or _TREE + left_out
-            raise InvalidValueError(f"found nothing to read at {pattern}; wanted {what}")
+            raise InvalidValueError(
+                f"found nothing to read at {paths.shown(pattern)}; wanted {what}"
+            )
         found |= {file.path: file for file in matched}
     for path in found:
         if ENDINGS[corpus] and not path.endswith(ENDINGS[corpus]):
             raise InvalidValueError(
-                f"cannot read {path}; {corpus} wanted {', '.join(ENDINGS[corpus])}"
+                f"cannot read {paths.shown(path)}; {corpus} wanted {', '.join(ENDINGS[corpus])}"
             )
         if ENDINGS[corpus] and path.rpartition("/")[2].startswith("._"):
             raise InvalidValueError(

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from codegen_pax.corpus.raw.inputs import DamagedInputError
+from codegen_pax.corpus.raw.errors import DamagedInputError
 from codegen_pax.corpus.raw.storage import open_file
 
 MAX_LINE_BYTES = 64 << 20  # ours: a longer line is skipped without being held
@@ -48,10 +48,30 @@ def _zstd(file: BinaryIO, path: str) -> Iterator[bytes]:
         raise DamagedInputError(path, "it ends inside a zstd frame")
 
 
-def _chunks(file: BinaryIO, path: str) -> Iterator[bytes]:
+def chunks(file: BinaryIO, path: str) -> Iterator[bytes]:
+    """The content of an open file in pieces, unpacked as its name says; none is empty."""
     if path.endswith(".gz"):
         return _gzip(file, path)
-    return _zstd(file, path) if path.endswith(".zst") else _plain(file)
+    return filter(None, _zstd(file, path)) if path.endswith(".zst") else _plain(file)
+
+
+def head(path: str, *, unpacked: bool = True) -> tuple[bytes, bool]:
+    """The first megabyte of a file, and whether that is all of it.
+
+    Of a packed file that is damaged what can be unpacked before the damage.
+    """
+    found = b""
+    with open_file(path) as file:
+        pieces = chunks(file, path) if unpacked else _plain(file)
+        try:
+            while len(found) <= _CHUNK:
+                piece = next(pieces, b"")
+                if not piece:
+                    return found, True
+                found += piece
+        except DamagedInputError:
+            pass
+    return found, False
 
 
 def lines(
@@ -84,7 +104,7 @@ def lines(
         def line() -> bytes | None:
             return b"".join(held).removesuffix(b"\r") if size <= MAX_LINE_BYTES else None
 
-        for chunk in _chunks(file, path):
+        for chunk in chunks(file, path):
             *whole, rest = chunk.split(b"\n")
             for part in whole:
                 size += len(part)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
-from codegen_pax.corpus.raw import records, tables, tree_documents
+from codegen_pax.corpus.raw import arrays, formats, paths, records, tables, tree_documents
 from codegen_pax.corpus.raw.inputs import TABLES
-from codegen_pax.corpus.raw.lines import lines
+from codegen_pax.corpus.raw.lines import MAX_LINE_BYTES, chunks, head, lines
 from codegen_pax.corpus.raw.splits import Split
-from codegen_pax.errors import InvalidValueError
+from codegen_pax.corpus.raw.storage import open_file
 
 # The rules by which a record may be one of another kind of file, not a damaged one of this kind.
-UNREADABLE = frozenset({"missing_field", "malformed_json", "wrong_type"})
+UNREADABLE = frozenset({"missing_field", "malformed_json", "wrong_type", "invalid_utf8"})
 _EXAMPLE = 80  # bytes of a line that is shown
 
 
@@ -23,7 +23,7 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
     The memory it takes is that of one document, or of a batch of a table (`tables`).
 
     Raises:
-      DamagedInputError: the input ends early or is not what its name says.
+      DamagedInputError: the input ends early or cannot be unpacked.
       UnreadableInputError: a table in which a column that is needed is missing or holds no text, or
         whose codec no library here unpacks.
     """
@@ -31,20 +31,11 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
         return tree_documents.documents(split.source, split.files)
     if split.source.endswith(".parquet"):
         return tables.parquet(split)
-    return tables.avro(split) if split.source.endswith(".avro") else _json_lines(split)
+    return tables.avro(split) if split.source.endswith(".avro") else _json(split)
 
 
-def _json_lines(split: Split) -> Iterator[Document | Dropped]:
-    for number, size, line in lines(split.source, split.start, split.end):
-        if line is None:
-            yield Dropped("line_too_long", size, split.source, number)
-            continue
-        if line.strip():
-            yield _json_line(split, number, size, line)
-
-
-def check(corpus: str, source: str, readable: int, unreadable: int) -> None:
-    """Raises ValueError for JSON lines of which not one has the fields that are needed.
+def complaint(corpus: str, source: str, readable: int, unreadable: int) -> str | None:
+    """What is wrong with an input of JSON of which most records are unreadable: more than half.
 
     Args:
       corpus: what the input is read as.
@@ -52,24 +43,53 @@ def check(corpus: str, source: str, readable: int, unreadable: int) -> None:
       readable: its records, documents or not.
       unreadable: those that are dropped by one of `UNREADABLE`.
     """
-    if readable or not unreadable or source.endswith(TABLES):  # a table has columns, or an error
-        return
-    first = next((line for _, _, line in lines(source) if line and line.strip()), b"")
+    if unreadable <= readable or corpus == "tree" or source.endswith(TABLES):
+        return None  # a table has columns, or an error
     wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
-    raise InvalidValueError(
-        f"{source} holds nothing to read: all {unreadable:,} lines lack what was wanted"
-        f" ({wanted.get(corpus, ' and '.join(records.REQUIRED))}); the first is"
+    total = readable + unreadable
+    found = f"nothing to read: all {total:,} records lack"
+    if readable:
+        found = f"little to read: {unreadable:,} of {total:,} records do not parse, or lack"
+    start, _ = head(source)
+    first = next((line for line in start.split(b"\n") if line.strip()), b"")
+    looks = formats.looks_like(source)
+    return (
+        f"{paths.shown(source)} holds {found} what was wanted"
+        f" ({wanted.get(corpus, ' and '.join(records.REQUIRED))});"
+        f" {looks + '; ' if looks else ''}it begins with"
         f" {first[:_EXAMPLE].decode('utf-8', 'replace')!r}"
     )
 
 
-def _json_line(split: Split, number: int, size: int, line: bytes) -> Document | Dropped:
-    if b"\0" in line:  # JSON has no place for it; a disk that failed leaves files of nothing else
-        return Dropped("nul_bytes", size, split.source, number)
+def _json(split: Split) -> Iterator[Document | Dropped]:
+    source = paths.shown(split.source)
+    for number, size, text in _json_records(split):
+        if text is None:
+            yield Dropped("line_too_long", size, source, number)
+        elif text.strip():
+            yield _json_record(split.corpus, source, number, size, text)
+
+
+def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
+    """(position, bytes, JSON of it or None if it is too long) of the records of a split."""
+    if split.layout == formats.LINES:
+        yield from lines(split.source, split.start, split.end)
+        return
+    with open_file(split.source) as file:
+        is_wrapped = split.layout == formats.WRAPPED
+        content = chunks(file, split.source)
+        yield from arrays.elements(content, split.source, MAX_LINE_BYTES, is_wrapped)
+
+
+def _json_record(
+    corpus: str, source: str, number: int, size: int, text: bytes
+) -> Document | Dropped:
+    if b"\0" in text:  # JSON has no place for it; a disk that failed leaves files of nothing else
+        return Dropped("nul_bytes", size, source, number)
     try:
-        record = json.loads(line)
+        record = json.loads(text)
     except UnicodeDecodeError:
-        return Dropped("invalid_utf8", size, split.source, number)
+        return Dropped("invalid_utf8", size, source, number)
     except (ValueError, RecursionError):
-        return Dropped("malformed_json", size, split.source, number)
-    return records.document(split.corpus, record, split.source, number, size)
+        return Dropped("malformed_json", size, source, number)
+    return records.document(corpus, record, source, number, size)

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from codegen_pax.corpus import licences
-from codegen_pax.corpus.documents import Document, Dropped, Turn
-from codegen_pax.corpus.raw.inputs import UnreadableInputError
-from codegen_pax.text import prompts
+from codegen_pax.corpus.documents import Document, Dropped
+from codegen_pax.corpus.raw import conversations, encodings, paths
+from codegen_pax.corpus.raw.conversations import NotUnderstoodError
+from codegen_pax.corpus.raw.errors import UnreadableInputError
 
+INTERNAL_ERROR = "internal_error"  # a rule or a reader failed: a defect of ours
 MAX_DOCUMENT_BYTES = 16 << 20  # ours
 
 # Our name -> the spellings that exports of GitHub tables have.
@@ -24,14 +26,6 @@ COLUMNS = {
 REQUIRED = ("content", "path")
 # How the names of types that hold text begin, in Parquet and Avro; all of a column may be null.
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary", "bytes", "null")
-
-_MESSAGES = ("messages", "conversations", "turns")
-_ROLES = {"human": "user", "gpt": "assistant", "prompter": "user", "model": "assistant"}
-_OUTPUTS = ("output", "response", "completion", "answer")
-
-
-class _NoDocumentError(Exception):
-    """A record is no document; the message is the rule that says so."""
 
 
 def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
@@ -50,12 +44,13 @@ def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
             near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
             hint = f" (nearest: {near[0]})" if near else ""
             raise UnreadableInputError(
-                f"{source} has no column {name}{hint}: found {', '.join(types) or 'none'};"
-                f" wanted one of {', '.join(COLUMNS[name])}"
+                f"{paths.shown(source)} has no column {name}{hint}:"
+                f" found {', '.join(types) or 'none'}; wanted one of {', '.join(COLUMNS[name])}"
             )
         if not types[chosen[name]].startswith(_TEXT_TYPES):
             raise UnreadableInputError(
-                f"{source} has a column {chosen[name]} of type {types[chosen[name]]}; wanted text"
+                f"{paths.shown(source)} has a column {chosen[name]} of type"
+                f" {types[chosen[name]]}; wanted text"
             )
     return chosen
 
@@ -81,14 +76,18 @@ def document(
       number: of the record in it.
       size: its bytes there, told if it is dropped.
     """
+    defect = ""
     try:
-        if not isinstance(record, Mapping):
-            raise _NoDocumentError("wrong_type")
+        is_listed = corpus == "instruction" and isinstance(record, list)  # of messages
+        if not is_listed and not isinstance(record, Mapping):
+            raise NotUnderstoodError("wrong_type")
         found = _MAKERS[corpus](record, source, number)
         rule = unusable(found)
-    except _NoDocumentError as reason:
+    except NotUnderstoodError as reason:
         rule = str(reason)
-    return Dropped(rule, size, source, number) if rule else found
+    except Exception as error:  # a defect of ours costs this record alone
+        rule, defect = INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+    return Dropped(rule, size, source, number, defect=defect) if rule else found
 
 
 def unusable(found: Document) -> str | None:
@@ -98,26 +97,34 @@ def unusable(found: Document) -> str | None:
             return "nul_bytes"
     try:
         size = found.size
-        f"{found.path}{found.repository}{found.licence}".encode()
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair
         return "invalid_utf8"
     return "document_too_large" if size > MAX_DOCUMENT_BYTES else None
 
 
-def _text(record: Mapping[str, Any], name: str) -> str:
+def _text(record: Mapping[str, Any], name: str, path: str = "") -> str:
+    """A field that must be text, of the file of this name, without a byte-order mark."""
     if name not in record:
-        raise _NoDocumentError("missing_field")
+        raise NotUnderstoodError("missing_field")
     value = record[name]
     if value is None:
-        raise _NoDocumentError("null_content")
+        raise NotUnderstoodError("null_content")
     if isinstance(value, bytes):
         try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise _NoDocumentError("invalid_utf8") from None
+            return encodings.decode(value, path)
+        except encodings.EncodingError as reason:
+            raise NotUnderstoodError(str(reason)) from None
     if not isinstance(value, str):
-        raise _NoDocumentError("wrong_type")
-    return value
+        raise NotUnderstoodError("wrong_type")
+    return value.removeprefix(encodings.MARK)
+
+
+def _name(record: Mapping[str, Any], name: str) -> str:
+    """A field that must be the name of a file."""
+    value = record[name]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    return paths.shown(_text({name: value}, name))
 
 
 def _optional(record: Mapping[str, Any], name: str | None) -> str:
@@ -125,67 +132,50 @@ def _optional(record: Mapping[str, Any], name: str | None) -> str:
     if isinstance(value, (list, tuple)):
         return " AND ".join(str(item) for item in value if item)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return value.decode("utf-8", "surrogateescape")
     return str(value) if isinstance(value, (str, int)) else ""
 
 
 def _pile(record: Mapping[str, Any], source: str, number: int) -> Document:
     meta = record.get("meta")
     name = meta.get("pile_set_name") if isinstance(meta, Mapping) else None
-    repository = name if isinstance(name, str) else ""
+    repository = paths.shown(name) if isinstance(name, str) else ""
     return Document(_text(record, "text"), source, number, repository=repository, language="text")
 
 
 def _code(record: Mapping[str, Any], source: str, number: int) -> Document:
     spelling = _spellings(record)
     if not spelling.keys() >= set(REQUIRED):
-        raise _NoDocumentError("missing_field")
-    values = {name: _optional(record, spelling.get(name)) for name in ("repository", "language")}
+        raise NotUnderstoodError("missing_field")
+    values = {
+        name: paths.shown(_optional(record, spelling.get(name)))
+        for name in ("repository", "language")
+    }
+    path = _optional(record, spelling["path"])
+    content = _text(record, spelling["content"], path)
     return Document(
-        _text(record, spelling["content"]),
+        content,
         source,
         number,
-        path=_text(record, spelling["path"]),
-        licence=licences.stated(record.get(spelling.get("licence"))),
+        path=_name(record, spelling["path"]),
+        licence=paths.shown(licences.stated(record.get(spelling.get("licence")))),
         **values,
     )
 
 
-def _instruction(record: Mapping[str, Any], source: str, number: int) -> Document:
-    messages = next((record[name] for name in _MESSAGES if name in record), None)
-    turns = _messages(messages) if messages is not None else _pair(record)
-    try:
-        prompts.conversation([(turn.role, turn.content) for turn in turns])
-    except ValueError:
-        raise _NoDocumentError("no_turns") from None
+def _instruction(record: Mapping[str, Any] | list, source: str, number: int) -> Document:
+    turns, unread = conversations.turns(record)
+    named = record if isinstance(record, Mapping) else {}
+    licence = next((name for name in COLUMNS["licence"] if name in named), None)
     return Document(
         "",
         source,
         number,
-        licence=licences.stated(next((record[n] for n in COLUMNS["licence"] if n in record), None)),
+        licence=paths.shown(licences.stated(named.get(licence))),
         language="text",
         turns=tuple(turns),
+        unread=tuple(name for name in unread if name != licence),
     )
-
-
-def _messages(messages: object) -> list[Turn]:
-    if not isinstance(messages, list):
-        raise _NoDocumentError("wrong_type")
-    turns = []
-    for message in messages:
-        if not isinstance(message, Mapping):
-            raise _NoDocumentError("wrong_type")
-        role = _text(message, "role" if "role" in message else "from")
-        content = _text(message, "content" if "content" in message else "value")
-        turns.append(Turn(_ROLES.get(role, role), content))
-    return turns
-
-
-def _pair(record: Mapping[str, Any]) -> list[Turn]:
-    answer = next((name for name in _OUTPUTS if name in record), "output")
-    given = _text(record, "input") if record.get("input") is not None else ""
-    asked = prompts.user_content(_text(record, "instruction"), given)
-    return [Turn("user", asked), Turn("assistant", _text(record, answer))]
 
 
 _MAKERS = {"pile": _pile, "bigquery": _code, "bigpython": _code, "instruction": _instruction}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from codegen_pax.corpus.raw import tree
-from codegen_pax.corpus.raw.inputs import COMPRESSED
+from codegen_pax.corpus.raw import formats, tree
+from codegen_pax.corpus.raw.errors import ForeignInputError, InputsError
+from codegen_pax.corpus.raw.inputs import COMPRESSED, TABLES
 from codegen_pax.corpus.raw.storage import File, open_file
 
 SPLIT_BYTES = 64 << 20
@@ -20,6 +21,7 @@ class Split:
       corpus: what the input is read as.
       source: the input's path or URL.
       number: of the piece among all of a corpus, from 0.
+      layout: of JSON, how its records lie in it: one of those of `formats`.
       start, end: of plain JSON lines, bytes; of Parquet, row groups; else of no meaning (0, None).
       size: bytes, about, for progress.
       files: of a tree, the files to read, relative to `source`.
@@ -32,17 +34,28 @@ class Split:
     start: int = 0
     end: int | None = None
     files: tuple[tree.Listed, ...] = ()
+    layout: str = formats.LINES
 
 
 def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
     """All pieces of the inputs, in their order; a function of the inputs alone.
 
-    A Parquet file without its footer is one piece, which cannot be read.
+    An input that turns out to be damaged is one piece: whoever reads that is told.
+
+    Raises:
+      ForeignInputError: an input is something else than its name says.
+      InputsError: several are.
     """
     found: list[Split] = []
+    errors: list[ForeignInputError] = []
     for file in inputs:
-        for piece in _pieces(corpus, file, at_most):
-            found.append(Split(corpus, file.path, len(found), **piece))
+        try:
+            for piece in _pieces(corpus, file, at_most):
+                found.append(Split(corpus, file.path, len(found), **piece))
+        except ForeignInputError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else InputsError(errors)
     return found
 
 
@@ -51,10 +64,18 @@ def _pieces(corpus: str, file: File, at_most: int) -> Iterator[dict]:
         yield from (
             {"size": size, "files": files} for files, size in tree.groups(file.path, at_most)
         )
-    elif file.size == 0 or file.path.endswith((*COMPRESSED, ".avro")):
+    elif file.size == 0:
+        yield {"size": 0}
+    elif file.path.endswith(TABLES):
+        formats.check(file.path)
+        if file.path.endswith(".parquet"):
+            yield from _row_groups(file, at_most)
+        else:
+            yield {"size": file.size}
+    elif (layout := formats.json_layout(file.path)) != formats.LINES:
+        yield {"size": file.size, "layout": layout}
+    elif file.path.endswith(COMPRESSED):
         yield {"size": file.size}
-    elif file.path.endswith(".parquet"):
-        yield from _row_groups(file, at_most)
     else:
         for start in range(0, file.size, at_most):
             end = min(start + at_most, file.size)
@@ -65,14 +86,11 @@ def _row_groups(file: File, at_most: int) -> Iterator[dict]:
     import pyarrow
     from pyarrow import parquet
 
-    with open_file(file.path) as content:
+    with open_file(file.path) as opened:
         try:
-            metadata = parquet.ParquetFile(content).metadata
-        except (
-            pyarrow.ArrowException,
-            OSError,
-            ValueError,
-        ):  # who reads it is told what is wrong with it
+            metadata = parquet.ParquetFile(opened).metadata
+        # Who reads it is told what is wrong with it.
+        except (pyarrow.ArrowException, OSError, ValueError):
             yield {"size": file.size}
             return
         start = size = 0

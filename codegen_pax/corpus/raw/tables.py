@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from codegen_pax.corpus.documents import Document, Dropped
-from codegen_pax.corpus.raw import records
-from codegen_pax.corpus.raw.inputs import DamagedInputError, UnreadableInputError
+from codegen_pax.corpus.raw import paths, records
+from codegen_pax.corpus.raw.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.corpus.raw.storage import UnreachableError, open_file
 from codegen_pax.errors import is_from_the_system
@@ -52,7 +52,7 @@ def parquet(split: Split) -> Iterator[Document | Dropped]:
                     raise _not_unpacked(split.source, error) from error
                 damage = _damage(error, f"row group {group}")
             while number < end:
-                yield Dropped(DAMAGED, 0, split.source, number, damage)
+                yield Dropped(DAMAGED, 0, paths.shown(split.source), number, damage)
                 number += 1
 
 
@@ -82,8 +82,8 @@ def _is_not_supported(error: Exception) -> bool:
 def _not_unpacked(source: str, found: object) -> UnreadableInputError:
     what = str(found).partition("\n")[0].rstrip(".")
     return UnreadableInputError(
-        f"{source} cannot be unpacked here ({what}): wanted it written again with another codec"
-        " (zstd, say), or left out of --input"
+        f"{paths.shown(source)} cannot be unpacked here ({what}): wanted it written again with"
+        " another codec (zstd, say), or left out of --input"
     )
 
 
@@ -157,12 +157,7 @@ def _value_type(found) -> str:
 
 def _parquet_row(split: Split, row: dict, content: str, number: int) -> Document | Dropped:
     size = len(row[content]) if isinstance(row[content], bytes) else 0
-    values = {name: v if name == content else _lenient(v) for name, v in row.items()}
-    return records.document(split.corpus, values, split.source, number, size)
-
-
-def _lenient(value: object) -> object:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return records.document(split.corpus, row, paths.shown(split.source), number, size)
 
 
 def avro(split: Split) -> Iterator[Document | Dropped]:
@@ -171,7 +166,7 @@ def avro(split: Split) -> Iterator[Document | Dropped]:
         return
     with open_file(split.source) as file:
         header, schema = _avro_header(file, split.source)
-        content = records.columns(schema, split.source)["content"]
+        records.columns(schema, split.source)
         number = 0
         for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), split.size):
             damage = "a block lacks its end"
@@ -184,10 +179,10 @@ def avro(split: Split) -> Iterator[Document | Dropped]:
                     damage = _damage(error, f"the block after record {number}")
                 else:
                     for row in rows:
-                        yield _avro_row(split, row, content, number)
+                        yield _avro_row(split, row, number)
                         number += 1
                     continue
-            yield Dropped(DAMAGED, size, split.source, number, damage)
+            yield Dropped(DAMAGED, size, paths.shown(split.source), number, damage)
             number += 1
 
 
@@ -284,14 +279,6 @@ def _block_rows(file: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _avro_row(split: Split, row: dict, content: str, number: int) -> Document | Dropped:
+def _avro_row(split: Split, row: dict, number: int) -> Document | Dropped:
     size = sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
-    values = {name: v if name == content else _replaced(v) for name, v in row.items()}
-    return records.document(split.corpus, values, split.source, number, size)
-
-
-def _replaced(value: object) -> object:
-    """Text in which what was no UTF-8 is replaced, as `_lenient` does."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return records.document(split.corpus, row, paths.shown(split.source), number, size)

@@ -299,8 +299,3 @@ def sha256(root: str, files: Iterable[Listed]) -> str:
         # A name need not be Unicode.
         digest.update(os.fsencode(file.path) + f"\0{content}\n".encode())
     return digest.hexdigest()
-
-
-def shown(name: str) -> str:
-    """A name of a file as Unicode: bytes of it that are none as `\\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
-from codegen_pax.corpus.raw import records, storage, tree
+from codegen_pax.corpus.raw import encodings, paths, records, storage, tree
 from codegen_pax.corpus.raw.tree_licences import Licences
 
 _BINARY_PROBE = 8_000  # bytes; a NUL among them is what git calls binary
@@ -18,7 +18,7 @@ def documents(root: str, files: Iterable[tree.Listed]) -> Iterator[Document | Dr
     place = functools.cache(functools.partial(_repository, root))
     licences = Licences(root)
     for file in files:
-        source = tree.shown(f"{root}/{file.path}")
+        source = paths.shown(f"{root}/{file.path}")
         try:
             with storage.open_regular(f"{root}/{file.path}") as content:
                 raw = content.read(records.MAX_DOCUMENT_BYTES + 1)
@@ -27,19 +27,21 @@ def documents(root: str, files: Iterable[tree.Listed]) -> Iterator[Document | Dr
                 raise
             yield Dropped(tree.UNREADABLE, file.size, source, 0)
             continue
-        if b"\0" in raw[:_BINARY_PROBE]:
+        if b"\0" in raw[:_BINARY_PROBE] and not encodings.has_wide_mark(raw):
             yield Dropped("binary", file.size, source, 0)
             continue
         try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            rule = "document_too_large" if len(raw) > records.MAX_DOCUMENT_BYTES else "invalid_utf8"
-            yield Dropped(rule, file.size, source, 0)
+            text = encodings.decode(raw, file.path)
+        except encodings.EncodingError as reason:
+            is_cut = len(raw) > records.MAX_DOCUMENT_BYTES
+            yield Dropped("document_too_large" if is_cut else str(reason), file.size, source, 0)
             continue
         name, above = place(file.repository)
         path = above + file.path.removeprefix(f"{file.repository}/")
         licence = licences.of(file.repository, file.path, text)
-        found = Document(text, source, 0, tree.shown(path), tree.shown(name), licence)
+        found = Document(
+            text, source, 0, paths.shown(path), paths.shown(name), paths.shown(licence)
+        )
         rule = records.unusable(found)
         yield Dropped(rule, file.size, source, 0) if rule else found
 

@@ -1,0 +1,137 @@
+"""What is to be said of a corpus besides its counts, and whether there is anything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from codegen_pax.corpus import counts as account
+from codegen_pax.corpus import languages
+from codegen_pax.corpus.manifest import Manifest
+from codegen_pax.corpus.prepare.examine import GIT_LFS_POINTER
+from codegen_pax.corpus.prepare.settings import Settings
+from codegen_pax.corpus.raw import formats, paths, read
+from codegen_pax.corpus.raw.errors import InputsError, UnreadableInputError
+from codegen_pax.corpus.raw.splits import Split
+from codegen_pax.errors import UserError
+
+# What the manifest's counts have only where there is some.
+COUNTED = ("defects", "unread_fields")
+
+
+class NothingKeptError(UserError):
+    """Not one document was kept, or not one row to train on came of them."""
+
+
+def check(
+    by_rule: Mapping[str, list[int]],
+    rows: Mapping[str, Mapping[str, Mapping[str, int]]],
+    additions: Mapping[str, Any],
+    settings: Settings,
+    hint: str,
+) -> None:
+    """Raises NothingKeptError if there is nothing to train on.
+
+    A part without a row, of a corpus that has some, is no error: `remarks` names it.
+
+    Args:
+      by_rule: rule -> [documents, bytes, tokens].
+      rows: part -> split -> 'tokens', and those 'in_rows'.
+      additions: of `COUNTED`, those that there are.
+      settings: of the corpus.
+      hint: what helps if no document was kept, or ''.
+    """
+    if account.KEPT not in by_rule:
+        found, *_ = by_rule.get(account.IN, [0])
+        dropped = ", ".join(
+            f"{documents:,} by {rule}"
+            for rule, (documents, *_) in by_rule.items()
+            if rule != account.IN
+        )
+        reasons = "".join(f"; {line}" for line in _of_counts(by_rule, additions))
+        raise NothingKeptError(
+            f"no document was kept: found {found:,} in the inputs"
+            f"{f', dropped {dropped}' if dropped else ''}{reasons};"
+            f" {settings.output} is unfinished{f'; {hint}' if hint else ''}"
+        )
+    if not any(splits["train"]["in_rows"] for splits in rows.values() if "train" in splits):
+        documents, _, total = by_rule[account.KEPT]
+        by_part = ", ".join(
+            f"{tokens['tokens']:,}{f' of {part}' if part else ''} for {split}"
+            for part, splits in rows.items()
+            for split, tokens in splits.items()
+        )
+        raise NothingKeptError(
+            f"no row came of {documents:,} documents: found {total:,} tokens ({by_part}), and a"
+            f" row takes {settings.row_length:,}; wanted more text, or a shorter --row-length;"
+            f" {settings.output} is unfinished"
+        )
+
+
+def check_inputs(
+    corpus: str, lines: Mapping[tuple[str, bool], int], damaged: Mapping[str, str]
+) -> None:
+    """Raises ValueError, with all that is wrong, for inputs of which most records are unreadable,
+    and where of all inputs, damaged ones among them, none can be read.
+
+    Args:
+      corpus: what they are read as.
+      lines, damaged: see `examine.Examined`.
+    """
+    complaints = [
+        read.complaint(corpus, paths.named(source), lines.get((source, True), 0), count)
+        for (source, is_readable), count in sorted(lines.items())
+        if not is_readable and source not in damaged
+    ]
+    found: list[str] = [one for one in complaints if one]
+    if not found and damaged and not any(is_readable for _, is_readable in lines):
+        found = [damaged[source] for source in sorted(damaged)]
+    if found:
+        raise InputsError(found) if len(found) > 1 else UnreadableInputError(found[0])
+
+
+def check_languages(settings: Settings, splits: Sequence[Split]) -> None:
+    """Raises NothingKeptError for trees without a file that is in a language that is kept."""
+    endings = languages.by_ending(
+        paths.shown(file.path) for split in splits for file in split.files
+    )
+    kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
+    if endings and not kept & endings.keys():
+        wanted = ", ".join(settings.languages)
+        raise NothingKeptError(
+            f"no file is in a language that is kept ({wanted});"
+            f" {languages.refusal(endings, settings.languages)}"
+        )
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """A line for each thing that a person should know, besides what is damaged."""
+    by_rule = account.by_rule(manifest.counts["documents"])
+    return [*_of_counts(by_rule, manifest.counts), *_short_parts(manifest)]
+
+
+def _of_counts(by_rule: Mapping[str, list[int]], counts: Mapping[str, Any]) -> Iterator[str]:
+    """The lines that need no rows.
+
+    Args:
+      by_rule: rule -> [documents, bytes, tokens].
+      counts: of the manifest; `COUNTED` are looked at.
+    """
+    if GIT_LFS_POINTER in by_rule:
+        number = by_rule[GIT_LFS_POINTER][0]
+        yield f"git-LFS pointers in place of documents: {number:,}; {formats.GIT_LFS}"
+    for line in counts.get("defects", ()):
+        yield f"left out by a defect of this program: {line}"
+    if unread := counts.get("unread_fields"):
+        fields = ", ".join(f"{name} ({number:,})" for name, number in sorted(unread.items()))
+        yield f"fields that were not read, and in how many records: {fields}"
+
+
+def _short_parts(manifest: Manifest) -> Iterator[str]:
+    for part, splits in manifest.counts["rows"].items():
+        for split, tokens in splits.items():
+            if not tokens["in_rows"]:
+                yield (
+                    f"{part or 'the corpus'} has no {split} row: its {tokens['tokens']:,} tokens"
+                    f" there fill none of {manifest.row_length:,}"
+                )
