@@ -7,15 +7,15 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 import jax
-from absl import logging
 from etils import epath
 
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.corpus.origins import origins
 from codegen_pax.environment import code
+from codegen_pax.runs import log
 from codegen_pax.weights import lineage
 from experiments import resume, start
-from experiments.declaration import Declaration
+from experiments.declaration import Declaration, from_environment
 
 
 class Experiment(Protocol):
@@ -96,6 +96,14 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     if jax.process_index() != 0:
         return
     if found and found["kind"] == "training":
+        own = from_environment(experiment.DECLARATION)
+        if any(getattr(own, name) != getattr(declaration, name) for name in resume.SCHEDULE):
+            log.info(
+                "the schedule is that of %s; %s=%s takes the one that is declared now",
+                job,
+                resume.SCHEDULE_VARIABLE,
+                resume.DECLARED,
+            )
         _go_on(job, step, found, now, changes)
         return
     parents = start.parents(declaration) if step is None else [start.parent(job, step)]
@@ -114,11 +122,13 @@ def _go_on(
     """Gives a job that resumes the lineage of its checkpoint, and what has changed since."""
     if step >= now["steps"]:
         return  # nothing is trained
-    if found.get("declared") is None:
-        logging.info("%s has an older receipt: of code, hosts and schedule it says less", job)
+    if "declared" not in found:
+        log.info("%s has an older receipt, which says nothing of its code and its hosts", job)
     for change in changes:
-        old, new = (change[key] if change[key] is not None else "-" for key in ("old", "new"))
-        logging.info("%s from step %d on: %s %s -> %s", job, step, change["name"], old, new)
+        old, new = (
+            "not recorded" if change[key] is None else change[key] for key in ("old", "new")
+        )
+        log.info("from step %s on %s: %s -> %s", f"{step:,}", change["name"], old, new)
     if changes:
         history = [*lineage.history(found), {"step": step, "changes": changes}]
         found = found | now | {"history": history}
