@@ -104,20 +104,20 @@ def _registered_by(module: str) -> dict[str, Entry]:
     with quietly():
         importlib.import_module(DOOR)
     here = os.getcwd()
-    # As for `python -m paxml.main`; but a run's folder is data, and nothing in it is code.
-    looked_in = [] if os.path.lexists(os.path.join(here, "lineage.json")) else [here]
-    sys.path[:0] = looked_in
+    # First, as for `python -m paxml.main`; but a run's folder is data, and of it no other module
+    # is taken for one of that name.
+    is_run = os.path.lexists(os.path.join(here, "lineage.json"))
+    sys.path.insert(len(sys.path) if is_run else 0, here)
     try:
         with quietly():
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0] and error.name != module:
             raise
-        places = ", ".join(looked_in) or f"not in {here}, which is a run's folder"
-        raise UsageError(f"no module is called {module!r}; looked in {places}") from None
+        raise UsageError(f"no module is called {module!r}; looked in {here}") from None
     finally:
-        for place in looked_in:
-            sys.path.remove(place)
+        if places := [place for place, path in enumerate(sys.path) if path == here]:
+            del sys.path[places[-1 if is_run else 0]]
     from paxml import experiment_registry
 
     found = {

@@ -71,13 +71,18 @@ def test_what_a_lineage_names_is_not_imported(command, run, capsys):
     )
 
 
-def test_nothing_of_the_folder_runs_when_it_is_shown_or_another_module_is_named(run, capsys):
+def test_nothing_of_the_folder_runs_when_it_is_shown(run, capsys):
     assert main(["show", "."]) == 0
     assert "payload.Mine" in capsys.readouterr().out
-    # The working directory is a run's: not even a module that is named is looked for in it.
-    assert main(["export", "hf", ".", "../out", "--module", "helper"]) == 2
-    said = capsys.readouterr().err
-    assert "no module is called 'helper'" in said and "which is a run's folder" in said
+
+
+def test_what_is_named_runs_and_nothing_else_of_the_folder(run, tmp_path, capsys):
+    """It imports two others, of which the folder has its own."""
+    (run / "payload.py").write_text("import rich\nimport tasks\n" + MODULE.format(name="Mine"))
+    assert main(["export", "hf", ".", "../out", "--module", "payload"]) == 1
+    assert "holds no weights" in capsys.readouterr().err
+    assert str(run) not in sys.path
+    sys.modules.pop("payload")
 
 
 def test_nor_when_python_puts_the_folder_first_on_its_path(run):
