@@ -18,6 +18,8 @@ from etils import epath
 from codegen_pax.errors import InvalidValueError
 
 MOST_BYTES = 64 << 20
+MOST_LEVELS = 650  # of nesting: Python's writer gives up before 1,000
+MOST = 1 << 63  # no number is as large
 _SHOWN = 60  # characters of a value in an error
 
 
@@ -38,7 +40,7 @@ def read(path: epath.Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-      ValueError: it is no file, too large, or no JSON.
+      ValueError: it is no file, too large, no JSON, or nested too deeply.
       OSError: it cannot be read.
     """
     if "://" not in str(path) and not stat.S_ISREG(path.stat().mode):
@@ -48,9 +50,19 @@ def read(path: epath.Path) -> Any:
     if len(content) > MOST_BYTES:
         raise InvalidValueError(f"{path} is too large; wanted at most {MOST_BYTES:,} bytes")
     try:
-        return json.loads(content)
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidValueError(f"{path}: wanted JSON, found {error}") from error
+    level, levels = [found], 0
+    while level := [
+        child
+        for value in level
+        if isinstance(value, (dict, list))
+        for child in (value.values() if isinstance(value, dict) else value)
+    ]:
+        if (levels := levels + 1) > MOST_LEVELS:
+            raise InvalidValueError(f"{path} is nested too deeply; wanted {MOST_LEVELS} levels")
+    return found
 
 
 def write(path: epath.Path, content: Any) -> None:
@@ -96,7 +108,8 @@ def check(value: Any, shape: Any, where: str = "") -> None:
 
 def _check_type(value: Any, types: tuple[type, ...], where: str) -> None:
     # In Python True is a number, and a whole number is not a float.
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+    fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+    if not fits or (isinstance(value, int) and abs(value) >= MOST):
         wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
         shown = repr(value)
         if len(shown) > _SHOWN:

@@ -319,6 +319,8 @@ def _files(directory: epath.Path) -> list[epath.Path]:
         if path.is_dir():
             found += _files(path)
         elif not path.name.endswith(".__lock"):
+            if "://" not in str(path) and not path.is_file():
+                raise InvalidValueError(f"{path} is no regular file")  # a pipe is waited for
             found.append(path)
     return found
 

@@ -58,6 +58,8 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
         ("[]", "is a lineage of format None; wanted 1"),
         ('{"format": 2}', "is a lineage of format 2; wanted 1"),
         ("[" * 100_000, ": wanted JSON, found "),
+        ("[" * 700 + "]" * 700, "is nested too deeply; wanted 650 levels"),
+        (json.dumps(training([]) | {"steps": 10**400}), "is damaged: its 'steps' is 1000"),
         ('{"format": 1}', "is damaged: its 'kind' is missing"),
         (json.dumps(training([{"step": 3}])), r"is damaged: its 'parents\[0\].kind' is missing"),
         (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3; wanted str"),
@@ -198,6 +200,13 @@ def test_large_files_are_hashed_whole(tmp_path, monkeypatch):
     wanted = lineage.fingerprint(checkpoint)
     monkeypatch.setattr(lineage, "_PIECE", 3)
     assert lineage.fingerprint(checkpoint) == wanted
+
+
+def test_a_pipe_among_the_weights_is_not_waited_for(tmp_path):
+    checkpoint = write_checkpoint(tmp_path)
+    os.mkfifo(checkpoint / "state" / "mdl_vars.params.bias" / "1")
+    with pytest.raises(InvalidValueError, match=r"bias/1 is no regular file"):
+        lineage.fingerprint(checkpoint)
 
 
 def test_a_folder_without_weights_has_no_fingerprint(tmp_path):
