@@ -1,7 +1,7 @@
 """Pointers of git-LFS: what a clone has in place of a large file that was not fetched.
 
 Source: the specification of git-lfs, docs/spec.md: UTF-8 text under 1,024 bytes that begins with
-the line of its version.
+the line of its version; "hawser" is its first name.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from codegen_pax.errors import InvalidValueError
 
-_BEGINS = b"version https://git-lfs.github.com/spec/"
+_BEGINS = tuple(b"version https://%s.github.com/spec/" % name for name in (b"git-lfs", b"hawser"))
 
 
 def is_pointer(path: Path) -> bool:
     """Whether a file of this machine is a pointer."""
     with open(path, "rb") as opened:
-        return opened.read(len(_BEGINS)) == _BEGINS
+        return opened.read(max(map(len, _BEGINS))).startswith(_BEGINS)
 
 
 def check_fetched(paths: Iterable[Path]) -> None:

@@ -26,6 +26,7 @@ from codegen_pax.model.decoding import NucleusSampler
 from codegen_pax.runs.sampling import continue_prompts
 from codegen_pax.text import tokenizer
 from codegen_pax.weights import (
+    checksums,
     cuts,
     hugging_face_files,
     importing,
@@ -163,6 +164,7 @@ def test_added_rows_that_were_trained_since_are_exported(job, tmp_path, capsys):
     trained = tmp_path / "job"
     shutil.copytree(job, trained)
     Variables(trained / CHECKPOINT).stores[layout.OUTPUT_BIAS.variable][50_300] = -3.0
+    checksums.write(trained / CHECKPOINT)  # as where it is saved
     assert main(["export", "hf", str(trained), str(tmp_path / "x"), *MODULE]) == 0
     assert "have been trained since: all are exported" in capsys.readouterr().out
     assert load_file(tmp_path / "x" / WEIGHTS)["lm_head.bias"].shape == (51_200,)
