@@ -48,6 +48,7 @@ class Licences:
     def __init__(self, root: str):
         self._root = root.rstrip("/")
         self._folder = functools.cache(_of_folder)
+        self._names = functools.cache(_names)
 
     def of(self, repository: str, path: str, text: str) -> str:
         """The licence of a file, as an SPDX expression; '' if none is stated.
@@ -63,9 +64,8 @@ class Licences:
 
     def _beside(self, path: str) -> str:
         folder, _, name = f"{self._root}/{path}".rpartition("/")
-        return (
-            _tagged(_read(folder, f"{name}.license")) if f"{name}.license" in _names(folder) else ""
-        )
+        beside = f"{name}.license"
+        return _tagged(_read(folder, beside)) if beside in self._names(folder) else ""
 
     def _above(self, repository: str, path: str) -> str:
         folders = path.split("/")[:-1]
@@ -91,7 +91,6 @@ def _outside(root: str) -> list[str]:
     return folders[1:]
 
 
-@functools.lru_cache(maxsize=1_024)
 def _names(folder: str) -> frozenset[str]:
     """The files of a folder; no links, which may lead anywhere."""
     if storage.is_url(folder):
