@@ -187,18 +187,12 @@ def check_parent(declaration: Declaration, job: epath.Path) -> None:
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
     found = lineage.read(job)
-    # By an older receipt a class of one's own is called as the experiment that it is a variant of.
-    if found and declaration.start not in (found["experiment"], *_names(found["class"])):
+    if found and declaration.start not in {found["class"], *lineage.names(found)}:
         raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
             f"{found['experiment']}; wanted a job of {declaration.start} (an experiment of your "
             f"own may declare start={found['experiment']!r})"
         )
-
-
-def _names(full_name: str) -> tuple[str, str]:
-    """`module.Class` and `Class`."""
-    return full_name, full_name.rpartition(".")[2]
 
 
 def check_arrays(
