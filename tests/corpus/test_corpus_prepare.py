@@ -292,7 +292,7 @@ def test_nothing_kept_is_no_corpus(tmp_path, records, said):
 
 
 def test_an_output_that_is_there_is_kept(tmp_path):
-    made, folder = prepare(tmp_path, "pile", [{"text": "a" * 99}], validation=0.0)
+    made, folder = prepare(tmp_path, "pile", [{"text": "a b " * 99}], validation=0.0)
     settings = Settings("pile", str(folder))
     with pytest.raises(pipeline.OutputError, match="holds a finished corpus already"):
         pipeline.begin(settings)
