@@ -14,7 +14,7 @@ from codegen_pax.cli.catalogue import DOOR, Entry, catalogue, find
 from codegen_pax.cli.facts import Facts
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.weights import lineage
-from experiments.declaration import RECIPE_VARIABLE, Declaration, from_environment
+from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE, Declaration, from_environment
 
 
 def local_folder(text: str) -> Path:
@@ -100,6 +100,8 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
         environment.pop(RECIPE_VARIABLE, None)
         if entry.declaration.recipe.name != document["recipe"]:
             environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
+        # The declared mesh need not fit the batch: it may have been trained on another.
+        environment[MESH_VARIABLE] = environment.get(MESH_VARIABLE) or document["mesh"]
     last = lineage.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no whole checkpoint under checkpoints/")

@@ -12,7 +12,7 @@ from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
 from codegen_pax.text import prompts, tokenizer
-from experiments.declaration import RECIPE_VARIABLE
+from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
 
 HELP = "continue a prompt, or answer it, with a run's last checkpoint"
 
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from codegen_pax.runs.sampling import continue_prompts
 
     os.environ[RECIPE_VARIABLE] = declaration.recipe.name  # which the class below reads
+    os.environ[MESH_VARIABLE] = str(declaration.mesh)
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
     common = {
         "prompt_length": len(ids),

@@ -16,13 +16,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import google_crc32c
-import numpy as np
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
@@ -257,7 +257,9 @@ def _chunks(
             said = json.loads(path.read_text())
             grid = [-(-n // c) for n, c in zip(said["shape"], said["chunks"], strict=True)]
             separator = said.get("dimension_separator", ".")
-            chunks = [separator.join(map(str, at)) or "0" for at in np.ndindex(*grid)]
+            chunks = [
+                separator.join(map(str, at)) or "0" for at in itertools.product(*map(range, grid))
+            ]
             packed = said["compressor"] is not None
         except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             return [f"{name}/{_ZARRAY} is damaged: {error!r}"], []

@@ -34,6 +34,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -319,7 +320,7 @@ def _files(directory: epath.Path) -> list[epath.Path]:
         if path.is_dir():
             found += _files(path)
         elif not path.name.endswith(".__lock"):
-            if "://" not in str(path) and not path.is_file():
+            if "://" not in str(path) and not os.path.isfile(path):
                 raise InvalidValueError(f"{path} is no regular file")  # a pipe is waited for
             found.append(path)
     return found
