@@ -159,7 +159,7 @@ BY_LANGUAGE = {
         "fun fibonacci(n: Int): Int {\n    if (n < 2) return ",
         "fun main() {\n    ",
         "data class Person(val name: String, val age: Int)\n\nval adults = people.filter { ",
-        "/** Returns the lines of a text file. */\nfun readLines(path: String): List<String> {\n    ",
+        "/** Returns the lines of a file. */\nfun readLines(path: String): List<String> {\n    ",
         "class Stack<T> {\n    private val items = ",
         "for ((name, count) in counts) {\n    ",
         "when (value) {\n    is Int -> ",
