@@ -126,7 +126,7 @@ class Short(registry.experiment_class("CodeGenNanoMono")):
 """
 
 # Another class of the same name.
-OTHER = """
+ELSEWHERE = """
 import dataclasses
 from experiments import registry
 from experiments.declaration import find_declaration
@@ -159,7 +159,7 @@ for words in (
 
 def test_experiments_of_a_module_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
-    (tmp_path / "other.py").write_text(OTHER)
+    (tmp_path / "other.py").write_text(ELSEWHERE)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         capture_output=True,

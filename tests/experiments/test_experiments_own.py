@@ -114,8 +114,7 @@ def test_what_follows_reaches_pax():
     assert task.train.learner.stochastic_gradient.accumulation_steps == 32
     train, evaluation = Short().datasets()
     assert (train.batch_size, train.row_length) == (8_192, 64)
-    assert evaluation.batch_size == 256
-    assert evaluation.task_feature_lengths == {"targets": 64}
+    assert (evaluation.batch_size, evaluation.row_length) == (256, 64)
     specs = Short().get_input_specs_provider_params()
     assert (specs.batch_size, specs.row_length) == (8_192, 64)
     # The network is that of the context: an export says so.

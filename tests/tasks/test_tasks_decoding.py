@@ -56,9 +56,16 @@ def test_a_phase_of_many_languages_has_a_prompt_of_each():
     phase = replace(RUST, languages=tuple(LANGUAGES))
     found = decoding.prompts(phase)
     assert found.texts == tuple(BY_LANGUAGE[language][0] for language in LANGUAGES)
+    assert BY_LANGUAGE.keys() == LANGUAGES.keys()
     go = decoding.prompts(replace(RUST, languages=("go",), loss_on="answer"))
     assert go.example == "Return the n-th Fibonacci number, in Go."
     assert go.task() == "codegen_prompts_go_instruct"
+
+
+def test_a_new_language_is_one_entry_of_its_table(monkeypatch):
+    monkeypatch.delitem(BY_LANGUAGE, "lua")
+    found = decoding.prompts(replace(RUST, languages=("lua",)))
+    assert found.example == "-- Return the n-th Fibonacci number." and len(found.texts) == 8
 
 
 def test_a_phase_has_prompts_of_its_own():
