@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codegen_pax import git_lfs
+from etils import epath
+
+from codegen_pax import git_lfs, json_files
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.text.tokenizer import END_OF_TEXT_ID
 
@@ -89,10 +90,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ValueError: it is no JSON object, or a pointer of git-LFS.
     """
     git_lfs.check_fetched([path])
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path} is no JSON: {error}") from error
+    found = json_files.read(epath.Path(path))
     if not isinstance(found, dict):
         raise InvalidValueError(f"{path} is no object of settings; found a {type(found).__name__}")
     return found

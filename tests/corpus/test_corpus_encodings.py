@@ -4,8 +4,9 @@ import codecs
 
 import pytest
 
+from codegen_pax import git_lfs
 from codegen_pax.corpus.documents import Document
-from codegen_pax.corpus.raw import encodings, formats, records
+from codegen_pax.corpus.raw import encodings, records
 
 READ = {
     "plain": ("a.py", b"x = '\xc3\xa9'\n", "x = 'é'\n"),
@@ -122,4 +123,4 @@ POINTER = (
     ],
 )
 def test_pointers_of_git_lfs(text, is_one):
-    assert formats.is_pointer(text) == is_one
+    assert git_lfs.is_pointer(text) == is_one

@@ -185,12 +185,12 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text("{"),
-            "adapter_config.json is no JSON",
+            "adapter_config.json: wanted JSON",
         ),
         (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors or"),
         (
             lambda folder: (folder / ADAPTER).write_text(
-                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+                f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
             ),
             f"{ADAPTER} is a pointer of git-LFS, not the file itself: fetch it with `git lfs pull`",
         ),

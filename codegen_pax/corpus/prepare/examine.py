@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 
+from codegen_pax import git_lfs
 from codegen_pax.corpus import counts as account
 from codegen_pax.corpus import filters, languages, licences, near_duplicates
 from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.prepare import work
 from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import formats, paths, read
+from codegen_pax.corpus.raw import paths, read
 from codegen_pax.corpus.raw.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.corpus.raw.splits import Split
 
@@ -103,7 +104,7 @@ def rejection(document: Document, settings: Settings) -> str | None:
     if settings.kind.code:
         if not document.language:
             return "language"
-        if formats.is_pointer(document.text):
+        if git_lfs.is_pointer(document.text):
             return GIT_LFS_POINTER
         if rule := filters.rejection(document.text):
             return rule

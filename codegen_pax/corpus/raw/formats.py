@@ -6,6 +6,7 @@ import csv
 import json
 import re
 
+from codegen_pax import git_lfs
 from codegen_pax.corpus.raw.errors import ForeignInputError
 from codegen_pax.corpus.raw.inputs import COMPRESSED, TABLES
 from codegen_pax.corpus.raw.lines import head
@@ -42,12 +43,6 @@ _SIGNATURES = (
 )
 _OWN = {".gz": "gzip", ".zst": "Zstandard", ".parquet": "Parquet", ".avro": "Avro"}
 
-# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md; "hawser" is its first name.
-_POINTER = re.compile(
-    r"version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v1\r?\n"
-    r"(?:[a-z0-9.-]+ [^\r\n]*\r?\n)*oid sha256:[0-9a-f]{64}\r?\nsize \d+\s*"
-)
-_POINTER_CHARACTERS = 1_024  # a pointer is shorter (its specification)
 GIT_LFS = "`git lfs pull` in its repository fetches the content"
 
 _FEW = 4 << 10  # bytes that are enough to know text by
@@ -64,11 +59,6 @@ _WRAPPED = re.compile(
     + rb')"\s*+:\s*+\[\s*+\{',
     re.S,
 )
-
-
-def is_pointer(text: str) -> bool:
-    """Whether a text is what git-LFS leaves in place of a file that was not fetched."""
-    return len(text) < _POINTER_CHARACTERS and _POINTER.fullmatch(text) is not None
 
 
 def json_layout(path: str) -> str:
@@ -133,7 +123,7 @@ def _text(start: bytes, is_complete: bool) -> tuple[str, str] | None:
         text = few[: error.start].decode().lstrip()
     if any(ord(one) < 32 and one not in "\t\n\r\f\x1b" for one in text):
         return None
-    if is_complete and is_pointer(text):
+    if is_complete and git_lfs.is_pointer(text):
         return "a git-LFS pointer", GIT_LFS
     if re.match(r"<(!doctype html|html|head|body)\b", text, re.I):
         return "an HTML page", _AGAIN
