@@ -118,7 +118,8 @@ def test_a_resumed_run_says_where_it_goes_on(resumed):
 def test_sample_continues_a_prompt(pax, whole):
     """Greedy: as the stock binary decoded the same prompt, through other code."""
     prompt, length = PROSE[2], 20
-    printed = pax.command("sample", str(whole), prompt, "--temperature=0", f"--length={length}")
+    options = ("--temperature=0", f"--length={length}", "--module=short_experiments")
+    printed = pax.command("sample", str(whole), prompt, *options)
     words = vocabulary("gpt2")
     (ids,) = [
         row["decoded_ids"][0]
@@ -132,7 +133,8 @@ def test_sample_continues_a_prompt(pax, whole):
 def test_sample_draws_as_many_as_asked(pax, whole):
     """So hot, and with the whole vocabulary, that no two draws are alike; by a relative path."""
     job = os.path.relpath(whole, pax.directory)
-    options = ("--samples=3", "--length=16", "--temperature=3", "--top-p=1")
+    module = "--module=short_experiments"
+    options = ("--samples=3", "--length=16", "--temperature=3", "--top-p=1", module)
     printed = pax.command("sample", job, "x =", *options)
     samples = printed.split("--- sample ")[1:]
     assert [sample[:6] for sample in samples] == ["1 of 3", "2 of 3", "3 of 3"]
