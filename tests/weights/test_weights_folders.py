@@ -94,11 +94,7 @@ def test_what_a_folder_holds_in_place_of_weights(name, said, tmp_path):
 
 
 POINTER = (
-    "version https://git-lfs.github.com/spec/v1
-"
-    f"oid sha256:{'9f86d081' * 8}
-size 797364928
-"
+    f"version https://git-lfs.github.com/spec/v1\noid sha256:{'9f86d081' * 8}\nsize 797364928\n"
 )
 
 
