@@ -92,7 +92,7 @@ def test_filters(arguments, wanted, capsys):
 def test_a_terminal_gets_the_columns_that_fit(width, monkeypatch, capsys):
     monkeypatch.setattr(
         tables,
-        "_Console",
+        "Terminal",
         functools.partial(Console, force_terminal=True, width=width, color_system=None),
     )
     lines = output(capsys, "list").splitlines()
@@ -136,7 +136,7 @@ def test_show_has_what_list_has_and_more(capsys):
 def test_show_on_a_terminal_keeps_names_whole_and_folds_values(width, monkeypatch, capsys):
     monkeypatch.setattr(
         tables,
-        "_Console",
+        "Terminal",
         functools.partial(Console, force_terminal=True, width=width, color_system=None),
     )
     (one,) = json.loads(output(capsys, "show", "CodeGen16BMono", "--json"))
