@@ -8,11 +8,11 @@ HERE = Path(__file__).parent
 
 # What the project imports, and the parts of Pax that it stands on without importing them: clu,
 # flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text; and that fastavro unpacks by:
-# backports.zstd, cramjam, lz4. base.txt has these and what they import.
+# backports-zstd, cramjam, lz4. base.txt has these and what they import.
 DIRECT = (
     "absl-py",
     "apache-beam",
-    "backports.zstd",
+    "backports-zstd",
     "clu",
     "cramjam",
     "datasketch",

@@ -186,7 +186,7 @@ def test_problems_too_short_to_be_recognised_are_counted(tmp_path):
     raw, mine = write(tmp_path / "raw.jsonl", 3), tmp_path / "mine.jsonl"
     mine.write_text('{"id": "a", "text": "Add."}\n{"id": "b", "text": "Add it up."}\n')
     paths = ("--input", raw, "--output", tmp_path / "out", "--benchmarks", mine, "--workers=1")
-    done = command("prepare", "bigpython", *paths)
+    done = command("prepare", "bigpython", *paths, "--row-length=64")
     assert done.returncode == 0, done.stderr
     said = "2 of 166 benchmark problems are too short to be recognised"
     assert said in " ".join(done.stdout.split())
@@ -200,6 +200,7 @@ def test_files_of_the_current_folder_are_not_imported(tmp_path):
     write(tmp_path / "raw.jsonl", 3)
     done = command(
         *("prepare", "bigpython", "--input=raw.jsonl", "--output=out", "--workers=1"),
+        "--row-length=64",
         program=[shutil.which("codegen-pax", path=Path(sys.executable).parent)],
         cwd=tmp_path,
     )
