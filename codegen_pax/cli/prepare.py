@@ -246,7 +246,7 @@ def _warn(manifest: Manifest, console) -> None:
     damaged = manifest.counts["damaged"]
     if damaged:
         console.print(
-            f"WARNING: {len(damaged):,} of {len(manifest.inputs):,} inputs are damaged; what could"
+            f"WARNING: {len(damaged):,} of {len(manifest.inputs):,} inputs have faults; what could"
             " not be read of them is not in the corpus:",
             style="bold red",
         )

@@ -222,7 +222,10 @@ def _unreadable(
             def read(box: recutting.Box) -> np.ndarray:
                 return np.asarray(store[box].read().result())
 
-            parts = recutting.pieces(folder, store.shape, chunk, kind, read)
+            if store.shape:
+                parts = recutting.pieces(folder, store.shape, chunk, kind, read)
+            else:  # the step: a number alone has no grid of chunks
+                parts = [((), read(()))]
             bad = sum(int((~np.isfinite(part)).sum()) for _, part in parts)
         except (OSError, ValueError) as error:  # of tensorstore too
             return f"{name} cannot be read: {error}"

@@ -96,7 +96,7 @@ def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_
     assert "kept" in left and "runs" not in left
 
 
-def test_damaged_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatch):
+def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatch):
     (tmp_path / "good.jsonl").write_bytes(LINES)
     for name in ("cut.jsonl.zst", "flipped.jsonl.gz", "nul.parquet", "nul.avro"):
         (tmp_path / name).write_bytes(ERRORS[name][0])
@@ -104,6 +104,8 @@ def test_damaged_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypat
     table(tmp_path / "none_left.parquet", [{**row, "content": f"y{row}"} for row in CODE])
     data = (tmp_path / "none_left.parquet").read_bytes()
     (tmp_path / "none_left.parquet").write_bytes(flipped(data))
+    (tmp_path / "page.jsonl").write_bytes(b"<!DOCTYPE html><html><body>Not found</body></html>")
+    (tmp_path / "names.jsonl").write_bytes(ERRORS["names.jsonl"][0])
     (tmp_path / "_SUCCESS").write_bytes(b"")
     bad = {path.name for path in tmp_path.iterdir()} - {"good.jsonl", "_SUCCESS"}
 
@@ -117,16 +119,18 @@ def test_damaged_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypat
     made = manifest.load(epath.Path(output))
     found = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
     assert found == {
-        counts.IN: 400 + 5 + 400,
+        counts.IN: 400 + 6 + 400 + 400,
         counts.KEPT: 400,
-        "unreadable_file": 5,
+        "unreadable_file": 6,
+        "missing_field": 400,
         "damaged": 400,
     }
     assert {path.rpartition("/")[2] for path in made.counts["damaged"]} == bad
     assert made.counts["left_out"] == {"other_ending": 1}
     said = " ".join(capsys.readouterr().out.split())
-    assert "WARNING: 6 of 7 inputs are damaged" in said
+    assert "WARNING: 8 of 9 inputs have faults" in said
     assert "other.parquet has no column content" in said and "1 other_ending" in said
+    assert "page.jsonl: it looks like an HTML page" in said and "all 400 records lack" in said
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

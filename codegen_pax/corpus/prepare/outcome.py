@@ -68,26 +68,29 @@ def check(
         )
 
 
-def check_inputs(
-    corpus: str, lines: Mapping[tuple[str, bool], int], damaged: Mapping[str, str]
-) -> None:
-    """Raises ValueError, with all that is wrong, for inputs of which most records are unreadable,
-    and where of all inputs, damaged ones among them, none can be read.
+def faulty_inputs(
+    damaged: Mapping[str, str], corpus: str, lines: Mapping[tuple[str, bool], int]
+) -> dict[str, str]:
+    """Source -> what is wrong with it, of those that are damaged or mostly unreadable.
 
     Args:
       corpus: what they are read as.
-      lines, damaged: see `examine.Examined`.
+      damaged, lines: see `examine.Examined`.
+
+    Raises ValueError, with all that is wrong, where more than half of the inputs are mostly
+    unreadable, and where of all inputs none can be read.
     """
-    complaints = [
-        read.complaint(corpus, paths.named(source), lines.get((source, True), 0), count)
-        for (source, is_readable), count in sorted(lines.items())
-        if not is_readable and source not in damaged
-    ]
-    found: list[str] = [one for one in complaints if one]
-    if not found and damaged and not any(is_readable for _, is_readable in lines):
-        found = [damaged[source] for source in sorted(damaged)]
-    if found:
-        raise InputsError(found) if len(found) > 1 else UnreadableInputError(found[0])
+    sources = {source for source, _ in lines}
+    mostly = {}
+    for source in sorted(sources - damaged.keys()):
+        records = (lines.get((source, is_readable), 0) for is_readable in (True, False))
+        if complaint := read.complaint(corpus, paths.named(source), *records):
+            mostly[source] = complaint
+    found = dict(sorted((dict(damaged) | mostly).items()))
+    if 2 * len(mostly) > len(sources) or (found and not any(readable for _, readable in lines)):
+        wrong = [*found.values()]
+        raise InputsError(wrong) if len(wrong) > 1 else UnreadableInputError(wrong[0])
+    return found
 
 
 def check_languages(settings: Settings, splits: Sequence[Split]) -> None:

@@ -200,12 +200,13 @@ def build(
         examined
         | "Damaged" >> beam.Map(lambda one: one.damaged)
         | "AllDamaged" >> beam.CombineGlobally(_first)
+        | "Faulty" >> beam.Map(outcome.faulty_inputs, settings.corpus, lines)
     )
     buckets = beam.pvalue.AsSingleton(
         examined
         | "Sizes" >> beam.Map(lambda one: one.sizes)
         | "AllSizes" >> beam.CombineGlobally(_summed)
-        | "Buckets" >> beam.Map(_buckets, settings, lines, beam.pvalue.AsSingleton(damaged))
+        | "Buckets" >> beam.Map(_buckets, settings, beam.pvalue.AsSingleton(damaged))
     )
     drops = [
         examined
@@ -304,14 +305,12 @@ def build(
 def _buckets(
     sizes: Mapping[tuple[str, str], int],
     settings: Settings,
-    lines: Mapping[tuple[str, bool], int],
-    damaged: Mapping[str, str],
+    faulty: Mapping[str, str],
 ) -> dict[tuple[str, str], int]:
-    """How many buckets each (part, split) has; the long steps wait for it.
+    """How many buckets each (part, split) has.
 
-    Raises ValueError for inputs that cannot be read (`outcome.check_inputs`).
+    The long steps wait for it, and so for `faulty`: whether the inputs can be read at all.
     """
-    outcome.check_inputs(settings.corpus, lines, damaged)
     return {key: settings.buckets(size) for key, size in sizes.items()}
 
 

@@ -23,7 +23,7 @@ class DamagedInputError(UnreadableInputError):
         )
 
 
-class ForeignInputError(InvalidValueError):
+class ForeignInputError(UnreadableInputError):
     """An input that is something else than its name says."""
 
     def __init__(self, path: str, looks: str, helps: str):

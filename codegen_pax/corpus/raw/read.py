@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from codegen_pax.corpus.documents import Document, Dropped
 from codegen_pax.corpus.raw import arrays, formats, paths, records, tables, tree_documents
+from codegen_pax.corpus.raw.errors import UnreadableInputError
 from codegen_pax.corpus.raw.inputs import TABLES
 from codegen_pax.corpus.raw.lines import MAX_LINE_BYTES, chunks, head, lines
 from codegen_pax.corpus.raw.splits import Split
@@ -24,14 +25,22 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
 
     Raises:
       DamagedInputError: the input ends early or cannot be unpacked.
-      UnreadableInputError: a table in which a column that is needed is missing or holds no text, or
-        whose codec no library here unpacks.
+      UnreadableInputError: something else than its name says; a table in which a column that is
+        needed is missing or holds no text, or whose codec no library here unpacks.
     """
+    if split.fault:
+        return _refused(split.fault)
     if split.corpus == "tree":
         return tree_documents.documents(split.source, split.files)
     if split.source.endswith(".parquet"):
         return tables.parquet(split)
     return tables.avro(split) if split.source.endswith(".avro") else _json(split)
+
+
+def _refused(fault: str) -> Iterator[Document | Dropped]:
+    """Raises UnreadableInputError when its first document is asked for, as damage does."""
+    yield from ()
+    raise UnreadableInputError(fault)
 
 
 def complaint(corpus: str, source: str, readable: int, unreadable: int) -> str | None:

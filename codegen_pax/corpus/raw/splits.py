@@ -25,6 +25,7 @@ class Split:
       start, end: of plain JSON lines, bytes; of Parquet, row groups; else of no meaning (0, None).
       size: bytes, about, for progress.
       files: of a tree, the files to read, relative to `source`.
+      fault: why nothing of the input can be read, if it is something else than its name says.
     """
 
     corpus: str
@@ -35,16 +36,18 @@ class Split:
     end: int | None = None
     files: tuple[tree.Listed, ...] = ()
     layout: str = formats.LINES
+    fault: str = ""
 
 
 def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
     """All pieces of the inputs, in their order; a function of the inputs alone.
 
-    An input that turns out to be damaged is one piece: whoever reads that is told.
+    An input that is damaged, or something else than its name says, is one piece: whoever reads that
+    is told.
 
     Raises:
-      ForeignInputError: an input is something else than its name says.
-      InputsError: several are.
+      ForeignInputError: the only input is something else than its name says.
+      InputsError: of several inputs more than half are.
     """
     found: list[Split] = []
     errors: list[ForeignInputError] = []
@@ -54,7 +57,8 @@ def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> li
                 found.append(Split(corpus, file.path, len(found), **piece))
         except ForeignInputError as error:
             errors.append(error)
-    if errors:
+            found.append(Split(corpus, file.path, len(found), file.size, fault=str(error)))
+    if 2 * len(errors) > len(inputs):
         raise errors[0] if len(errors) == 1 else InputsError(errors)
     return found
 
