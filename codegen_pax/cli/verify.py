@@ -20,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads every file of every checkpoint; returns 1 if anything is wrong."""
-    from rich.console import Console
-
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.corpus.raw import storage
 
     with quietly():
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     with storage.told(args.run):
         job = storage.folder(args.run)
         # What is for a person goes where the result of --json does not.
-        console = Console(highlight=False, markup=False, soft_wrap=True, stderr=args.json)
+        console = Terminal(highlight=False, markup=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:

@@ -93,7 +93,7 @@ DAMAGES = {
     ),
     "missing .zarray": (remove(f"{A}/.zarray"), f"{A}/.zarray is missing"),
     "missing receipt": (remove("lineage.json"), "lineage.json is missing"),
-    "damaged receipt": (write("lineage.json", b"{"), "lineage.json is no lineage"),
+    "damaged receipt": (write("lineage.json", b"{"), "lineage.json: wanted JSON"),
     "damaged metadata": (write("metadata/metadata", b"{" * 9), "metadata/metadata has"),
     "an extra chunk": (write(f"{A}/7.7", b"x"), f"{A}/7.7 was not saved with it"),
     "numbers": (not_a_number, f"{A} has 2 numbers that are not finite"),
