@@ -238,6 +238,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                 job = epath.Path(flags.FLAGS.job_log_dir)
                 holder.hold(job, self.declaration().name)
                 checkpoints.complete(job)
+                checkpoints.follow()
                 preflight.together(lambda: receipt.keep(job, self))
 
 

@@ -20,6 +20,8 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from codegen_pax.corpus.stream import training
+from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage
 
 # Of a checkpoint's files those that Pax restores; a receipt that is missing keeps nobody from it.
@@ -30,6 +32,13 @@ _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder un
 _LOOK_SECONDS = 0.5
 _NICENESS = 10  # of the thread, at least: a step goes first
 _PARTS = tuple[tuple[int, int], ...]
+
+
+def follow() -> None:
+    """From now on this process refuses to save in a directory that another run has taken, and gives
+    its checksums to each checkpoint that it saves.
+    """
+    training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
 
 
 def is_saved(checkpoint: epath.PathLike) -> None:

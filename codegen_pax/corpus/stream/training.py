@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +16,14 @@ from codegen_pax.corpus.stream import sources
 from codegen_pax.corpus.stream.mixture_rows import MixtureRows, short
 from codegen_pax.corpus.stream.schedule import Schedule, shares
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, holder
 from codegen_pax.weights import lineage
 
 FORMAT = 2  # of the state, and of what stands at a position
+
+
+# What a run does with each checkpoint that is being saved, before anything of it is written. Pax
+# makes inputs by itself, and so a run (`runs.checkpoints.follow`) can hand them nothing.
+on_save: list[Callable[[epath.Path], None]] = []
 
 
 class ChangedDataError(InvalidValueError):
@@ -133,21 +138,20 @@ class TrainingRows(MixtureRows):
     def save(self, checkpoint_path: epath.PathLike) -> None:
         """Saves the state of this process; the first one adds the job's lineage.
 
-        Raises JobInUseError if another run has taken the job meanwhile. The checkpoint gets its
-        checksums as soon as it is whole.
-
         It is the one part of ours that the stock binary takes along into each checkpoint, before
         that is renamed, or marked as whole.
 
         Args:
           checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
+
+        Raises whatever `on_save` does.
         """
         checkpoint = epath.Path(checkpoint_path).parent.parent
-        holder.check_held(checkpoint.parent.parent)
+        for call in on_save:
+            call(checkpoint)
         super().save(checkpoint_path)
         if jax.process_index() == 0:
             lineage.copy_to(checkpoint)
-        checkpoints.is_saved(checkpoint)
 
     def restore(self, checkpoint_path: epath.PathLike) -> None:
         """Restores the state of this process, or of any other: they are all the same.
