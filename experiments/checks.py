@@ -119,7 +119,7 @@ def language(owner: str, name: str, value: Any) -> str:
     """A language of the table, by its own name, however it is spelt."""
     try:
         return languages.check(text(owner, name, value))
-    except ValueError as error:
+    except InvalidValueError as error:
         raise InvalidValueError(f"{owner}: {error}") from None
 
 

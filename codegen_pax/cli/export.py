@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         kind = dtype(args.dtype) if args.dtype else None
-    except ValueError as error:
+    except InvalidValueError as error:
         raise UsageError(error) from error
     output = args.folder.resolve()
     workspace.check_new(output)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codegen_pax.errors import UsageError
+from codegen_pax.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
     from codegen_pax.corpus.manifest import Manifest
@@ -192,7 +192,7 @@ def _settings(args: argparse.Namespace) -> Settings:
             given["languages"] = tuple(languages.check(name) for name in args.languages)
         if args.licences:
             given["licences"] = licences.check(args.licences)
-    except ValueError as error:
+    except InvalidValueError as error:
         raise UsageError(error) from error
     return Settings(
         corpus=args.corpus,

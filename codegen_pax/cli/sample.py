@@ -9,7 +9,7 @@ import sys
 from codegen_pax import limits
 from codegen_pax.cli import opened
 from codegen_pax.cli.catalogue import add_module_argument
-from codegen_pax.errors import UsageError
+from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 from codegen_pax.text import prompts, tokenizer
 from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
@@ -110,7 +110,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, check in checks.items():
         try:
             check(getattr(args, name))
-        except ValueError as error:
+        except InvalidValueError as error:
             raise UsageError(f"--{name.replace('_', '-')}: {error}") from error
     if args.temperature == 0 and args.samples > 1:
         raise UsageError(
