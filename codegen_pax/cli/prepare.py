@@ -251,11 +251,11 @@ def _warn(manifest: Manifest, console) -> None:
             style="bold red",
         )
     for said in list(damaged.values())[:_NAMED]:
-        console.print(Text(f"  {said}"))
+        console.print(Text(f"  {said}"), soft_wrap=True)
     if len(damaged) > _NAMED:
         console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
     for said in outcome.remarks(manifest):
-        console.print(Text(said))
+        console.print(Text(said), soft_wrap=True)
 
 
 def _print(manifest: Manifest, output: str, console) -> None:
