@@ -172,6 +172,18 @@ def _without_keys(text: str) -> tuple[str, int]:
     return "".join([*parts, text[done:]]), len(parts) // 2
 
 
+def patterns() -> dict[str, re.Pattern]:
+    """Every pattern that a text is searched for, by a name for people."""
+    ours = {name.strip("_").lower(): value for name, value in globals().items()}
+    found = {name: value for name, value in ours.items() if isinstance(value, re.Pattern)}
+    found |= {f"token {number}": pattern for number, pattern in enumerate(_TOKENS)}
+    found |= {f"key of {word}": pattern for word, pattern in _NAMED_KEYS.items()}
+    for detector in _detectors():
+        for number, pattern in enumerate(detector.denylist):
+            found[f"{type(detector).__name__} {number}"] = pattern
+    return found
+
+
 def redact(text: str) -> tuple[str, collections.Counter[str]]:
     """The text without them, and how many of each kind ('email', 'secret') were replaced.
 
