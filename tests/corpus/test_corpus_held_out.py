@@ -38,7 +38,7 @@ def prepare(folder, rows, corpus="bigquery", at_most=splits.SPLIT_BYTES, **optio
     """(manifest, file's name -> its bytes)."""
     folder.mkdir()
     (folder / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    chosen = Settings(corpus, str(folder / "out"), row_length=T, **options)
+    chosen = Settings(corpus, str(folder / "out"), **{"row_length": T, **options})
     found = inputs.find(corpus, [str(folder / "raw.jsonl")])
     pipeline.begin(chosen)
     local.run_here(chosen, found, splits.split(corpus, found, at_most))
@@ -102,19 +102,30 @@ def test_one_repository_of_many_documents_holds_out_one_of_them(tmp_path):
     assert made.rows("validation", "go") > 0
 
 
+def test_a_document_is_held_out_where_training_keeps_its_only_row(tmp_path):
+    small = {"path": "small.go", "repo_name": "go/small", "license": "mit", "content": "a = 1\n"}
+    for number in range(4):  # whichever place the large one has
+        large = records(["go"])[number]
+        made, _ = prepare(tmp_path / f"{number}", [large, small], row_length=64)
+        documents = made.counts["documents"]["go"]["MIT"]["kept"][2]
+        assert made.rows("train", "go") == 1
+        assert 0 < documents - tokens(made, "go", "train") < 64  # the small one
+
+
 def test_conversations_hold_out_one(tmp_path):
     pairs = [{"instruction": f"Add {n}.", "output": f"{n}"} for n in range(3)]
     made, _ = prepare(tmp_path / "pairs", pairs, corpus="instruction", validation=0.001)
     assert made.rows("validation") == 1 and made.rows("train") == 2
 
 
-def part(train, held=(0, 0), repositories=None, documents=None):
+def part(train, held=(0, 0), repositories=None, documents=None, smallest=None):
     """Totals from (documents, size) of each side."""
     nearest = {True: repositories, False: documents}
     return Totals(
         {name: one[0] for name, one in (("train", train), ("validation", held)) if one[0]},
         {name: one[1] for name, one in (("train", train), ("validation", held)) if one[0]},
         {by: places for by, places in nearest.items() if places is not None},
+        smallest,
     )
 
 
@@ -127,7 +138,9 @@ def part(train, held=(0, 0), repositories=None, documents=None):
         (part((9, 90), repositories={3: 60}, documents={1: 4, 2: 7}), Limit(False, 2)),
         (part((9, 90)), None),  # no share was asked for
         (part((2, 6), documents={1: 2, 2: 4}), Limit(False, 1)),  # no row to be had: one document
-        (part((2, 12), documents={1: 4, 2: 8}), None),  # the only row is for training
+        # The only row is for training: another document, or none.
+        (part((2, 13), documents={1: 11}, smallest=(2, 7)), Limit(False, 7, first=7)),
+        (part((2, 12), documents={1: 4, 2: 8}, smallest=(4, 1)), None),
         (part((1, 90), documents={1: 90}), None),
         (part((2, 6), held=(1, 2), documents={1: 2, 2: 4}), None),  # it has one
     ],

@@ -4,8 +4,9 @@ Every document has a place in [0, 2**64), of its repository or of itself (`Setti
 share holds out those with the lowest. Where a part gets less than a row of them, of a small
 language say, the next ones by their places follow until a row is full: whole repositories, if the
 corpus is held out by them and half of the part stays, else documents; if there is no row to be had,
-one document of two or more. It is decided from what was kept in the end, after duplicates and
-benchmarks are gone.
+one document of two or more, the smallest where training would lose its only row by another. A part
+that needs all of its documents for one row keeps them for training. It is decided from what was
+kept in the end, after duplicates and benchmarks are gone.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ _SLACK = 4  # times what is needed is held before it is cut down
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """Up to which place more is held out: of repositories, or of documents."""
+    """From which place to which more is held out: of repositories, or of documents."""
 
     by_repository: bool
-    place: int
+    last: int
+    first: int = 0
 
     def holds(self, settings: Settings, repository: str, digest: bytes) -> bool:
         """Whether a document is among what is held out by it."""
-        return settings.place(repository if self.by_repository else "", digest) <= self.place
+        place = settings.place(repository if self.by_repository else "", digest)
+        return self.first <= place <= self.last
 
 
 @dataclasses.dataclass
@@ -40,11 +43,13 @@ class Totals:
       documents, sizes: of each split.
       nearest: of training, by repository (if True) or by document, place -> size: the lowest
         places, as many as fill a row.
+      smallest: document of training: (size, place); none where nothing is to be held out.
     """
 
     documents: dict[str, int]
     sizes: dict[str, int]
     nearest: dict[bool, dict[int, int]]
+    smallest: tuple[int, int] | None = None
 
     def add(self, other: Totals) -> None:
         """Adds what another, of the same part, holds."""
@@ -55,6 +60,7 @@ class Totals:
         ):
             for key, value in others.items():
                 mine[key] = mine.get(key, 0) + value
+        self.smallest = min(filter(None, (self.smallest, other.smallest)), default=None)
 
     def cut(self, row: int) -> None:
         """Forgets the places beyond those that fill a row of `row`."""
@@ -83,12 +89,14 @@ def add(
     split = settings.split(document, digest)
     size = 1 if settings.kind.answers else tokens
     nearest: dict[bool, dict[int, int]] = {}
+    smallest = None
     if split == TRAIN and settings.validation:
-        nearest = {False: {settings.place("", digest): size}}
+        place = settings.place("", digest)
+        nearest, smallest = {False: {place: size}}, (size, place)
         if settings.kind.by_repository:
             nearest[True] = {settings.place(document.repository, digest): size}
     mine = totals.setdefault(settings.part(document), Totals({}, {}, {}))
-    mine.add(Totals({split: 1}, {split: size}, nearest))
+    mine.add(Totals({split: 1}, {split: size}, nearest, smallest))
     if any(len(found) > _SLACK * settings.row_length for found in mine.nearest.values()):
         mine.cut(_row(settings))
 
@@ -119,8 +127,10 @@ def _limit(part: Totals, row: int) -> Limit | None:
         more = sum(size for _, size in filling)
         if filling and held + more >= row and held + more <= train - more:
             return Limit(by_repository, filling[-1][0])
-    place, size = min(part.nearest[False].items())
-    takes_the_only_row = train - size < row <= train
-    if VALIDATION in part.documents or part.documents[TRAIN] < 2 or takes_the_only_row:
+    if VALIDATION in part.documents or part.documents[TRAIN] < 2:
         return None
-    return Limit(False, place)
+    place, size = min(part.nearest[False].items())
+    if not train - size < row <= train:
+        return Limit(False, place)
+    size, place = part.smallest
+    return Limit(False, place, first=place) if train - size >= row else None
