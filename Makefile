@@ -28,7 +28,7 @@ ladder: setup ## train NL, Multi, Mono and Instruct, each from the last, and com
 	$(BIN)/codegen-pax ladder
 
 test: lint ## lint, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.test ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -8,3 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("CODEGEN_")]:
     del os.environ[name]  # each test chooses its own
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first, so that no worker begins one when the other has nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
