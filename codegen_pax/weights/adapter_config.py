@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import hugging_face
+from codegen_pax.weights import hugging_face, layout
 
 FILE = "adapter_config.json"
+EMBEDDING = layout.EMBEDDING.hugging_face.removesuffix(".weight")
 
 # What decides the merged weights.
 _READ = {
@@ -32,6 +33,7 @@ _READ = {
     "r",
     "rank_pattern",
     "target_modules",
+    "trainable_token_indices",
     "use_dora",
     "use_rslora",
 }
@@ -95,6 +97,12 @@ class Config:
     def targets(self, modules: Iterable[str]) -> set[str]:
         """Those of some modules that it changes by LoRA."""
         return {module for module in modules if self._is_target(module)}
+
+    def tokens(self, module: str) -> Sequence[int] | None:
+        """The rows of a module's weight that were trained as they are; None if none was."""
+        said = self.values.get("trainable_token_indices") or {}
+        of_module = said if isinstance(said, dict) else {EMBEDDING: said}
+        return next((rows for name, rows in of_module.items() if module.endswith(name)), None)
 
     def _is_target(self, module: str) -> bool:
         wanted, without = self.values.get("target_modules"), self.values.get("exclude_modules")
@@ -174,6 +182,7 @@ def _check(config: Config) -> None:
         "exclude_modules": (list, str, type(None)),
         "layers_to_transform": (list, int, type(None)),
         "layers_pattern": (list, str, type(None)),
+        "trainable_token_indices": (dict, list, type(None)),
         "r": (int,),
         "lora_alpha": (int, float),
     }
@@ -186,6 +195,11 @@ def _check(config: Config) -> None:
         not isinstance(alpha, (int, float)) for alpha in alphas
     ):
         raise InvalidValueError(f"{config.path} is damaged: a rank or an alpha is no number")
+    tokens = config.values.get("trainable_token_indices") or ()
+    for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
+        whole = isinstance(rows, (list, tuple)) and all(isinstance(row, int) for row in rows)
+        if not whole or min(rows, default=0) < 0:
+            raise InvalidValueError(f"{config.path} is damaged: a token's row is {rows!r}")
     try:
         for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
             names = config.values.get(key) or ()
