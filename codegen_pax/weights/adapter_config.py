@@ -57,6 +57,7 @@ _PASSED_OVER = {
     "runtime_config",
     "task_type",
 }
+_MOST = 2.0**127  # of a rank or an alpha: what float32 holds
 # Ways to start that leave the base's own weights as they are; the others take the adapter's first
 # value out of them, so that the base of the training is another than the one that is named.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -147,7 +148,9 @@ def read(folder: Path) -> Config:
     """
     path = folder / FILE
     if not path.is_file():
-        raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved")
+        below = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
+        hint = f"; it holds folders that have one: {', '.join(below)}" if below else ""
+        raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved{hint}")
     values = hugging_face.read_settings(path)
     kind = values.get("peft_type")
     if kind != "LORA":
@@ -189,12 +192,17 @@ def _check(config: Config) -> None:
     for key, kind in kinds.items():
         if key in config.values and not isinstance(config.values[key], kind):
             raise InvalidValueError(f"{config.path} is damaged: its {key} {config.values[key]!r}")
-    patterns = (*(config.values.get("rank_pattern") or {}).values(), config.values.get("r", 8))
-    alphas = (*(config.values.get("alpha_pattern") or {}).values(), 1)
-    if any(not isinstance(rank, int) or rank < 1 for rank in patterns) or any(
-        not isinstance(alpha, (int, float)) for alpha in alphas
+    ranks = (*(config.values.get("rank_pattern") or {}).values(), config.values.get("r", 8))
+    alphas = (
+        *(config.values.get("alpha_pattern") or {}).values(),
+        config.values.get("lora_alpha", 8),
+    )
+    if not all(isinstance(rank, int) and 0 < rank <= _MOST for rank in ranks) or not all(
+        isinstance(alpha, (int, float)) and abs(alpha) <= _MOST for alpha in alphas
     ):
-        raise InvalidValueError(f"{config.path} is damaged: a rank or an alpha is no number")
+        raise InvalidValueError(
+            f"{config.path} is damaged: a rank is no number of rows, or an alpha no finite number"
+        )
     tokens = config.values.get("trainable_token_indices") or ()
     for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
         whole = isinstance(rows, (list, tuple)) and all(isinstance(row, int) for row in rows)

@@ -25,7 +25,7 @@ import numpy as np
 
 from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import adapter_config, safetensors_files, summing, torch_files
+from codegen_pax.weights import adapter_config, finite, safetensors_files, summing, torch_files
 from codegen_pax.weights.adapter_config import Config
 from codegen_pax.weights.cuts import CUT_BYTES
 from codegen_pax.weights.tensors import Files, Source
@@ -92,7 +92,8 @@ class Merged(Source):
 
         Raises:
             ValueError: a tensor is unknown, missing, of no module of the base, or misshaped; or
-                the settings name other modules than the tensors.
+                the settings name other modules than the tensors; or a number of LoRA's or of a
+                token's is not finite.
         """
         super().__init__(below)
         self.config, self.adapter = config, adapter
@@ -111,7 +112,11 @@ class Merged(Source):
             if found := _TOKENS.fullmatch(plain):
                 tokens[found[1]] = name
                 continue
-            plain = _WRAPPED.sub("", plain)
+            if "original_module" in plain.split("."):
+                continue  # what stood there before, and does no more
+            wrapped, plain = plain, _WRAPPED.sub("", plain)
+            if wrapped != plain and f"{_PREFIX}{plain}" in adapter.tensors:
+                continue  # saved twice, as resized embeddings are: PEFT reads the plain name
             if plain not in self.tensors or plain in self._replaced:
                 raise self._error(f"{name} belongs to no tensor of the base")
             self._replaced[plain] = name
@@ -135,9 +140,11 @@ class Merged(Source):
         return [self.config.path, *self.adapter.paths()]
 
     def place(self, name: str) -> str:
-        changed = name in self._replaced or name.rpartition(".")[0] in self._deltas | self._tokens
-        merged = f" with the adapter {self.config.path.parent}" if changed else ""
-        return f"{super().place(name)}{merged}"
+        place = super().place(name)
+        if name in self._replaced:
+            place = self.adapter.place(self._replaced[name])
+        changed = name.rpartition(".")[0] in self._deltas | self._tokens
+        return f"{place} with the adapter {self.config.path.parent}" if changed else place
 
     # What is not finite is told by whoever moves it, with its name.
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")
@@ -229,9 +236,7 @@ class Merged(Source):
                 f"{module} has no {part}" if part in wanted else f"{found[part]} has no place"
             )
         for part, size in wanted.items():
-            tensor = self.adapter.tensors[found[part]]
-            if tensor.shape != size:
-                raise self._error(f"{found[part]} has shape {tensor.shape}, wanted {size}")
+            self._check_tensor(found[part], size)
         return _Delta(
             found[first],
             found[second],
@@ -246,12 +251,20 @@ class Merged(Source):
         if module in self._deltas:
             raise self._error(f"{name} has rows of a weight that is changed by LoRA too")
         vocab_size, *row_shape = self.tensors[f"{module}.weight"].shape
-        shape, wanted = self.adapter.tensors[name].shape, (len(rows), *row_shape)
-        if shape != wanted:
-            raise self._error(f"{name} has shape {shape}, wanted {wanted}")
+        self._check_tensor(name, (len(rows), *row_shape))
         if rows.size and rows.max() >= vocab_size:
             raise self._error(f"{name} has row {rows.max():,}, and the base {vocab_size:,} rows")
         return _Tokens(name, rows)
+
+    def _check_tensor(self, name: str, wanted: tuple[int, ...]) -> None:
+        """Raises ValueError unless one of the adapter's tensors has this shape, and is finite."""
+        shape = self.adapter.tensors[name].shape
+        if shape != wanted:
+            raise self._error(f"{name} has shape {shape}, wanted {wanted}")
+        with self.adapter:
+            numbers = self.adapter.whole(name)
+        if not finite.is_finite(numbers):
+            raise finite.refusal(self.adapter.place(name), shape, [(0, numbers)])
 
     def _check_named(self, named: set[str], found: Iterable[str], what: str) -> None:
         """Raises ValueError unless the settings name the modules that there are tensors of."""

@@ -58,10 +58,10 @@ EQUAL = in_order()
 NEARLY = {"float32": 2**-20, "float16": 2**-10, "bfloat16": 2**-7}
 
 
-def assert_merges(folder, adapter, kind="float32", equal=EQUAL):
+def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.hugging_face):
     """Every tensor, whole and a few rows at a time, has the bits of PEFT's own merged one."""
-    base = NETWORK.hugging_face(kind)
-    state = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload().state_dict()
+    merged = peft.PeftModel.from_pretrained(network(kind), adapter).merge_and_unload()
+    state = merged.state_dict()
     source = adapters.merged(bases(folder, kind), adapter)
     assert source.tensors.keys() == state.keys()
     changed = set()
@@ -79,7 +79,8 @@ def assert_merges(folder, adapter, kind="float32", equal=EQUAL):
                 scale = NEARLY[kind] * np.abs(wanted).max()
                 np.testing.assert_allclose(found, wanted, NEARLY[kind], scale, err_msg=name)
                 assert kind == "float32" or (found != wanted).mean() < 2**-8, name
-            if (found != source.below.whole(name).astype(np.float32)).any():
+            before = source.below.whole(name).astype(np.float32)
+            if not np.array_equal(found, before):
                 changed.add(name)
     return changed
 
@@ -185,18 +186,39 @@ def test_an_adapter_in_a_file_of_pytorch_and_in_another_type(tmp_path):
     assert_merges(tmp_path / "base", tmp_path / "adapter", "bfloat16")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_vocabulary_that_the_adapter_resized(tmp_path):
-    network = NETWORK.hugging_face()
+def resized(kind="float32"):
+    network = NETWORK.hugging_face(kind)
     network.resize_token_embeddings(80)
-    train(network, tmp_path / "adapter", target_modules=["qkv_proj"], save=True)
-    arrays = load_file(tmp_path / "adapter" / ADAPTER)
-    source = adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
-    with source:
-        for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
-            wanted = arrays[f"base_model.model.{name}"]
-            assert len(wanted) == 80
-            np.testing.assert_array_equal(source.whole(name), wanted)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("settings", "saved"),
+    [
+        ({}, 3),
+        ({"modules_to_save": ["wte", "lm_head"]}, 9),  # each as it was, as it is, and once more
+        ({"trainable_token_indices": [0, 79]}, 4),
+        ({"target_modules": ["wte", "fc_out", "lm_head"]}, 7),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_vocabulary_that_the_adapter_resized(settings, saved, tmp_path):
+    """PEFT wants the base resized first; the adapter holds the rows, whatever else it does."""
+    adapter = tmp_path / "adapter"
+    train(resized(), adapter, save=True, **{"target_modules": ["qkv_proj"]} | settings)
+    assert len(re.findall(r"wte|lm_head", " ".join(load_file(adapter / ADAPTER)))) == saved
+    assert_merges(tmp_path / "base", adapter, network=resized)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_folder_above_an_adapters_is_told(tmp_path):
+    """As PEFT saves one with a name of its own, and a trainer its checkpoints."""
+    for name in ("sft", "checkpoint-500"):
+        train(NETWORK.hugging_face(), tmp_path / name, target_modules=["fc_in"])
+    said = "wanted a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
+    with pytest.raises(FileNotFoundError, match=said):
+        adapters.merged(bases(tmp_path / "base"), tmp_path)
 
 
 def say(**changes):
@@ -233,6 +255,19 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         (say(trainable_token_indices=[1]), "no rows of tokens of transformer.wte, which adapter_"),
         (say(trainable_token_indices=[-1]), "is damaged: a token's row is [-1]"),
         (say(rank_pattern={"(": 4}), "names its modules wrongly"),
+        *(
+            (say(**setting), "a rank is no number of rows, or an alpha no finite number")
+            for setting in (
+                {"rank_pattern": {"x": 0}},
+                {"alpha_pattern": {"x": "8"}},
+                {"lora_alpha": math.nan},
+                {"lora_alpha": 10**400},
+            )
+        ),
+        (
+            tensors(lambda arrays: arrays[f"{QKV}lora_B.weight"].__setitem__((5, 3), np.nan)),
+            f"{ADAPTER}: {QKV}lora_B.weight holds 1 number that is not finite, the first nan at [5",
+        ),
         (
             say(target_modules=["h.0.attn.qkv_proj", "h.2.attn.qkv_proj"]),
             "tensors of transformer.h.1.attn.qkv_proj, which adapter_config.json does not name",
