@@ -19,7 +19,7 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
     So does MKL up to 192 terms, beyond which it adds the sums of two halves. A product of two
     float32 is exact in float64; the sum is rounded to that first, which makes another float32 of
-    one in 2^29. 1.4 ns a term and core, twenty times what numpy's own product takes.
+    one in 2^29. 1.4 ns a term and core, some twenty times what numpy's own product takes.
     """
     terms, columns = right.shape
     left, right = left.astype(np.float64), right.astype(np.float64)
