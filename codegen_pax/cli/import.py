@@ -229,9 +229,10 @@ def _hugging_face(
     most = declaration.size.vocab_size
     vocabulary_rows.check_count(rows, SIZES[declaration.phase.vocabulary], most)
     if rows < most:
+        merged = f" with the adapter {args.adapter}" if adapter else ""
         console.print(
-            f"{folder} has {rows:,} rows of the vocabulary: {most - rows:,} that change nothing "
-            "are added, and an export leaves them out again",
+            f"{folder}{merged} has {rows:,} rows of the vocabulary: {most - rows:,} that change "
+            "nothing are added, and an export leaves them out again",
             soft_wrap=True,
         )
     return vocabulary_rows.filled(source, most), rows, adapter

@@ -17,6 +17,7 @@ import argparse
 import ast
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 import traceback
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: without the program's name; those of this process if None.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a locale's letters do not spell, or a name that is no UTF-8, ends no verb.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()  # a reader that has gone is noticed here, not when Python ends

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import hugging_face
+from codegen_pax.weights import hugging_face, layout
 
 FILE = "adapter_config.json"
+EMBEDDING = layout.EMBEDDING.hugging_face.removesuffix(".weight")
 
 # What decides the merged weights.
 _READ = {
@@ -32,6 +33,7 @@ _READ = {
     "r",
     "rank_pattern",
     "target_modules",
+    "trainable_token_indices",
     "use_dora",
     "use_rslora",
 }
@@ -55,6 +57,7 @@ _PASSED_OVER = {
     "runtime_config",
     "task_type",
 }
+_MOST = 2.0**127  # of a rank or an alpha: what float32 holds
 # Ways to start that leave the base's own weights as they are; the others take the adapter's first
 # value out of them, so that the base of the training is another than the one that is named.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -95,6 +98,12 @@ class Config:
     def targets(self, modules: Iterable[str]) -> set[str]:
         """Those of some modules that it changes by LoRA."""
         return {module for module in modules if self._is_target(module)}
+
+    def tokens(self, module: str) -> Sequence[int] | None:
+        """The rows of a module's weight that were trained as they are; None if none was."""
+        said = self.values.get("trainable_token_indices") or {}
+        of_module = said if isinstance(said, dict) else {EMBEDDING: said}
+        return next((rows for name, rows in of_module.items() if module.endswith(name)), None)
 
     def _is_target(self, module: str) -> bool:
         wanted, without = self.values.get("target_modules"), self.values.get("exclude_modules")
@@ -139,7 +148,9 @@ def read(folder: Path) -> Config:
     """
     path = folder / FILE
     if not path.is_file():
-        raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved")
+        below = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
+        hint = f"; it holds folders that have one: {', '.join(below)}" if below else ""
+        raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved{hint}")
     values = hugging_face.read_settings(path)
     kind = values.get("peft_type")
     if kind != "LORA":
@@ -174,18 +185,29 @@ def _check(config: Config) -> None:
         "exclude_modules": (list, str, type(None)),
         "layers_to_transform": (list, int, type(None)),
         "layers_pattern": (list, str, type(None)),
+        "trainable_token_indices": (dict, list, type(None)),
         "r": (int,),
         "lora_alpha": (int, float),
     }
     for key, kind in kinds.items():
         if key in config.values and not isinstance(config.values[key], kind):
             raise InvalidValueError(f"{config.path} is damaged: its {key} {config.values[key]!r}")
-    patterns = (*(config.values.get("rank_pattern") or {}).values(), config.values.get("r", 8))
-    alphas = (*(config.values.get("alpha_pattern") or {}).values(), 1)
-    if any(not isinstance(rank, int) or rank < 1 for rank in patterns) or any(
-        not isinstance(alpha, (int, float)) for alpha in alphas
+    ranks = (*(config.values.get("rank_pattern") or {}).values(), config.values.get("r", 8))
+    alphas = (
+        *(config.values.get("alpha_pattern") or {}).values(),
+        config.values.get("lora_alpha", 8),
+    )
+    if not all(isinstance(rank, int) and 0 < rank <= _MOST for rank in ranks) or not all(
+        isinstance(alpha, (int, float)) and abs(alpha) <= _MOST for alpha in alphas
     ):
-        raise InvalidValueError(f"{config.path} is damaged: a rank or an alpha is no number")
+        raise InvalidValueError(
+            f"{config.path} is damaged: a rank is no number of rows, or an alpha no finite number"
+        )
+    tokens = config.values.get("trainable_token_indices") or ()
+    for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
+        whole = isinstance(rows, (list, tuple)) and all(isinstance(row, int) for row in rows)
+        if not whole or min(rows, default=0) < 0:
+            raise InvalidValueError(f"{config.path} is damaged: a token's row is {rows!r}")
     try:
         for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
             names = config.values.get(key) or ()

@@ -120,6 +120,14 @@ def test_a_prompt_on_standard_input(sample, capsys, monkeypatch):
     assert "standard input is closed" in capsys.readouterr().err
 
 
+def test_letters_that_the_output_does_not_spell(sample, monkeypatch):
+    """As in a locale of ISO-8859-1."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "iso-8859-1"))
+    assert sample("Mono", "é = 1\n", answers=("ł = 2\n",))[0] == 0
+    assert written.getvalue() == b"\xe9 = 1\n\\u0142 = 2\n\n"
+
+
 def test_the_seeds_and_temperatures_at_the_ends_are_taken(sample):
     assert sample("Mono", "x", "--seed=4294967295", "--temperature=1e-5")[0] == 0
     assert sample("Mono", "x", "--seed=0", "--temperature=100", "--top-p=1e-9")[0] == 0

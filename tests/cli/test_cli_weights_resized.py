@@ -1,5 +1,6 @@
 """Networks that were resized to their tokens: in, on and out again, and to other engines."""
 
+import functools
 import json
 import shutil
 import types
@@ -159,15 +160,35 @@ def test_no_draw_takes_an_added_token(temperature, least, most):
     assert least <= len({*drawn.new_ids.tolist()}) <= most
 
 
-def test_added_rows_that_were_trained_since_are_exported(job, tmp_path, capsys):
-    """By a phase with tokens of its own there."""
-    trained = tmp_path / "job"
-    shutil.copytree(job, trained)
-    Variables(trained / CHECKPOINT).stores[layout.OUTPUT_BIAS.variable][50_300] = -3.0
-    checksums.write(trained / CHECKPOINT)  # as where it is saved
-    assert main(["export", "hf", str(trained), str(tmp_path / "x"), *MODULE]) == 0
+@pytest.fixture(scope="module")
+def trained(job, tmp_path_factory):
+    """The job after a phase with a token of its own, which never is the likeliest."""
+    folder = tmp_path_factory.mktemp("trained") / "job"
+    shutil.copytree(job, folder)
+    Variables(folder / CHECKPOINT).stores[layout.OUTPUT_BIAS.variable][50_300] = -3.0
+    checksums.write(folder / CHECKPOINT)  # as where it is saved
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(job, trained, tmp_path_factory):
+    """Gives the folder of an export, by its kind and its rows; each is made once."""
+
+    @functools.cache
+    def export_once(kind, rows):
+        folder = tmp_path_factory.mktemp("exports") / "export"
+        run = trained if rows == 51_200 else job
+        assert main(["export", kind, str(run), str(folder), *MODULE]) == 0
+        return folder
+
+    return export_once
+
+
+def test_added_rows_that_were_trained_since_are_exported(exported, capsys):
+    folder = exported("hf", 51_200)
     assert "have been trained since: all are exported" in capsys.readouterr().out
-    assert load_file(tmp_path / "x" / WEIGHTS)["lm_head.bias"].shape == (51_200,)
+    bias = load_file(folder / WEIGHTS)["lm_head.bias"]
+    assert bias.shape == (51_200,) and bias[50_300] == -3.0 and bias[50_301] == -32768
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
@@ -233,11 +254,9 @@ def test_what_is_no_resized_vocabulary_is_refused(rows, said, source, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["changed"]
 
 
-def test_tokens_of_its_own_are_refused_by_name(source, job, tmp_path, capsys):
+def test_tokens_of_its_own_are_refused_by_name(source, exported, tmp_path, capsys):
     """As `add_special_tokens` leaves them, in the fast tokenizer's file and in the slow one's."""
-    exported = tmp_path / "exported"
-    assert main(["export", "hf", str(job), str(exported), *MODULE]) == 0
-    words = transformers.AutoTokenizer.from_pretrained(exported)
+    words = transformers.AutoTokenizer.from_pretrained(exported("hf", TOKENS))
     assert len(words) == TOKENS
     words.add_special_tokens({"pad_token": "[PAD]"})
     for keep in ("tokenizer.json", "added_tokens.json"):
@@ -302,47 +321,28 @@ def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
     assert "50,295 rows of the vocabulary" in shown and f"with the adapter {adapter} (" in shown
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory):
-    """A network with all 51,200 rows, as the released ones, imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HERE)
-        patch.setenv("CODEGEN_RECIPE", "jaxformer")
-        folder = tmp_path_factory.mktemp("full")
-        CODED.hugging_face(seed=5).save_pretrained(folder / "source")
-        arguments = [*EXPERIMENT, "--output", str(folder / "job")]
-        assert main(["import", "hf", str(folder / "source"), *arguments]) == 0
-    return folder / "job"
-
-
 PROMPTS = [[1, 2, 3, 0, 50_000], [7] * 9, [50_284, 464]]
 NEW = 24
 
 
 @pytest.fixture(scope="module")
-def wanted(full, job):
-    """Our own completions of the prompts, by the rows of the vocabulary."""
+def wanted(job):
+    """Our own completions of the prompts."""
     decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
-    found = {}
-    for rows, run in ((51_200, full), (TOKENS, job)):
-        samples = continue_prompts(
-            experiment().network(), run / CHECKPOINT, PROMPTS, decoder, seed=0
-        )
-        found[rows] = [sample.tolist() for (sample,) in samples]
-        assert max(len({*ids}) for ids in found[rows]) > 3
+    samples = continue_prompts(experiment().network(), job / CHECKPOINT, PROMPTS, decoder, seed=0)
+    found = [sample.tolist() for (sample,) in samples]
+    assert max(len({*ids}) for ids in found) > 3
     return found
 
 
 @pytest.mark.parametrize("rows", [51_200, TOKENS])
 @pytest.mark.parametrize("kind", ["hf", "gptj"])
-def test_ctranslate2_gives_the_same_tokens(kind, rows, full, job, wanted, tmp_path):
+def test_ctranslate2_gives_the_same_tokens(kind, rows, exported, wanted, tmp_path):
     """One by one in float32; in int8 the likeliest token after most of 400 is the same.
 
     Random weights leave the first token little ahead of the second; chance is 1 of 51,200.
     """
-    folder = tmp_path / "export"
-    run = full if rows == 51_200 else job
-    assert main(["export", kind, str(run), str(folder), *MODULE]) == 0
+    folder = exported(kind, rows)
     words = transformers.AutoTokenizer.from_pretrained(folder)
     assert len(words) == (rows if kind == "gptj" else TOKENS)
     text = Path(__file__).read_text()
@@ -354,10 +354,10 @@ def test_ctranslate2_gives_the_same_tokens(kind, rows, full, job, wanted, tmp_pa
     found = engine.generate_batch(
         prompts, max_length=NEW, sampling_topk=1, include_prompt_in_result=False
     )
-    assert [result.sequences_ids[0] for result in found] == wanted[rows]
+    assert [result.sequences_ids[0] for result in found] == wanted
     engine = ctranslate2.Generator(str(tmp_path / "float32"), compute_type="int8")
     assert engine.compute_type.startswith("int8")
-    ids = np.random.default_rng(2).integers(0, TOKENS, (4, 100))
+    ids = np.random.default_rng(2).integers(0, len(words), (4, 100))
     likeliest = engine.forward_batch([words.convert_ids_to_tokens(row) for row in ids.tolist()])
     network = transformers.AutoModelForCausalLM.from_pretrained(folder)
     same = np.asarray(likeliest).argmax(-1) == logits(network, ids).argmax(-1)

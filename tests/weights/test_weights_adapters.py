@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import peft
@@ -12,7 +13,7 @@ from conversions import import_plan, state
 from networks import Network
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax.weights import adapters, hugging_face_files, importing
+from codegen_pax.weights import adapters, hugging_face_files, importing, summing
 from codegen_pax.weights.tensors import DTYPES, Files
 from codegen_pax.weights.workspace import Workspace
 
@@ -21,8 +22,11 @@ LINEAR = ["qkv_proj", "out_proj", "fc_in", "fc_out", "lm_head"]
 ADAPTER = "adapter_model.safetensors"
 
 
-def train(base, folder, save="auto", **settings):
-    """Saves an adapter of a network, every one of its numbers random."""
+def train(base, folder, save="auto", steps=None, **settings):
+    """Saves an adapter of a network, every one of its numbers random.
+
+    With `steps` they are whole multiples of 1 / steps, near 1: sums of products are exact then.
+    """
     config = peft.LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": LINEAR} | settings)
     network = peft.get_peft_model(base, config)
     generator = torch.Generator().manual_seed(7)
@@ -30,7 +34,8 @@ def train(base, folder, save="auto", **settings):
         for name, weight in network.named_parameters():
             if weight.requires_grad:
                 around = 1.0 if "magnitude" in name else 0.0
-                weight.copy_(around + 0.3 * torch.randn(weight.shape, generator=generator))
+                drawn = around + 0.3 * torch.randn(weight.shape, generator=generator)
+                weight.copy_((drawn * steps).round() / steps if steps else drawn)
     network.save_pretrained(folder, save_embedding_layers=save)
 
 
@@ -39,37 +44,83 @@ def bases(folder, kind="float32"):
     return Files(hugging_face_files.find(folder))
 
 
-def assert_merges(folder, adapter, kind="float32"):
-    """Every tensor, whole and a few rows at a time, is PEFT's own merged one."""
-    base = NETWORK.hugging_face(kind)
-    state = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload().state_dict()
+def in_order():
+    """Whether PyTorch adds up in `summing`'s orders on this processor."""
+    numbers = np.random.default_rng(0).standard_normal((96, 128), np.float32)
+    tensor = torch.tensor(numbers)
+    return np.array_equal(
+        summing.product(numbers, numbers.T), tensor @ tensor.T
+    ) and np.array_equal(summing.row_norms(numbers), torch.linalg.norm(tensor, dim=1))
+
+
+EQUAL = in_order()
+# Else a sum may differ in its last bits, and be rounded to the other neighbour in the base's type.
+NEARLY = {"float32": 2**-20, "float16": 2**-10, "bfloat16": 2**-7}
+
+
+def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.hugging_face):
+    """Every tensor, whole and a few rows at a time, has the bits of PEFT's own merged one."""
+    merged = peft.PeftModel.from_pretrained(network(kind), adapter).merge_and_unload()
+    state = merged.state_dict()
     source = adapters.merged(bases(folder, kind), adapter)
     assert source.tensors.keys() == state.keys()
     changed = set()
-    # Sums of float32 in another order; then rounded to the base's type, at times the other way.
-    tolerance = {"float32": 1e-6, "float16": 2**-10, "bfloat16": 2**-7}[kind]
     with source:
         for name, wanted in state.items():
             found = source.whole(name)
             assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(wanted.shape)
+            rows = [source.rows(name, i, i + 2, found.shape[1:]) for i in range(0, len(found), 2)]
+            assert np.concatenate(rows).tobytes() == found.tobytes()
             wanted = wanted.float().numpy()
-            differing = found.astype(np.float32) != wanted
-            scale = np.abs(wanted).max()
-            np.testing.assert_allclose(
-                found.astype(np.float32), wanted, rtol=tolerance, atol=1e-6 * scale, err_msg=name
-            )
-            if kind != "float32":
-                assert differing.mean() < 0.01, name
-            rows = [source.rows(name, i, i + 1, found.shape[1:]) for i in range(3, 9)]
-            np.testing.assert_allclose(
-                np.concatenate(rows).astype(np.float32),
-                wanted[3:9],
-                rtol=tolerance,
-                atol=1e-6 * scale,
-            )
-            if (found != source.below.whole(name)).any():
+            found = found.astype(np.float32)
+            if equal:
+                assert found.tobytes() == wanted.tobytes(), name
+            else:
+                scale = NEARLY[kind] * np.abs(wanted).max()
+                np.testing.assert_allclose(found, wanted, NEARLY[kind], scale, err_msg=name)
+                assert kind == "float32" or (found != wanted).mean() < 2**-8, name
+            before = source.below.whole(name).astype(np.float32)
+            if not np.array_equal(found, before):
                 changed.add(name)
     return changed
+
+
+def test_pytorch_adds_up_in_this_order():
+    """What the comparisons below count on, bit by bit."""
+    if not EQUAL:
+        pytest.skip("PyTorch adds up otherwise on this processor: merges are compared less closely")
+
+
+def fused(left, right):
+    """Terms added one after another by fused multiply-adds, by arithmetic that rounds nothing."""
+    total = Fraction(0)
+    for one, other in zip(left.tolist(), right.tolist(), strict=True):
+        exact = total + Fraction(one) * Fraction(other)
+        near = np.float32(exact)  # by way of float64: one of the two neighbours
+        around = [np.nextafter(near, np.float32(to)) for to in (-np.inf, np.inf)]
+        total = min(
+            (Fraction(float(each)) for each in (near, *around)), key=lambda x: abs(x - exact)
+        )
+    return float(total)
+
+
+def test_sums_by_hand():
+    """A product's by exact arithmetic; norms' one addition at a time."""
+    left, right = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
+    wanted = [[fused(row, column) for column in right] for row in left]
+    np.testing.assert_array_equal(summing.product(left, right.T), wanted)
+    for rows in (left, np.asfortranarray(left), left[:1]):
+        eight = np.zeros((len(rows), 8), np.float32)
+        for start in (0, 8, 16):
+            eight += np.square(rows[:, start : start + 8])
+        total = np.zeros(len(rows), np.float32)
+        for lane in eight.T:
+            total += lane
+        np.testing.assert_array_equal(summing.row_norms(rows), np.sqrt(total))
+        total = right[0].copy()
+        for row in rows:
+            total += np.square(row)
+        np.testing.assert_array_equal(summing.add_squares(right[0], rows), total)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +142,13 @@ def assert_merges(folder, adapter, kind="float32"):
         {"target_modules": "all-linear", "exclude_modules": ["fc_out"]},
         {"target_modules": ["qkv_proj", "out_proj"], "layers_to_transform": [0, 2]},
         {"fan_in_fan_out": True, "init_lora_weights": "gaussian"},
+        {"r": 64, "use_rslora": True, "target_modules": ["fc_out", "lm_head", "wte"]},
+        {"target_modules": ["qkv_proj"], "trainable_token_indices": [95, 3, 40]},
+        {
+            "target_modules": ["fc_in"],
+            "modules_to_save": ["ln_f"],
+            "trainable_token_indices": {"transformer.wte": [7], "lm_head": [0, 95]},
+        },
     ],
     ids=lambda settings: "-".join(settings) or "plain",
 )
@@ -109,28 +167,58 @@ def test_half_precision_is_rounded_where_peft_rounds_it(kind, dora, tmp_path):
     assert_merges(tmp_path / "base", tmp_path / "adapter", kind)
 
 
+@pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.filterwarnings("ignore")
-def test_an_adapter_in_a_file_of_pytorch(tmp_path):
-    train(NETWORK.hugging_face(), tmp_path / "adapter")
+def test_on_any_processor_the_bits_are_those_of_peft(kind, tmp_path):
+    """Where every order gives the same sums: products, scaling and roundings are PEFT's own."""
+    settings = {"r": 3, "use_rslora": True, "target_modules": [*LINEAR, "wte"]}
+    train(NETWORK.hugging_face(kind), tmp_path / "adapter", steps=16, **settings)
+    assert_merges(tmp_path / "base", tmp_path / "adapter", kind, equal=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_in_a_file_of_pytorch_and_in_another_type(tmp_path):
+    train(NETWORK.hugging_face(), tmp_path / "adapter", modules_to_save=["ln_f"])
     path = tmp_path / "adapter" / ADAPTER
-    state = {name: torch.tensor(array) for name, array in load_file(path).items()}
+    state = {name: torch.tensor(array).half() for name, array in load_file(path).items()}
     torch.save(state, tmp_path / "adapter" / "adapter_model.bin")
     path.unlink()
-    assert_merges(tmp_path / "base", tmp_path / "adapter")
+    assert_merges(tmp_path / "base", tmp_path / "adapter", "bfloat16")
+
+
+def resized(kind="float32"):
+    network = NETWORK.hugging_face(kind)
+    network.resize_token_embeddings(80)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("settings", "saved"),
+    [
+        ({}, 3),
+        ({"modules_to_save": ["wte", "lm_head"]}, 9),  # each as it was, as it is, and once more
+        ({"trainable_token_indices": [0, 79]}, 4),
+        ({"target_modules": ["wte", "fc_out", "lm_head"]}, 7),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_vocabulary_that_the_adapter_resized(settings, saved, tmp_path):
+    """PEFT wants the base resized first; the adapter holds the rows, whatever else it does."""
+    adapter = tmp_path / "adapter"
+    train(resized(), adapter, save=True, **{"target_modules": ["qkv_proj"]} | settings)
+    assert len(re.findall(r"wte|lm_head", " ".join(load_file(adapter / ADAPTER)))) == saved
+    assert_merges(tmp_path / "base", adapter, network=resized)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_vocabulary_that_the_adapter_resized(tmp_path):
-    network = NETWORK.hugging_face()
-    network.resize_token_embeddings(80)
-    train(network, tmp_path / "adapter", target_modules=["qkv_proj"], save=True)
-    arrays = load_file(tmp_path / "adapter" / ADAPTER)
-    source = adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
-    with source:
-        for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
-            wanted = arrays[f"base_model.model.{name}"]
-            assert len(wanted) == 80
-            np.testing.assert_array_equal(source.whole(name), wanted)
+def test_the_folder_above_an_adapters_is_told(tmp_path):
+    """As PEFT saves one with a name of its own, and a trainer its checkpoints."""
+    for name in ("sft", "checkpoint-500"):
+        train(NETWORK.hugging_face(), tmp_path / name, target_modules=["fc_in"])
+    said = "wanted a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
+    with pytest.raises(FileNotFoundError, match=said):
+        adapters.merged(bases(tmp_path / "base"), tmp_path)
 
 
 def say(**changes):
@@ -164,12 +252,27 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         (say(init_lora_weights="pissa"), "has init_lora_weights 'pissa', which changes the base's"),
         (say(r=8), "qkv_proj.lora_A.weight has shape (4, 32), wanted (8, 32)"),
         (say(r="4"), "is damaged: its r '4'"),
+        (say(trainable_token_indices=[1]), "no rows of tokens of transformer.wte, which adapter_"),
+        (say(trainable_token_indices=[-1]), "is damaged: a token's row is [-1]"),
         (say(rank_pattern={"(": 4}), "names its modules wrongly"),
+        *(
+            (say(**setting), "a rank is no number of rows, or an alpha no finite number")
+            for setting in (
+                {"rank_pattern": {"x": 0}},
+                {"alpha_pattern": {"x": "8"}},
+                {"lora_alpha": math.nan},
+                {"lora_alpha": 10**400},
+            )
+        ),
+        (
+            tensors(lambda arrays: arrays[f"{QKV}lora_B.weight"].__setitem__((5, 3), np.nan)),
+            f"{ADAPTER}: {QKV}lora_B.weight holds 1 number that is not finite, the first nan at [5",
+        ),
         (
             say(target_modules=["h.0.attn.qkv_proj", "h.2.attn.qkv_proj"]),
             "tensors of transformer.h.1.attn.qkv_proj, which adapter_config.json does not name",
         ),
-        (say(target_modules=["qkv_proj", "fc_in"]), "no tensor of transformer.h.0.mlp.fc_in"),
+        (say(target_modules=["qkv_proj", "fc_in"]), "no tensors of transformer.h.0.mlp.fc_in"),
         (
             tensors(lambda arrays: arrays.pop(f"{QKV}lora_B.weight")),
             "transformer.h.1.attn.qkv_proj has no lora_B.weight",
@@ -204,6 +307,26 @@ def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
         adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("indices", "said"),
+    [
+        ([1, 2, 3], "delta has shape (2, 32), wanted (3, 32)"),
+        ([1, 96], "delta has row 96, and the base 96 rows"),
+        (None, "rows of tokens of transformer.wte, which adapter_config.json does not name"),
+        ({"h": [1, 2]}, "rows of tokens of transformer.wte, which adapter_config.json does not"),
+        ({"wte": 1}, "is damaged: a token's row is 1"),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_rows_of_tokens_that_are_no_such_rows(indices, said, tmp_path):
+    tokens = {"target_modules": ["fc_in"], "trainable_token_indices": [1, 2]}
+    train(NETWORK.hugging_face(), tmp_path / "adapter", **tokens)
+    say(trainable_token_indices=indices)(tmp_path / "adapter")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
 
 
 def test_a_merged_number_too_large_for_the_base_is_told(tmp_path, recwarn):

@@ -46,8 +46,10 @@ def test_the_first_is_named_by_its_place_in_the_tensor():
     assert "holds 1 number that is not finite" in str(finite.refusal("x", (6, 4), [(0, rows)]))
 
 
-@pytest.mark.parametrize("kind", DTYPES)
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("float32", float("nan")), ("float16", float("-inf")), ("bfloat16", float("nan"))],
+)
 def test_an_import_and_an_export_name_the_tensor(kind, value, tmp_path, monkeypatch):
     monkeypatch.setattr(cuts, "CUT_BYTES", 600)
     network = NETWORK.hugging_face(kind)
