@@ -170,6 +170,18 @@ def test_each_host_writes_its_part_when_the_checkpoint_is_whole(checkpoint, host
     assert sum(map(len, each)) == len(found.files) and all(each)
 
 
+def test_a_step_goes_before_the_checksums(checkpoint, writer, monkeypatch):
+    """However nice the run itself is."""
+    seen = []
+    monkeypatch.setattr(
+        checkpoints, "_write", lambda *arguments: seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+    )
+    checkpoints.is_saved(checkpoint)
+    writer()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert seen == [min(own + 10, 19)]
+
+
 def test_one_that_never_becomes_whole_is_given_up(tmp_path, writer):
     checkpoints.is_saved(tmp_path / "checkpoints" / "checkpoint_00000004.orbax-checkpoint-tmp-1")
     writer()
