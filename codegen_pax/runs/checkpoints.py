@@ -20,7 +20,6 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from codegen_pax.corpus.stream import training
 from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage
 
@@ -39,6 +38,9 @@ def follow() -> None:
     """From now on this process refuses to save in a directory that another run has taken, and gives
     its checksums to each checkpoint that it saves.
     """
+    # Imported here: checkpoints are looked at without seqio and TensorFlow.
+    from codegen_pax.corpus.stream import training
+
     training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
 
 

@@ -1,6 +1,7 @@
 """The command itself: verbs, exit statuses, what is said and what is not imported."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from codegen_pax.cli import main as cli
 from codegen_pax.cli.main import main, verbs
+from codegen_pax.cli.tables import Terminal
 from codegen_pax.errors import (
     InvalidValueError,
     MissingFileError,
@@ -155,6 +158,16 @@ def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
     monkeypatch.setattr("codegen_pax.cli.list.PASSES_ON", True, raising=False)
     assert main(["list", "--", "--traceback"]) == 1
     assert lines_of(capsys) == ["codegen-pax: x"]
+
+
+def test_a_terminal_prints_what_it_is_given():
+    path = "runs/[old]/a[1:x:2] [/b]"
+    table = Table(title=path)
+    table.add_column(path)
+    table.add_row(path)
+    console = Terminal(file=io.StringIO(), width=80)
+    console.print(path, table, sep="\n")
+    assert console.file.getvalue().count(path) == 4
 
 
 def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):
