@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from types import ModuleType
 
-# Whoever sets TensorFlow's own variable has asked for what it says.
-_ASKED = "TF_CPP_MIN_LOG_LEVEL"
+# Whoever sets TensorFlow's own variable has asked for what it says. As the program begins: JAX sets
+# it too, when it is imported.
+_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
+_IS_ASKED = _VARIABLE in os.environ
 
 
 @functools.cache
@@ -27,9 +29,13 @@ def tensorflow() -> ModuleType:
     if found := sys.modules.get("tensorflow"):
         return found
     with quietly(), contextlib.ExitStack() as afterwards:
-        if _ASKED not in os.environ:
-            os.environ[_ASKED] = "3"  # read once, when it is loaded
-            afterwards.callback(os.environ.pop, _ASKED)
+        if not _IS_ASKED:
+            before = os.environ.get(_VARIABLE)
+            os.environ[_VARIABLE] = "3"  # read once, when it is loaded
+            if before is None:
+                afterwards.callback(os.environ.pop, _VARIABLE)
+            else:
+                afterwards.callback(os.environ.__setitem__, _VARIABLE, before)
         return importlib.import_module("tensorflow")
 
 
@@ -74,7 +80,7 @@ def _interrupted_later() -> Iterator[None]:
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
     """TensorFlow writes to the file descriptor itself, below Python, before any log is set up."""
-    if _ASKED in os.environ:
+    if _IS_ASKED:
         yield
         return
     sys.stderr.flush()

@@ -143,21 +143,23 @@ def keep_schedule(
 def scheduled(
     declaration: Declaration, found: lineage.Document, *, by_force: bool = False
 ) -> Declaration:
-    """The declaration with the schedule of a lineage, but for what is set by hand and another.
+    """The declaration with the schedule of a lineage; itself if another is set by hand.
 
     Args:
       declaration: with all that follows from it.
       found: the lineage.
-      by_force: what is set by hand too.
+      by_force: whatever is set by hand.
     """
     then = schedule_of(found)
     if then is None:
         return declaration
     by_hand_then = found.get("declared", {}).get("by_hand", {})
-    for name, value in declaration.by_hand.items():
-        if name in then and value != by_hand_then.get(name, then[name]) and not by_force:
-            del then[name]
-    return replace(declaration, **then)
+    differs = any(
+        value != by_hand_then.get(name, then[name])
+        for name, value in declaration.by_hand.items()
+        if name in then
+    )
+    return declaration if differs and not by_force else replace(declaration, **then)
 
 
 def schedule_of(found: lineage.Document) -> dict[str, Any] | None:

@@ -14,7 +14,6 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints
 from codegen_pax.weights import lineage
 from experiments.declaration import Declaration
 from experiments.report import SCRATCH, START_VARIABLE
@@ -134,6 +133,8 @@ def check_restored(declaration: Declaration) -> None:
     Raises:
       ValueError: a file is missing, or has another size than was saved; raised on every host.
     """
+    from codegen_pax.runs import checkpoints
+
     if job := parent_job(declaration):
         checkpoints.check(lineage.checkpoint(job, start_step(job)), checkpoints.WEIGHTS)
         return

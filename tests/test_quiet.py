@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import os
 import signal
 import sys
 import types
@@ -56,6 +57,20 @@ def test_whoever_handles_it_otherwise_still_does():
     with quietly():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_what_is_written_is_held_back_unless_it_was_asked_for(is_asked, monkeypatch, capfd):
+    """Asked by whoever began the program: JAX sets the variable for all who come after it."""
+    monkeypatch.setattr(quiet, "_IS_ASKED", is_asked)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    with quietly():
+        os.write(2, b"a greeting\n")
+    assert capfd.readouterr().err == "a greeting\n" * is_asked
+    with pytest.raises(ImportError), quietly():
+        os.write(2, b"why it fails\n")
+        raise ImportError
+    assert capfd.readouterr().err == "why it fails\n"
 
 
 def test_nothing_that_a_run_imports_holds_back_what_is_written():

@@ -16,10 +16,14 @@ _TOO_LONG = 10**15  # numbers from here on, FLOPs of a whole run, are rounded
 
 
 class Terminal(Console):
-    """Where every verb prints: a reader that has gone is an error that `main` answers.
+    """Where every verb prints: what it is given, and a reader that has gone is `main`'s to answer.
 
-    rich alone would end the program with status 1.
+    rich alone would take `[old]` in a path for a style and `:x:` for a picture, and end the program
+    with status 1.
     """
+
+    def __init__(self, **options):
+        super().__init__(emoji=False, markup=False, **options)
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that is being handled

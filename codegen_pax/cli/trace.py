@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     console = Terminal()
     console.print(table)
     if args.text:
-        console.print(trace.text(args.shard, args.row), markup=False, highlight=False)
+        console.print(trace.text(args.shard, args.row), highlight=False)
     return 0
 
 

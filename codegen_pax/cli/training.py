@@ -173,4 +173,4 @@ def print_summary(
     console.print(table)
     prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
     command = shlex.join(["codegen-pax", "sample", os.fspath(job), prompt.example])
-    console.print(f"Try: {command}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Try: {command}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 
+from codegen_pax.names import printable
 from codegen_pax.quiet import quietly
 
 HELP = "check a run's checkpoints, and name the newest good one"
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     with storage.told(args.run):
         job = storage.folder(args.run)
         # What is for a person goes where the result of --json does not.
-        console = Terminal(highlight=False, markup=False, soft_wrap=True, stderr=args.json)
+        console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:
@@ -45,21 +46,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(report, console) -> None:
+    def say(line: str) -> None:
+        console.print(printable(line))
+
     for line in report.problems:
-        console.print(f"{report.job}: {line}")
+        say(f"{report.job}: {line}")
     for line in report.notes:
-        console.print(f"{report.job}: ({line})")
+        say(f"{report.job}: ({line})")
     for one in report.checkpoints:
         count = len(one.problems)
         state = f"{count:,} problem{'s' if count > 1 else ''}" if count else "good"
-        console.print(f"step {one.step:,}: {state}; checksums: {one.checksums}")
+        say(f"step {one.step:,}: {state}; checksums: {one.checksums}")
         for line in one.problems[:_MOST_LINES]:
-            console.print(f"  {line}")
+            say(f"  {line}")
         if count > _MOST_LINES:
-            console.print(f"  and {count - _MOST_LINES:,} more: --json has them all")
+            say(f"  and {count - _MOST_LINES:,} more: --json has them all")
         for line in one.notes:
-            console.print(f"  ({line})")
+            say(f"  ({line})")
     good = report.good_step
-    console.print("newest good step: " + ("none" if good is None else f"{good:,}"))
+    say("newest good step: " + ("none" if good is None else f"{good:,}"))
     for line in report.how_to_go_on():
-        console.print(line)
+        say(line)

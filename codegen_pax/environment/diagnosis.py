@@ -237,7 +237,8 @@ def devices() -> Finding:
     wanted = "an answer from JAX"
     try:
         answer = subprocess.run(
-            [sys.executable, "-c", DEVICE_QUERY],
+            # Not what lies in the working directory: that may be a run's folder, which is data.
+            [sys.executable, "-P", "-c", DEVICE_QUERY],
             capture_output=True,
             text=True,
             timeout=DEVICE_SECONDS,

@@ -20,7 +20,6 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from codegen_pax.corpus.stream import training
 from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage
 
@@ -30,7 +29,8 @@ WEIGHTS = f"{lineage.STATE}/{lineage.WEIGHTS}"
 
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
 _LOOK_SECONDS = 0.5
-_NICENESS = 10  # of the thread, at least: a step goes first
+_NICER = 10  # of the thread, than the run is: a step goes first
+_LEAST_URGENT = 19  # of Linux
 _PARTS = tuple[tuple[int, int], ...]
 
 
@@ -38,6 +38,9 @@ def follow() -> None:
     """From now on this process refuses to save in a directory that another run has taken, and gives
     its checksums to each checkpoint that it saves.
     """
+    # Imported here: checkpoints are looked at without seqio and TensorFlow.
+    from codegen_pax.corpus.stream import training
+
     training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
 
 
@@ -124,8 +127,8 @@ class _Writer:
 
     def _work(self) -> None:
         thread = threading.get_native_id()  # of Linux: the niceness of this thread alone
-        niceness = max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread))
-        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+        niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICER
+        os.setpriority(os.PRIO_PROCESS, thread, min(niceness, _LEAST_URGENT))
         while found := self._waiting.get():
             checkpoint, parts, later = found
             try:

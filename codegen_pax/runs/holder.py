@@ -33,6 +33,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from codegen_pax import json_files
 from codegen_pax.errors import UserError
 
 FILE = "holder.json"
@@ -96,7 +97,7 @@ def read(job: epath.PathLike) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        said = json.loads(path.read_text())
+        said = json_files.read(path)
     except ValueError:
         said = None  # it is being written, or is another's
     return said if isinstance(said, dict) else {}

@@ -15,6 +15,7 @@ import jax
 from absl import flags
 from absl import logging as absl_logging
 
+from codegen_pax import names
 from codegen_pax.errors import UserError
 from codegen_pax.runs.launch import MARK
 
@@ -54,6 +55,6 @@ def _one_line(
 ) -> None:
     """As the command does: a line for what the user has to mend, a traceback for a defect."""
     if issubclass(kind, UserError):
-        print(MARK + " ".join(str(error).split()), file=sys.stderr)
+        print(MARK + names.printable(" ".join(str(error).split())), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

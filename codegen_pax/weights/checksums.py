@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import google_crc32c
 from etils import epath
 
+from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError
 
 FORMAT = 1
@@ -32,6 +34,7 @@ STATE = "state"  # the folder of the arrays, one folder each
 _FILE = re.compile(r"checksums-(\d{5})-of-(\d{5})\.json")
 _ZARRAY = ".zarray"
 _THREADS = 32
+_MOST_CHUNKS = 10_000_000  # of an array: more are not of a network, and would not fit in memory
 _PIECE = 1 << 22  # bytes that are read at once
 # What comes and goes: locks of tensorstore and Orbax, files that are being written.
 _PASSING = re.compile(r".*(\.__lock|\.unfinished)|LOCKED")
@@ -220,7 +223,7 @@ def checksum(path: epath.Path) -> tuple[int, int]:
 
 def _parsed(path: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
     try:
-        said = json.loads(path.read_text())
+        said = json_files.read(path)
         if said["format"] != FORMAT:
             raise DamagedCheckpointError(
                 f"{path} has format {said['format']}; wanted {FORMAT}, which this version reads"
@@ -254,8 +257,10 @@ def _chunks(
         if not path.exists():  # a file of Orbax's own, or an array without it
             return ([f"{name}/{_ZARRAY} is missing"] if folder.is_dir() else []), []
         try:
-            said = json.loads(path.read_text())
+            said = json_files.read(path)
             grid = [-(-n // c) for n, c in zip(said["shape"], said["chunks"], strict=True)]
+            if math.prod(grid) > _MOST_CHUNKS:
+                raise InvalidValueError(f"{math.prod(grid):,} chunks")
             separator = said.get("dimension_separator", ".")
             chunks = [
                 separator.join(map(str, at)) or "0" for at in itertools.product(*map(range, grid))

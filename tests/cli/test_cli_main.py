@@ -1,6 +1,7 @@
 """The command itself: verbs, exit statuses, what is said and what is not imported."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from codegen_pax.cli import main as cli
 from codegen_pax.cli.main import main, verbs
+from codegen_pax.cli.tables import Terminal
 from codegen_pax.errors import (
     InvalidValueError,
     MissingFileError,
@@ -89,6 +92,10 @@ def test_version(monkeypatch, capsys):
     ids=" ".join,
 )
 def test_bad_use_is_status_2_and_one_line(arguments, said, capsys):
+    if "--module" in arguments:
+        import codegen  # noqa: F401  (paxml says what it registers, past pytest's own capture)
+
+        capsys.readouterr()
     assert main(arguments) == 2
     (line,) = lines_of(capsys)
     assert line.startswith("codegen-pax: ") and said in line
@@ -153,6 +160,16 @@ def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
     assert lines_of(capsys) == ["codegen-pax: x"]
 
 
+def test_a_terminal_prints_what_it_is_given():
+    path = "runs/[old]/a[1:x:2] [/b]"
+    table = Table(title=path)
+    table.add_column(path)
+    table.add_row(path)
+    console = Terminal(file=io.StringIO(), width=80)
+    console.print(path, table, sep="\n")
+    assert console.file.getvalue().count(path) == 4
+
+
 def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):
     raising(monkeypatch, UsageError("so it is called"))
     assert main(["list"]) == 2
@@ -161,12 +178,13 @@ def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):
     assert lines_of(capsys) == ["codegen-pax: so it is called", "codegen-pax: interrupted"]
 
 
-def test_listing_and_showing_import_nothing_heavy():
+def test_listing_showing_and_what_is_refused_at_once_import_nothing_heavy():
     done = child(
         "-c",
         "import sys\n"
         "from codegen_pax.cli.main import main\n"
-        "for words in ('list', 'list --json', 'show CodeGen16BMono', '--help', 'lst'):\n"
+        "for words in ('list', 'list --json', 'show CodeGen16BMono', '--help', 'lst',\n"
+        "              'run NoExperiment', 'sample no_folder x'):\n"
         "    main(words.split())\n"
         "print('imported', *sorted(sys.modules))",
     )

@@ -116,6 +116,13 @@ def test_what_is_wrong_is_told_and_the_good_step_named(damage, said, job, verify
     assert status == 0 and found["newest_good_step"] == 4
 
 
+def test_what_a_terminal_obeys_is_not_printed(job, capsys):
+    (job / "checkpoints" / "odd \x1b[2J").mkdir()
+    assert main(["verify", str(job)]) == 0
+    said = capsys.readouterr().out
+    assert "odd \ufffd[2J" in said and "\x1b" not in said
+
+
 def test_a_job_without_a_good_checkpoint(job, verify, capsys):
     for step in (2, 4, 6):
         remove(f"{A}/0.0")(checkpoint(job, step))

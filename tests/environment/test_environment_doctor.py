@@ -159,7 +159,11 @@ def jax_that(tmp_path, monkeypatch):
     return write
 
 
-def test_devices_are_counted_by_kind(jax_that):
+def test_devices_are_counted_by_kind(jax_that, tmp_path, monkeypatch):
+    """By the JAX that is installed, not by what lies where the command was given."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "jax.py").write_text("raise RuntimeError('the code of a run')\n")
+    monkeypatch.chdir(tmp_path / "run")
     jax_that(
         "from types import SimpleNamespace as S\n"
         "def devices():\n"

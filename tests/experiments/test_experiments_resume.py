@@ -89,7 +89,9 @@ def relu(task):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"learning_rate": 1e-3}, f"{OPTIMIZER}.learning_rate was 0.005, is 0.001"),
+        ({"learning_rate": 1e-3}, f"{OPTIMIZER}.learning_rate was 0.005, is 0.001 ("),
+        # Below the floor that the receipt has.
+        ({"learning_rate": 1e-4}, f"{OPTIMIZER}.learning_rate was 0.005, is 0.0001 ("),
         ({"warmup_steps": 9}, f"{OPTIMIZER}.lr_schedule.warmup_steps was 20, is 9"),
         ({"batch_rows": 8}, "datasets[0].batch_size was 4, is 8"),
         ({"size": size(layers=3)}, "stacked_transformer_tpl.x_times was 2, is 3"),

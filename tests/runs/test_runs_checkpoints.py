@@ -120,13 +120,25 @@ def test_zeros_of_an_import_have_no_chunks_and_those_of_a_run_have(tmp_path):
     assert checksums.problems(plain) == [f"{A}/0.1 is missing"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 7}', '{"format": 1, "files": 3}'])
+BROKEN = ["", "{", "[]", "[" * 10_000, '{"format": 7}', '{"format": 1, "files": 3}']
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_checksums_that_are_damaged_are_named(content, checkpoint):
     checksums.write(checkpoint)
     path = checkpoint / "checksums-00000-of-00001.json"
     path.write_text(content)
     with pytest.raises(checksums.DamagedCheckpointError, match=str(path)):
         checksums.problems(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 10_000, '{"shape": [1000000000, 9], "chunks": [1, 1], "compressor": null}']
+)
+def test_metadata_that_no_array_has_is_named(content, checkpoint):
+    (checkpoint / A / ".zarray").write_text(content)
+    (found,) = checksums.problems(checkpoint)
+    assert found.startswith(f"{A}/.zarray is damaged")
 
 
 @pytest.fixture
@@ -168,6 +180,18 @@ def test_each_host_writes_its_part_when_the_checkpoint_is_whole(checkpoint, host
     assert found.files[f"{A}/9.9"][0] == 14
     each = [json.loads(path.read_text())["files"] for path in checkpoint.glob("checksums-*")]
     assert sum(map(len, each)) == len(found.files) and all(each)
+
+
+def test_a_step_goes_before_the_checksums(checkpoint, writer, monkeypatch):
+    """However nice the run itself is."""
+    seen = []
+    monkeypatch.setattr(
+        checkpoints, "_write", lambda *arguments: seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+    )
+    checkpoints.is_saved(checkpoint)
+    writer()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert seen == [min(own + 10, 19)]
 
 
 def test_one_that_never_becomes_whole_is_given_up(tmp_path, writer):

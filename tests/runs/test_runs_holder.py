@@ -122,7 +122,7 @@ def test_in_a_bucket_a_sign_of_life_holds_and_an_end_does_not(bucket, job, monke
     holder.hold(job, "CodeGenNanoMono")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"it": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"it": 1}', "[" * 10_000])
 def test_what_is_no_holder_is_waited_for_as_one(content, bucket, job):
     job.mkdir()
     (job / holder.FILE).write_text(content)

@@ -27,6 +27,7 @@ def test_host_0_alone_says_a_line_at_its_callers_place(caplog, monkeypatch):
     ("error", "said"),
     [
         (InvalidValueError("mesh 1x3x1:\n  wanted 8"), "codegen-pax: mesh 1x3x1: wanted 8\n"),
+        (InvalidValueError("a run of \x1b[2J"), "codegen-pax: a run of \ufffd[2J\n"),
         (ValueError("boom"), "ValueError: boom\n"),
     ],
 )
