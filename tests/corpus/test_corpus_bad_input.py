@@ -59,7 +59,7 @@ ERRORS = {
     "nul.jsonl.zst": (bytes(9_000), "is damaged"),
     "nul.parquet": (bytes(9_000), "is damaged"),
     "nul.avro": (bytes(9_000), "is damaged"),
-    "nul.jsonl": (bytes(9_000), "no document was kept: found 1 .*dropped 1 by nul_bytes"),
+    "nul.jsonl": (bytes(9_000), "is damaged .record 0 holds bytes of zero"),
     "empty.jsonl": (b"", "no document was kept: found 0"),
     "empty.parquet": (b"", "no document was kept: found 0"),
     "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
@@ -165,7 +165,9 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
     bad = {"invalid_utf8": b'{"content": "\xff"}', "line_too_long": long, "nul_bytes": bytes(9_000)}
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
-    found = counts.by_rule(prepare(path).counts["documents"])
+    made = prepare(path).counts
+    assert [*made["damaged"]] == [str(path)]  # by the bytes of zero
+    found = counts.by_rule(made["documents"])
     assert found.pop(counts.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
     assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
     assert found.pop(counts.IN)[0] == 404

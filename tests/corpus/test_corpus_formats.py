@@ -120,9 +120,11 @@ JUNK = {
 GOOD = [f"def f{number}(x):\n    return x + {number}\n" for number in range(6)]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)  # each is a run of the pipeline
 @given(
-    st.lists(st.sampled_from(sorted(JUNK)) | st.integers(0, len(GOOD) - 1), max_size=40),
+    st.lists(
+        st.sampled_from(sorted(JUNK)) | st.integers(0, len(GOOD) - 1), min_size=20, max_size=60
+    ),
     st.integers(50, 2_000),
     st.integers(1, 3),
 )

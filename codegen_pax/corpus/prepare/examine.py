@@ -31,8 +31,6 @@ KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
 DIGEST = np.dtype([("digest", "V32"), ("place", "<i4")])
 BAND = np.dtype([("band", "<u8"), ("place", "<i4")])
 
-UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
-
 # Of the records of a split, of each kind, that are held before they are written.
 HELD_BYTES = 16 << 20
 
