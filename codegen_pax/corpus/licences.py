@@ -78,7 +78,7 @@ def stated(value: object) -> str:
     What is understood as none of these is returned as a text that is no expression.
     """
     try:
-        found = _stated(value, _MAX_DEPTH)
+        found = " ".join(_stated(value, _MAX_DEPTH).split())
     except RecursionError:  # JSON may be nested as deep as Python goes
         return UNKNOWN
     return found if len(found) <= MAX_CHARACTERS else f"{found[:MAX_CHARACTERS]}…"

@@ -269,10 +269,11 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("pile --input nonsense://x/y.jsonl", 1, "cannot reach nonsense://x/y.jsonl: "),
     ],
 )
-def test_bad_use(arguments, status, message):
+def test_bad_use(arguments, status, message, capsys):
     corpus, *options = arguments.split()
-    done = command("prepare", corpus, "--input", "x", "--output", "y", *options)
-    assert done.returncode == status and message in done.stderr and done.stderr.count("\n") == 1
+    assert main.main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
     assert not Path("y").exists()
 
 
@@ -283,6 +284,7 @@ def test_bad_outputs(prepared, tmp_path):
     for output, status, message in (
         (folder / "out1", 1, "holds a finished corpus already; wanted another --output"),
         (tmp_path / "mine", 1, "is not empty (found a.py)"),
+        (tmp_path / "\udcff", 2, r"\xff: wanted a name in UTF-8"),
         (tmp_path / "mine" / "a.py", 1, "a.py is a file; wanted a folder"),
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),

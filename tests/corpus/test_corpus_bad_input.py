@@ -73,7 +73,7 @@ ERRORS = {
     "nul.jsonl.zst": (bytes(9_000), "is damaged"),
     "nul.parquet": (bytes(9_000), "is damaged"),
     "nul.avro": (bytes(9_000), "is damaged"),
-    "nul.jsonl": (bytes(9_000), "is damaged .record 0 holds bytes of zero"),
+    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds bytes of zero"),
     "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
     "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
     "utf16.jsonl": (LINES.decode().encode("utf-16"), "looks like UTF-16 text; write it as UTF-8"),

@@ -51,6 +51,7 @@ GITHUB = {"key": "mit", "name": "MIT License", "spdx_id": "MIT", "url": "https:/
         (float("nan"), ""),
         ("mit", "mit"),
         (b"mit", "mit"),
+        ("MIT OR\r\nISC\n", "MIT OR ISC"),
         (["mit", None, "isc"], "mit AND isc"),
         ([["mit"], ["isc"]], "mit AND isc"),
         (["MIT OR ISC", "Zlib"], "(MIT OR ISC) AND Zlib"),

@@ -149,7 +149,7 @@ def _passed(split: Split, settings: Settings, seen: Examined) -> Iterator[tuple[
         if look:
             language, licence, rule = look.document.language, look.licence, look.rule
         if why and len(seen.defects) < work.MOST_DEFECTS:
-            seen.defects.append(work.of_record(found, why))
+            seen.defects.append(work.of_record(found, why, split))
         if not split.files:  # a file of a tree is no record of another
             is_readable = not isinstance(found, Dropped) or not (
                 found.rule in read.UNREADABLE or found.damage

@@ -79,7 +79,7 @@ def _json(split: Split) -> Iterator[Document | Dropped]:
         if text is None:
             yield Dropped(LINE_TOO_LONG, size, source, number)
         elif text.strip():
-            yield _json_record(split.corpus, source, number, size, text)
+            yield _json_record(split, source, number, size, text)
 
 
 def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
@@ -94,10 +94,10 @@ def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
 
 
 def _json_record(
-    corpus: str, source: str, number: int, size: int, text: bytes
+    split: Split, source: str, number: int, size: int, text: bytes
 ) -> Document | Dropped:
     if b"\0" in text:  # JSON has no place for it; a disk that failed leaves files of nothing else
-        damage = f"record {number:,} holds bytes of zero"
+        damage = f"{split.place(number)} holds bytes of zero"
         return Dropped("nul_bytes", size, source, number, damage)
     try:
         record = json.loads(text)
@@ -105,4 +105,4 @@ def _json_record(
         return Dropped("invalid_utf8", size, source, number)
     except (ValueError, RecursionError):
         return Dropped("malformed_json", size, source, number)
-    return records.document(corpus, record, source, number, size)
+    return records.document(split.corpus, record, source, number, size)

@@ -239,7 +239,7 @@ def _avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str]]:
     except Exception as error:  # of many kinds, none of them a common one
         raise DamagedInputError(source, f"no Avro: {_damage(error, 'its header')}") from error
     if codec not in AVRO_CODECS:
-        raise _not_unpacked(source, f"codec {codec!r}, of {', '.join(AVRO_CODECS)} none")
+        raise _not_unpacked(source, f"found codec {codec!r}, wanted {', '.join(AVRO_CODECS)}")
     return header, schema
 
 
