@@ -161,6 +161,9 @@ def test_what_a_step_raises_names_its_element(split):
     for kind in (MemoryError, RecursionError):
         with pytest.raises(work.StepError, match=rf"^cannot go on at x: {kind.__name__}$"):
             work.naming(raising(kind), str)("x")
+    here = work.StepError("cannot go on at x: KeyError: 'a' [while running 'Examine']")
+    said = local.reason(f"{local._kind(here)}: {here}")  # of a runner in this very process
+    assert said == "cannot go on at x: KeyError: 'a'"
     raised = "codegen_pax.corpus.prepare.work.StepError: cannot go on at x.jsonl: KeyError: 'a'"
     beams = f"Traceback (most recent call last):\n  ...\n{raised} [while running 'Examine']\n"
     assert local.reason(f"RuntimeError: {beams}") == "cannot go on at x.jsonl: KeyError: 'a'"
