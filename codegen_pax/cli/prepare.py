@@ -173,7 +173,7 @@ def _check_runner(args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from codegen_pax.corpus import languages, licences
     from codegen_pax.corpus.prepare.settings import KINDS, Settings
-    from codegen_pax.corpus.raw import storage
+    from codegen_pax.corpus.raw import paths, storage
 
     kind = KINDS[args.corpus]
     for option, wanted, has_use in (
@@ -194,9 +194,14 @@ def _settings(args: argparse.Namespace) -> Settings:
             given["licences"] = licences.check(args.licences)
     except InvalidValueError as error:
         raise UsageError(error) from error
+    output = args.output if storage.is_url(args.output) else os.path.abspath(args.output)
+    try:
+        output.encode()
+    except UnicodeEncodeError:  # steps of Beam's hand names on as UTF-8
+        raise UsageError(f"--output {paths.shown(output)}: wanted a name in UTF-8") from None
     return Settings(
         corpus=args.corpus,
-        output=args.output if storage.is_url(args.output) else os.path.abspath(args.output),
+        output=output,
         seed=args.seed,
         near_duplicates=args.near_duplicates,
         redact=args.redact,

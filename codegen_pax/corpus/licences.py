@@ -78,7 +78,7 @@ def stated(value: object) -> str:
     What is understood as none of these is returned as a text that is no expression.
     """
     try:
-        found = _stated(value, _MAX_DEPTH)
+        found = " ".join(_stated(value, _MAX_DEPTH).split())
     except RecursionError:  # JSON may be nested as deep as Python goes
         return UNKNOWN
     return found if len(found) <= MAX_CHARACTERS else f"{found[:MAX_CHARACTERS]}…"
@@ -88,7 +88,7 @@ def _stated(value: object, depth: int) -> str:
     if value is None or value != value:  # NaN is what pandas writes for nothing
         return ""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return _name(value)
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
             return _stated(dict(value), depth)  # a map, as pyarrow gives it
@@ -98,13 +98,18 @@ def _stated(value: object, depth: int) -> str:
     return str(value)
 
 
+def _name(found: object) -> str:
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+
+
 def _of_struct(struct: Mapping, depth: int) -> str:
-    by_name = {str(name).lower(): value for name, value in struct.items()}
+    struct = {_name(name): value for name, value in struct.items()}
+    by_name = {name.lower(): value for name, value in struct.items()}
     for name in _FIELDS:
         if found := _stated(by_name.get(name), depth):
             return found
     if all(isinstance(value, (int, float)) for value in struct.values()):
-        return _joined(map(str, struct))
+        return _joined(struct)
     if len(struct) == 1:  # what Spark, Hive and BigQuery put around the items of a list
         return _stated(next(iter(struct.values())), depth)
     return UNKNOWN if any(value is not None for value in struct.values()) else ""
@@ -148,7 +153,7 @@ def _parsed(licence: str):
     if len(licence) > MAX_CHARACTERS:
         return None
     try:
-        return _spdx().parse(licence, validate=True)
+        return _spdx().parse(licence, validate=True, strict=True)  # an exception is no licence
     except Exception:
         # For `()` or `(MIT ()` license-expression raises an IndexError, for others an
         # AssertionError: whatever it cannot read is no expression.

@@ -233,16 +233,18 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
     pile = 825 << 30
     assert settings.held_out(pile) * pile == pytest.approx(16 << 20)
 
-    def run_here(chosen, found, pieces, **_):
-        local.run_here(chosen, found, pieces)
+    shares = []
+
+    def run(chosen, found, pieces, **_):
+        shares.append(chosen.validation)
+        raise local.PrepareError("it was asked for")
 
     monkeypatch.setattr(settings, "HELD_OUT_BYTES", size / 1_000)
-    monkeypatch.setattr(local, "run", run_here)
+    monkeypatch.setattr(local, "run", run)
     chosen = [f"--validation={given}"] if given else []
     paths = ["--input", str(raw), "--output", str(tmp_path / "out")]
-    assert main.main(["prepare", "bigpython", *paths, *chosen]) == 0
-    made = manifest.load(epath.Path(tmp_path / "out"))
-    assert made.settings["validation"] == pytest.approx(given or 0.001)
+    assert main.main(["prepare", "bigpython", *paths, *chosen]) == 1
+    assert shares == [pytest.approx(given or 0.001)]
 
 
 @pytest.mark.parametrize(
@@ -269,30 +271,35 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("pile --input nonsense://x/y.jsonl", 1, "cannot reach nonsense://x/y.jsonl: "),
     ],
 )
-def test_bad_use(arguments, status, message):
+def test_bad_use(arguments, status, message, capsys):
     corpus, *options = arguments.split()
-    done = command("prepare", corpus, "--input", "x", "--output", "y", *options)
-    assert done.returncode == status and message in done.stderr and done.stderr.count("\n") == 1
+    assert main.main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
     assert not Path("y").exists()
 
 
-def test_bad_outputs(prepared, tmp_path):
+def test_bad_outputs(prepared, tmp_path, capsys):
+    def said(corpus, raw, output):
+        arguments = ["prepare", corpus, "--input", str(raw), "--output", str(output)]
+        return main.main(arguments), capsys.readouterr().err
+
     folder, _ = prepared
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.py").write_text("x = 1\n")
     for output, status, message in (
         (folder / "out1", 1, "holds a finished corpus already; wanted another --output"),
         (tmp_path / "mine", 1, "is not empty (found a.py)"),
+        (tmp_path / "\udcff", 2, r"\xff: wanted a name in UTF-8"),
         (tmp_path / "mine" / "a.py", 1, "a.py is a file; wanted a folder"),
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
     ):
-        done = command("prepare", "bigpython", "--input", folder / "raw", "--output", output)
-        assert done.returncode == status and message in done.stderr, done.stderr
-        assert done.stderr.count("\n") == 1
+        found, line = said("bigpython", folder / "raw", output)
+        assert found == status and message in line and line.count("\n") == 1, line
     for corpus in ("tree", "bigpython"):
-        done = command("prepare", corpus, "--input", tmp_path, "--output", tmp_path / "out")
-        assert done.returncode == 2 and f"out lies in {tmp_path}, which is read" in done.stderr
+        found, line = said(corpus, tmp_path, tmp_path / "out")
+        assert found == 2 and f"out lies in {tmp_path}, which is read" in line
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

@@ -1,5 +1,6 @@
 """Bad input through the whole pipeline: a clear error and no manifest, or a counted drop."""
 
+import collections
 import gzip
 import json
 
@@ -12,9 +13,9 @@ from pyarrow import parquet
 
 from codegen_pax.cli import main
 from codegen_pax.corpus import counts, manifest
-from codegen_pax.corpus.prepare import local, pipeline
+from codegen_pax.corpus.prepare import examine, local, outcome, pipeline
 from codegen_pax.corpus.prepare.settings import WORK, Settings
-from codegen_pax.corpus.raw import inputs, lines, splits
+from codegen_pax.corpus.raw import errors, inputs, lines, splits
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
 FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
@@ -31,6 +32,19 @@ def prepare(path, at_most=splits.SPLIT_BYTES):
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     return pipeline.finish(settings)
+
+
+def look_at(path):
+    """The first step of the pipeline on one file, and what is said of all inputs after it."""
+    settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
+    pipeline.begin(settings)
+    pieces = splits.split("bigquery", inputs.find("bigquery", [str(path)]))
+    damaged, lines_seen = {}, collections.Counter()
+    for piece in pieces:
+        seen = examine.examine(piece, settings)
+        damaged |= seen.damaged
+        lines_seen.update(seen.lines)
+    return outcome.faulty_inputs(damaged, "bigquery", lines_seen)
 
 
 def flipped(data):
@@ -59,9 +73,7 @@ ERRORS = {
     "nul.jsonl.zst": (bytes(9_000), "is damaged"),
     "nul.parquet": (bytes(9_000), "is damaged"),
     "nul.avro": (bytes(9_000), "is damaged"),
-    "nul.jsonl": (bytes(9_000), "no document was kept: found 1 .*dropped 1 by nul_bytes"),
-    "empty.jsonl": (b"", "no document was kept: found 0"),
-    "empty.parquet": (b"", "no document was kept: found 0"),
+    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds bytes of zero"),
     "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
     "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
     "utf16.jsonl": (LINES.decode().encode("utf-16"), "looks like UTF-16 text; write it as UTF-8"),
@@ -72,10 +84,21 @@ ERRORS = {
 def test_a_file_that_is_not_what_it_should_be(tmp_path, name):
     content, said = ERRORS[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Exception, match=f"(?s){said}") as error:
-        prepare(tmp_path / name)
-    assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
-    assert not (tmp_path / "out" / manifest.FILE).exists()
+    with pytest.raises(errors.UnreadableInputError, match=said) as error:
+        look_at(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_run_says_of_one_file_that_is_damaged_or_empty(tmp_path):
+    for name, content, said in (
+        ("cut.jsonl.zst", *ERRORS["cut.jsonl.zst"]),
+        ("empty.parquet", b"", "no document was kept: found 0"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(Exception, match=f"(?s){said}") as error:
+            prepare(tmp_path / name)
+        assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
+        assert not (tmp_path / "out" / manifest.FILE).exists()
 
 
 def test_a_piece_of_a_file_may_hold_nothing_to_read(tmp_path):
@@ -140,9 +163,8 @@ def test_a_table_that_is_damaged(tmp_path, ending, damage):
     table(path) if ending == "parquet" else avro(path)
     data = path.read_bytes()
     path.write_bytes(data[:-100] if damage == "cut" else flipped(data))
-    with pytest.raises(Exception, match=f"x.{ending} is damaged"):
-        prepare(path)
-    assert not (tmp_path / "out" / manifest.FILE).exists()
+    with pytest.raises(errors.UnreadableInputError, match=f"x.{ending} is damaged"):
+        look_at(path)
 
 
 @pytest.mark.parametrize(
@@ -155,17 +177,18 @@ def test_a_table_that_is_damaged(tmp_path, ending, damage):
 )
 def test_a_table_of_other_columns(tmp_path, records, said):
     table(tmp_path / "x.parquet", records)
-    with pytest.raises(Exception, match=f"x.parquet {said}"):
-        prepare(tmp_path / "x.parquet")
-    assert not (tmp_path / "out" / manifest.FILE).exists()
+    with pytest.raises(errors.UnreadableInputError, match=f"x.parquet {said}"):
+        look_at(tmp_path / "x.parquet")
 
 
 def test_bad_records_among_good_ones_are_counted(tmp_path):
-    long = b'{"content": "' + b"a" * 200_000_000 + b'"}'
+    long = b'{"content": "' + b"a" * lines.MAX_LINE_BYTES + b'"}'
     bad = {"invalid_utf8": b'{"content": "\xff"}', "line_too_long": long, "nul_bytes": bytes(9_000)}
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
-    found = counts.by_rule(prepare(path).counts["documents"])
+    made = prepare(path).counts
+    assert [*made["damaged"]] == [str(path)]  # by the bytes of zero
+    found = counts.by_rule(made["documents"])
     assert found.pop(counts.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
     assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
     assert found.pop(counts.IN)[0] == 404
@@ -174,7 +197,7 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
 
 
 def test_bad_cells_of_a_table_are_counted(tmp_path):
-    cells = [b"x = 1\n" * 20, b"\xff", None, b"a\0", b"a" * 200_000_000]
+    cells = [b"x = 1\n" * 20, b"\xff", None, b"a\0", b"a" * (17 << 20)]
     table(tmp_path / "x.parquet", CODE[: len(cells)], content=[cells])
     found = counts.by_rule(prepare(tmp_path / "x.parquet").counts["documents"])
     dropped = {rule: values[0] for rule, values in found.items()}

@@ -167,19 +167,39 @@ READ = {
     "tools of sharegpt": (
         shared(
             ("human", "Rain?"),
-            ("function_call", json.dumps(CALL)),
+            ("function_call", json.dumps(CALL, indent=1)),
             ("observation", "wet"),
             ("gpt", "Yes."),
             system="Be brief.",
             tools=json.dumps([TOOL]),
         ),
         [
-            Turn("system", f"Be brief.\n\n### Tools:\n{json.dumps([TOOL])}"),
+            Turn("system", f"Be brief.\n\n### Tools:\n{json.dumps(TOOL)}"),
             user("Rain?"),
             assistant(CALLED),
             Turn("tool", "wet"),
             assistant("Yes."),
         ],
+    ),
+    "several calls at once": (
+        shared(("human", "Rain?"), ("function_call", json.dumps([CALL, CALL])), tools="[]"),
+        [user("Rain?"), assistant(f"{CALLED}\n{CALLED.partition(chr(10))[2]}")],
+    ),
+    "a call that is no JSON": (
+        shared(("human", "Rain?"), ("function_call", "weather()"), tools="weather()"),
+        [
+            Turn("system", "### Tools:\nweather()"),
+            user("Rain?"),
+            assistant("### Call:\nweather()"),
+        ],
+    ),
+    "alpaca without instruction": (
+        {"instruction": "", "input": "Add 1 and 2.", "output": "3"},
+        PLAIN,
+    ),
+    "an answer that is wanted": (
+        {"prompt": "Add 1 and 2.", "completion": "3", "label": None},
+        PLAIN,
     ),
     "words before a call": (
         {
@@ -222,6 +242,8 @@ REFUSED = {
     "unknown_role": [messages(("narrator", "a"), ("assistant", "b"))],
     "preference_pair": [
         {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {"prompt": "a", "completion": "b", "label": False},
+        messages(("user", "a"), ("assistant", "b"), kto_tag=False),
         {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
     ],
     "message_tree": [{"message_id": "1", "parent_id": "0", "text": "a", "role": "prompter"}],
@@ -229,9 +251,15 @@ REFUSED = {
         {
             "messages": [
                 {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b", "loss": False},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "a"},
                 {"role": "assistant", "content": "b", "weight": 0},
             ]
-        }
+        },
     ],
     "two_inputs": [{"instruction": "a", "input": "b", "context": "c", "output": "d"}],
     "two_systems": [messages(("system", "a"), ("user", "b"), ("assistant", "c"), system="d")],
@@ -252,6 +280,7 @@ REFUSED = {
         {"instruction": "a"},
         {"output": "a"},
         {"messages": [{"content": "a"}]},
+        {"data": [{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]},
     ],
     "null_content": [
         {"instruction": "a", "output": None},

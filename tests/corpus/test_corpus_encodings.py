@@ -30,6 +30,8 @@ READ = {
     "utf-16, big end first": ("a.py", codecs.BOM_UTF16_BE + "x\n".encode("utf-16-be"), "x\n"),
     "utf-32": ("a.js", codecs.BOM_UTF32_LE + "x\n".encode("utf-32-le"), "x\n"),
     "utf-32, big end first": ("a.js", codecs.BOM_UTF32_BE + "x\n".encode("utf-32-be"), "x\n"),
+    "Cython": ("a.pyx", b"# coding: latin-1\n'\xe9'\n", "# coding: latin-1\n'é'\n"),
+    "lines of an old Mac": ("a.py", b"\r# coding: latin-1\r'\xe9'\r", "\r# coding: latin-1\r'é'\r"),
     "too late to count": ("a.py", b"x = 1\n\n# coding: latin-1\n", "x = 1\n\n# coding: latin-1\n"),
     "empty": ("a.py", b"", ""),
     "a mark alone": ("a.py", b"\xef\xbb\xbf", ""),
@@ -84,7 +86,8 @@ def test_other_languages_have_no_such_line():
 
 def test_python_refuses_what_is_refused():
     """Python itself compiles what is read, and none of what contradicts itself."""
-    for _, raw, _ in [READ["latin-1"], READ["of two bytes"], READ["a mark and what agrees"]]:
+    names = ["latin-1", "of two bytes", "a mark and what agrees", "lines of an old Mac"]
+    for _, raw, _ in map(READ.get, names):
         compile(raw, "a.py", "exec")
     for rule in ("unknown_encoding", "contradictory_encoding"):
         for raw in REFUSED[rule]:

@@ -29,7 +29,10 @@ LAYOUTS = {
     "one after another": lambda all_: "\n".join(json.dumps(one, indent=4) for one in all_),
     "without line ends": lambda all_: "".join(map(json.dumps, all_)),
     "several arrays": lambda all_: f"{json.dumps(all_[:2])}\n{json.dumps(all_[2:], indent=1)}",
-    "wrapped": lambda all_: json.dumps({"version": "1", "of": {"a": [1]}, "data": all_, "n": 2}),
+    "an array without its brackets": lambda all_: ",\n".join(map(json.dumps, all_)),
+    "wrapped": lambda all_: json.dumps(
+        {"version": "1", "of": {"a": [{"b": [1]}]}, "names": [["]"]], "data": all_, "n": 2}
+    ),
     "wrapped twice": lambda all_: json.dumps({"train": all_[:2], "test": all_[2:]}, indent=1),
 }
 VALUES = st.recursive(
@@ -117,7 +120,9 @@ FOREIGN = {
     "b.jsonl": (gzip.compress(LINES), "gzip; name it .gz"),
     "c.json": (zstandard.ZstdCompressor().compress(LINES), "Zstandard; name it .zst"),
     "d.jsonl": (b"PK\x03\x04" + bytes(99), "a zip archive; unpack it"),
+    "d.json": (b"a.json".ljust(257, b"\0") + b"ustar" + bytes(9_000), "a tar archive; unpack it"),
     "e.jsonl": (lzma.compress(LINES), "xz; unpack it"),
+    "e.json": (lzma.compress(LINES, lzma.FORMAT_ALONE), "LZMA; unpack it"),
     "f.json": (LINES.decode().encode("utf-16"), "UTF-16 text; write it as UTF-8"),
     "g.jsonl": (LINES.decode().encode("utf-16-le"), "UTF-16 text"),
     "h.jsonl": (LINES.decode().encode("utf-16-be"), "UTF-16 text"),
@@ -132,11 +137,13 @@ FOREIGN = {
     "q.json": (pickle.dumps(PAIRS), "a Python pickle"),
     "r.json": (b"PAR1" + bytes(99), "Parquet; name it .parquet"),
     "s.jsonl": (b"Obj\x01" + bytes(99), "Avro; name it .avro"),
+    "s.json": (b"ORC" + bytes(99), "ORC; write it as Parquet"),
+    "t.json": (json.dumps(LINES.decode()).encode(), "JSON inside strings of JSON; write its rec"),
     "t.jsonl": (b"Dear all,\nhere they are.\n", "plain text; write it as JSON lines"),
     "u.jsonl.gz": (LINES, "JSON; name it without .gz"),
     "v.jsonl.zst": (gzip.compress(LINES), "gzip; name it .gz"),
     "w.jsonl.gz": (POINTER, "a git-LFS pointer"),
-    "x.jsonl.gz": (gzip.compress(gzip.compress(LINES)), "gzip"),
+    "x.jsonl.gz": (gzip.compress(gzip.compress(LINES)), "gzip in gzip; unpack it once"),
     "y.jsonl.zst": (b"<html></html>", "an HTML page"),
 }
 
@@ -149,7 +156,7 @@ def test_files_that_are_something_else_are_all_named_at_once(tmp_path):
         said = f"cannot read {tmp_path / name}: it looks like {FOREIGN[name][1]}"
         assert str(error.value).startswith(said)
     (tmp_path / "good.jsonl").write_bytes(LINES)
-    with pytest.raises(errors.InputsError, match=r"^25 inputs cannot .*a.jsonl.*; and 15 more$"):
+    with pytest.raises(errors.InputsError, match=r"^29 inputs cannot .*a.jsonl.*; and 19 more$"):
         read_all(tmp_path)
 
 
@@ -173,6 +180,12 @@ def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
     path.write_bytes(b"{'text': 'a'}\n" * 9)
     said = read.complaint("pile", str(path), 0, 9)
     assert "all 9 records lack" in said and "looks like Python's own notation" in said
+    for content, looks in (
+        (b'{"text": "\xe9"}\n' * 9, "text that is not UTF-8: write it as UTF-8"),
+        (b'{"text": {"0": "a", "1": "b"}}', "one object that holds all: write its records"),
+    ):
+        path.write_bytes(content)
+        assert f"; it looks like {looks}" in read.complaint("pile", str(path), 0, 9)
 
 
 def test_lines_stay_lines(tmp_path):

@@ -51,6 +51,7 @@ GITHUB = {"key": "mit", "name": "MIT License", "spdx_id": "MIT", "url": "https:/
         (float("nan"), ""),
         ("mit", "mit"),
         (b"mit", "mit"),
+        ("MIT OR\r\nISC\n", "MIT OR ISC"),
         (["mit", None, "isc"], "mit AND isc"),
         ([["mit"], ["isc"]], "mit AND isc"),
         (["MIT OR ISC", "Zlib"], "(MIT OR ISC) AND Zlib"),
@@ -61,6 +62,8 @@ GITHUB = {"key": "mit", "name": "MIT License", "spdx_id": "MIT", "url": "https:/
         ({"type": "MIT", "url": "x"}, "MIT"),
         ({"license": GITHUB}, "MIT"),
         ([("spdx_id", "MIT"), ("url", "x")], "MIT"),
+        ([(b"spdx_id", b"MIT"), (b"url", b"x")], "MIT"),  # as a Parquet map comes
+        ([(b"MIT", 0.98), (b"ISC", 0.5)], "MIT AND ISC"),
         ({"list": [{"element": "mit"}, {"element": "isc"}]}, "mit AND isc"),
         ({"MIT": 0.98, "ISC": 0.5}, "MIT AND ISC"),
         ({"a": "x", "b": "y"}, "unknown"),
@@ -68,6 +71,15 @@ GITHUB = {"key": "mit", "name": "MIT License", "spdx_id": "MIT", "url": "https:/
 )
 def test_a_licence_is_read_in_any_shape(value, stated):
     assert licences.stated(value) == stated
+
+
+def test_an_exception_is_no_licence_and_no_licence_an_exception():
+    wanted = {
+        "Apache-2.0 WITH LLVM-exception": None,
+        "MIT WITH GPL-3.0-only": "licence_unknown",
+        "LLVM-exception": "licence_unknown",
+    }
+    assert {licence: licences.rejection(licence) for licence in wanted} == wanted
 
 
 SYMBOLS = ["MIT", "gpl-3.0", "AND", "or", "WITH", "(", ")", "+", "/", ",", "LICENSE-MIT", "\0", "é"]

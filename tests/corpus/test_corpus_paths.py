@@ -39,6 +39,8 @@ def test_no_two_names_have_one_spelling(first, second):
         (os.fsdecode(b"caf\xe9.py"), r"caf\xe9.py"),
         (r"a\b\x41\n.py", r"a\b\x41\n.py"),
         (r"caf\xe9.py", r"caf\x5cxe9.py"),
+        ("a\nb\x1b[2J.py", r"a\x0ab\x1b[2J.py"),
+        (r"a\x0ab.py", r"a\x5cx0ab.py"),
         ("\ud800", r"\ud800"),
         ("\\\ud800", r"\\ud800"),
     ],

@@ -276,19 +276,28 @@ def test_conversations_are_a_row_each(tmp_path):
     assert not wanted and several == 1
 
 
+def test_too_little_for_a_row_is_no_corpus(tmp_path):
+    # Three words and the end of the text.
+    said = r"1 documents: found 4 tokens \(4 for train\), and a row takes 32;"
+    with pytest.raises(outcome.NothingKeptError, match=said):
+        prepare(tmp_path, "pile", [{"text": "a b c"}], validation=0.0)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("by_rule", "said"),
     [
-        ([], r"found 0 in the inputs; .*out is unfinished"),
-        ([{"text": "\0"}, {"text": None}], "found 2 in the inputs, dropped 1 by nul"),
-        # Three words and the end of the text.
-        ([{"text": "a b c"}], r"1 documents: found 4 tokens \(4 for train\), and a row takes 32;"),
+        ({}, "found 0 in the inputs; out is unfinished"),
+        ({counts.IN: [2, 9, 0], "empty": [2, 9, 0]}, "found 2 in the inputs, dropped 2 by empty;"),
+        (
+            {counts.IN: [1, 9, 0], "licence_unknown": [1, 9, 0]},
+            "1 by licence_unknown; --licences any keeps those of which no licence is known; out",
+        ),
     ],
 )
-def test_nothing_kept_is_no_corpus(tmp_path, records, said):
+def test_nothing_kept_is_no_corpus(by_rule, said):
     with pytest.raises(outcome.NothingKeptError, match=said):
-        prepare(tmp_path, "pile", records, validation=0.0)
-    assert not (tmp_path / "out" / "manifest.json").exists()
+        outcome.check(by_rule, {}, {}, Settings("bigpython", "out"), "")
 
 
 def test_an_output_that_is_there_is_kept(tmp_path):

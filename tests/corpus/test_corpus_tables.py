@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from pyarrow.parquet import encryption
 
 from codegen_pax.corpus.documents import Dropped
 from codegen_pax.corpus.raw import errors, inputs, read, splits, tables
@@ -101,6 +102,7 @@ LICENCES = {
     "plain": BAD,
     "dictionary": pyarrow.DictionaryArray.from_arrays(PLACES, BAD),
     "list": pyarrow.ListArray.from_arrays(ONE_EACH, BAD),
+    "category": pyarrow.DictionaryArray.from_arrays(PLACES.cast(pyarrow.int8()), BAD),
     "list of dictionary": pyarrow.ListArray.from_arrays(
         ONE_EACH, pyarrow.DictionaryArray.from_arrays(PLACES, BAD)
     ),
@@ -122,6 +124,37 @@ def test_a_broken_cell_costs_its_row_and_no_other(tmp_path, kind):
     assert (first.text, first.path, first.licence) == ("x = 1\n", "a.py", "mit")
     assert (second.text, second.path, second.licence) == ("y = 2\n", r"b\xff.py", "\ufffd")
     assert third.rule == "invalid_utf8"
+
+
+def test_text_is_text_whatever_encoding_a_source_in_it_names(tmp_path):
+    source = "# -*- coding: latin-1 -*-\n'\xe9'\n"
+    bytes_of_files = pyarrow.array([source.encode("latin-1")])
+    for column in (pyarrow.array([source]), bytes_of_files):
+        parquet.write_table(
+            pyarrow.table({"content": column, "path": ["a.py"]}), tmp_path / "a.parquet"
+        )
+        assert texts(read_all(tmp_path / "a.parquet")) == [source]
+
+
+@pytest.mark.parametrize("has_plain_footer", [True, False])
+def test_an_encrypted_table_is_not_called_damaged(tmp_path, has_plain_footer):
+    class Keys(encryption.KmsClient):
+        def __init__(self, config):
+            super().__init__()
+
+        def wrap_key(self, key, name):
+            return key.hex()
+
+    how = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"k": ["content"]}, plaintext_footer=has_plain_footer
+    )
+    keys = encryption.CryptoFactory(Keys)
+    secret = keys.file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    path, table = tmp_path / "a.parquet", pyarrow.Table.from_pylist(ROWS)
+    with parquet.ParquetWriter(path, table.schema, encryption_properties=secret) as writer:
+        writer.write_table(table)
+    with pytest.raises(errors.UnreadableInputError, match=r"a\.parquet is encrypted: wanted it"):
+        read_all(path)
 
 
 def test_a_broken_string_of_avro_costs_its_row(tmp_path):

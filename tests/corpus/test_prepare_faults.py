@@ -134,10 +134,17 @@ def test_what_a_reader_raises_names_the_input_and_the_record(split):
         raise ZeroDivisionError("division\nby zero")
 
     said = r"cannot read caf\xe9.jsonl ({}): ZeroDivisionError: division by zero"
-    for count, place in ((0, "at its beginning"), (3, "after record 2")):
+    for count, place in ((0, "at its beginning"), (3, "after the line at byte 2")):
         with pytest.raises(work.StepError) as error:
             list(work.named(documents(count), split))
         assert str(error.value) == said.format(place)
+
+
+def raising(kind):
+    def step(element):
+        raise kind
+
+    return step
 
 
 def test_what_a_step_raises_names_its_element(split):
@@ -151,6 +158,12 @@ def test_what_a_step_raises_names_its_element(split):
         work.naming(broken, order.place)((("go", "train", 2), []), None)
     with pytest.raises(OSError, match="No space left"):
         work.naming(full, str)(split)
+    for kind in (MemoryError, RecursionError):
+        with pytest.raises(work.StepError, match=rf"^cannot go on at x: {kind.__name__}$"):
+            work.naming(raising(kind), str)("x")
+    here = work.StepError("cannot go on at x: KeyError: 'a' [while running 'Examine']")
+    said = local.reason(f"{local._kind(here)}: {here}")  # of a runner in this very process
+    assert said == "cannot go on at x: KeyError: 'a'"
     raised = "codegen_pax.corpus.prepare.work.StepError: cannot go on at x.jsonl: KeyError: 'a'"
     beams = f"Traceback (most recent call last):\n  ...\n{raised} [while running 'Examine']\n"
     assert local.reason(f"RuntimeError: {beams}") == "cannot go on at x.jsonl: KeyError: 'a'"
@@ -176,7 +189,7 @@ def test_a_batch_with_a_document_that_cannot_be_tokenised_loses_that_alone(tmp_p
     ((rules,),) = (by_licence.values() for by_licence in made.counts.values())
     assert {rule: values[0] for rule, values in rules.items()} == {"kept": 8, "internal_error": 1}
     record = sum(len(line) for line in raw.read_text().splitlines(keepends=True)[:5])
-    assert made.defects == [f"{raw}, record {record}: ValueError: no"]
+    assert made.defects == [f"{raw}, the line at byte {record}: ValueError: no"]
 
 
 def test_a_guard_lets_what_is_not_the_documents_through():

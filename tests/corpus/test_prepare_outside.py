@@ -28,9 +28,12 @@ def begun(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([*LINES[:4], LINES[4].replace("4", "5"), *LINES[5:]], "its record {place} is another"),
-        ([*LINES[:4], "[]\n", *LINES[5:]], "its record {place} is another"),
-        (LINES[1:], "its record 0 is another"),
+        (
+            [*LINES[:4], LINES[4].replace("4", "5"), *LINES[5:]],
+            "the line at byte {place} is another",
+        ),
+        ([*LINES[:4], "[]\n", *LINES[5:]], "the line at byte {place} is another"),
+        (LINES[1:], "the line at byte 0 is another"),
         (LINES[:4], "it holds fewer records"),
         ([], "it holds fewer records"),
     ],

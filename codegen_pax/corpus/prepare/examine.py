@@ -31,8 +31,6 @@ KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
 DIGEST = np.dtype([("digest", "V32"), ("place", "<i4")])
 BAND = np.dtype([("band", "<u8"), ("place", "<i4")])
 
-UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
-
 # Of the records of a split, of each kind, that are held before they are written.
 HELD_BYTES = 16 << 20
 
@@ -151,7 +149,7 @@ def _passed(split: Split, settings: Settings, seen: Examined) -> Iterator[tuple[
         if look:
             language, licence, rule = look.document.language, look.licence, look.rule
         if why and len(seen.defects) < work.MOST_DEFECTS:
-            seen.defects.append(work.of_record(found, why))
+            seen.defects.append(work.of_record(found, why, split))
         if not split.files:  # a file of a tree is no record of another
             is_readable = not isinstance(found, Dropped) or not (
                 found.rule in read.UNREADABLE or found.damage

@@ -222,6 +222,12 @@ def reason(text: str) -> str:
     return f"{kind.rpartition('.')[2]}: {message}" + (f" (in step {step})" if step else "")
 
 
+def _kind(error: BaseException) -> str:
+    """The name of an error's class, as a traceback has it."""
+    module, name = type(error).__module__, type(error).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
+
+
 _deaths: list[str] = []  # of workers
 
 
@@ -277,7 +283,7 @@ def main() -> int:
     try:
         run_here(settings, inputs, raw_splits.split(settings.corpus, inputs), request["options"])
     except BaseException as error:  # told to the parent, whatever it is
-        text = f"{type(error).__name__}: {error}"
+        text = f"{_kind(error)}: {error}"
         said = {"error": reason(text), "traceback": traceback.format_exc()}
         if _IN_STEP not in text:
             # A killed worker also breaks its connection: give its thread time to say so.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from codegen_pax.corpus import counts as account
-from codegen_pax.corpus import languages
+from codegen_pax.corpus import languages, licences
 from codegen_pax.corpus.manifest import Manifest
 from codegen_pax.corpus.prepare.examine import GIT_LFS_POINTER
 from codegen_pax.corpus.prepare.settings import Settings
@@ -49,6 +49,8 @@ def check(
             if rule != account.IN
         )
         reasons = "".join(f"; {line}" for line in _of_counts(by_rule, additions))
+        if licences.RULES[0] in by_rule:
+            reasons += "; --licences any keeps those of which no licence is known"
         raise NothingKeptError(
             f"no document was kept: found {found:,} in the inputs"
             f"{f', dropped {dropped}' if dropped else ''}{reasons};"

@@ -368,7 +368,11 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
     given = (looked_for[0].path, *settings.benchmarks)  # HumanEval comes first
     written["benchmarks"] = [
         _file(storage.stat_file(found.path))
-        | {"path": path, "problems": found.problems, "unknowable": list(found.unknowable)}
+        | {
+            "path": paths.shown(path),
+            "problems": found.problems,
+            "unknowable": list(found.unknowable),
+        }
         for path, found in zip(given, looked_for, strict=True)
     ]
     manifest = Manifest(

@@ -165,7 +165,7 @@ def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, by
             raise ChangedInputError(split.source, "it holds fewer records")
         if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
             raise ChangedInputError(
-                paths.named(found.source), f"its record {found.record} is another"
+                paths.named(found.source), f"{split.place(found.record)} is another"
             )
         yield place, told(found, settings), digest
     progress.finish()
@@ -249,7 +249,7 @@ def tokenise(
     def note(document: Document, size: int, guard: work.Guard) -> None:
         account.add_document(counts, document, guard.rule, size)
         if len(defects) < work.MOST_DEFECTS:
-            defects.append(work.of_record(document, guard.why))
+            defects.append(work.of_record(document, guard.why, split))
 
     def write(batch: list[_Ready]) -> None:
         with work.Guard() as guard:

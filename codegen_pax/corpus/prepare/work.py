@@ -69,7 +69,7 @@ def naming(function: Callable, place: Callable[[Any], str]) -> Callable:
         try:
             found = function(element, *more)
             return [*found] if isinstance(found, Iterator) else found
-        except _OF_THE_RUN:
+        except (OSError, UserError):
             raise
         except Exception as error:
             raise StepError(f"cannot go on at {place(element)}: {described(error)}") from error
@@ -77,9 +77,9 @@ def naming(function: Callable, place: Callable[[Any], str]) -> Callable:
     return step
 
 
-def of_record(found: Document | Dropped, why: str) -> str:
-    """What is wrong with a record, in one line."""
-    return f"{found.source}, record {found.record:,}: {why}"
+def of_record(found: Document | Dropped, why: str, split: Split) -> str:
+    """What is wrong with a record of a split, in one line."""
+    return f"{found.source}{'' if split.files else f', {split.place(found.record)}'}: {why}"
 
 
 def named(
@@ -96,7 +96,7 @@ def named(
     except UserError:
         raise
     except Exception as error:
-        place = f"after record {found.record:,}" if found else "at its beginning"
+        place = f"after {split.place(found.record)}" if found else "at its beginning"
         source = found.source if found and split.files else paths.shown(split.source)
         raise StepError(f"cannot read {source} ({place}): {described(error)}") from error
 

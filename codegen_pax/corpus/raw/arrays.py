@@ -22,13 +22,13 @@ _MOST_INDENT = 256  # bytes that are looked at for where a line begins
 _DEEPEST = 5  # brackets in one another that are followed at once
 
 
-def _bracketed(depth: int) -> bytes:
+def bracketed(depth: int) -> bytes:
     """A pattern of an object or an array that has no more than so many brackets in one another."""
-    inner = rb'[^"{}\[\]]++|' + _STRING + (b"|" + _bracketed(depth - 1) if depth > 1 else b"")
+    inner = rb'[^"{}\[\]]++|' + _STRING + (b"|" + bracketed(depth - 1) if depth > 1 else b"")
     return rb"\{(?:" + inner + rb")*+\}|\[(?:" + inner + rb")*+\]"
 
 
-_RECORD = re.compile(_bracketed(_DEEPEST), re.S)
+_RECORD = re.compile(bracketed(_DEEPEST), re.S)
 _BLANKS = re.compile(rb"[ \t]*")
 
 

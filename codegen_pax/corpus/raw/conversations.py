@@ -9,7 +9,6 @@ own; fields that are not read are named, so that they can be counted.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,6 @@ from codegen_pax.corpus.documents import Turn
 from codegen_pax.text import prompts
 
 _MESSAGES = ("messages", "conversations", "turns", "conversation", "dialog", "dialogue")
-_LISTED = (*_MESSAGES, "data")
 _SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
 _TOOLS = ("tools", "functions")
 _ASKED = ("instruction", "prompt", "question", "query", "problem", "inputs")
@@ -26,6 +24,8 @@ _GIVEN = ("input", "context")
 _ANSWERED = ("output", "response", "completion", "answer", "solution", "targets")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PREFERENCE = ("chosen", "rejected")
+_TRAINED = ("weight", "train", "loss")  # of a message: 0 or false if it is not to be learnt
+_WANTED = ("label", "kto_tag")  # of a record, as KTO has it: false if its answer is a bad one
 _TREE = ("message_tree_id", "parent_id")  # OpenAssistant's: one message, or all of a tree
 
 _ROLE, _CONTENT = ("role", "from"), ("content", "value", "text")
@@ -111,14 +111,17 @@ def turns(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
 
     Raises NotUnderstoodError with one of these rules: 'missing_field', 'null_content',
       'wrong_type'; 'media' (pictures, sound), 'unknown_part' (of a message's content),
-      'unknown_role', 'preference_pair', 'message_tree', 'untrained_turn' (an answer that is not to
-      be learnt), 'two_inputs', 'two_systems', 'no_turns' (their order, or an empty one).
+      'unknown_role', 'preference_pair' (or the bad half of one), 'message_tree', 'untrained_turn'
+      (an answer that is not to be learnt), 'two_inputs', 'two_systems', 'no_turns' (their order, or
+      an empty one).
     """
     if not isinstance(record, Mapping):
         record = {"messages": record}
     fields = _Fields(record)
     if fields.has(_MEDIA):
         raise NotUnderstoodError("media")
+    if any(record.get(name) is False for name in _WANTED):
+        raise NotUnderstoodError("preference_pair")
     found, unread = _spoken(record, fields)
     system = "\n\n".join(_optional(fields, name) for name in _SYSTEM if fields.has((name,)))
     tools = "\n".join(_tools(fields.value(name)) for name in _TOOLS if fields.has((name,)))
@@ -135,7 +138,9 @@ def _spoken(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn], lis
     both = [name for name in ("prompt", "completion") if isinstance(record.get(name), list)]
     if both:  # messages in two fields, the answers apart
         return _messages([message for name in both for message in fields.value(name)])
-    listed = [name for name in _LISTED if isinstance(record.get(name), list)]
+    listed = [name for name in _MESSAGES if isinstance(record.get(name), list)]
+    if _is_ultrachat(record.get("data")):
+        listed.append("data")
     if name := fields.first(listed):
         return _messages(fields.value(name))
     if not fields.first(_ANSWERED):
@@ -149,19 +154,28 @@ def _spoken(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn], lis
     return [*history, *_pair(record, fields)], unread
 
 
+def _is_ultrachat(value: object) -> bool:
+    """Whether a field holds what is said by turns, not records, which many files wrap in `data`."""
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 def _pair(record: Mapping[str, Any], fields: _Fields) -> list[Turn]:
     """One instruction and its answer."""
     given = [name for name in _GIVEN if record.get(name) not in _EMPTY]
     if len(given) > 1:
         raise NotUnderstoodError("two_inputs")
     asked = _ASKED[0] if _ASKED[0] in record and given else fields.first(_ASKED)
-    if asked is None and given:  # what is given is all that is asked
+    if given and (asked is None or _is_blank(record[asked])):  # what is given is all that is asked
         asked, given = given[0], []
     content = prompts.user_content(
         fields.text(asked or _ASKED[0]), fields.text(given[0]) if given else ""
     )
     answer = fields.text(fields.first(_ANSWERED) or _ANSWERED[0])
     return [Turn("user", content), Turn("assistant", answer)]
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _history(value: object) -> tuple[list[Turn], list[str]]:
@@ -221,13 +235,13 @@ def _message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
         content = fields.text(name)
     for name in ("id", "tool_call_id", "name"):  # the order says what they say
         fields.value(name)
-    weights, trains = fields.value("weight"), fields.value("train")
-    if role in ("assistant", _CALL) and (weights == 0 or trains is False):
+    is_trained = 0 not in [fields.value(name) for name in _TRAINED]  # `False` is 0 too
+    if role in ("assistant", _CALL) and not is_trained:
         raise NotUnderstoodError("untrained_turn")
     if role == "system" and not content.strip():
         return None
     if role == _CALL:
-        role, content, calls = "assistant", "", [content]
+        role, content, calls = "assistant", "", _called(content)
     return Turn(role, prompts.answer_content(content, calls) if calls else content)
 
 
@@ -235,20 +249,37 @@ def _calls(fields: _Fields) -> list[str]:
     """The calls of a message, each as a line of JSON."""
     single = fields.value("function_call")
     several = fields.value("tool_calls")
-    calls = ([single] if single not in _EMPTY else []) + (several if several else [])
-    if not isinstance(calls, list):
+    if not isinstance(several or [], list):
         raise NotUnderstoodError("wrong_type")
-    found = []
-    for call in calls:
-        call = call.get("function", call) if isinstance(call, Mapping) else call
-        if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-            raise NotUnderstoodError("wrong_type")
-        arguments = call.get("arguments", {})
-        if isinstance(arguments, str):
-            with contextlib.suppress(ValueError, RecursionError):  # else as the model wrote them
-                arguments = json.loads(arguments)
-        found.append(_json({"name": call["name"], "arguments": arguments}))
-    return found
+    return [_call(one) for one in [*([] if single in _EMPTY else [single]), *(several or [])]]
+
+
+def _call(call: object) -> str:
+    call = call.get("function", call) if isinstance(call, Mapping) else call
+    if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
+        raise NotUnderstoodError("wrong_type")
+    arguments = call.get("arguments", {})
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments)  # or as the model wrote them
+    return _json({"name": call["name"], "arguments": arguments})
+
+
+def _called(content: str) -> list[str]:
+    """The calls that a message is, as lines of JSON; what is none is a line as it stands."""
+    found = _parsed(content)
+    several = found if isinstance(found, list) else [found]
+    try:
+        return [_call(one) for one in several] or [content]
+    except NotUnderstoodError:
+        return [content]
+
+
+def _parsed(text: str) -> object:
+    """What a text is as JSON; the text itself if it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _parts(parts: list[Any]) -> str:
@@ -273,7 +304,10 @@ def _parts(parts: list[Any]) -> str:
 def _tools(value: object) -> str:
     """Descriptions of tools, each as a line of JSON."""
     if isinstance(value, str):
-        return value.strip()
+        found = _parsed(value)
+        if not isinstance(found, list):
+            return value.strip()
+        value = found
     if not isinstance(value, list):
         raise NotUnderstoodError("wrong_type")
     return "\n".join(one if isinstance(one, str) else _json(one) for one in value)

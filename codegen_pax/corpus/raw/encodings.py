@@ -23,6 +23,7 @@ _MARKS = (
 _NO_SOURCE = frozenset({"idna", "punycode", "undefined"})
 _COOKIE_LINES = 2  # PEP 263
 _SHEBANG = re.compile(rb"#!.*\bpython")
+_LINE_END = r"\r\n|\r|\n"
 
 
 class EncodingError(Exception):
@@ -70,16 +71,17 @@ def has_wide_mark(raw: bytes) -> bool:
 
 
 def is_python(raw: bytes, path: str) -> bool:
-    """Whether Python would read a file: by its name, or by its first line if that says nothing."""
-    if languages.by_path(path, "", ("python",)) or path.lower().endswith((".pyi", ".pyw")):
+    """Whether Python or Cython would read a file: by its name, or, without an ending, its start."""
+    if languages.by_path(path, "", ("python", "cython")) or path.lower().endswith((".pyi", ".pyw")):
         return True
     return "." not in path.rpartition("/")[2] and bool(_SHEBANG.match(raw))
 
 
 def _of_python(raw: bytes) -> str:
-    lines = io.BytesIO(raw).readline
+    # `detect_encoding` knows no line that ends with a carriage return alone, as Python does.
+    first = re.split(_LINE_END.encode(), raw, maxsplit=_COOKIE_LINES)[:_COOKIE_LINES]
     try:
-        encoding, _ = tokenize.detect_encoding(lines)
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(b"\n".join(first)).readline)
     except SyntaxError as error:
         message = str(error)
         if message.startswith("unknown encoding"):
@@ -97,5 +99,5 @@ def _of_python(raw: bytes) -> str:
 
 def _declares(text: str) -> bool:
     """Whether one of the first lines names an encoding."""
-    lines = text.split("\n", _COOKIE_LINES)[:_COOKIE_LINES]
+    lines = re.split(_LINE_END, text, maxsplit=_COOKIE_LINES)[:_COOKIE_LINES]
     return any(tokenize.cookie_re.match(line) for line in lines)

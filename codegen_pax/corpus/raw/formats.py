@@ -7,6 +7,7 @@ import json
 import re
 
 from codegen_pax import git_lfs
+from codegen_pax.corpus.raw import arrays
 from codegen_pax.corpus.raw.errors import ForeignInputError
 from codegen_pax.corpus.raw.inputs import COMPRESSED, TABLES
 from codegen_pax.corpus.raw.lines import head
@@ -19,17 +20,21 @@ WRAPPERS += ("test", "train", "validation")
 _OF_MESSAGES = ("role", "from")  # what sets a message apart from a record
 _UNPACK = "unpack it"
 _AGAIN = "fetch it again"
+_NAMES = {ending: f"name it {ending}" for ending in (*COMPRESSED, *TABLES)}
 # First bytes -> what they are of, and what helps.
 _SIGNATURES = (
-    (b"\x1f\x8b", "gzip", "name it .gz"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard", "name it .zst"),
+    (b"\x1f\x8b", "gzip", _NAMES[".gz"]),
+    (b"\x28\xb5\x2f\xfd", "Zstandard", _NAMES[".zst"]),
     (b"PK\x03\x04", "a zip archive", _UNPACK),
     (b"\xfd7zXZ\0", "xz", _UNPACK),
     (b"BZh", "bzip2", _UNPACK),
     (b"\x04\x22\x4d\x18", "LZ4", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
-    (b"PAR1", "Parquet", "name it .parquet"),
-    (b"Obj\x01", "Avro", "name it .avro"),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (b"\x5d\0\0", "LZMA", _UNPACK),
+    (b"PAR1", "Parquet", _NAMES[".parquet"]),
+    (b"Obj\x01", "Avro", _NAMES[".avro"]),
+    (b"ORC", "ORC", "write it as Parquet"),
     (b"ARROW1", "an Arrow file", "write it as Parquet"),
     (b"\x89HDF", "HDF5", "write it as JSON lines"),
     (b"\x93NUMPY", "a NumPy array", "write it as JSON lines"),
@@ -41,19 +46,23 @@ _SIGNATURES = (
     (b"\xff\xfe", "UTF-16 text", "write it as UTF-8"),
     (b"\xfe\xff", "UTF-16 text", "write it as UTF-8"),
 )
+_TAR = re.compile(rb".{257}ustar", re.S)
 _OWN = {".gz": "gzip", ".zst": "Zstandard", ".parquet": "Parquet", ".avro": "Avro"}
 
 GIT_LFS = "`git lfs pull` in its repository fetches the content"
 
 _FEW = 4 << 10  # bytes that are enough to know text by
+_DEEPEST = 5  # brackets in one another, in a member before them
 _STRING = rb'"(?:[^"\\]|\\.)*+"'
 # `{"data": [{`, perhaps after members that are no arrays of objects.
 _WRAPPED = re.compile(
     rb"\s*+\{(?:\s*+"
     + _STRING
-    + rb"\s*+:\s*+(?:"
+    + rb"\s*+:\s*+(?!\[\s*+\{)(?:"
     + _STRING
-    + rb"|[-+.\w]++|\{[^{}]*+\}|\[[^\[\]{}]*+\])\s*+,)*+"
+    + rb"|[-+.\w]++|"
+    + arrays.bracketed(_DEEPEST)
+    + rb")\s*+,)*+"
     + rb'\s*+"(?:'
     + "|".join(WRAPPERS).encode()
     + rb')"\s*+:\s*+\[\s*+\{',
@@ -69,7 +78,10 @@ def json_layout(path: str) -> str:
     check(path)
     start, is_complete = head(path)
     if found := _foreign(start, is_complete):
-        raise ForeignInputError(path, *found)
+        looks, helps = found
+        if path.endswith(COMPRESSED) and helps in _NAMES.values():
+            looks, helps = f"{looks} in {_OWN[path[path.rindex('.') :]]}", "unpack it once"
+        raise ForeignInputError(path, looks, helps)
     return _layout(start, is_complete)
 
 
@@ -90,8 +102,25 @@ def check(path: str) -> None:
 def looks_like(path: str) -> str:
     """What a file of JSON that cannot be read may be, as words that follow its name; or ''."""
     start, is_complete = head(path)
-    found = _foreign(start, is_complete)
+    found = _foreign(start, is_complete) or _odd(start, is_complete)
     return f"it looks like {found[0]}: {found[1]}" if found else ""
+
+
+def _odd(start: bytes, is_complete: bool) -> tuple[str, str] | None:
+    """What a file is of which no record can be read though it may be JSON, and what helps."""
+    try:
+        start[: None if is_complete else -4].decode()  # a character may be cut
+    except UnicodeDecodeError:
+        return "text that is not UTF-8", "write it as UTF-8"
+    try:
+        record = json.loads(start)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, dict) and record:
+        kinds = {type(value) for value in record.values()}
+        if kinds <= {dict, list}:
+            return "one object that holds all", "write its records as JSON lines"
+    return None
 
 
 _RENAME = ""  # whoever knows the name says what helps
@@ -101,11 +130,13 @@ def _binary(start: bytes) -> tuple[str, str] | None:
     for signature, what, helps in _SIGNATURES:
         if start.startswith(signature):
             return what, helps
+    if _TAR.match(start):
+        return "a tar archive", _UNPACK
     few = start[:_FEW]
-    zeros = [few[n::4].count(0) * 4 / max(1, len(few)) for n in range(4)]
-    if few.strip(b"\0") and sum(share > 0.9 for share in zeros) == 3:
+    zeros = [few[n::4].count(0) * 4 / max(1, len(few)) > 0.9 for n in range(4)]
+    if sum(zeros) == 3:
         return "UTF-32 text", "write it as UTF-8"
-    if few.strip(b"\0") and (min(zeros[0::2]) > 0.9 or min(zeros[1::2]) > 0.9):
+    if zeros in ([True, False] * 2, [False, True] * 2):
         return "UTF-16 text", "write it as UTF-8"
     return None
 
@@ -133,6 +164,8 @@ def _text(start: bytes, is_complete: bool) -> tuple[str, str] | None:
         return "Python's own notation, in single quotes", "write it as JSON"
     if text.startswith(("{", "[")):
         return "JSON", _RENAME
+    if re.match(r'"\s*[{\[]\s*\\"', text):
+        return "JSON inside strings of JSON", "write its records as JSON lines"
     rows = list(csv.reader(text.splitlines()[:-1] or [text]))
     tabs = [line.count("\t") for line in text.splitlines()[:-1]]
     if tabs and min(tabs) > 0 and len(set(tabs)) == 1:
@@ -186,6 +219,12 @@ def _is_joined(content: bytes) -> bool:
     return line[end:].lstrip().startswith("{")
 
 
+def _has_comma(line: bytes) -> bool:
+    """Whether a line is a record and a comma, as in an array without its brackets."""
+    before, comma, after = line.rpartition(b",")
+    return bool(comma) and not after.strip() and _is_record(before)
+
+
 def _layout(start: bytes, is_complete: bool) -> str:
     lines = _complete_lines(start, is_complete)
     records = [_is_record(line) for line in lines]
@@ -196,7 +235,7 @@ def _layout(start: bytes, is_complete: bool) -> str:
         return VALUES
     if _WRAPPED.match(content):
         return WRAPPED
-    if _is_joined(content):
+    if _is_joined(content) or (lines and _has_comma(lines[0])):
         return VALUES
     if not content.startswith(b"{") or any(records) or not lines:
         return LINES

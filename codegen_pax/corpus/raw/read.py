@@ -13,8 +13,11 @@ from codegen_pax.corpus.raw.lines import MAX_LINE_BYTES, chunks, head, lines
 from codegen_pax.corpus.raw.splits import Split
 from codegen_pax.corpus.raw.storage import open_file
 
+LINE_TOO_LONG = "line_too_long"
 # The rules by which a record may be one of another kind of file, not a damaged one of this kind.
-UNREADABLE = frozenset({"missing_field", "malformed_json", "wrong_type", "invalid_utf8"})
+UNREADABLE = frozenset(
+    {"missing_field", "malformed_json", "wrong_type", "invalid_utf8", LINE_TOO_LONG}
+)
 _EXAMPLE = 80  # bytes of a line that is shown
 
 
@@ -74,9 +77,9 @@ def _json(split: Split) -> Iterator[Document | Dropped]:
     source = paths.shown(split.source)
     for number, size, text in _json_records(split):
         if text is None:
-            yield Dropped("line_too_long", size, source, number)
+            yield Dropped(LINE_TOO_LONG, size, source, number)
         elif text.strip():
-            yield _json_record(split.corpus, source, number, size, text)
+            yield _json_record(split, source, number, size, text)
 
 
 def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
@@ -91,14 +94,15 @@ def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
 
 
 def _json_record(
-    corpus: str, source: str, number: int, size: int, text: bytes
+    split: Split, source: str, number: int, size: int, text: bytes
 ) -> Document | Dropped:
     if b"\0" in text:  # JSON has no place for it; a disk that failed leaves files of nothing else
-        return Dropped("nul_bytes", size, source, number)
+        damage = f"{split.place(number)} holds bytes of zero"
+        return Dropped("nul_bytes", size, source, number, damage)
     try:
         record = json.loads(text)
     except UnicodeDecodeError:
         return Dropped("invalid_utf8", size, source, number)
     except (ValueError, RecursionError):
         return Dropped("malformed_json", size, source, number)
-    return records.document(corpus, record, source, number, size)
+    return records.document(split.corpus, record, source, number, size)

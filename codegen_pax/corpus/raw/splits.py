@@ -38,6 +38,12 @@ class Split:
     layout: str = formats.LINES
     fault: str = ""
 
+    def place(self, record: int) -> str:
+        """Which of its records one is, in words (`documents.Document.record`)."""
+        is_by_byte = not self.source.endswith((*COMPRESSED, *TABLES))
+        is_by_byte = is_by_byte and self.layout == formats.LINES and self.corpus != "tree"
+        return f"the line at byte {record:,}" if is_by_byte else f"record {record:,}"
+
 
 def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
     """All pieces of the inputs, in their order; a function of the inputs alone.

@@ -8,6 +8,7 @@ a file whose footer or header cannot be read is lost as a whole. The memory it t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ AVRO_CODECS = ("null", "deflate", "bzip2", "snappy", "xz", "zstandard", "lz4")
 _ROWS = 256  # held at once
 _MAX_BLOCK_BYTES = 256 << 20  # ours, of Avro: some four times the longest record that is read
 _MARKER_BYTES = 16
+_PARQUET, _ENCRYPTED = b"PAR1", b"PARE"  # how files begin and end
+_TAIL_BYTES = 8  # of a Parquet file: its footer's length, and how it ends
 _CHUNK = 1 << 20
 
 
@@ -38,6 +41,7 @@ def parquet(split: Split) -> Iterator[Document | Dropped]:
     with open_file(split.source) as file:
         table, schema = _opened(file, split.source)
         spelling = records.columns(schema, split.source)
+        is_text = schema[spelling["content"]] == "string"
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
         number = sum(sizes[: split.start])
         for group in range(split.start, len(sizes) if split.end is None else split.end):
@@ -45,11 +49,13 @@ def parquet(split: Split) -> Iterator[Document | Dropped]:
             damage = ""
             try:
                 for row in _group_rows(table, group, [*spelling.values()]):
-                    yield _parquet_row(split, row, spelling["content"], number)
+                    yield _parquet_row(split, row, spelling["content"], is_text, number)
                     number += 1
             except Exception as error:  # pyarrow's kinds, and MemoryError for a size that is wrong
                 if _is_not_supported(error):
                     raise _not_unpacked(split.source, error) from error
+                if "decrypt" in str(error):
+                    raise _encrypted(split.source) from error
                 damage = _damage(error, f"row group {group}")
             while number < end:
                 yield Dropped(DAMAGED, 0, paths.shown(split.source), number, damage)
@@ -61,15 +67,38 @@ def _opened(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
     from pyarrow import parquet as pyarrow_parquet
 
     try:
-        table = pyarrow_parquet.ParquetFile(file, page_checksum_verification=True)
+        footer = _footer(file)
+        if footer.endswith(_ENCRYPTED):
+            raise _encrypted(source)
+        metadata = pyarrow_parquet.read_metadata(io.BytesIO(footer))
+        table = pyarrow_parquet.ParquetFile(
+            file, metadata=metadata, page_checksum_verification=True
+        )
         # Nothing is asked of a column: where its metadata is damaged pyarrow aborts the process.
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
         schema = {field.name: _value_type(field.type) for field in table.schema_arrow}
+    except UnreadableInputError:
+        raise
     except Exception as error:  # a damaged footer may raise nearly anything
         raise DamagedInputError(source, _damage(error, "its footer")) from error
     if min(sizes, default=0) < 0 or sum(sizes) != table.metadata.num_rows:
         raise DamagedInputError(source, "its row groups do not add up to its rows")
     return table, schema
+
+
+def _footer(file: BinaryIO) -> bytes:
+    """A Parquet file without its rows, and without what the Arrow that wrote it had in memory.
+
+    pyarrow would make that of the rows again, and gives up a row group for one broken string in a
+    dictionary of another width than its own, as a category of pandas is.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    start = max(0, size - _TAIL_BYTES - int.from_bytes(tail[:4], "little"))
+    file.seek(start)
+    content = file.read(size - _TAIL_BYTES - start)
+    return _PARQUET + content.replace(b"ARROW:schema", b"arrow.schema") + tail
 
 
 def _is_not_supported(error: Exception) -> bool:
@@ -84,6 +113,13 @@ def _not_unpacked(source: str, found: object) -> UnreadableInputError:
     return UnreadableInputError(
         f"{paths.shown(source)} cannot be unpacked here ({what}): wanted it written again with"
         " another codec (zstd, say), or left out of --input"
+    )
+
+
+def _encrypted(source: str) -> UnreadableInputError:
+    return UnreadableInputError(
+        f"{paths.shown(source)} is encrypted: wanted it written again without, or left out of"
+        " --input"
     )
 
 
@@ -127,16 +163,12 @@ def _cell(value) -> object:
 
 
 def _as_bytes(found):
-    """A pyarrow type with its strings as bytes, and its dictionaries as their values."""
+    """A pyarrow type with its strings as bytes."""
     import pyarrow
     from pyarrow import types
 
-    if types.is_dictionary(found):
-        return _as_bytes(found.value_type)
-    if types.is_string(found) or types.is_large_string(found) or types.is_string_view(found):
+    if types.is_string(found):
         return pyarrow.large_binary()
-    if types.is_large_list(found):
-        return pyarrow.large_list(_as_bytes(found.value_type))
     if types.is_list(found):
         return pyarrow.list_(_as_bytes(found.value_type))
     if types.is_struct(found):
@@ -147,16 +179,21 @@ def _as_bytes(found):
 
 
 def _value_type(found) -> str:
-    """The name of a pyarrow type; of a dictionary's values, of what an extension stores."""
+    """The name of a pyarrow type; of what an extension stores."""
     import pyarrow
 
-    if isinstance(found, pyarrow.BaseExtensionType):
-        return _value_type(found.storage_type)
-    return str(found.value_type if pyarrow.types.is_dictionary(found) else found)
+    is_extension = isinstance(found, pyarrow.BaseExtensionType)
+    return str(found.storage_type if is_extension else found)
 
 
-def _parquet_row(split: Split, row: dict, content: str, number: int) -> Document | Dropped:
-    size = len(row[content]) if isinstance(row[content], bytes) else 0
+def _parquet_row(
+    split: Split, row: dict, content: str, is_text: bool, number: int
+) -> Document | Dropped:
+    value = row[content]
+    size = len(value) if isinstance(value, bytes) else 0
+    if is_text and size:  # UTF-8, whatever a source in it says of the file that it once was
+        with contextlib.suppress(UnicodeDecodeError):
+            row[content] = value.decode()
     return records.document(split.corpus, row, paths.shown(split.source), number, size)
 
 
@@ -202,7 +239,7 @@ def _avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str]]:
     except Exception as error:  # of many kinds, none of them a common one
         raise DamagedInputError(source, f"no Avro: {_damage(error, 'its header')}") from error
     if codec not in AVRO_CODECS:
-        raise _not_unpacked(source, f"codec {codec!r}, of {', '.join(AVRO_CODECS)} none")
+        raise _not_unpacked(source, f"found codec {codec!r}, wanted {', '.join(AVRO_CODECS)}")
     return header, schema
 
 
