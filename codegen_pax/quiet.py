@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from types import ModuleType
 
-# Whoever sets TensorFlow's own variable has asked for what it says.
-_ASKED = "TF_CPP_MIN_LOG_LEVEL"
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Whoever sets TensorFlow's own variable has asked for what it says. JAX, once it is imported, has
+# set it too: to 1.
+_IS_ASKED = _LEVEL in os.environ and not ("jax" in sys.modules and os.environ[_LEVEL] == "1")
 
 
 @functools.cache
@@ -27,10 +29,18 @@ def tensorflow() -> ModuleType:
     if found := sys.modules.get("tensorflow"):
         return found
     with quietly(), contextlib.ExitStack() as afterwards:
-        if _ASKED not in os.environ:
-            os.environ[_ASKED] = "3"  # read once, when it is loaded
-            afterwards.callback(os.environ.pop, _ASKED)
+        if not _IS_ASKED:
+            before = os.environ.get(_LEVEL)
+            os.environ[_LEVEL] = "3"  # read once, when it is loaded
+            afterwards.callback(_set_level, before)
         return importlib.import_module("tensorflow")
+
+
+def _set_level(level: str | None) -> None:
+    if level is None:
+        os.environ.pop(_LEVEL, None)
+    else:
+        os.environ[_LEVEL] = level
 
 
 @contextlib.contextmanager
@@ -74,7 +84,7 @@ def _interrupted_later() -> Iterator[None]:
 @contextlib.contextmanager
 def _held_stderr() -> Iterator[None]:
     """TensorFlow writes to the file descriptor itself, below Python, before any log is set up."""
-    if _ASKED in os.environ:
+    if _IS_ASKED:
         yield
         return
     sys.stderr.flush()

@@ -20,7 +20,6 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from codegen_pax.corpus.stream import training
 from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage
 
@@ -38,6 +37,8 @@ def follow() -> None:
     """From now on this process refuses to save in a directory that another run has taken, and gives
     its checksums to each checkpoint that it saves.
     """
+    from codegen_pax.corpus.stream import training  # TensorFlow; `check` needs none of it
+
     training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
 
 

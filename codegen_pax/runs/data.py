@@ -12,6 +12,7 @@ from codegen_pax.corpus import installed, prepared
 from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus
 from codegen_pax.corpus.raw import storage
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.names import counted
 
 _THREADS = 32  # that ask a bucket for the sizes of shards
 
@@ -33,7 +34,9 @@ class Found:
     empty: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.mixture}, {sum(self.rows.values()):,} rows" if self.rows else self.mixture
+        if not self.rows:
+            return self.mixture
+        return f"{self.mixture}, {counted(sum(self.rows.values()), 'row')}"
 
 
 def check_training(mixture: str, row_length: int) -> Found:
