@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     size = found.declaration.size
     dims = Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
     make = {"hf": cuts.hugging_face, "gptj": cuts.gptj}[args.kind]
-    console = Terminal(stderr=args.json, highlight=False, markup=False)
+    console = Terminal(stderr=args.json, highlight=False)
     variables = Variables(found.checkpoint)
     rows = _vocabulary_rows(variables, found, console)
     chosen = exporting.plan(

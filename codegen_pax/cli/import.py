@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.weights import checksums, importing, lineage, workspace
     from experiments.declaration import from_environment
 
-    console = Terminal(stderr=args.json, highlight=False, markup=False)
+    console = Terminal(stderr=args.json, highlight=False)
     (entry,) = find([args.experiment], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output.resolve()

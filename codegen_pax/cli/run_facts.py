@@ -153,8 +153,9 @@ def _data(origin: Facts) -> str:
         return f"installed {origin['corpus']}, Python {origin['python']}"
     if "source" in origin:
         return origin["source"]
+    of_any = "" if origin.get("licences_checked", True) else " (of which none was asked for)"
     return (
         f"{origin['tokens']:,} tokens in {counted(origin['rows'], 'row')}, {origin['vocabulary']}; "
-        f"licences {shown(origin['licences'])}; "
+        f"licences{of_any} {shown(lineage.licences(origin))}; "
         f"manifest {origin['manifest_sha256'][:_DIGITS]} in {origin['folder']}"
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from codegen_pax.names import counted, printable
 from codegen_pax.quiet import quietly
@@ -23,12 +22,6 @@ from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
-
-_PLAIN = {
-    "highlight": False,
-    "markup": False,
-    "soft_wrap": True,
-}  # how names of folders are printed
 
 
 def check(
@@ -104,7 +97,7 @@ def train(
         f"{experiment}: {counted(declaration.steps, 'step')} of "
         f"{counted(declaration.batch_tokens, 'token')}, "
         f"from {_origin(declaration, job, start)} -> {job}",
-        **_PLAIN,
+        soft_wrap=True,
     )
     with progress.follow_run(declaration.name, declaration.steps, console) as on_line:
         launch.run_pax(
@@ -138,11 +131,6 @@ def _origin(declaration: Declaration, job: Path, start: str | None) -> str:
     if declaration.start is None or named in ("", SCRATCH):
         return "random weights"
     return f"the weights of {named}"
-
-
-def _path(text: object) -> Text:
-    """As it is: brackets in a folder's name are none of rich's markup."""
-    return Text(printable(text))
 
 
 def print_summary(
@@ -182,13 +170,15 @@ def print_summary(
         table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
     minutes, rest = divmod(round(seconds), 60)
     table.add_row("time", f"{minutes} min {rest} s")
-    table.add_row("loss curve", _path(job / LOSS_CURVE))
-    table.add_row("completions", _path(job / COMPLETIONS))
-    table.add_row("checkpoints", _path(job / "checkpoints"))
-    table.add_row("events", _path(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}"))
+    table.add_row("loss curve", printable(job / LOSS_CURVE))
+    table.add_row("completions", printable(job / COMPLETIONS))
+    table.add_row("checkpoints", printable(job / "checkpoints"))
+    table.add_row(
+        "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
+    )
     console.print(table)
     prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
     # Its own module is looked for where this ran; of a run's folder none is imported.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])
-    console.print(f"Try: {command}", **_PLAIN)
+    console.print(f"Try: {printable(command)}", highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     with storage.told(args.run):
         job = storage.folder(args.run)
         # What is for a person goes where the result of --json does not.
-        console = Terminal(highlight=False, markup=False, soft_wrap=True, stderr=args.json)
+        console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:

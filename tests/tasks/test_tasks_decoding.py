@@ -152,9 +152,8 @@ def test_a_prompt_that_is_too_long_is_named():
 
 
 def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
-    from rich.console import Console
-
     from codegen_pax.cli import training
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs.summary import Summary
 
     numbers = dict.fromkeys(Summary.__dataclass_fields__, 1)
@@ -172,7 +171,7 @@ def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
         (mono, str(own), "", "'it'\"'\"'s'"),
     ):
         monkeypatch.setenv("CODEGEN_PROMPTS", file)
-        console = Console(record=True, width=60)
+        console = Terminal(record=True, width=60)
         summary = Summary(**numbers | {"experiment": declaration.name})
         training.print_summary(summary, declaration, folder, 1.0, console)
         said = console.export_text()
