@@ -1,4 +1,4 @@
-"""What is said to a name that is not known, and how words of others are shown."""
+"""What is said to a name that is not known, how words of others are shown; counting."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def unknown(kind: str, found: str, known: Iterable[str]) -> str:
         else f"known: {', '.join(known)}"
     )
     return f"no {kind} is called {found!r}; {hint}"
+
+
+def counted(number: int, one: str) -> str:
+    """`'1 row'`, `'1,258 rows'` or `'2 micro-batches'`."""
+    if number == 1:
+        return f"1 {one}"
+    return f"{number:,} {one}{'es' if one.endswith('ch') else 's'}"
 
 
 def printable(words: object) -> str:

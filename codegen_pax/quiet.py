@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator
 from types import ModuleType
 
-# Whoever sets TensorFlow's own variable has asked for what it says. As the program begins: JAX sets
-# it too, when it is imported.
-_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
-_IS_ASKED = _VARIABLE in os.environ
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Whoever sets TensorFlow's own variable has asked for what it says. JAX, once it is imported, has
+# set it too: to 1.
+_IS_ASKED = _LEVEL in os.environ and not ("jax" in sys.modules and os.environ[_LEVEL] == "1")
 
 
 @functools.cache
@@ -30,13 +30,17 @@ def tensorflow() -> ModuleType:
         return found
     with quietly(), contextlib.ExitStack() as afterwards:
         if not _IS_ASKED:
-            before = os.environ.get(_VARIABLE)
-            os.environ[_VARIABLE] = "3"  # read once, when it is loaded
-            if before is None:
-                afterwards.callback(os.environ.pop, _VARIABLE)
-            else:
-                afterwards.callback(os.environ.__setitem__, _VARIABLE, before)
+            before = os.environ.get(_LEVEL)
+            os.environ[_LEVEL] = "3"  # read once, when it is loaded
+            afterwards.callback(_set_level, before)
         return importlib.import_module("tensorflow")
+
+
+def _set_level(level: str | None) -> None:
+    if level is None:
+        os.environ.pop(_LEVEL, None)
+    else:
+        os.environ[_LEVEL] = level
 
 
 @contextlib.contextmanager

@@ -335,16 +335,30 @@ def from_environment(
 
     Raises:
       KeyError: there is no such recipe.
-      ValueError: the mesh cannot hold the network or cut the batch.
+      ValueError: the mesh cannot hold the network or cut the batch. Both name the variable.
     """
-    changes = {}
     if recipe_name := environment.get(RECIPE_VARIABLE):
-        changes["recipe"] = find_recipe(recipe_name)
-    if mesh_text := environment.get(MESH_VARIABLE):
-        changes["mesh"] = parse_mesh(mesh_text)
-    found = replace(declaration, **changes)
-    found.check_mesh()
-    return found
+        try:
+            recipe = find_recipe(recipe_name)
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{RECIPE_VARIABLE}: {error}") from None
+        declaration = replace(declaration, recipe=recipe)
+    mesh_text = environment.get(MESH_VARIABLE)
+    try:
+        if mesh_text:
+            declaration = replace(declaration, mesh=parse_mesh(mesh_text))
+        declaration.check_mesh()
+    except InvalidValueError as error:
+        if not mesh_text:
+            raise
+        raise InvalidValueError(f"{MESH_VARIABLE}={mesh_text}: {error}") from error
+    return declaration
+
+
+def named_for_evaluation(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The mixtures that `environment` names to evaluate on; none if it names none."""
+    named = (name.strip() for name in environment.get(EVALUATE_VARIABLE, "").split(","))
+    return [name for name in named if name]
 
 
 def declarations(phases: Mapping[str, Phase] = PHASES) -> Iterator[Declaration]:

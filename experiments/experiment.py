@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import seqio
 from absl import flags
 from etils import epath
 from jax.sharding import PartitionSpec
@@ -16,7 +15,7 @@ from paxml import base_experiment, tasks_lib
 from praxis import base_input, base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.corpus import inputs
+from codegen_pax.corpus import inputs, prepared
 from codegen_pax.corpus.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints, holder, programs
@@ -29,6 +28,7 @@ from experiments.declaration import (
     Declaration,
     Declared,
     from_environment,
+    named_for_evaluation,
 )
 from experiments.intervals import intervals
 from experiments.meshes import AXES
@@ -163,7 +163,6 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """The training mixture, and one evaluation a mixture on its held-out files."""
         declaration = self.declaration()
         _check_rows(declaration)
-        mixtures = os.environ.get(EVALUATE_VARIABLE, "").split(",")
         return [
             inputs.training_input(
                 declaration.mixture,
@@ -179,7 +178,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                     row_length=declaration.row_length,
                     packing=declaration.phase.packing,
                 )
-                for mixture in ([name for name in mixtures if name] or [declaration.mixture])
+                for mixture in _evaluated(declaration)
             ),
         ]
 
@@ -251,15 +250,26 @@ def _evaluation_rows(declaration: Declaration) -> int:
     return max(1, rows // jax.process_count())
 
 
+def _evaluated(declaration: Declaration) -> list[str]:
+    """The mixtures to evaluate on. Raises ValueError if one is named that is not registered."""
+    named = named_for_evaluation()
+    for name in named:
+        try:
+            prepared.registered(name)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{EVALUATE_VARIABLE}: {error}") from None
+    return named or [declaration.mixture]
+
+
 def _check_rows(declaration: Declaration) -> None:
     """Refuses a mixture whose rows are not what the phase says of them.
 
     Raises:
-      ValueError: prompts and answers for a loss on all tokens, or the other way round; or the ids
-        of another vocabulary.
+      ValueError: there is no such mixture; it has prompts and answers for a loss on all tokens, or
+        the other way round; or the ids of another vocabulary.
     """
     mixture, phase = declaration.mixture, declaration.phase
-    features = seqio.get_mixture_or_task(mixture).output_features
+    features = prepared.registered(mixture).output_features
     found = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
     if found != phase.loss_on:
         raise InvalidValueError(

@@ -8,6 +8,7 @@ from etils import epath
 from praxis import base_input
 
 from codegen_pax.corpus.stream.training import TrainingRows
+from codegen_pax.names import counted
 from codegen_pax.weights import lineage
 from experiments import start
 from experiments.declaration import Declaration
@@ -31,13 +32,15 @@ def lines(
         f"weights: {_weights(declaration, job, step)}",
         f"data: {_data(rows)}",
         (
-            f"batch: {declaration.batch_rows:,} rows of "
-            f"{declaration.batch_tokens // declaration.batch_rows:,} tokens, as "
-            f"{declaration.accumulation_steps} micro-batches of {declaration.micro_batch_rows}"
+            f"batch: {counted(declaration.batch_rows, 'row')} of "
+            f"{declaration.row_length:,} tokens, as "
+            f"{counted(declaration.accumulation_steps, 'micro-batch')} of "
+            f"{declaration.micro_batch_rows:,}"
         ),
         (
-            f"rate: up to {declaration.learning_rate:.3g} in {declaration.warmup_steps:,} steps, "
-            f"by a cosine of {declaration.anneal_steps:,} steps down to "
+            f"rate: up to {declaration.learning_rate:.3g} in "
+            f"{counted(declaration.warmup_steps, 'step')}, by a cosine of "
+            f"{counted(declaration.anneal_steps, 'step')} down to "
             f"{declaration.learning_rate_end:.3g}; recipe {declaration.recipe.name}"
         ),
         (
@@ -64,7 +67,7 @@ def _data(rows: base_input.BaseInput) -> str:
     if not isinstance(rows, TrainingRows):  # of a person's own
         return rows.name
     tasks = rows.identity()["tasks"]
-    each = ", ".join(f"{name} {task['rows']:,} rows" for name, task in tasks.items())
+    each = ", ".join(f"{name} {counted(task['rows'], 'row')}" for name, task in tasks.items())
     return f"{rows.mixture_name} from row {rows.position:,} on: {each}"
 
 

@@ -24,6 +24,7 @@ from praxis import base_input, pax_fiddle, py_utils
 
 from codegen_pax import model
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
+from codegen_pax.names import counted
 from codegen_pax.runs import data, folder, log
 from codegen_pax.weights import lineage
 from experiments import start
@@ -79,12 +80,7 @@ class Plan:
 
     def declaration(self) -> Declaration:
         """Raises ValueError, naming the variable, if the environment's mesh does not fit."""
-        try:
-            return self.experiment.declaration()
-        except InvalidValueError as error:
-            if named := os.environ.get(MESH_VARIABLE):
-                raise InvalidValueError(f"{MESH_VARIABLE}={named}: {error}") from error
-            raise
+        return self.experiment.declaration()
 
 
 def plan_of(experiment: Experiment) -> Plan:
@@ -177,8 +173,9 @@ def _check_settings(plan: Plan) -> str:
     if plan.decodes:
         plan.experiment.decode_datasets()
     return (
-        f"{declaration.batch_rows:,} rows a step in {declaration.accumulation_steps} "
-        f"micro-batches of {declaration.micro_batch_rows}"
+        f"{counted(declaration.batch_rows, 'row')} a step in "
+        f"{counted(declaration.accumulation_steps, 'micro-batch')} of "
+        f"{declaration.micro_batch_rows:,}"
     )
 
 
@@ -200,15 +197,16 @@ def _check_mesh(plan: Plan) -> str:
         return ""
     wanted = math.prod(shape) * math.prod(slices)
     kind = jax.devices()[0].platform
-    there = f"{plan.devices} {kind} device{'s' * (plan.devices != 1)}"
+    there = counted(plan.devices, f"{kind} device")
     named = os.environ.get(MESH_VARIABLE)
     mesh = f"{MESH_VARIABLE}={named}" if named else f"the mesh {'x'.join(map(str, shape))}"
     if wanted != plan.devices:
         other = _fitting_mesh(plan)
         raise InvalidValueError(
-            f"{plan.name}: {mesh} [replica x data x mdl] takes {wanted} devices; found {there}: "
+            f"{plan.name}: {mesh} [replica x data x mdl] takes {counted(wanted, 'device')}; "
+            f"found {there}: "
             + (f"set {MESH_VARIABLE}={other}, or " if other else "")
-            + f"start it where there are {wanted}"
+            + f"start it where there {'is' if wanted == 1 else 'are'} {wanted:,}"
         )
     try:
         py_utils.create_device_mesh(shape, network.dcn_mesh_shape, network.contiguous_submeshes)
@@ -278,10 +276,10 @@ def _check_prompts(plan: Plan) -> str:
     if not plan.decodes:
         return ""
     return "; ".join(
-        f"decodes {data.check_prompts(one.mixture_name, one.task_feature_lengths['inputs'])} "
-        f"prompts of {one.mixture_name}"
+        f"decodes {counted(count, 'prompt')} of {one.mixture_name}"
         for one in plan.experiment.decode_datasets()
         if _is_ours(one)
+        and (count := data.check_prompts(one.mixture_name, one.task_feature_lengths["inputs"]))
     )
 
 

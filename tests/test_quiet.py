@@ -98,3 +98,22 @@ def test_a_tensorflow_that_is_there_is_taken_as_it_is(monkeypatch):
         assert quiet.tensorflow() is there
     finally:
         quiet.tensorflow.cache_clear()
+
+
+def test_what_jax_sets_is_asked_for_by_nobody(monkeypatch, capfd):
+    """It sets TensorFlow's variable when it is imported: what comes later is still held back."""
+    monkeypatch.setattr(quiet, "_IS_ASKED", False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    with quietly():
+        os.write(2, b"greetings")
+    with pytest.raises(ImportError), quietly():
+        os.write(2, b"what went wrong")
+        raise ImportError
+    assert capfd.readouterr().err == "what went wrong"
+
+
+def test_what_a_user_sets_is_asked_for(monkeypatch, capfd):
+    monkeypatch.setattr(quiet, "_IS_ASKED", True)
+    with quietly():
+        os.write(2, b"greetings")
+    assert capfd.readouterr().err == "greetings"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen_pax.errors import InvalidValueError, UsageError
+from codegen_pax.names import counted
 
 if TYPE_CHECKING:
     from codegen_pax.corpus.manifest import Manifest
@@ -278,8 +279,8 @@ def _print(manifest: Manifest, output: str, console) -> None:
         table.add_row(rule, *(f"{value:,}" if value else "" for value in values))
     console.print(table)
     for part, splits in manifest.parts.items():
-        rows = ", ".join(f"{manifest.rows(split, part):,} {split}" for split in splits)
-        console.print(f"{part or 'rows'}: {rows} rows of {manifest.row_length:,} tokens")
+        rows = " and ".join(counted(manifest.rows(one, part), f"{one} row") for one in splits)
+        console.print(f"{part or 'the corpus'}: {rows} of {manifest.row_length:,} tokens")
         if manifest.settings["validation"] and not manifest.rows("validation", part):
             console.print(
                 f"  nothing to validate on: {part or 'the corpus'} has no second document, or holds"

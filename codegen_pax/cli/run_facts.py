@@ -8,6 +8,7 @@ from codegen_pax.cli.facts import Facts
 from codegen_pax.corpus.raw import storage
 from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError
+from codegen_pax.names import counted
 from codegen_pax.weights import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
@@ -139,7 +140,7 @@ def _files(files: list[Facts]) -> str:
     """The files of an import: each by its hash, if they are few."""
     if len(files) <= _FEW:
         return ", ".join(f"{file['name']} {file['sha256'][:_DIGITS]}" for file in files)
-    return f"{len(files):,} files, {sum(file['bytes'] for file in files):,} bytes"
+    return f"{counted(len(files), 'file')}, {sum(file['bytes'] for file in files):,} bytes"
 
 
 def _data(origin: Facts) -> str:
@@ -152,8 +153,9 @@ def _data(origin: Facts) -> str:
         return f"installed {origin['corpus']}, Python {origin['python']}"
     if "source" in origin:
         return origin["source"]
+    of_any = "" if origin.get("licences_checked", True) else " (of which none was asked for)"
     return (
-        f"{origin['tokens']:,} tokens in {origin['rows']:,} rows, {origin['vocabulary']}; "
-        f"licences {shown(origin['licences'])}; "
+        f"{origin['tokens']:,} tokens in {counted(origin['rows'], 'row')}, {origin['vocabulary']}; "
+        f"licences{of_any} {shown(lineage.licences(origin))}; "
         f"manifest {origin['manifest_sha256'][:_DIGITS]} in {origin['folder']}"
     )

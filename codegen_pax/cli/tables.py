@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,14 +17,15 @@ _TOO_LONG = 10**15  # numbers from here on, FLOPs of a whole run, are rounded
 
 
 class Terminal(Console):
-    """Where every verb prints: what it is given, and a reader that has gone is `main`'s to answer.
+    """Where every verb prints.
 
-    rich alone would take `[old]` in a path for a style and `:x:` for a picture, and end the program
+    Words are printed as they are: a folder may be called `[/x]` or `:x:`, which rich has a meaning
+    for. A reader that has gone is an error that `main` answers; rich alone would end the program
     with status 1.
     """
 
-    def __init__(self, **options):
-        super().__init__(emoji=False, markup=False, **options)
+    def __init__(self, **more: Any):
+        super().__init__(markup=False, emoji=False, **more)
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that is being handled

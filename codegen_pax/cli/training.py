@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from codegen_pax.names import counted, printable
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import folder, launch, progress
 from codegen_pax.weights import lineage
 from experiments import start as starting
-from experiments.declaration import EVALUATE_VARIABLE, Declaration
+from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
 from experiments.intervals import intervals
 from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
 
@@ -59,8 +60,7 @@ def check(
 
 def _mixtures(declaration: Declaration, evaluate: Sequence[str]) -> list[str]:
     """What is evaluated on: what is asked for, else what the environment names; and its own."""
-    found = list(evaluate) or os.environ.get(EVALUATE_VARIABLE, "").split(",")
-    return list(dict.fromkeys([*filter(None, found), declaration.mixture]))
+    return list(dict.fromkeys([*(evaluate or named_for_evaluation()), declaration.mixture]))
 
 
 def train(
@@ -94,8 +94,10 @@ def train(
         settings[START_VARIABLE] = start
     settings[EVALUATE_VARIABLE] = ",".join(_mixtures(declaration, evaluate))
     console.print(
-        f"{experiment}: {declaration.steps:,} steps of {declaration.batch_tokens:,} tokens, "
-        f"from {_origin(declaration, job, start)} -> {job}"
+        f"{experiment}: {counted(declaration.steps, 'step')} of "
+        f"{counted(declaration.batch_tokens, 'token')}, "
+        f"from {_origin(declaration, job, start)} -> {job}",
+        soft_wrap=True,
     )
     with progress.follow_run(declaration.name, declaration.steps, console) as on_line:
         launch.run_pax(
@@ -139,6 +141,8 @@ def print_summary(
     from tasks import decoding
 
     table = Table(title=found.experiment, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("validation loss", f"{found.validation_loss:.3f} nats a token")
     if found.first_validation_loss is not None:
         change = found.validation_loss - found.first_validation_loss
@@ -161,16 +165,20 @@ def print_summary(
         f"{found.fitted_bigram:.3f} ({found.fitted_bigram - found.validation_loss:+.3f})",
     )
     table.add_row("held-out tokens", f"{found.validation_tokens:,}")
-    table.add_row("trained on", f"{found.tokens:,} tokens in {found.steps:,} steps")
+    table.add_row("trained on", f"{found.tokens:,} tokens in {counted(found.steps, 'step')}")
     if found.tokens_per_second is not None:
         table.add_row("speed", f"{found.tokens_per_second:,.0f} tokens/s")
     minutes, rest = divmod(round(seconds), 60)
     table.add_row("time", f"{minutes} min {rest} s")
-    table.add_row("loss curve", str(job / LOSS_CURVE))
-    table.add_row("completions", str(job / COMPLETIONS))
-    table.add_row("checkpoints", str(job / "checkpoints"))
-    table.add_row("events", f"tensorboard --logdir {job / 'summaries'}")
+    table.add_row("loss curve", printable(job / LOSS_CURVE))
+    table.add_row("completions", printable(job / COMPLETIONS))
+    table.add_row("checkpoints", printable(job / "checkpoints"))
+    table.add_row(
+        "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
+    )
     console.print(table)
     prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
-    command = shlex.join(["codegen-pax", "sample", os.fspath(job), prompt.example])
-    console.print(f"Try: {command}", highlight=False, soft_wrap=True)
+    # Its own module is looked for where this ran; of a run's folder none is imported.
+    module = [] if declaration.module == DOOR else ["--module", declaration.module]
+    command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])
+    console.print(f"Try: {printable(command)}", highlight=False, soft_wrap=True)

@@ -17,8 +17,7 @@ import seqio
 from paxml import seqio_input
 from praxis import pax_fiddle
 
-from codegen_pax import names
-from codegen_pax.corpus import features, installed
+from codegen_pax.corpus import features, installed, prepared
 from codegen_pax.corpus.stream.evaluation import EvaluationRows
 from codegen_pax.corpus.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError
@@ -132,10 +131,7 @@ def decoding_input(
 
 def _features(mixture: str) -> list[str]:
     """The features of a registered task or mixture; ValueError with the nearest name if none."""
-    registered = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
-    if mixture not in registered:
-        raise InvalidValueError(names.unknown("task or mixture", mixture, sorted(registered)))
-    return list(seqio.get_mixture_or_task(mixture).output_features)
+    return list(prepared.registered(mixture).output_features)
 
 
 def _check_packing(mixture: str, packing: bool) -> None:
@@ -149,7 +145,7 @@ def _check_packing(mixture: str, packing: bool) -> None:
 
 def _check_metrics(mixture: str) -> None:
     """Raises ValueError if seqio has metrics to be computed from the scores of a task."""
-    found = seqio.get_mixture_or_task(mixture)
+    found = prepared.registered(mixture)
     if isinstance(found, seqio.Task) and found.score_metric_fns:
         metrics = ", ".join(function.__name__ for function in found.score_metric_fns)
         raise InvalidValueError(

@@ -12,7 +12,7 @@ import seqio
 from codegen_pax.corpus import counts, installed, manifest
 from codegen_pax.corpus import licences as spdx
 from codegen_pax.corpus.manifest import Manifest
-from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus
+from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus, registered
 from codegen_pax.corpus.sources import InstalledText
 
 
@@ -28,7 +28,7 @@ def origins(mixture_or_task: str, split: str = installed.TRAIN) -> list[dict[str
       Of installed text: `task`, `source` 'installed', what of it, and of which Python.
       Of any other source: `task`, and in `source` its class.
     """
-    found = seqio.get_mixture_or_task(mixture_or_task)
+    found = registered(mixture_or_task)
     tasks = [found] if isinstance(found, seqio.Task) else found.tasks
     return [_origin(task, split) for task in tasks]
 

@@ -10,10 +10,11 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
+from codegen_pax import names
 from codegen_pax.corpus import installed, manifest
 from codegen_pax.corpus.manifest import Manifest, Shard
 from codegen_pax.corpus.prepare.settings import KINDS
-from codegen_pax.errors import UserError
+from codegen_pax.errors import InvalidValueError, UserError
 
 DATA_VARIABLE = "CODEGEN_DATA"
 
@@ -253,9 +254,17 @@ def _to_the_end(datasets, weights, seed=None, **_) -> tf.data.Dataset:
     )
 
 
+def registered(mixture_or_task: str) -> seqio.Mixture | seqio.Task:
+    """The mixture or task called so. Raises ValueError, which names the nearest, for none."""
+    known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    if mixture_or_task not in known:
+        raise InvalidValueError(names.unknown("task or mixture", mixture_or_task, sorted(known)))
+    return seqio.get_mixture_or_task(mixture_or_task)
+
+
 def rates(mixture_or_task: str, split: str) -> Mapping[str, float]:
     """Task -> rate of a registered mixture, as it would be read now; of a task, itself alone."""
-    found = seqio.get_mixture_or_task(mixture_or_task)
+    found = registered(mixture_or_task)
     if isinstance(found, seqio.Task):
         return {found.name: 1.0}
     if hasattr(found, "rates"):

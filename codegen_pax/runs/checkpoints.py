@@ -38,8 +38,7 @@ def follow() -> None:
     """From now on this process refuses to save in a directory that another run has taken, and gives
     its checksums to each checkpoint that it saves.
     """
-    # Imported here: checkpoints are looked at without seqio and TensorFlow.
-    from codegen_pax.corpus.stream import training
+    from codegen_pax.corpus.stream import training  # TensorFlow; `check` needs none of it
 
     training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from codegen_pax.corpus import installed, prepared
 from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus
 from codegen_pax.corpus.raw import storage
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.names import counted
 
 _THREADS = 32  # that ask a bucket for the sizes of shards
 
@@ -33,7 +35,9 @@ class Found:
     empty: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.mixture}, {sum(self.rows.values()):,} rows" if self.rows else self.mixture
+        if not self.rows:
+            return self.mixture
+        return f"{self.mixture}, {counted(sum(self.rows.values()), 'row')}"
 
 
 def check_training(mixture: str, row_length: int) -> Found:
@@ -50,7 +54,7 @@ def check_training(mixture: str, row_length: int) -> Found:
     if found.empty:
         raise InvalidValueError(
             f"{mixture} cannot be trained on: {', '.join(found.empty)} has not one row of "
-            f"{row_length} tokens{_preparing(found.empty, '')}"
+            f"{row_length} tokens{_preparing(found.empty, row_length)}"
         )
     return found
 
@@ -67,7 +71,8 @@ def check_evaluation(mixture: str, row_length: int) -> Found:
     if not (found.rows or found.unknown):
         raise InvalidValueError(
             f"{mixture} has no row to evaluate on"
-            f"{_preparing(found.empty, ' --validation 0.01')}; or train without --eval_on_test"
+            f"{_preparing(found.empty, row_length, ' --validation 0.01')}; or train without "
+            "--eval_on_test"
         )
     return found
 
@@ -152,12 +157,13 @@ def _examples(name: str, row_length: int | None, split: str):
     return dataset.as_numpy_iterator()
 
 
-def _preparing(tasks: Sequence[str], option: str) -> str:
+def _preparing(tasks: Sequence[str], row_length: int, option: str = "") -> str:
     """The command that prepares the first of some tasks with what is missing, if one does."""
     source = seqio.TaskRegistry.get(tasks[0]).source
     if not isinstance(source, PreparedCorpus):
         return ""
     return (
         f": {source.label} has none: prepare it from {source.raw}: codegen-pax prepare "
-        f"{source.kind} --input ...{option} --output {source.folder()}"
+        f"{source.kind} --input ...{option} --row-length {row_length} --output "
+        f"{shlex.quote(str(source.folder()))} (once {source.folder()} is moved away)"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.names import counted
 from codegen_pax.weights import lineage
 
 # What Pax stores of a parameter: the weight and Adam's two moments, in float32.
@@ -82,12 +83,16 @@ def check_room(
     free = shutil.disk_usage(_nearest(job)).free
     if needed > free:
         raise InvalidValueError(
-            f"{job}: the disk has {gigabytes(free)} free; wanted {gigabytes(needed)}, for {more} "
-            f"more checkpoints at a time of {gigabytes(parameters * CHECKPOINT_BYTES)} each "
+            f"{job}: the disk has {gigabytes(free)} free; wanted {gigabytes(needed)}, for "
+            f"{counted(more, 'more checkpoint')} at a time of up to "
+            f"{gigabytes(parameters * CHECKPOINT_BYTES)} each "
             f"({parameters:,} parameters of {CHECKPOINT_BYTES} bytes): make room, or save fewer "
             "(train.save_max_to_keep of a task of your own)"
         )
-    return f"{gigabytes(needed)} of {gigabytes(free)} free are enough for {more} checkpoints"
+    return (
+        f"{gigabytes(needed)} of {gigabytes(free)} free are enough for "
+        f"{counted(more, 'checkpoint')}"
+    )
 
 
 def gigabytes(size: float) -> str:

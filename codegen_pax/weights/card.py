@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from codegen_pax import names
+from codegen_pax.weights import lineage as lineages
 
 _LAYOUTS = {
     "codegen": (
@@ -17,7 +18,6 @@ _LAYOUTS = {
     "gptj": ("GPT-J: query, key and value of a layer in matrices of their own", "GPTJForCausalLM"),
 }
 _NOTHING = "—"
-_WITH_LICENCES = ("bigquery", "bigpython", "instruction")  # corpora whose records state theirs
 _HASH = 12  # hex digits of a SHA-256 that are shown
 # All that Markdown, or HTML inside it, gives a meaning within a line; GitHub's links "www." too.
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.", re.IGNORECASE)
@@ -84,7 +84,8 @@ what is shown is the SHA-256 of its bytes.
 
 _UNCHECKED = """
 
-**Warning: licences were not checked.** Of {}, documents of any licence, or of none, were kept.
+**Warning: nothing was dropped for its licence.** Of {}, documents of any licence, or of none, were
+kept.
 """
 
 
@@ -137,9 +138,9 @@ def card(
         if data:
             licences = (
                 "The training data's licences, as far as they are recorded, are in the last column "
-                "of the table above, each with how many documents of a corpus state it: 'none' are "
-                "those that state none, 'unknown' those that state what is no SPDX expression, "
-                "'not looked at' those whose licence nobody looked for."
+                "of the table above, each with how many documents of a corpus it was found for: "
+                "'none' are those for which none was found, 'unknown' those that state what is no "
+                "SPDX expression, 'not looked at' those whose licence nobody looked for."
             )
             if unchecked := sorted(_unchecked(lineage)):
                 licences += _UNCHECKED.format(", ".join(unchecked))
@@ -237,12 +238,8 @@ def _origin(origin: Mapping[str, Any]) -> Sequence[str]:
     if "source" in origin:
         source = f"{origin['source']} {origin.get('corpus', '')}"
         return (_text(source), *(_NOTHING,) * 3, "not recorded")
-    # Receipts of old call licences that nobody looked for, those of trees and the Pile, `none`.
-    of_old = "licences_checked" not in origin and origin["corpus"] not in _WITH_LICENCES
-    licences = [
-        f"{'not looked at' if of_old and name == 'none' else _text(name)}: {count:,}"
-        for name, count in origin["licences"].items()
-    ]
+    found = lineages.licences(origin)
+    licences = [f"{_text(name)}: {count:,}" for name, count in found.items()]
     return (
         _corpus(origin),
         _hash(origin["manifest_sha256"]),

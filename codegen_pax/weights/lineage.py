@@ -75,6 +75,9 @@ COMMITTED = "commit_success.txt"
 # Pax keeps one zarr array a variable: `state/mdl_vars.params.lm.final_ln.bias`.
 STATE = checksums.STATE
 WEIGHTS = "mdl_vars."
+# Corpora whose records state licences, under the names that receipts of old know.
+_WITH_LICENCES = ("bigquery", "bigpython", "instruction")
+
 _THREADS = 32
 _PIECE = 1 << 22  # bytes that are read at once
 
@@ -238,6 +241,18 @@ def history(document: Document) -> list[dict[str, Any]]:
         entries.append({"step": one["step"], "changes": version_changes(before, one["versions"])})
         before = one["versions"]
     return entries
+
+
+def licences(origin: dict[str, Any]) -> dict[str, int]:
+    """The licences of a prepared corpus among `data`, and of how many documents each is.
+
+    Receipts of old call those that nobody looked for, of trees and the Pile, `none`: these are
+    'not looked at', as they are in later ones.
+    """
+    found = origin["licences"]
+    if "licences_checked" in origin or origin["corpus"] in _WITH_LICENCES:
+        return found
+    return {"not looked at" if name == "none" else name: count for name, count in found.items()}
 
 
 def version_changes(old: dict[str, str], new: dict[str, str]) -> list[dict[str, Any]]:

@@ -162,6 +162,23 @@ def test_what_a_run_is(run, capsys):
     assert not any(line.startswith("resumed") for line in lines)
 
 
+def test_which_licences_were_looked_at_and_asked_for(run, capsys):
+    """An older receipt of a tree calls `none` what nobody looked for."""
+    found = DATA[0] | {"corpus": "ours", "licences": {"MIT": 2, "none": 1}}
+    data = [found, found | {"licences_checked": False}, found | {"licences_checked": True}]
+    lines = section(printed(capsys, run(document("NL", data=data))), "data")
+    for line, said in zip(
+        lines,
+        (
+            "licences MIT 2, not looked at 1;",
+            "licences (of which none was asked for) MIT 2, none 1;",
+            "licences MIT 2, none 1;",
+        ),
+        strict=False,
+    ):
+        assert f"codegen; {said} manifest" in line
+
+
 def test_other_software_since(run, capsys):
     later = [
         {"step": 1_000, "versions": VERSIONS | {"jax": "0.5.4"}},

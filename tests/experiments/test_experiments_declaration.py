@@ -156,7 +156,13 @@ def test_micro_batches_of_a_subclass_are_kept_on_another_mesh():
 def test_a_mesh_that_cannot_be_is_refused(mesh, said):
     with pytest.raises(ValueError, match="mesh") as error:
         from_environment(find_declaration("CodeGen16BNL"), {"CODEGEN_MESH": mesh})
-    assert said in str(error.value)
+    assert said in str(error.value) and str(error.value).startswith(f"CODEGEN_MESH={mesh}: ")
+
+
+def test_a_recipe_that_nobody_knows_names_the_variable():
+    with pytest.raises(KeyError) as error:
+        from_environment(find_declaration("CodeGenNanoNL"), {"CODEGEN_RECIPE": "papr"})
+    assert str(error.value) == "CODEGEN_RECIPE: no recipe is called 'papr'; nearest: paper"
 
 
 @pytest.mark.parametrize(

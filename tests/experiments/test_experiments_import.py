@@ -35,11 +35,19 @@ def test_importing_says_nothing_and_holds_nothing_back(imported):
     assert "Traceback" not in imported.stderr and "codegen-pax" not in imported.stderr
 
 
+def test_what_is_checked_before_a_run_needs_no_tensorflow():
+    """Nor Pax: a folder, a disk or a start that is refused is refused at once."""
+    found = python(
+        "import codegen_pax.cli.training, sys; print({*sys.modules} & {'tensorflow', 'praxis'})"
+    )
+    assert (found.stdout, found.stderr) == ("set()\n", "")
+
+
 def test_an_unknown_name_is_answered_with_the_nearest():
-    found = python("import codegen; codegen.CodeGen16BMonno")
-    assert found.returncode == 1
-    last = found.stderr.strip().splitlines()[-1]
-    assert last.startswith("AttributeError") and "CodeGen16BMono" in last
+    import codegen
+
+    with pytest.raises(AttributeError, match=r"nearest: .*CodeGen16BMono"):
+        codegen.CodeGen16BMonno  # noqa: B018
 
 
 def test_the_tables_need_the_standard_library_alone():

@@ -2,6 +2,7 @@
 
 import collections
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def refusal(plan: Plan, job) -> str:
 
 def test_a_run_that_may_begin_says_what_it_found(job, no_network):
     said = "; ".join(preflight.check(plan(job)))
-    assert "4 rows a step in 1 micro-batches of 4" in said
+    assert "4 rows a step in 1 micro-batch of 4" in said
     assert "mesh 1x4x2 on 8 cpu devices" in said and "weights random" in said
     assert "trains on codegen_nano_mono" in said and "evaluates on codegen_nano_mono" in said
     assert "decodes 8 prompts" in said and "enough for 4 checkpoints" in said
@@ -66,13 +67,13 @@ def test_without_an_evaluation_that_is_said(job):
 @pytest.mark.parametrize(
     ("name", "devices", "variable", "said"),
     [
-        ("CodeGenNanoMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 devices;"
-         " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there are 1"),
+        ("CodeGenNanoMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 device;"
+         " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there is 1"),
         ("CodeGen350MNL", 1, None, "takes 8 devices; found 1 cpu device: set CODEGEN_MESH=1x1x1"),
         ("CodeGen16BNL", 64, None, "takes 256 devices; found 64 cpu devices: set"
          " CODEGEN_MESH=1x64x1, or"),
         ("CodeGenNanoMono", 8, "1x1x4", "CODEGEN_MESH=1x1x4 [replica x data x mdl] takes 4"),
-        ("CodeGenNanoMono", 3, "1x1x1", "found 3 cpu devices: start it where there are 1"),
+        ("CodeGenNanoMono", 3, "1x1x1", "found 3 cpu devices: start it where there is 1"),
         ("CodeGenNanoMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
         ("CodeGenNanoMono", 8, "8", "CODEGEN_MESH=8: mesh '8': wanted replica x data x mdl"),
     ],
@@ -120,8 +121,21 @@ def test_an_evaluation_on_nothing_is_refused_where_there_is_one(job, tmp_path):
 
 
 def test_an_evaluation_on_a_name_that_nobody_knows(job, monkeypatch):
-    monkeypatch.setenv("CODEGEN_EVALUATE", "codegen_nano_mono,codegen_pil")
-    assert "'codegen_pil'; nearest: codegen_pile" in refusal(plan(job), job)
+    """One that is known is found with spaces around it."""
+    monkeypatch.setenv("CODEGEN_EVALUATE", " codegen_nano_mono, codegen_pil")
+    said = refusal(plan(job), job)
+    assert said.startswith("CODEGEN_EVALUATE: no task or mixture is called 'codegen_pil'; nearest")
+
+
+def test_a_mixture_that_nobody_knows(job):
+    class Misspelt(codegen.CodeGenNanoMono):
+        DECLARATION = replace(
+            found := codegen.CodeGenNanoMono.DECLARATION,
+            phase=replace(found.phase, nano_mixture="codegen_nano_mon"),
+        )
+
+    said = refusal(replace(plan(job), experiment=Misspelt()), job)
+    assert "'codegen_nano_mon'; nearest: codegen_nano_mono" in said
 
 
 def test_hosts_that_do_not_divide_the_batch(job, monkeypatch):

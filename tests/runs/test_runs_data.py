@@ -73,7 +73,9 @@ def test_an_evaluation_on_nothing_is_refused_with_the_command(corpora):
     for mixture in ("codegen_bigquery", "codegen_bigquery_rust"):
         said = refusal(data.check_evaluation, mixture, 16)
         assert f"{mixture} has no row to evaluate on" in said
-        assert "codegen-pax prepare bigquery --input ... --validation 0.01 --output" in said
+        command = "prepare bigquery --input ... --validation 0.01 --row-length 16 --output"
+        folder = corpora / "bigquery"
+        assert f"{command} {folder} (once {folder} is moved away); or train" in said
         assert "or train without --eval_on_test" in said
     data.check_training("codegen_bigquery", 16)  # which needs none
 

@@ -152,9 +152,8 @@ def test_a_prompt_that_is_too_long_is_named():
 
 
 def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
-    from rich.console import Console
-
     from codegen_pax.cli import training
+    from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs.summary import Summary
 
     numbers = dict.fromkeys(Summary.__dataclass_fields__, 1)
@@ -162,14 +161,19 @@ def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
     solidity = replace(mono, phase=replace(mono.phase, languages=("solidity",)))
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps("it's\nhere"))
-    for declaration, file, hint in (
-        (mono, "", "'def fibonacci(n):'"),
-        (solidity, "", "'contract Counter {'"),
-        (find_declaration("CodeGen2BInstruct"), "", "'Return the n-th Fibonacci number.'"),
-        (mono, str(own), "'it'\"'\"'s'"),
+    folder = tmp_path / "[bold]"
+    for declaration, file, options, hint in (
+        (mono, "", "", "'def fibonacci(n):'"),
+        (solidity, "", "", "'contract Counter {'"),
+        # Nothing of its module is imported unless it is named.
+        (replace(mono, module="mine"), "", "--module mine ", "'def fibonacci(n):'"),
+        (find_declaration("CodeGen2BInstruct"), "", "", "'Return the n-th Fibonacci number.'"),
+        (mono, str(own), "", "'it'\"'\"'s'"),
     ):
         monkeypatch.setenv("CODEGEN_PROMPTS", file)
-        console = Console(record=True, width=60)
+        console = Terminal(record=True, width=60)
         summary = Summary(**numbers | {"experiment": declaration.name})
-        training.print_summary(summary, declaration, tmp_path, 1.0, console)
-        assert console.export_text().endswith(f"Try: codegen-pax sample {tmp_path} {hint}\n")
+        training.print_summary(summary, declaration, folder, 1.0, console)
+        said = console.export_text()
+        assert said.endswith(f"Try: codegen-pax sample {options}'{folder}' {hint}\n")
+        assert said.count("[bold]") == 5  # in the table too

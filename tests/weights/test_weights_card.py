@@ -114,7 +114,7 @@ def test_what_was_not_looked_at_or_not_checked_is_said():
     text = card("x", layout="gptj", lineage=training("X", [], data), **FACTS)
     *_, table = tables(text)
     assert [row[-1] for row in table[1:]] == ["MIT: 2; none: 1", "not looked at: 59", "MIT: 3"]
-    warning = ModelCard(text).text.partition("Warning: licences were not checked")[2]
+    warning = ModelCard(text).text.partition("Warning: nothing was dropped for its licence")[2]
     assert "ours/solidity" in warning and "theirs" not in warning and "bigquery" not in warning
     assert "Warning" not in card("x", layout="gptj", lineage=MONO, **FACTS)
 

@@ -138,7 +138,7 @@ def _tagged(text: str) -> str:
         line = text.rfind("\n", near, tag.start())
         if (line >= 0 or not near) and _COMMENT.fullmatch(text, line + 1, tag.start()):
             found[_ENDS_COMMENT.split(tag[1])[0].strip(" \t\"'`*/#;,.")] = None
-    stated = [one for one in found if one]
+    stated = [_expression(one) or one for one in found if one]
     # A line of a program that looks for such lines is none.
     known = [one for one in stated if licences.normal(one) != licences.UNKNOWN]
     return licences.stated(known or stated[:1])
