@@ -16,7 +16,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from codegen_pax import names
-from codegen_pax.errors import UserError
+from codegen_pax.errors import UserError, is_from_the_system
 from codegen_pax.runs.launch import MARK
 
 _LOGGER = logging.getLogger("codegen_pax")
@@ -54,7 +54,8 @@ def _one_line(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """As the command does: a line for what the user has to mend, a traceback for a defect."""
-    if issubclass(kind, UserError):
+    is_of_the_machine = isinstance(error, OSError) and is_from_the_system(error)
+    if issubclass(kind, UserError) or is_of_the_machine:
         print(MARK + names.printable(" ".join(str(error).split())), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

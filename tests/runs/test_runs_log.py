@@ -1,5 +1,6 @@
 """What a run says goes through the standard logging, and its refusals are one line."""
 
+import errno
 import logging
 import sys
 
@@ -28,6 +29,11 @@ def test_host_0_alone_says_a_line_at_its_callers_place(caplog, monkeypatch):
     [
         (InvalidValueError("mesh 1x3x1:\n  wanted 8"), "codegen-pax: mesh 1x3x1: wanted 8\n"),
         (InvalidValueError("a run of \x1b[2J"), "codegen-pax: a run of \ufffd[2J\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "job/x"),
+            "codegen-pax: [Errno 28] No space left on device: 'job/x'\n",
+        ),
+        (OSError(errno.EBADF, "Bad file descriptor"), "OSError: [Errno 9] Bad file descriptor\n"),
         (ValueError("boom"), "ValueError: boom\n"),
     ],
 )
