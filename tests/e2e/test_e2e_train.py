@@ -62,7 +62,7 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
     assert all(prompt in text for prompt in PROSE)
     printed = (whole / "printed.txt").read_text()
     assert found["experiment"] == "ShortNL" and "from random weights" in printed
-    assert f"codegen-pax sample {whole} '{PROSE[0]}'" in printed
+    assert f"codegen-pax sample --module short_experiments {whole} '{PROSE[0]}'" in printed
     assert "step 20 of 20" in printed
     assert f"{evaluated.value:.3f} nats" in printed
     assert f"{found['fitted_bigram']:.3f}" in printed
