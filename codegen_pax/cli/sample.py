@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator, Mapping
 
 from codegen_pax import limits
 from codegen_pax.cli import opened
@@ -73,9 +75,11 @@ def run(args: argparse.Namespace) -> int:
         from codegen_pax import model
         from codegen_pax.runs.sampling import continue_prompts
 
-    os.environ[RECIPE_VARIABLE] = declaration.recipe.name  # which the class below reads
-    os.environ[MESH_VARIABLE] = str(declaration.mesh)
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
+    with _environment(
+        {RECIPE_VARIABLE: declaration.recipe.name, MESH_VARIABLE: str(declaration.mesh)}
+    ):
+        network = experiment.network()
     common = {
         "prompt_length": len(ids),
         "max_new_tokens": min(args.length, room),
@@ -87,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         decoder = model.sample_decoder(
             **common, temperature=args.temperature, top_p=args.top_p, num_samples=args.samples
         )
-    (samples,) = continue_prompts(experiment.network(), found.checkpoint, [ids], decoder, args.seed)
+    (samples,) = continue_prompts(network, found.checkpoint, [ids], decoder, args.seed)
     for number, sample in enumerate(samples, 1):
         if len(samples) > 1:
             print(f"--- sample {number} of {len(samples)}")
@@ -95,6 +99,20 @@ def run(args: argparse.Namespace) -> int:
         text = words.decode(new, skip_special_tokens=False)
         print(f"{prompt.strip()}\n\n{text}" if answers else prompt + text)
     return 0
+
+
+@contextlib.contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Until the block ends these settings, which an experiment reads, are in the environment."""
+    before = {name: os.environ.pop(name, None) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """`codegen-pax sample`: what it asks the model, what it prints, and what it refuses."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,8 @@ def test_a_run_on_all_tokens_goes_on_with_the_text(sample, capsys):
     prompt = "def one():\n"
     assert sample("Mono", prompt) == (0, [WORDS.encode(prompt)])
     assert capsys.readouterr().out == "def one():\n    return 1\n\n"
+    # The run's own recipe and mesh are no setting of what this process does next.
+    assert not [name for name in os.environ if name.startswith("CODEGEN_")]
 
 
 def test_a_run_that_answers_is_asked_as_it_was_trained(sample, capsys):
