@@ -32,10 +32,13 @@ def check(
     Arguments as of `train`.
 
     Raises:
-      UserError: the folder cannot be written to or has no room, the weights to start from are
-        missing, or a corpus is.
+      UserError: the folder cannot be written to, the weights to start from are missing, the disk
+        has no room, or a corpus is missing.
     """
     folder.check_writable(job)
+    if lineage.last_step(job) is None:
+        named = {START_VARIABLE: start} if start is not None else {}
+        starting.check(declaration, begins=True, environment={**os.environ, **named})
     every = intervals(declaration.steps, declaration.size.embedded)
     folder.check_room(
         job,
@@ -44,9 +47,6 @@ def check(
         interval=every.save,
         kept=every.kept,
     )
-    if lineage.last_step(job) is None:
-        named = {START_VARIABLE: start} if start is not None else {}
-        starting.check(declaration, begins=True, environment={**os.environ, **named})
     if declaration.size.embedded:
         return  # its text is on every machine; to import what reads it takes as long as to be told
     with quietly():

@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from codegen_pax.errors import MissingFileError, UserError
+from codegen_pax.names import counted
 from codegen_pax.runs import holder
 from codegen_pax.weights import checksums, lineage, recutting
 from codegen_pax.weights.checkpoint import open_array
@@ -230,7 +231,7 @@ def _unreadable(
         except (OSError, ValueError) as error:  # of tensorstore too
             return f"{name} cannot be read: {error}"
         on_bytes(sum(size for file, size in sizes.items() if file.startswith(f"{name}/")))
-        return f"{name} has {bad:,} numbers that are not finite" if bad else None
+        return f"{name} has {counted(bad, 'number')} not finite" if bad else None
 
     # Besides them there is a file of Orbax's own.
     folders = [path for path in (checkpoint / lineage.STATE).iterdir() if path.is_dir()]

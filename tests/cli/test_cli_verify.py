@@ -96,7 +96,7 @@ DAMAGES = {
     "damaged receipt": (write("lineage.json", b"{"), "lineage.json: wanted JSON"),
     "damaged metadata": (write("metadata/metadata", b"{" * 9), "metadata/metadata has"),
     "an extra chunk": (write(f"{A}/7.7", b"x"), f"{A}/7.7 was not saved with it"),
-    "numbers": (not_a_number, f"{A} has 2 numbers that are not finite"),
+    "numbers": (not_a_number, f"{A} has 2 numbers not finite"),
     "a moment cut, old": (cut_without_checksums, f"{M} cannot be read"),
     "half copied": (half_copied, "is missing"),
     "missing array, old": (without_an_array, f"{A} is missing"),
