@@ -20,6 +20,7 @@ from codegen_pax.errors import InvalidValueError
 MOST_BYTES = 64 << 20
 MOST_LEVELS = 650  # of nesting: Python's writer gives up before 1,000
 MOST = 1 << 63  # no number is as large
+_PIECE = 1 << 16  # bytes that are read at once
 _SHOWN = 60  # characters of a value in an error
 
 
@@ -45,8 +46,11 @@ def read(path: epath.Path) -> Any:
     """
     if "://" not in str(path) and not stat.S_ISREG(path.stat().mode):
         raise InvalidValueError(f"{path} is no regular file")  # a pipe would be waited for
+    content = bytearray()
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        # In pieces, since Python takes as much memory as is asked for, however small the file is.
+        while len(content) <= MOST_BYTES and (piece := file.read(_PIECE)):
+            content += piece
     if len(content) > MOST_BYTES:
         raise InvalidValueError(f"{path} is too large; wanted at most {MOST_BYTES:,} bytes")
     try:

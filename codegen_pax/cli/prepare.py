@@ -283,6 +283,6 @@ def _print(manifest: Manifest, output: str, console) -> None:
         console.print(f"{part or 'the corpus'}: {rows} of {manifest.row_length:,} tokens")
         if manifest.settings["validation"] and not manifest.rows("validation", part):
             console.print(
-                f"  nothing to validate on: {part or 'the corpus'} has no second document, or holds"
-                f" too little for another row of {manifest.row_length:,} tokens"
+                f"  nothing to validate on: {part or 'the corpus'} has no second document, or what"
+                f" is held out fills no row of {manifest.row_length:,} tokens"
             )

@@ -8,6 +8,7 @@ import pytest
 from codegen_pax.corpus import manifest
 from codegen_pax.corpus.prepare import held_out, local, pipeline
 from codegen_pax.corpus.prepare.held_out import Limit, Totals
+from codegen_pax.corpus.prepare.outcome import NothingKeptError
 from codegen_pax.corpus.prepare.settings import Settings
 from codegen_pax.corpus.raw import inputs, splits
 
@@ -112,6 +113,20 @@ def test_a_document_is_held_out_where_training_keeps_its_only_row(tmp_path):
         assert 0 < documents - tokens(made, "go", "train") < 64  # the small one
 
 
+def test_of_two_documents_one_is_held_out_though_both_fill_the_only_row(tmp_path):
+    halves = [
+        record | {"content": "".join(f"{name}{n} = {n}\n" for n in range(8))}
+        for name, record in zip("xy", records(["java"]), strict=True)
+    ]
+    made, _ = prepare(tmp_path / "mixed", [*records(["go"]), *halves], row_length=64)
+    assert tokens(made, "java", "train") > 0 and tokens(made, "java", "validation") > 0
+    assert made.rows("train", "java") == 0 and made.rows("train", "go") > 0
+    with pytest.raises(NothingKeptError, match=r"no row came of 2 .* or --validation 0"):
+        prepare(tmp_path / "alone", halves, row_length=64)
+    made, _ = prepare(tmp_path / "all", halves, row_length=64, validation=0.0)
+    assert made.rows("train", "java") == 1
+
+
 def test_conversations_hold_out_one(tmp_path):
     pairs = [{"instruction": f"Add {n}.", "output": f"{n}"} for n in range(3)]
     made, _ = prepare(tmp_path / "pairs", pairs, corpus="instruction", validation=0.001)
@@ -138,9 +153,9 @@ def part(train, held=(0, 0), repositories=None, documents=None, smallest=None):
         (part((9, 90), repositories={3: 60}, documents={1: 4, 2: 7}), Limit(False, 2)),
         (part((9, 90)), None),  # no share was asked for
         (part((2, 6), documents={1: 2, 2: 4}), Limit(False, 1)),  # no row to be had: one document
-        # The only row is for training: another document, or none.
+        # The only row is for training, if another document can be held out.
         (part((2, 13), documents={1: 11}, smallest=(2, 7)), Limit(False, 7, first=7)),
-        (part((2, 12), documents={1: 4, 2: 8}, smallest=(4, 1)), None),
+        (part((2, 12), documents={1: 4, 2: 8}, smallest=(4, 1)), Limit(False, 1, first=1)),
         (part((1, 90), documents={1: 90}), None),
         (part((2, 6), held=(1, 2), documents={1: 2, 2: 4}), None),  # it has one
     ],

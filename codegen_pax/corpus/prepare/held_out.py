@@ -4,9 +4,8 @@ Every document has a place in [0, 2**64), of its repository or of itself (`Setti
 share holds out those with the lowest. Where a part gets less than a row of them, of a small
 language say, the next ones by their places follow until a row is full: whole repositories, if the
 corpus is held out by them and half of the part stays, else documents; if there is no row to be had,
-one document of two or more, the smallest where training would lose its only row by another. A part
-that needs all of its documents for one row keeps them for training. It is decided from what was
-kept in the end, after duplicates and benchmarks are gone.
+one document of two or more, the smallest where training would lose its only row by another. It is
+decided from what was kept in the end, after duplicates and benchmarks are gone.
 """
 
 from __future__ import annotations
@@ -132,5 +131,5 @@ def _limit(part: Totals, row: int) -> Limit | None:
     place, size = min(part.nearest[False].items())
     if not train - size < row <= train:
         return Limit(False, place)
-    size, place = part.smallest
-    return Limit(False, place, first=place) if train - size >= row else None
+    _, place = part.smallest
+    return Limit(False, place, first=place)

@@ -65,8 +65,8 @@ def check(
         )
         raise NothingKeptError(
             f"no row came of {documents:,} documents: found {total:,} tokens ({by_part}), and a"
-            f" row takes {settings.row_length:,}; wanted more text, or a shorter --row-length;"
-            f" {settings.output} is unfinished"
+            f" row takes {settings.row_length:,}; wanted more text, a shorter --row-length, or"
+            f" --validation 0, which holds nothing out; {settings.output} is unfinished"
         )
 
 
