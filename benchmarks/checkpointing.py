@@ -22,8 +22,7 @@ import jax
 from absl import flags
 from paxml import experiment_registry
 
-from codegen_pax.runs import checkpoints, launch, programs
-from codegen_pax.weights import checksums, lineage
+from codegen_pax.runs import checkpoints, checksums, launch, lineage, programs
 from experiments import registry
 from experiments.declaration import find_declaration
 

@@ -28,8 +28,9 @@ from pathlib import Path
 
 import psutil
 
-from codegen_pax.corpus import filters, installed
-from codegen_pax.corpus.prepare.tokenise import BATCH_BYTES
+from codegen_pax.data import installed
+from codegen_pax.data.prepare.tokenise import BATCH_BYTES
+from codegen_pax.data.rules import filters
 from codegen_pax.text import tokenizer
 
 WORKERS = 2

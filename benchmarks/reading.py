@@ -22,10 +22,10 @@ from etils import epath
 from paxml import seqio_input
 from praxis import pax_fiddle
 
-from codegen_pax.corpus import inputs
-from codegen_pax.corpus.manifest import Manifest, Shard
-from codegen_pax.corpus.prepared import DATA_VARIABLE
-from codegen_pax.corpus.records import RowFormat
+from codegen_pax.data.format.manifest import Manifest, Shard
+from codegen_pax.data.format.tfrecords import RowFormat
+from codegen_pax.data.prepared import DATA_VARIABLE
+from codegen_pax.data.stream import inputs
 from experiments.report import V4_FLOPS
 from experiments.sizes import SIZES
 from tasks.bigquery import LANGUAGES

@@ -23,7 +23,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-from codegen_pax.corpus import redaction
+from codegen_pax.data.rules import redaction
 
 MOST_TIMES = 6.0
 TRIED = 1 << 17  # characters in which the slowest text is looked for

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from codegen_pax import names
-from codegen_pax.corpus import languages
+from codegen_pax.data.rules import languages
 from codegen_pax.errors import InvalidValueError
 
 

@@ -15,10 +15,11 @@ from paxml import base_experiment, tasks_lib
 from praxis import base_input, base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.corpus import inputs, prepared
-from codegen_pax.corpus.row_specs import RowSpecs
+from codegen_pax.data import prepared
+from codegen_pax.data.stream import inputs
+from codegen_pax.data.stream.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, holder, programs
+from codegen_pax.runs import checkpoints, job_lock, programs
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import opening, preflight, receipt, resume, start
@@ -235,7 +236,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         with preflight.before_a_run(self):
             if start.is_training():
                 job = epath.Path(flags.FLAGS.job_log_dir)
-                holder.hold(job, self.declaration().name)
+                job_lock.hold(job, self.declaration().name)
                 checkpoints.complete(job)
                 checkpoints.follow()
                 preflight.together(lambda: receipt.keep(job, self))

@@ -7,9 +7,9 @@ from absl import flags
 from etils import epath
 from praxis import base_input
 
-from codegen_pax.corpus.stream.training import TrainingRows
+from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.names import counted
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments import start
 from experiments.declaration import Declaration
 from experiments.intervals import intervals

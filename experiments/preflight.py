@@ -25,8 +25,7 @@ from praxis import base_input, pax_fiddle, py_utils
 from codegen_pax import model
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import data, folder, log
-from codegen_pax.weights import lineage
+from codegen_pax.runs import data, folder, lineage, log
 from experiments import start
 from experiments.declaration import MESH_VARIABLE, Declaration, from_environment
 from experiments.report import START_VARIABLE

@@ -10,10 +10,9 @@ import jax
 from etils import epath
 
 from codegen_pax.compare import Side, snapshot
-from codegen_pax.corpus.origins import origins
+from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
-from codegen_pax.runs import log
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage, log
 from experiments import resume, start
 from experiments.declaration import Declaration, from_environment
 
@@ -38,7 +37,7 @@ def document(
     Args:
       experiment: what is run.
       class_name: `module.Class` of it, as the stock binary takes it.
-      parents: see `codegen_pax.weights.lineage`; none for random weights.
+      parents: see `codegen_pax.runs.lineage`; none for random weights.
       kind: 'training' or 'import'.
       data: what it reads, as `origins` tells it.
     """

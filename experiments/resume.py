@@ -21,7 +21,7 @@ from codegen_pax.compare.changes import plain
 from codegen_pax.compare.grouping import HARDWARE, NETWORK
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments import start
 from experiments.declaration import Declaration
 

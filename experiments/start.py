@@ -14,7 +14,7 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments.declaration import Declaration
 from experiments.report import SCRATCH, START_VARIABLE
 

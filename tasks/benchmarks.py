@@ -1,6 +1,6 @@
 """What a model is scored on: prompts whose completions are run against tests."""
 
-from codegen_pax.corpus.sources import UnreadCorpus
+from codegen_pax.data.seqio_sources import UnreadCorpus
 from tasks.definition import prompt_task
 
 TEST = ("test",)

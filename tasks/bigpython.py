@@ -1,6 +1,6 @@
 """BigPython: the corpus of the Mono phase, 71.7B tokens of Python from GitHub (paper)."""
 
-from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus
 from tasks.definition import rows_task
 
 rows_task(

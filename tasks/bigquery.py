@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import seqio
 
-from codegen_pax.corpus import languages
-from codegen_pax.corpus.prepared import MixtureByRates, MixtureByTokens, PreparedCorpus
+from codegen_pax.data.prepared import MixtureByRates, MixtureByTokens, PreparedCorpus
+from codegen_pax.data.rules import languages
 from codegen_pax.errors import InvalidValueError
 from tasks.definition import rows_task
 

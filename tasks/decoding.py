@@ -25,8 +25,8 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from codegen_pax.corpus import installed
-from codegen_pax.corpus.languages import LANGUAGES
+from codegen_pax.data import installed
+from codegen_pax.data.rules.languages import LANGUAGES
 from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.text.prompts import instruction_prompt, user_content
 from codegen_pax.text.vocabulary import vocabulary

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import seqio
 
-from codegen_pax.corpus import rows
-from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.data.format import rows
+from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.text.vocabulary import vocabulary
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import seqio
 
-from codegen_pax.corpus import installed, instructions, languages
-from codegen_pax.corpus.prepared import MixtureByTokens
-from codegen_pax.corpus.sources import InstalledText
+from codegen_pax.data import installed, instructions
+from codegen_pax.data.prepared import MixtureByTokens
+from codegen_pax.data.rules import languages
+from codegen_pax.data.seqio_sources import InstalledText
 from codegen_pax.errors import InvalidValueError
 from tasks.definition import pair_task, text_task
 

@@ -1,6 +1,6 @@
 """Instructions and their answers: the corpus of the Instruct phase."""
 
-from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus
 from tasks.definition import conversation_task
 
 conversation_task(

@@ -3,7 +3,7 @@
 354.7B tokens (paper, unverified); `*.jsonl.zst`, one `{"text", "meta": {"pile_set_name"}}` a line.
 """
 
-from codegen_pax.corpus.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus
 from tasks.definition import rows_task
 
 rows_task(

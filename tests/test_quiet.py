@@ -81,9 +81,9 @@ def test_nothing_that_a_run_imports_holds_back_what_is_written():
         for path in (PROJECT / folder).rglob("*.py")
         if "codegen_pax.quiet import" in (text := path.read_text()) or "import quiet" in text
     }
-    of_the_command = ("codegen_pax/cli/", "codegen_pax/corpus/prepare/")
+    of_the_command = ("codegen_pax/cli/", "codegen_pax/data/prepare/")
     rest = {path for path in importers if not path.startswith(of_the_command)}
-    assert importers and rest == {"codegen_pax/corpus/raw/storage.py"}
+    assert importers and rest == {"codegen_pax/data/sources/storage.py"}
     for path in (PROJECT / "codegen.py", *(PROJECT / "experiments").glob("*.py")):
         assert "redirect_std" not in path.read_text()
 

@@ -16,8 +16,8 @@ from codegen_pax.errors import InvalidValueError, UsageError
 if TYPE_CHECKING:
     from codegen_pax.cli.opened import Run
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.weights import lineage
-    from codegen_pax.weights.checkpoint import Variables
+    from codegen_pax.runs import lineage
+    from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights.exporting import Plan
     from codegen_pax.weights.workspace import Workspace
 
@@ -48,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports what `args` say; see `add_arguments`."""
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.weights import cuts, exporting, lineage, workspace
-    from codegen_pax.weights.checkpoint import Variables
+    from codegen_pax.runs import lineage
+    from codegen_pax.runs.checkpoint_arrays import Variables
+    from codegen_pax.weights import cuts, exporting, workspace
     from codegen_pax.weights.layout import Dimensions
     from codegen_pax.weights.tensors import dtype
 
@@ -140,9 +141,9 @@ def _write(
       ValueError: the checkpoint has not the files of `stamps` any more.
     """
     from codegen_pax.environment import code
-    from codegen_pax.runs import progress
+    from codegen_pax.runs import lineage, progress
     from codegen_pax.text.hugging_face import write_tokenizer
-    from codegen_pax.weights import exporting, hugging_face, lineage, safetensors_files
+    from codegen_pax.weights import exporting, hugging_face, safetensors_files
     from codegen_pax.weights.card import card
 
     with beside(lineage.fingerprint, found.checkpoint) as hashing:

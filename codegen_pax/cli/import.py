@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Imports what `args` say; see `add_arguments`."""
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.runs import progress
-    from codegen_pax.weights import checksums, importing, lineage, workspace
+    from codegen_pax.runs import checksums, lineage, progress
+    from codegen_pax.weights import importing, workspace
     from experiments.declaration import from_environment
 
     console = Terminal(stderr=args.json, highlight=False)
@@ -170,7 +170,8 @@ def _examine(
     Returns:
       How to import them, what they are as a parent, and the adapter in them.
     """
-    from codegen_pax.weights import cuts, importing, jaxformer_files, lineage
+    from codegen_pax.runs import lineage
+    from codegen_pax.weights import cuts, importing, jaxformer_files
     from codegen_pax.weights.layout import HUGGING_FACE_MP_NUM, Dimensions
     from codegen_pax.weights.tensors import Files
 

@@ -13,7 +13,7 @@ from etils import epath
 from codegen_pax.cli.catalogue import DOOR, Entry, catalogue, find
 from codegen_pax.cli.facts import Facts
 from codegen_pax.errors import MissingFileError, UsageError
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE, Declaration, from_environment
 
 

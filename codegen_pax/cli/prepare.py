@@ -14,8 +14,8 @@ from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.names import counted
 
 if TYPE_CHECKING:
-    from codegen_pax.corpus.manifest import Manifest
-    from codegen_pax.corpus.prepare.settings import Settings
+    from codegen_pax.data.format.manifest import Manifest
+    from codegen_pax.data.prepare.settings import Settings
 
 HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
 PASSES_ON = True  # what stands after `--` is Beam's
@@ -105,9 +105,9 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     from codegen_pax import names
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.corpus import decontamination
-    from codegen_pax.corpus.prepare import local, outcome, pipeline, settings
-    from codegen_pax.corpus.raw import inputs, splits, storage
+    from codegen_pax.data.prepare import local, outcome, pipeline, settings
+    from codegen_pax.data.rules import decontamination
+    from codegen_pax.data.sources import discovery, partitions, storage
 
     if args.corpus not in settings.KINDS:
         raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
@@ -120,14 +120,14 @@ def run(args: argparse.Namespace) -> int:
     # What is wrong with them is told at once.
     benchmarks = decontamination.load(chosen.benchmarks, chosen.redact).benchmarks
     left_out: collections.Counter[str] = collections.Counter()
-    found = inputs.find(args.corpus, args.input, left_out)
+    found = discovery.find(args.corpus, args.input, left_out)
     size = sum(file.size for file in found)
     chosen = dataclasses.replace(
         chosen,
         ranges=pipeline.ranges(size),
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
-    pieces = splits.split(args.corpus, found)
+    pieces = partitions.split(args.corpus, found)
     outcome.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_runner(args: argparse.Namespace) -> None:
-    from codegen_pax.corpus.prepare import local
+    from codegen_pax.data.prepare import local
 
     if not args.runner:
         if args.passed_on:
@@ -172,9 +172,9 @@ def _check_runner(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    from codegen_pax.corpus import languages, licences
-    from codegen_pax.corpus.prepare.settings import KINDS, Settings
-    from codegen_pax.corpus.raw import paths, storage
+    from codegen_pax.data.prepare.settings import KINDS, Settings
+    from codegen_pax.data.rules import languages, licences
+    from codegen_pax.data.sources import paths, storage
 
     kind = KINDS[args.corpus]
     for option, wanted, has_use in (
@@ -244,7 +244,7 @@ def _warn(manifest: Manifest, console) -> None:
     """Says what is not in the corpus though it was asked for."""
     from rich.text import Text
 
-    from codegen_pax.corpus.prepare import outcome
+    from codegen_pax.data.prepare import outcome
 
     if left_out := manifest.counts.get("left_out"):
         said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
@@ -267,7 +267,7 @@ def _warn(manifest: Manifest, console) -> None:
 def _print(manifest: Manifest, output: str, console) -> None:
     from rich.table import Table
 
-    from codegen_pax.corpus import counts
+    from codegen_pax.data.format import counts
 
     table = Table(title=f"{manifest.corpus} in {output}")
     table.add_column("rule")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from etils import epath
 
 from codegen_pax.cli.facts import Facts
-from codegen_pax.corpus.raw import storage
+from codegen_pax.data.sources import storage
 from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError
 from codegen_pax.names import counted
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
 _FEW = 4  # files of an import that are named one by one

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codegen_pax.corpus.trace import Origin
+    from codegen_pax.data.format.trace import Origin
 
 HELP = "say which documents a row of a prepared corpus was cut from"
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codegen_pax.corpus import trace
+    from codegen_pax.data.format import trace
 
     origins = trace.trace(args.shard, args.row)
     if args.json:

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from codegen_pax.names import counted, printable
 from codegen_pax.quiet import quietly
-from codegen_pax.runs import folder, launch, progress
-from codegen_pax.weights import lineage
+from codegen_pax.runs import folder, launch, lineage, progress
 from experiments import start as starting
 from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
 from experiments.intervals import intervals

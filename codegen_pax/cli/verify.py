@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reads every file of every checkpoint; returns 1 if anything is wrong."""
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.corpus.raw import storage
+    from codegen_pax.data.sources import storage
 
     with quietly():
         from codegen_pax.runs import progress, verification

@@ -20,8 +20,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
-from codegen_pax.runs import holder
-from codegen_pax.weights import checksums, lineage
+from codegen_pax.runs import checksums, job_lock, lineage
 
 # Of a checkpoint's files those that Pax restores; a receipt that is missing keeps nobody from it.
 RESTORED = (f"{lineage.STATE}/", "metadata/", "train_input/")
@@ -38,9 +37,9 @@ def follow() -> None:
     """From now on this process refuses to save in a directory that another run has taken, and gives
     its checksums to each checkpoint that it saves.
     """
-    from codegen_pax.corpus.stream import training  # TensorFlow; `check` needs none of it
+    from codegen_pax.data.stream import training  # TensorFlow; `check` needs none of it
 
-    training.on_save[:] = [lambda folder: holder.check_held(folder.parent.parent), is_saved]
+    training.on_save[:] = [lambda folder: job_lock.check_held(folder.parent.parent), is_saved]
 
 
 def is_saved(checkpoint: epath.PathLike) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import seqio
 
-from codegen_pax.corpus import installed, prepared
-from codegen_pax.corpus.prepared import CorpusMissingError, PreparedCorpus
-from codegen_pax.corpus.raw import storage
+from codegen_pax.data import installed, prepared
+from codegen_pax.data.prepared import CorpusMissingError, PreparedCorpus
+from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.names import counted
 

@@ -11,7 +11,7 @@ from etils import epath
 
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.names import counted
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 # What Pax stores of a parameter: the weight and Adam's two moments, in float32.
 CHECKPOINT_BYTES = 12

@@ -10,7 +10,7 @@ from etils import epath
 from praxis import base_layer, decoder_hparams, pax_fiddle, py_utils
 
 from codegen_pax import model
-from codegen_pax.weights.checkpoint import read_variables
+from codegen_pax.runs.checkpoint_arrays import read_variables
 
 
 def continue_prompts(

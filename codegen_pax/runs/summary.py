@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from praxis import base_hyperparams
 
-from codegen_pax.corpus import entropy, inputs, installed
+from codegen_pax.data import entropy, installed
+from codegen_pax.data.stream import inputs
 from codegen_pax.runs import completions, events
 from codegen_pax.runs.loss_curve import draw_loss_curve
 

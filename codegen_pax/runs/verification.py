@@ -14,9 +14,9 @@ from etils import epath
 
 from codegen_pax.errors import MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import holder
-from codegen_pax.weights import checksums, lineage, recutting
-from codegen_pax.weights.checkpoint import open_array
+from codegen_pax.runs import checksums, job_lock, lineage
+from codegen_pax.runs.checkpoint_arrays import open_array
+from codegen_pax.weights import recutting
 
 _THREADS = 4  # that unpack arrays
 _METADATA = ("metadata/metadata",)  # what Pax reads of a checkpoint, besides arrays and lineage
@@ -109,7 +109,7 @@ def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda count: 
         raise MissingFileError(f"{job} is no directory; wanted a run's folder")
     report = Report(str(job))
     _look_at_receipt(job, report.problems)
-    if found := holder.read(job):
+    if found := job_lock.read(job):
         report.notes.append(
             f"{found.get('experiment')} trains in it, if process {found.get('pid')} on"
             f" {found.get('host')} lives: what is newest may not be complete yet"

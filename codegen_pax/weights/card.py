@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from codegen_pax import names
-from codegen_pax.weights import lineage as lineages
+from codegen_pax.runs import lineage as lineages
 
 _LAYOUTS = {
     "codegen": (

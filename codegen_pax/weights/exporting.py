@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.weights import cuts, embedding, finite, layout, moving, safetensors_files
-from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions
 from codegen_pax.weights.safetensors_files import Shard

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import cuts, embedding, finite, layout, lineage, moving
-from codegen_pax.weights.checkpoint import NewCheckpoint
+from codegen_pax.runs import lineage
+from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
+from codegen_pax.weights import cuts, embedding, finite, layout, moving
 from codegen_pax.weights.cuts import Cut, Layout
 from codegen_pax.weights.layout import Dimensions, Weight
 from codegen_pax.weights.tensors import Source

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.weights import layout
-from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.tensors import Source
 
 BIAS = -32768.0

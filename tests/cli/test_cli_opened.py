@@ -11,7 +11,7 @@ import pytest
 from codegen_pax.cli import opened
 from codegen_pax.cli.main import main
 from codegen_pax.errors import UsageError
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 ROOT = Path(__file__).parents[2]
 SAID = {

@@ -17,9 +17,9 @@ import pytest
 from etils import epath
 
 from codegen_pax.cli import main
-from codegen_pax.corpus import manifest
-from codegen_pax.corpus.prepare import local, settings
-from codegen_pax.corpus.prepare.settings import WORK
+from codegen_pax.data.format import manifest
+from codegen_pax.data.prepare import local, settings
+from codegen_pax.data.prepare.settings import WORK
 
 COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
 # Who sets TensorFlow's variable asks for its greetings, and pytest's own imports set it.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codegen_pax.cli.main import main
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 ROOT = Path(__file__).parents[2]
 HASHES = {"NL": "11" * 32, "Multi": "22" * 32}

@@ -11,7 +11,7 @@ import pytest
 import small_jobs
 
 from codegen_pax.cli.main import main
-from codegen_pax.weights import checksums, lineage
+from codegen_pax.runs import checksums, lineage
 
 A = "state/mdl_vars.params.lm.a"
 M = "state/opt_states_0.no_prefix_2.m.params.lm.a"

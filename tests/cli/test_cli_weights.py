@@ -13,8 +13,9 @@ from networks import logits
 from wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
+from codegen_pax.runs import checksums, lineage
 from codegen_pax.text.vocabulary import vocabulary
-from codegen_pax.weights import checksums, exporting, lineage, workspace
+from codegen_pax.weights import exporting, workspace
 from experiments.sizes import network_parameters
 
 pytestmark = pytest.mark.usefixtures(here.__name__)

@@ -9,8 +9,9 @@ from networks import logits, save_jaxformer
 from wide_networks import CHECKPOINT, EXPERIMENT, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
-from codegen_pax.weights import layout, lineage
-from codegen_pax.weights.checkpoint import read_variables
+from codegen_pax.runs import lineage
+from codegen_pax.runs.checkpoint_arrays import read_variables
+from codegen_pax.weights import layout
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 

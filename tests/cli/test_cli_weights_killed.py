@@ -10,8 +10,8 @@ import whole
 from networks import Network
 from wide_networks import CHECKPOINT
 
+from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import layout
-from codegen_pax.weights.checkpoint import read_variables
 
 
 def test_a_conversion_that_is_killed_leaves_nothing_whole_and_is_gone_on_with(tmp_path):

@@ -24,18 +24,11 @@ from wide_networks import CHECKPOINT, HERE, here, refused
 from codegen_pax import model
 from codegen_pax.cli.main import main
 from codegen_pax.model.decoding import NucleusSampler
+from codegen_pax.runs import checksums, lineage
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.runs.sampling import continue_prompts
 from codegen_pax.text import tokenizer
-from codegen_pax.weights import (
-    checksums,
-    cuts,
-    hugging_face_files,
-    importing,
-    layout,
-    lineage,
-    vocabulary_rows,
-)
-from codegen_pax.weights.checkpoint import Variables, read_variables
+from codegen_pax.weights import cuts, hugging_face_files, importing, layout, vocabulary_rows
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 

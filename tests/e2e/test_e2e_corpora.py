@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from codegen_pax.corpus.inputs import training_input
-from codegen_pax.runs import events
+from codegen_pax.data.stream.inputs import training_input
+from codegen_pax.runs import events, lineage
 from codegen_pax.text import tokenizer
-from codegen_pax.weights import lineage
 from experiments import registry
 from experiments.declaration import declarations
 from experiments.experiment import SEED

@@ -24,9 +24,9 @@ from etils import epath
 from safetensors.numpy import load_file
 
 from codegen_pax.cli.main import main
-from codegen_pax.corpus import manifest
-from codegen_pax.weights import lineage
-from codegen_pax.weights.checkpoint import Variables
+from codegen_pax.data.format import manifest
+from codegen_pax.runs import lineage
+from codegen_pax.runs.checkpoint_arrays import Variables
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ from absl import flags
 from prepared_corpora import write_corpus
 
 import codegen
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 pytestmark = pytest.mark.e2e
 

@@ -11,9 +11,8 @@ import numpy as np
 import prepared_experiments
 import pytest
 
-from codegen_pax.runs import events
-from codegen_pax.weights import lineage
-from codegen_pax.weights.checkpoint import read_variables
+from codegen_pax.runs import events, lineage
+from codegen_pax.runs.checkpoint_arrays import read_variables
 
 pytestmark = pytest.mark.e2e
 

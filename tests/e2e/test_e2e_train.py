@@ -8,10 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from codegen_pax.runs import completions, events
+from codegen_pax.runs import completions, events, lineage
+from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.text.vocabulary import vocabulary
-from codegen_pax.weights import lineage
-from codegen_pax.weights.checkpoint import read_variables
 from tasks.prompts import PROSE
 
 pytestmark = pytest.mark.e2e

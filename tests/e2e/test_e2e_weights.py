@@ -14,9 +14,8 @@ from praxis import base_layer
 
 import codegen  # noqa: F401  (registers the experiments)
 from codegen_pax import model
-from codegen_pax.runs import completions
-from codegen_pax.weights import lineage
-from codegen_pax.weights.checkpoint import read_variables
+from codegen_pax.runs import completions, lineage
+from codegen_pax.runs.checkpoint_arrays import read_variables
 from experiments.declaration import find_declaration
 
 pytestmark = pytest.mark.e2e

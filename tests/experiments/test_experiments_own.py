@@ -12,12 +12,13 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 import codegen
 from codegen_pax.cli import training
-from codegen_pax.corpus import rows
-from codegen_pax.corpus.prepared import PreparedCorpus
-from codegen_pax.corpus.stream import sources
+from codegen_pax.data.format import rows
+from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.stream import row_readers
+from codegen_pax.runs import lineage
 from codegen_pax.text import tokenizer
 from codegen_pax.training import accumulation, optimizer
-from codegen_pax.weights import hugging_face, lineage
+from codegen_pax.weights import hugging_face
 from experiments import choices, receipt, start
 from experiments.declaration import Declaration, find_declaration
 from experiments.experiment import CodeGenExperiment
@@ -142,7 +143,7 @@ def test_a_corpus_of_other_rows_names_both_settings(monkeypatch):
     monkeypatch.setattr(PreparedCorpus, "manifest", lambda self: manifest)
     dataset = tf.data.Dataset.from_tensors({"targets": tf.zeros([64], tf.int32)})
     for read in (
-        lambda: sources.open_rows(task, "train", 2_048),
+        lambda: row_readers.open_rows(task, "train", 2_048),
         lambda: rows.check_length(dataset, {"targets": 2_048}),
     ):
         with pytest.raises(ValueError, match="rows of 64") as error:

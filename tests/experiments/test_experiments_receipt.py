@@ -8,7 +8,7 @@ from etils import epath
 import codegen
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.environment import code
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments import receipt, start
 from experiments.declaration import find_declaration
 from experiments.recipes import RECIPES

@@ -5,8 +5,7 @@ import types
 import pytest
 import small_jobs
 
-from codegen_pax.runs import checkpoints
-from codegen_pax.weights import checksums, lineage
+from codegen_pax.runs import checkpoints, checksums, lineage
 from experiments import start
 from experiments.declaration import find_declaration
 

@@ -9,7 +9,7 @@ from praxis import pax_fiddle
 from praxis.layers import activations
 
 import codegen
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments import receipt, resume, start
 
 BLOCK = "task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl"

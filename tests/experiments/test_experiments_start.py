@@ -5,7 +5,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from paxml import checkpoint_paths
 
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 from experiments import start
 
 

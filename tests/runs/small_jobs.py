@@ -5,7 +5,7 @@ import json
 import numpy as np
 import tensorstore
 
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 WEIGHTS = {"params.lm.a": (4, 6), "params.lm.b": (5,)}
 ARRAYS = {

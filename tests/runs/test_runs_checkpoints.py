@@ -14,9 +14,8 @@ import small_jobs
 import tensorflow as tf
 from etils import epath
 
-from codegen_pax.runs import checkpoints
-from codegen_pax.weights import checksums, lineage
-from codegen_pax.weights.checkpoint import Variables, read_variables
+from codegen_pax.runs import checkpoints, checksums, lineage
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 
 A = "state/mdl_vars.params.lm.a"
 M = "state/opt_states_0.no_prefix_2.m.params.lm.a"

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from codegen_pax.runs import completions, events
+from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.runs.loss_curve import draw, draw_loss_curve
-from codegen_pax.weights.checkpoint import read_variables
 
 
 def write_events(directory, tag, values):

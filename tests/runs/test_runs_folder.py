@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 
-from codegen_pax.runs import folder
-from codegen_pax.weights import lineage
+from codegen_pax.runs import folder, lineage
 
 Usage = collections.namedtuple("Usage", "total used free")
 

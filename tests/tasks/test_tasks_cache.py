@@ -10,9 +10,9 @@ import pytest
 import seqio
 
 import tasks  # noqa: F401 (registers them)
-from codegen_pax.corpus.prepare import local, pipeline
-from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import inputs, splits
+from codegen_pax.data.prepare import local, pipeline
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.sources import discovery, partitions
 
 ROOT = Path(__file__).parents[2]
 T = 64
@@ -33,9 +33,9 @@ def cached(tmp_path_factory):
         raw = folder / f"{corpus}.jsonl"
         raw.write_text("".join(json.dumps(record) + "\n" for record in records))
         settings = Settings(corpus, str(folder / "data" / corpus), row_length=T, validation=0.2)
-        found = inputs.find(corpus, [str(raw)])
+        found = discovery.find(corpus, [str(raw)])
         pipeline.begin(settings)
-        local.run_here(settings, found, splits.split(corpus, found))
+        local.run_here(settings, found, partitions.split(corpus, found))
         pipeline.finish(settings)
     done = subprocess.run(
         [

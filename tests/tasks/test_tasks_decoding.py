@@ -7,7 +7,7 @@ import pytest
 import seqio
 
 import codegen
-from codegen_pax.corpus.languages import LANGUAGES
+from codegen_pax.data.rules.languages import LANGUAGES
 from codegen_pax.text.prompts import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 from experiments.declaration import find_declaration

@@ -5,7 +5,8 @@ import pytest
 import seqio
 
 import tasks  # noqa: F401  (registers them)
-from codegen_pax.corpus import inputs, installed
+from codegen_pax.data import installed
+from codegen_pax.data.stream import inputs
 from codegen_pax.text.vocabulary import vocabulary
 
 B, T = 8, 256

@@ -8,10 +8,10 @@ import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401  registers them
-from codegen_pax.corpus import inputs as pax_inputs
-from codegen_pax.corpus.prepare import local, pipeline
-from codegen_pax.corpus.prepare.settings import Settings
-from codegen_pax.corpus.raw import inputs, splits
+from codegen_pax.data.prepare import local, pipeline
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.sources import discovery, partitions
+from codegen_pax.data.stream import inputs as pax_inputs
 from codegen_pax.text.prompts import instruction_answer, instruction_prompt
 from tasks import definition
 from tasks.prompts import NANO_INSTRUCTIONS
@@ -30,9 +30,9 @@ def conversations(tmp_path, monkeypatch):
     settings = Settings(
         "instruction", str(tmp_path / "data" / "instruction"), row_length=T, validation=0.0
     )
-    found = inputs.find("instruction", [str(raw)])
+    found = discovery.find("instruction", [str(raw)])
     pipeline.begin(settings)
-    local.run_here(settings, found, splits.split("instruction", found))
+    local.run_here(settings, found, partitions.split("instruction", found))
     pipeline.finish(settings)
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
     return "codegen_instruction"

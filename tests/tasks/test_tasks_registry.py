@@ -8,7 +8,7 @@ import pytest
 import seqio
 
 import tasks
-from codegen_pax.corpus import installed, sources
+from codegen_pax.data import installed, seqio_sources
 from tasks import bigquery, embedded, prompts
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ LARGE = [
 def test_reading_a_corpus_that_is_not_there_says_so(name, split, said, monkeypatch):
     monkeypatch.delenv("CODEGEN_DATA", raising=False)
     provider = seqio.get_mixture_or_task(name)
-    with pytest.raises(sources.CorpusMissingError, match=rf"cannot read {said}.*"):
+    with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {said}.*"):
         provider.get_dataset({"inputs": 8, "targets": 8}, split=split)
 
 
@@ -184,7 +184,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 import tasks
-from codegen_pax.corpus import inputs
+from codegen_pax.data import inputs
 
 for name in ("codegen_pile", "codegen_bigquery", "codegen_bigquery_paper", "codegen_bigpython",
              "codegen_instruction", "codegen_nano_nl", "codegen_nano_multi", "codegen_nano_mono",

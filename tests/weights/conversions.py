@@ -5,9 +5,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.training.state import State
 from codegen_pax.weights import cuts, exporting, hugging_face_files, importing, layout
-from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 

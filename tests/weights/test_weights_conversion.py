@@ -15,6 +15,7 @@ from conversions import export, import_hugging_face, import_plan, state, stored
 from networks import Network, logits, save_bin, save_jaxformer
 from safetensors.numpy import load_file, save_file
 
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.weights import (
     cuts,
     embedding,
@@ -25,7 +26,6 @@ from codegen_pax.weights import (
     layout,
     safetensors_files,
 )
-from codegen_pax.weights.checkpoint import Variables, read_variables
 from codegen_pax.weights.tensors import DTYPES, Files, dtype
 from codegen_pax.weights.workspace import Workspace
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import Network
 
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.weights import cuts, finite
-from codegen_pax.weights.checkpoint import Variables, read_variables
 from codegen_pax.weights.tensors import DTYPES
 
 NETWORK = Network()

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import lineage
+from codegen_pax.runs import lineage
 
 ARRAYS = {
     "mdl_vars.params.bias": {".zarray": b"{}", "0": b"\0" * 8},

@@ -11,6 +11,7 @@ import pytest
 from conversions import import_hugging_face, import_plan, state, stored
 from networks import Network, save_jaxformer
 
+from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.weights import (
     cuts,
     exporting,
@@ -21,7 +22,6 @@ from codegen_pax.weights import (
     moving,
     safetensors_files,
 )
-from codegen_pax.weights.checkpoint import Variables
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 

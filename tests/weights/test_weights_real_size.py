@@ -15,9 +15,9 @@ from random_models import Shape, reference
 
 from codegen_pax import model
 from codegen_pax.cli.main import main
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.runs.sampling import continue_prompts
 from codegen_pax.weights import layout
-from codegen_pax.weights.checkpoint import Variables, read_variables
 from experiments.declaration import find_declaration
 
 EXPERIMENT = "CodeGen350MMono"

@@ -1,0 +1,1 @@
+"""What a document must pass: languages, licences, filters, secrets, duplicates, benchmarks."""

@@ -1,0 +1,129 @@
+"""The text of source files: as Python reads its own, and with every byte-order mark."""
+
+import codecs
+
+import pytest
+
+from codegen_pax import git_lfs
+from codegen_pax.data.format.documents import Document
+from codegen_pax.data.sources import encodings, schemas
+
+READ = {
+    "plain": ("a.py", b"x = '\xc3\xa9'\n", "x = 'é'\n"),
+    "a mark": ("a.py", b"\xef\xbb\xbfx = 1\n", "x = 1\n"),
+    "a mark of another language": ("a.go", b"\xef\xbb\xbfpackage a\n", "package a\n"),
+    "a mark and what agrees": ("a.py", b"\xef\xbb\xbf# coding: utf-8\n", "# coding: utf-8\n"),
+    "latin-1": ("a.py", b"# -*- coding: latin-1 -*-\n'\xe9'\n", "# -*- coding: latin-1 -*-\n'é'\n"),
+    "in the second line": (
+        "a.py",
+        b"#!/bin/x\n# vim: set fileencoding=koi8-r :\n'\xc1'\n",
+        "#!/bin/x\n# vim: set fileencoding=koi8-r :\n'а'\n",
+    ),
+    "of two bytes": ("a.pyi", b"# coding=gbk\n'\xc4\xe3'\n", "# coding=gbk\n'你'\n"),
+    "shift_jis": ("a.PY", b"# coding: shift_jis\n'\x83\x5c'\n", "# coding: shift_jis\n'ソ'\n"),
+    "a script without an ending": (
+        "bin/run",
+        b"#!/usr/bin/env python3\n#coding:cp1252\n'\x80'\n",
+        "#!/usr/bin/env python3\n#coding:cp1252\n'€'\n",
+    ),
+    "utf-16": ("a.cs", codecs.BOM_UTF16_LE + "é\n".encode("utf-16-le"), "é\n"),
+    "utf-16, big end first": ("a.py", codecs.BOM_UTF16_BE + "x\n".encode("utf-16-be"), "x\n"),
+    "utf-32": ("a.js", codecs.BOM_UTF32_LE + "x\n".encode("utf-32-le"), "x\n"),
+    "utf-32, big end first": ("a.js", codecs.BOM_UTF32_BE + "x\n".encode("utf-32-be"), "x\n"),
+    "Cython": ("a.pyx", b"# coding: latin-1\n'\xe9'\n", "# coding: latin-1\n'é'\n"),
+    "lines of an old Mac": ("a.py", b"\r# coding: latin-1\r'\xe9'\r", "\r# coding: latin-1\r'é'\r"),
+    "too late to count": ("a.py", b"x = 1\n\n# coding: latin-1\n", "x = 1\n\n# coding: latin-1\n"),
+    "empty": ("a.py", b"", ""),
+    "a mark alone": ("a.py", b"\xef\xbb\xbf", ""),
+}
+REFUSED = {
+    "unknown_encoding": [
+        b"# coding: nope\n",
+        b"# coding: rot13\n",
+        b"# coding: zlib\n",
+        b"# coding: hex\n",
+        b"# coding: idna\n",
+        b"# coding: " + b"x" * 999 + b"\n",
+    ],
+    "contradictory_encoding": [
+        b"\xef\xbb\xbf# coding: latin-1\n",
+        b"# coding: cp037\n",
+        b"# coding: utf-16\nx",
+    ],
+    "invalid_encoding": [
+        b"# coding: ascii\n\xe9",
+        b"# coding: gbk\n\xff",
+        b"# coding: utf-16\nxx",
+        codecs.BOM_UTF16_LE + b"x",
+    ],
+    "invalid_utf8": [
+        b"\xe9\n",
+        b"x = 1\n\n# coding: latin-1\n'\xe9'\n",
+        b"# \xe9\n# coding: latin-1\n",
+        b"# coding: utf-8\n\xe9",
+        b"\xef\xbb\xbf\xe9",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_files_are_read_in_the_encoding_that_they_say(name):
+    path, raw, wanted = READ[name]
+    assert encodings.decode(raw, path) == wanted
+
+
+@pytest.mark.parametrize("rule", REFUSED)
+def test_encodings_that_cannot_be_are_refused_under_a_rule(rule):
+    for raw in REFUSED[rule]:
+        with pytest.raises(encodings.EncodingError, match=f"^{rule}$"):
+            encodings.decode(raw, "a.py")
+
+
+def test_other_languages_have_no_such_line():
+    with pytest.raises(encodings.EncodingError, match=r"^invalid_utf8$"):
+        encodings.decode(b"// coding: latin-1\n'\xe9'", "a.js")
+
+
+def test_python_refuses_what_is_refused():
+    """Python itself compiles what is read, and none of what contradicts itself."""
+    names = ["latin-1", "of two bytes", "a mark and what agrees", "lines of an old Mac"]
+    for _, raw, _ in map(READ.get, names):
+        compile(raw, "a.py", "exec")
+    for rule in ("unknown_encoding", "contradictory_encoding"):
+        for raw in REFUSED[rule]:
+            if b"idna" not in raw:
+                with pytest.raises(SyntaxError):
+                    compile(raw, "a.py", "exec")
+
+
+@pytest.mark.parametrize("content", ["\ufeffx = 1\n", b"\xef\xbb\xbfx = 1\n", b"x = 1\n"])
+def test_a_mark_in_a_table_is_no_text(content):
+    record = {"content": content, "path": "a.py"}
+    found = schemas.document("bigquery", record, "t", 0, 1)
+    assert found == Document("x = 1\n", "t", 0, path="a.py")
+    if isinstance(content, str):
+        assert schemas.document("pile", {"text": content}, "t", 0, 1).text == "x = 1\n"
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (POINTER, True),
+        (POINTER.replace("\n", "\r\n"), True),
+        (POINTER.replace("git-lfs.github", "hawser.github"), True),
+        (POINTER.replace("oid", "ext-0-foo sha256:" + "b" * 64 + "\noid"), True),
+        (POINTER.removesuffix("\n"), True),
+        (POINTER + "x = 1\n", False),
+        (f"# {POINTER}", False),
+        (POINTER.partition("oid")[0], False),
+        (POINTER + "\n" * 2_000, False),
+    ],
+)
+def test_pointers_of_git_lfs(text, is_one):
+    assert git_lfs.is_pointer(text) == is_one

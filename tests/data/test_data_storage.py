@@ -1,0 +1,176 @@
+"""Files found and opened: odd names here, and URLs, with TensorFlow's `ram://` for a bucket."""
+
+import gzip
+import hashlib
+import json
+import os
+
+import pyarrow
+import pytest
+import tensorflow as tf
+from pyarrow import parquet
+
+from codegen_pax.data.sources import discovery, partitions, reading, storage, tree
+
+
+def names(files):
+    return sorted(os.path.basename(file.path) for file in files)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files and what looks like them, in a folder whose name is a glob."""
+    root = tmp_path / "a[1]*"
+    (root / "sub").mkdir(parents=True)
+    for name in ("[id].js", "x.js", "sub/y.js"):
+        (root / name).write_text("var x = 1;\n")
+    (root / "lost.js").symlink_to("nowhere")
+    (root / "itself.js").symlink_to("itself.js")
+    (root / "through.js").symlink_to("x.js/y.js")
+    (root / "loop").symlink_to(root)
+    os.mkfifo(root / "pipe.js")  # who opens it waits for ever
+    return root
+
+
+def test_names_that_are_globs_are_themselves_first(folder):
+    assert names(storage.below(str(folder))) == ["[id].js", "x.js", "y.js"]
+    assert names(storage.matching(str(folder / "[id].js"))) == ["[id].js"]
+    assert names(storage.matching(f"{folder.parent}/*/?.js")) == ["x.js"]
+    assert storage.matching(str(folder / "none.js")) == storage.below(str(folder / "x.js")) == []
+    found = reading.documents(*partitions.split("tree", discovery.find("tree", [str(folder)])))
+    assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
+
+
+def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
+    root = os.fsencode(tmp_path) + b"/r\xe9pos"
+    os.makedirs(root + b"/shop\xff/.git")
+    for name in (b"/shop\xff/.git/HEAD", b"/shop\xff/\xff.py", b"/shop\xff/good.py"):
+        with open(root + name, "w") as file:
+            file.write("x = 1\n")
+    (piece,) = partitions.split("tree", discovery.find("tree", [os.fsdecode(root)]))
+    found = list(reading.documents(piece))
+    assert [(one.repository, one.path, one.text) for one in found] == [
+        ("shop\\xff", "good.py", "x = 1\n"),
+        ("shop\\xff", "\\xff.py", "x = 1\n"),
+    ]
+    assert found[1].source == f"{tmp_path}/r\\xe9pos/shop\\xff/\\xff.py"
+    wanted = hashlib.sha256()
+    content = hashlib.sha256(b"x = 1\n").hexdigest()
+    for name in (b"shop\xff/good.py", b"shop\xff/\xff.py"):
+        wanted.update(name + f"\0{content}\n".encode())
+    assert tree.sha256(piece.source, piece.files) == wanted.hexdigest()
+
+
+def test_the_bytes_of_a_tree_are_those_of_its_own_files(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "b.js").write_text("not ours\n")
+    assert discovery.find("tree", [str(tmp_path)]) == [storage.File(str(tmp_path), 6)]
+    (tmp_path / "a.py").unlink()
+    with pytest.raises(
+        ValueError, match=r"not hidden, vendored or git-ignored \(left out: 1 vendored\)"
+    ):
+        discovery.find("tree", [str(tmp_path)])
+
+
+def test_a_folder_is_searched_to_its_bottom(tmp_path, monkeypatch):
+    wanted = ["00.jsonl", "a/00.jsonl", "a/b/c/01.jsonl.gz", "d.x/00.jsonl"]
+    others = [".git/x.jsonl", "a/.cache/deep/x.jsonl", "a/README.md", "a/00.tfrecord"]
+    for name in (*wanted, *others):
+        (tmp_path / ".raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".raw" / name).write_bytes(b"")
+    folder = tmp_path / ".raw"  # what is asked for is not left out
+    found = [storage.File(f"{folder}/{name}", 0) for name in wanted]
+    assert discovery.find("pile", [str(folder)]) == discovery.find("pile", [f"{folder}/"]) == found
+    monkeypatch.chdir(folder)
+    assert [file.path for file in discovery.find("pile", ["."])] == [f"./{name}" for name in wanted]
+    (folder / "a" / "00.jsonl").unlink()
+    (folder / "a" / "b" / "c" / "01.jsonl.gz").unlink()
+    with pytest.raises(ValueError, match=r"found nothing to read at .*raw/a; wanted .jsonl"):
+        discovery.find("pile", [str(folder / "a")])
+
+
+def put(url, content):
+    tf.io.gfile.makedirs(url.rpartition("/")[0])
+    with tf.io.gfile.GFile(url, "wb") as file:
+        file.write(content)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """URL of a folder with JSON lines, Parquet and a tree."""
+    url = "ram://bucket/raw"
+    lines = "".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(50)).encode()
+    put(f"{url}/pile/a.jsonl", lines)
+    put(f"{url}/pile/b.jsonl.gz", gzip.compress(lines))
+    put(f"{url}/pile/.trash/c.jsonl", lines)
+    put(f"{url}/nested/deep/deeper/c.jsonl", lines)
+    sink = pyarrow.BufferOutputStream()
+    rows = [{"content": f"x = {n}\n", "path": f"{n}.py"} for n in range(50)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), sink, row_group_size=20)
+    put(f"{url}/code/a.parquet", sink.getvalue().to_pybytes())
+    put(f"{url}/tree/.gitignore", b"build/\n")
+    put(f"{url}/tree/a.py", b"a = 1\n")
+    put(f"{url}/tree/sub/b.py", b"b = 1\n")
+    put(f"{url}/tree/build/c.py", b"c = 1\n")
+    return url
+
+
+def documents(corpus, *patterns, at_most=300):
+    pieces = partitions.split(corpus, discovery.find(corpus, patterns), at_most)
+    return [document for piece in pieces for document in reading.documents(piece)]
+
+
+def test_a_bucket_is_read_as_a_folder_is(bucket):
+    texts = [f"text {n}" for n in range(50)]
+    assert [d.text for d in documents("pile", f"{bucket}/pile")] == texts * 2
+    assert [d.text for d in documents("pile", f"{bucket}/pile/*.jsonl")] == texts
+    assert [d.text for d in documents("pile", f"{bucket}/pile/b.jsonl.gz")] == texts
+    assert [d.text for d in documents("pile", f"{bucket}/nested")] == texts
+    code = documents("bigquery", f"{bucket}/code/")
+    assert [d.text for d in code] == [f"x = {n}\n" for n in range(50)]
+    found = documents("tree", f"{bucket}/tree/")
+    assert [(d.path, d.repository) for d in found] == [("a.py", "tree"), ("sub/b.py", "tree")]
+    digest = hashlib.sha256(b"a = 1\n").hexdigest()
+    assert storage.sha256(f"{bucket}/tree/a.py") == digest
+
+
+def test_a_tree_in_a_bucket_has_the_rules_of_its_repository():
+    # A folder `.git` and `.gitignore` are one and the same to `ram://`, so it is a file here.
+    for name, content in {
+        "stores/name/HEAD": b"ref: refs/heads/main\n",
+        "stores/name/info/exclude": b"private.py\n",
+        "owner/name/.git": b"gitdir: ../../stores/name\n",
+        "owner/name/.gitignore": b"build/\n",
+        "owner/name/src/a.py": b"a = 1\n",
+        "owner/name/src/build/b.py": b"b = 1\n",
+        "owner/name/src/private.py": b"c = 1\n",
+        "owner/name/vendor/d.py": b"d = 1\n",
+        "owner/name/lib/.git/HEAD": b"ref: refs/heads/main\n",
+        "owner/name/lib/private.py": b"e = 1\n",
+    }.items():
+        put(f"ram://trees/{name}", content)
+    assert [(d.path, d.repository) for d in documents("tree", "ram://trees/owner/name/src")] == [
+        ("src/a.py", "name")
+    ]
+    assert [(d.path, d.repository) for d in documents("tree", "ram://trees/owner/")] == [
+        ("private.py", "name/lib"),
+        ("src/a.py", "name"),
+    ]
+    left_out = tree.listing("ram://trees/owner").left_out
+    assert left_out == {"git_ignored": 2, "hidden": 1, "vendored": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ram://bucket/none", "found nothing to read at ram://bucket/none; wanted .jsonl"),
+        ("nonsense://bucket/x.jsonl", "cannot reach nonsense://bucket/x.jsonl: .*not implemented"),
+        ("hdfs://bucket/x.jsonl", "[hH]dfs"),
+    ],
+)
+def test_what_cannot_be_reached_is_told(url, said):
+    with pytest.raises((OSError, ValueError), match=said):
+        discovery.find("pile", [url])
+    with pytest.raises(storage.UnreachableError, match="nothing here writes nonsense://"):
+        storage.folder("nonsense://bucket/out")

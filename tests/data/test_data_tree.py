@@ -1,0 +1,177 @@
+"""A directory of source code of one's own: prepared, traced, and read as a mixture."""
+
+import collections
+
+import numpy as np
+import pytest
+import seqio
+from etils import epath
+
+from codegen_pax.cli import main
+from codegen_pax.data.format import counts, trace
+from codegen_pax.data.prepare import local, pipeline
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.prepared import CorpusMissingError
+from codegen_pax.data.sources import discovery as raw_inputs
+from codegen_pax.data.sources import partitions
+from codegen_pax.data.stream import inputs
+from codegen_pax.text import tokenizer
+from experiments.declaration import declare
+from experiments.experiment import CodeGenExperiment
+from experiments.phases import Phase
+from experiments.sizes import SIZES
+from tasks.tree import tree
+
+T = 32
+NAME = "test_ours"
+IGNORED = ("build/out.py", "src/made_by_hand.gen.py", "vendor/theirs.go", "node_modules/a.js")
+
+
+def python(number):
+    return f"def f{number}(x):\n    return [x + {number}, x * {number}]\n"
+
+
+def go(number):
+    return f"package p{number}\n\nfunc f(x int) int {{ return x * {number} }}\n"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A tree with a repository in it, and the folder of corpora with what was made of it."""
+    folder = tmp_path_factory.mktemp("tree")
+    contents = {f"shop/src/m{n}.py": python(n) for n in range(40)}
+    contents |= {f"shop/cmd/m{n}.go": go(n) for n in range(40)}
+    contents |= {f"shop/{name}": python(1_000 + n) for n, name in enumerate(IGNORED)}
+    contents |= {"shop/.gitignore": "build/\n*.gen.py\n", "shop/.git/HEAD": "ref: x\n"}
+    contents |= {"tools/t.py": python(2_000), "tools/README": "About.\n"}
+    for name, text in contents.items():
+        path = folder / "repositories" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    output = folder / "data" / NAME
+    settings = Settings("tree", str(output), row_length=T, validation=0.2, seed=3)
+    left_out = collections.Counter()
+    found = raw_inputs.find("tree", [str(folder / "repositories")], left_out)
+    pipeline.begin(settings)
+    local.run_here(settings, found, partitions.split("tree", found, 1_000))
+    return folder, pipeline.finish(settings, left_out), epath.Path(output)
+
+
+@pytest.fixture
+def mixture(prepared, monkeypatch):
+    folder, *_ = prepared
+    monkeypatch.setenv("CODEGEN_DATA", str(folder / "data"))
+    yield tree(NAME, ("python", "go"))
+    seqio.MixtureRegistry.remove(f"codegen_{NAME}")
+    for language in ("python", "go"):
+        seqio.TaskRegistry.remove(f"codegen_{NAME}_{language}")
+
+
+def texts(rows):
+    words = tokenizer.load("codegen")
+    return {words.decode(list(row), skip_special_tokens=False) for row in rows}
+
+
+def test_what_is_ignored_or_vendored_is_not_in_the_corpus(prepared):
+    _, made, _ = prepared
+    assert made.counts["left_out"] == {"git_ignored": 2, "hidden": 1, "vendored": 2}
+    total = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
+    assert total == {counts.IN: 82, counts.KEPT: 81, "language": 1}  # README is in none
+    kept = {
+        name: licences[""][counts.KEPT]
+        for name, licences in made.counts["documents"].items()
+        if counts.KEPT in licences[""]
+    }
+    assert kept["python"][:2] == [41, sum(len(python(n)) for n in (*range(40), 2_000))]
+    assert kept["go"][:2] == [40, sum(len(go(n)) for n in range(40))]
+
+
+def test_a_row_is_traced_to_its_files(prepared):
+    folder, made, output = prepared
+    words = tokenizer.load("codegen", literal=True)
+    seen = set()
+    for part in ("python", "go"):
+        for shard in made.shards("train", part):
+            path = str(output / shard.name)
+            data = np.frombuffer((output / shard.name).read_bytes(), made.row_format.dtype)
+            for row in range(shard.rows):
+                for origin in trace.trace(path, row):
+                    file = folder / "repositories" / origin.repository / origin.path
+                    assert origin.source == str(file)
+                    ids = [*words.encode(file.read_text()).ids, tokenizer.END_OF_TEXT_ID]
+                    piece = data[row]["tokens"][origin.column : origin.column + origin.tokens]
+                    assert piece.tolist() == ids[origin.offset : origin.offset + origin.tokens]
+                    seen.add((origin.repository, origin.path))
+    assert {repository for repository, _ in seen} == {"shop", "tools"}
+    assert ("tools", "t.py") in seen and len(seen) > 50
+
+
+def test_a_mixture_reads_the_rows(prepared, mixture):
+    _, made, output = prepared
+    wanted = {
+        split: {
+            trace.text(str(output / shard.name), row)
+            for part in ("python", "go")
+            for shard in made.shards(split, part)
+            for row in range(shard.rows)
+        }
+        for split in ("train", "validation")
+    }
+    dataset = mixture.get_dataset({"targets": T}, split="validation", shuffle=False, num_epochs=1)
+    found = texts(example["targets"] for example in dataset.as_numpy_iterator())
+    assert found == wanted["validation"] and len(found) > 3
+    rows = inputs.training_input(mixture.name, batch_size=8, row_length=T, seed=0).Instantiate()
+    trained = texts(row for _ in range(4) for row in rows.get_next().ids)
+    assert trained <= wanted["train"] and len(trained) > 20
+
+
+def test_a_phase_trains_on_it(mixture):
+    phase = Phase(
+        "Ours", start="Mono", languages=("python", "go"), tokens=10**9, mixture=mixture.name
+    )
+
+    class Ours(CodeGenExperiment):
+        DECLARATION = declare(SIZES["350M"], phase)
+
+    training = next(config for config in Ours().datasets() if config.is_training)
+    assert training.mixture_name == mixture.name
+
+
+def test_names_that_are_taken_are_refused(mixture):
+    assert tree(NAME, ["go", "python"]) is mixture
+    with pytest.raises(ValueError, match="task codegen_pile is there already"):
+        tree("pile", ["python"])
+    with pytest.raises(ValueError, match="task codegen_bigquery_python is there already"):
+        tree("bigquery", ["python"])
+    with pytest.raises(ValueError, match="is registered as"):
+        tree(NAME, ["python"])
+
+
+def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    said = rf"go files of a folder of repositories: codegen-pax prepare tree .*{NAME}"
+    with pytest.raises(CorpusMissingError, match=said) as error:
+        mixture.get_dataset({"targets": T}, split="train")
+    # Of both languages, whichever is read first: one folder holds one corpus.
+    command = str(error.value).partition(": codegen-pax prepare tree ")[2]
+    assert command == f"--input ... --output {tmp_path / NAME} --languages go python"
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "a b"))
+    with pytest.raises(CorpusMissingError, match=r"--output '.*/a b/test_ours' --languages"):
+        mixture.get_dataset({"targets": T}, split="train")
+
+
+def test_languages_are_one_whatever_their_spelling(mixture):
+    assert tree(NAME, ["Golang", ".py"]) is mixture
+    with pytest.raises(ValueError, match="names a language twice: python, py"):
+        tree(NAME, {"python": 1, "py": 2})
+
+
+def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):
+    for name in ("a.zig", "b.sol", "c.sol"):
+        (tmp_path / "repositories").mkdir(exist_ok=True)
+        (tmp_path / "repositories" / name).write_text("x\n")
+    paths = ["--input", str(tmp_path / "repositories"), "--output", str(tmp_path / "out")]
+    assert main.main(["prepare", "tree", *paths, "--languages", "C++"]) == 1
+    said = capsys.readouterr().err
+    assert "no file is in a language that is kept (cpp); files by ending: 2 .sol (--lang" in said
+    assert not (tmp_path / "out").exists()
