@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from wide_networks import EXPERIMENT, WIDE, here, tell_apart
 
 from codegen_pax.cli import tables
 from codegen_pax.cli.main import main
+from tests.cli.wide_networks import EXPERIMENT, WIDE, here, tell_apart
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 

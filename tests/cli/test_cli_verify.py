@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_jobs
 
 from codegen_pax.cli.main import main
 from codegen_pax.runs import checksums, lineage
+from tests.runs import small_jobs
 
 A = "state/mdl_vars.params.lm.a"
 M = "state/opt_states_0.no_prefix_2.m.params.lm.a"

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from networks import logits
-from wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights import exporting, workspace
 from experiments.sizes import network_parameters
+from tests.cli.wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tell_apart
+from tests.weights.networks import logits
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 
@@ -45,7 +45,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     assert lineage.read(job / CHECKPOINT) == document
     assert lineage.FILE in checksums.read(job / CHECKPOINT).files
     assert checksums.problems(job / CHECKPOINT, contents=True) == []
-    assert document["kind"] == "import" and document["class"] == "wide_experiments.Wide"
+    assert document["kind"] == "import" and document["class"] == "tests.cli.wide_experiments.Wide"
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)
     assert parent["files"] == lineage.hash_files([source / "model.safetensors"])
@@ -57,7 +57,9 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
 @pytest.mark.parametrize("kind", ["hf", "gptj"])
 def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys):
     folder = tmp_path / "export"
-    assert main(["export", kind, str(job), str(folder), "--module", "wide_experiments"]) == 0
+    assert (
+        main(["export", kind, str(job), str(folder), "--module", "tests.cli.wide_experiments"]) == 0
+    )
     assert "Wide of step 0 for transformers" in capsys.readouterr().out
     network, report = transformers.AutoModelForCausalLM.from_pretrained(
         folder, output_loading_info=True
@@ -81,7 +83,9 @@ def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys
 def test_what_was_exported_comes_back(source, job, tmp_path):
     """Pax, Hugging Face, Pax; and the chain leads through both back to the first files."""
     folder, back = tmp_path / "export", tmp_path / "back"
-    assert main(["export", "hf", str(job), str(folder), "--module", "wide_experiments"]) == 0
+    assert (
+        main(["export", "hf", str(job), str(folder), "--module", "tests.cli.wide_experiments"]) == 0
+    )
     name = "model.safetensors"
     assert (folder / name).read_bytes() == (source / name).read_bytes()
     assert main(["import", "hf", str(folder), *EXPERIMENT, "--output", str(back)]) == 0
@@ -98,7 +102,9 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
         f"{job}: {network_parameters(4, 64, 512) + 64:,} parameters of" in capsys.readouterr().out
     )
     folder = tmp_path / "[i]" / "export"
-    assert main(["export", "hf", str(job), str(folder), "--module", "wide_experiments"]) == 0
+    assert (
+        main(["export", "hf", str(job), str(folder), "--module", "tests.cli.wide_experiments"]) == 0
+    )
     said = capsys.readouterr().out
     assert f"{folder}: Wide of step 0" in said
     assert "exporting: 1.1 MB of 1.1 MB, 0 s left" in said
@@ -106,7 +112,17 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
 
 def test_show_tells_the_chain_of_an_export(job, tmp_path, capsys):
     folder = tmp_path / "export"
-    main(["export", "hf", str(job), str(folder), "--dtype=float16", "--module", "wide_experiments"])
+    main(
+        [
+            "export",
+            "hf",
+            str(job),
+            str(folder),
+            "--dtype=float16",
+            "--module",
+            "tests.cli.wide_experiments",
+        ]
+    )
     capsys.readouterr()
     assert main(["show", str(folder)]) == 0
     shown = capsys.readouterr().out
@@ -118,7 +134,14 @@ def test_a_run_without_lineage_is_exported_by_name(job, tmp_path, capsys):
     shutil.copytree(job, bare)
     for path in bare.rglob(lineage.FILE):
         path.unlink()
-    arguments = ("export", "hf", bare, tmp_path / "export", "--module", "wide_experiments")
+    arguments = (
+        "export",
+        "hf",
+        bare,
+        tmp_path / "export",
+        "--module",
+        "tests.cli.wide_experiments",
+    )
     assert "name its experiment with --experiment" in refused(capsys, *arguments)
     assert main([*map(str, arguments), "--experiment", "Wide"]) == 0
     assert main(["show", str(tmp_path / "export")]) == 0
@@ -158,7 +181,7 @@ def test_a_full_disk_is_told_before_anything_is_written(source, job, tmp_path, c
     monkeypatch.setattr(workspace.shutil, "disk_usage", lambda path: usage)
     for arguments in (
         ("import", "hf", source, *EXPERIMENT, "--output", tmp_path / "x"),
-        ("export", "hf", job, tmp_path / "x", "--module", "wide_experiments"),
+        ("export", "hf", job, tmp_path / "x", "--module", "tests.cli.wide_experiments"),
     ):
         assert "0.02 GB are wanted, 0.00 GB are free in" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
@@ -169,7 +192,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
     (tmp_path / "x" / "mine").touch()
     for arguments in (
         ("import", "hf", source, *EXPERIMENT, "--output", tmp_path / "x"),
-        ("export", "hf", job, tmp_path / "x", "--module", "wide_experiments"),
+        ("export", "hf", job, tmp_path / "x", "--module", "tests.cli.wide_experiments"),
     ):
         assert "x is there already; wanted a new folder" in refused(capsys, *arguments)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine"]
@@ -206,7 +229,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
 def test_bad_use_is_told(arguments, status, said, job, tmp_path, capsys, monkeypatch):
     arguments = [str(job) if word == "JOB" else word for word in arguments]
     if arguments[0] == "export":
-        arguments += ["--module", "wide_experiments"]
+        arguments += ["--module", "tests.cli.wide_experiments"]
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.chdir(tmp_path)
     assert said in refused(capsys, *arguments, status=status)
@@ -220,7 +243,14 @@ def test_a_number_too_large_is_told_in_one_line(source, tmp_path, capsys):
     network.save_pretrained(tmp_path / "source")
     arguments = [*EXPERIMENT, "--output", str(tmp_path / "job")]
     assert main(["import", "hf", str(tmp_path / "source"), *arguments]) == 0
-    export = ("export", "hf", tmp_path / "job", tmp_path / "x", "--module", "wide_experiments")
+    export = (
+        "export",
+        "hf",
+        tmp_path / "job",
+        tmp_path / "x",
+        "--module",
+        "tests.cli.wide_experiments",
+    )
     said = refused(capsys, *export, "--dtype=float16")
     assert "lm_head.bias holds 70000, too large for float16" in said
     assert not (tmp_path / "x").exists()
@@ -262,7 +292,7 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(job, tmp_path, capsys, mo
         run(*arguments)
 
     monkeypatch.setattr(exporting, "run", removing)
-    export = ("export", "hf", trained, tmp_path / "x", "--module", "wide_experiments")
+    export = ("export", "hf", trained, tmp_path / "x", "--module", "tests.cli.wide_experiments")
     said = refused(capsys, *export)
     assert "was changed while it was read" in said or "final_ln.scale" in said
     assert not (tmp_path / "x").exists()
@@ -279,7 +309,7 @@ def test_a_chunk_that_is_removed_while_it_is_read(job, tmp_path, capsys, monkeyp
         return found
 
     monkeypatch.setattr(lineage, "fingerprint", removing)
-    export = ("export", "hf", trained, tmp_path / "x", "--module", "wide_experiments")
+    export = ("export", "hf", trained, tmp_path / "x", "--module", "tests.cli.wide_experiments")
     assert "was changed while it was read" in refused(capsys, *export)
     assert not (tmp_path / "x").exists()
 
@@ -290,7 +320,7 @@ def test_an_early_checkpoint_has_its_own_lineage(job, tmp_path):
     shutil.copytree(job, trained)
     document = lineage.read(trained)
     lineage.write(trained, document | {"kind": "training", "parents": []})
-    arguments = ["--step=0", "--module", "wide_experiments"]
+    arguments = ["--step=0", "--module", "tests.cli.wide_experiments"]
     assert main(["export", "hf", str(trained), str(tmp_path / "x"), *arguments]) == 0
     (parent,) = lineage.read(tmp_path / "x")["parents"]
     assert parent["lineage"] == document

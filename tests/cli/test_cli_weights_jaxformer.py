@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import whole
-from networks import logits, save_jaxformer
-from wide_networks import CHECKPOINT, EXPERIMENT, WIDE, here, refused, tell_apart
 
 from codegen_pax.cli.main import main
 from codegen_pax.runs import lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import layout
+from tests.cli.wide_networks import CHECKPOINT, EXPERIMENT, WIDE, here, refused, tell_apart
+from tests.weights import whole
+from tests.weights.networks import logits, save_jaxformer
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 
@@ -57,7 +57,7 @@ def test_jaxformers_cores_are_found_out_and_a_wrong_number_is_refused(
     (parent,) = lineage.read(tmp_path / "job")["parents"]
     assert parent["kind"] == "jaxformer" and parent["step"] == 7
     export = ("export", "hf", str(tmp_path / "job"), str(tmp_path / "there"))
-    assert main([*export, "--module", "wide_experiments"]) == 0
+    assert main([*export, "--module", "tests.cli.wide_experiments"]) == 0
     there = transformers.CodeGenForCausalLM.from_pretrained(tmp_path / "there")
     with torch.no_grad():
         network.transformer.wte.weight += torch.linspace(-1, 1, WIDE.model_dims)

@@ -6,12 +6,12 @@ import sys
 import time
 
 import numpy as np
-import whole
-from networks import Network
-from wide_networks import CHECKPOINT
 
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import layout
+from tests.cli.wide_networks import CHECKPOINT
+from tests.weights import whole
+from tests.weights.networks import Network
 
 
 def test_a_conversion_that_is_killed_leaves_nothing_whole_and_is_gone_on_with(tmp_path):

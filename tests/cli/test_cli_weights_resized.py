@@ -14,12 +14,8 @@ import peft
 import pytest
 import torch
 import transformers
-from conversions import export, import_plan, state
-from networks import Network, logits
 from praxis import base_layer, pax_fiddle
-from random_models import training_batch
 from safetensors.numpy import load_file, save_file
-from wide_networks import CHECKPOINT, HERE, here, refused
 
 from codegen_pax import model
 from codegen_pax.cli.main import main
@@ -31,12 +27,16 @@ from codegen_pax.text import tokenizer
 from codegen_pax.weights import cuts, hugging_face_files, importing, layout, vocabulary_rows
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
+from tests.cli.wide_networks import CHECKPOINT, HERE, here, refused
+from tests.model.random_models import training_batch
+from tests.weights.conversions import export, import_plan, state
+from tests.weights.networks import Network, logits
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 
 CODED = Network(layers=2, model_dims=32, heads=4, rotary_dims=4, context=256, vocab_size=51_200)
-EXPERIMENT = ("--experiment", "Coded", "--module", "wide_experiments")
-MODULE = ("--module", "wide_experiments")
+EXPERIMENT = ("--experiment", "Coded", "--module", "tests.cli.wide_experiments")
+MODULE = ("--module", "tests.cli.wide_experiments")
 TOKENS = 50_295
 WEIGHTS = "model.safetensors"
 
@@ -74,7 +74,7 @@ def job(source, tmp_path_factory):
 
 
 def experiment():
-    import wide_experiments
+    from tests.cli import wide_experiments
 
     return wide_experiments.Coded()
 

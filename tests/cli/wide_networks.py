@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import Network
 
 from codegen_pax.cli.main import main
+from tests.weights.networks import Network
 
 HERE = Path(__file__).parent
 
 WIDE = Network(layers=4, model_dims=64, heads=8, rotary_dims=4, context=256, vocab_size=512)
-EXPERIMENT = ("--experiment", "Wide", "--module", "wide_experiments")
+EXPERIMENT = ("--experiment", "Wide", "--module", "tests.cli.wide_experiments")
 CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
 
 
@@ -21,7 +21,9 @@ def here(monkeypatch):
     """Where the user's module lies; the settings of a run are those of the test."""
     monkeypatch.chdir(HERE)
     monkeypatch.setenv("CODEGEN_RECIPE", "jaxformer")
-    importlib.import_module("wide_experiments")  # paxml tells of it once, not in a test's output
+    importlib.import_module(
+        "tests.cli.wide_experiments"
+    )  # paxml tells of it once, not in a test's output
 
 
 def tell_apart(network):

@@ -8,10 +8,10 @@ import subprocess
 import time
 
 import pytest
-from random_trees import a_tree
 
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.sources import discovery, git, gitignore, tree, tree_documents
+from tests.data.random_trees import a_tree
 
 TREES, REPOSITORIES = 2_000, 8
 

@@ -5,12 +5,12 @@ import collections
 import numpy as np
 import pytest
 import seqio
-from prepared_corpora import write_corpus
 
 import tasks  # noqa: F401  registers what is read here
 from codegen_pax.data import prepared
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.schedule import BLOCK
+from tests.data.prepared_corpora import write_corpus
 
 T = 16
 PAPER = "codegen_bigquery_paper"

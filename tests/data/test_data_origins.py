@@ -6,13 +6,13 @@ import platform
 
 import pytest
 from etils import epath
-from prepared_corpora import write_corpus
 
 import tasks  # noqa: F401  (registers the tasks)
 from codegen_pax.cli.main import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.stream.origins import origins
 from tasks.bigquery import LANGUAGES
+from tests.data.prepared_corpora import write_corpus
 
 FILES = {"python": "py", "go": "go"}
 

@@ -5,10 +5,10 @@ import re
 import pytest
 import seqio
 import tensorflow as tf
-from prepared_corpora import write_corpus
 
 from codegen_pax.data import installed, prepared, seqio_sources
 from tasks import definition
+from tests.data.prepared_corpora import write_corpus
 
 
 @pytest.fixture

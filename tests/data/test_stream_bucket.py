@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
-from prepared_corpora import write_corpus
 
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import inputs, row_readers
 from tasks import definition
+from tests.data.prepared_corpora import write_corpus
 
 T = 16
 TEXT = PreparedCorpus("small", part="go", raw="a test's rows")

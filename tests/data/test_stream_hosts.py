@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 import seqio
-from prepared_corpora import write_corpus
 
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import inputs, mixture_rows
 from tasks import definition
+from tests.data.prepared_corpora import write_corpus
 
 T = 16
 PARTS = {"go": {"train": 9, "validation": 2}}

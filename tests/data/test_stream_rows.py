@@ -5,7 +5,6 @@ import pytest
 import seqio
 import tensorflow as tf
 from etils import epath
-from prepared_corpora import write_corpus
 
 from codegen_pax.data import prepared
 from codegen_pax.data.format import tfrecords
@@ -13,6 +12,7 @@ from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import row_readers
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import definition
+from tests.data.prepared_corpora import write_corpus
 
 END = 50256
 T = 16

@@ -8,7 +8,6 @@ import pytest
 import seqio
 from etils import epath
 from paxml import checkpoints
-from prepared_corpora import write_corpus
 
 from codegen_pax.data import prepared
 from codegen_pax.data.prepared import MixtureByTokens, PreparedCorpus
@@ -16,6 +15,7 @@ from codegen_pax.data.stream import inputs, row_readers, training
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
 from codegen_pax.runs import lineage
 from tasks import definition
+from tests.data.prepared_corpora import write_corpus
 
 T, B = 16, 4  # B rows of all hosts
 GO, RUST = 37, 11  # rows

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import raw_corpora
+
+from tests.e2e import raw_corpora
 
 MESH = "1x4x2"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorstore
 from absl import flags
-from prepared_corpora import write_corpus
 
 import codegen
 from codegen_pax.runs import lineage
+from tests.data.prepared_corpora import write_corpus
 
 pytestmark = pytest.mark.e2e
 

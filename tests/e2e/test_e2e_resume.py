@@ -6,13 +6,12 @@ import signal
 import time
 from pathlib import Path
 
-import conftest
 import numpy as np
-import prepared_experiments
 import pytest
 
 from codegen_pax.runs import events, lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
+from tests.e2e import conftest, prepared_experiments
 
 pytestmark = pytest.mark.e2e
 

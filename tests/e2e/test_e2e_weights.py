@@ -9,7 +9,6 @@ import pytest
 import tensorstore
 import torch
 import transformers
-from networks import logits
 from praxis import base_layer
 
 import codegen  # noqa: F401  (registers the experiments)
@@ -17,6 +16,7 @@ from codegen_pax import model
 from codegen_pax.runs import completions, lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from experiments.declaration import find_declaration
+from tests.weights.networks import logits
 
 pytestmark = pytest.mark.e2e
 

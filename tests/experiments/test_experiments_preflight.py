@@ -9,12 +9,12 @@ import pytest
 from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
-from prepared_corpora import write_corpus
 
 import codegen
 from codegen_pax.errors import UserError
 from experiments import preflight, start
 from experiments.preflight import Plan
+from tests.data.prepared_corpora import write_corpus
 
 Usage = collections.namedtuple("Usage", "total used free")
 MESH = "1x4x2"  # of the eight devices that tests have

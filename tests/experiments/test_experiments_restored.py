@@ -3,11 +3,11 @@
 import types
 
 import pytest
-import small_jobs
 
 from codegen_pax.runs import checkpoints, checksums, lineage
 from experiments import start
 from experiments.declaration import find_declaration
+from tests.runs import small_jobs
 
 A = "state/mdl_vars.params.lm.a"
 M = "state/opt_states_0.no_prefix_2.m.params.lm.a"

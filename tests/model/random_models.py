@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import torch
 import transformers
-import whole
 from praxis import base_layer, pax_fiddle, py_utils
 
 from codegen_pax import model
 from codegen_pax.weights import layout
+from tests.weights import whole
 
 
 @dataclasses.dataclass(frozen=True)

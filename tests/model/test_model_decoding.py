@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 from praxis import base_layer, decoder_utils, pax_fiddle, py_utils
-from random_models import Shape, reference, reference_logits, relative_difference, variables
 
 from codegen_pax import model
+from tests.model.random_models import (
+    Shape,
+    reference,
+    reference_logits,
+    relative_difference,
+    variables,
+)
 
 SHAPE = Shape(3, 4, 12, 8, vocab_size=61, batch=5, length=16)
 PROMPT_LENGTHS = np.array([9, 1, 4, 8, 5], np.int32)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from praxis import base_layer
-from random_models import (
+
+from tests.model.random_models import (
     Shape,
     reference,
     reference_logits,

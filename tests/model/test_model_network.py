@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from praxis import base_layer
-from random_models import Shape, training_batch, training_model
 
 from codegen_pax import model
+from tests.model.random_models import Shape, training_batch, training_model
 
 SMALL = Shape(3, 4, 8, 4, vocab_size=96)
 

@@ -9,7 +9,14 @@ import pytest
 import torch
 from praxis import base_layer
 from praxis.layers import attentions
-from random_models import Shape, reference, reference_logits, relative_difference, variables
+
+from tests.model.random_models import (
+    Shape,
+    reference,
+    reference_logits,
+    relative_difference,
+    variables,
+)
 
 SHAPES = {
     "rotary below head": Shape(2, 4, 16, 8, vocab_size=97, batch=5, length=33),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from praxis import base_layer, pax_fiddle
-from random_models import Shape, training_batch
 
 from codegen_pax import model
+from tests.model.random_models import Shape, training_batch
 
 AXES = ("replica", "data", "mdl")
 SHAPE = Shape(2, 24, 4, 2, vocab_size=64, batch=8, length=13)

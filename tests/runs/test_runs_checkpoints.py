@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_jobs
 import tensorflow as tf
 from etils import epath
 
 from codegen_pax.runs import checkpoints, checksums, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
+from tests.runs import small_jobs
 
 A = "state/mdl_vars.params.lm.a"
 M = "state/opt_states_0.no_prefix_2.m.params.lm.a"

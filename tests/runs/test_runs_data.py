@@ -3,12 +3,12 @@
 import pytest
 import seqio
 import tensorflow as tf
-from prepared_corpora import write_corpus
 
 import tasks  # noqa: F401  (registers what is read)
 from codegen_pax.errors import UserError
 from codegen_pax.runs import data
 from tasks.definition import prompt_task, text_task
+from tests.data.prepared_corpora import write_corpus
 
 LANGUAGES = ("python", "java", "javascript", "go", "cpp", "rust")
 

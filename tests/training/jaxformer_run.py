@@ -10,7 +10,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-import whole
 from jax.sharding import PartitionSpec
 from paxml import partitioning, tasks_lib, trainer_lib
 from praxis import pax_fiddle
@@ -19,6 +18,7 @@ from praxis.py_utils import NestedMap
 from codegen_pax import model
 from codegen_pax.training.learner import learner
 from codegen_pax.weights import layout
+from tests.weights import whole
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
 ARRAYS = dict(np.load(FIXTURE))

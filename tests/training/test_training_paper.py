@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxformer_run import ACCUMULATION, NETWORK, RECIPE, Run, batch, differences, plain, weights
+
+from tests.training.jaxformer_run import (
+    ACCUMULATION,
+    NETWORK,
+    RECIPE,
+    Run,
+    batch,
+    differences,
+    plain,
+    weights,
+)
 
 STEPS, WARMUP = 10, 3
 DECAYED = ("emb_var", "combined_qkv/w", "post/w", "linear/w")

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding
-from jaxformer_run import ACCUMULATION, ARRAYS, RECIPE, Run, batch, differences, weights
+
+from tests.training.jaxformer_run import (
+    ACCUMULATION,
+    ARRAYS,
+    RECIPE,
+    Run,
+    batch,
+    differences,
+    weights,
+)
 
 STEP, LOSS, NORM, RATE = range(4)
 

@@ -9,13 +9,13 @@ import numpy as np
 import peft
 import pytest
 import torch
-from conversions import import_plan, state
-from networks import Network
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.weights import adapters, hugging_face_files, importing, summing
 from codegen_pax.weights.tensors import DTYPES, Files
 from codegen_pax.weights.workspace import Workspace
+from tests.weights.conversions import import_plan, state
+from tests.weights.networks import Network
 
 NETWORK = Network()
 LINEAR = ["qkv_proj", "out_proj", "fc_in", "fc_out", "lm_head"]

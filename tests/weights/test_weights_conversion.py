@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 import tensorstore
 import torch
-import whole
-from conversions import export, import_hugging_face, import_plan, state, stored
-from networks import Network, logits, save_bin, save_jaxformer
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
@@ -28,6 +25,9 @@ from codegen_pax.weights import (
 )
 from codegen_pax.weights.tensors import DTYPES, Files, dtype
 from codegen_pax.weights.workspace import Workspace
+from tests.weights import whole
+from tests.weights.conversions import export, import_hugging_face, import_plan, state, stored
+from tests.weights.networks import Network, logits, save_bin, save_jaxformer
 
 NETWORK = Network()
 WITH_BIAS = NETWORK.dims(embedding_bias=True)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Network
 
 from codegen_pax.weights import cuts, layout
+from tests.weights import whole
+from tests.weights.networks import Network
 
 HEAD_DIMS = 3
 

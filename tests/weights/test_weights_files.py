@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Network, assert_holds, save_bin, save_jaxformer
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.weights import (
@@ -22,6 +21,7 @@ from codegen_pax.weights import (
     torch_files,
 )
 from codegen_pax.weights.tensors import DTYPES, CutShortError, Files, Tensor, dtype
+from tests.weights.networks import Network, assert_holds, save_bin, save_jaxformer
 
 NETWORK = Network()
 

@@ -4,14 +4,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from conversions import export, import_hugging_face
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Network
 
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.weights import cuts, finite
 from codegen_pax.weights.tensors import DTYPES
+from tests.weights.conversions import export, import_hugging_face
+from tests.weights.networks import Network
 
 NETWORK = Network()
 DIMS = NETWORK.dims()

@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 import pytest
-import whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen_pax.weights import grouping, layout
+from tests.weights import whole
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 

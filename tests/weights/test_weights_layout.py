@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import whole
 from hypothesis import given
 from hypothesis import strategies as st
 from praxis import base_layer
 
 from codegen_pax import model
 from codegen_pax.weights import layout
+from tests.weights import whole
 
 LAYERS, HEADS, HEAD_DIMS, ROTARY, VOCABULARY = 2, 4, 6, 4, 19
 DIMS = layout.Dimensions(LAYERS, HEADS * HEAD_DIMS, HEADS, VOCABULARY, embedding_bias=False)

@@ -8,8 +8,6 @@ import weakref
 
 import numpy as np
 import pytest
-from conversions import import_hugging_face, import_plan, state, stored
-from networks import Network, save_jaxformer
 
 from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.weights import (
@@ -24,6 +22,8 @@ from codegen_pax.weights import (
 )
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
+from tests.weights.conversions import import_hugging_face, import_plan, state, stored
+from tests.weights.networks import Network, save_jaxformer
 
 NETWORK = Network()
 DIMS = NETWORK.dims()

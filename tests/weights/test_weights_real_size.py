@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import whole
-from networks import logits, save_jaxformer
 from praxis import base_layer, pax_fiddle
-from random_models import Shape, reference
 
 from codegen_pax import model
 from codegen_pax.cli.main import main
@@ -19,6 +16,9 @@ from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.runs.sampling import continue_prompts
 from codegen_pax.weights import layout
 from experiments.declaration import find_declaration
+from tests.model.random_models import Shape, reference
+from tests.weights import whole
+from tests.weights.networks import logits, save_jaxformer
 
 EXPERIMENT = "CodeGen350MMono"
 SIZE = find_declaration(EXPERIMENT).size

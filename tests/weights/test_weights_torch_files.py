@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from networks import Network, save_bin, save_jaxformer
 
 from codegen_pax.weights import hugging_face_files, jaxformer_files, layout
+from tests.weights.networks import Network, save_bin, save_jaxformer
 
 NETWORK = Network()
 FILE = "pytorch_model.bin"
