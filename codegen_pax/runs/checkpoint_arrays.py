@@ -20,8 +20,8 @@ from etils import epath
 
 from codegen_pax.runs import checksums
 from codegen_pax.runs.lineage import COMMITTED, STATE, WEIGHTS, arrays_of
-from codegen_pax.weights import finite, recutting
-from codegen_pax.weights.layout import Weight
+from codegen_pax.weights import rechunking, tensors
+from codegen_pax.weights.layouts import Weight
 
 
 class Variables:
@@ -74,12 +74,12 @@ class Variables:
         reading = self.stores[name][index].read()
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
-    def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
+    def needs_rechunking(self, weight: Weight, cut: tuple[int, ...]) -> bool:
         """Whether its chunks are much larger than the cuts, of this shape, that it is read by."""
         store = self.stores[weight.variable]
-        return recutting.is_needed(store.shape, store.chunk_layout.read_chunk.shape, cut)
+        return rechunking.is_needed(store.shape, store.chunk_layout.read_chunk.shape, cut)
 
-    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
+    def rechunk(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
         """Copies a weight to a folder, in smaller chunks, and reads it there from now on.
 
         Args:
@@ -92,11 +92,11 @@ class Variables:
         """
         store, name = self.stores[weight.variable], weight.variable
         chunk, dtype = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
-        piece = recutting.piece_shape(chunk, dtype.itemsize)
+        piece = rechunking.piece_shape(chunk, dtype.itemsize)
         copied = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
         array = self.checkpoint / STATE / f"{WEIGHTS}{name}"
         read = functools.partial(self.read, name)
-        for box, part in recutting.pieces(array, store.shape, chunk, dtype, read):
+        for box, part in rechunking.read_pieces(array, store.shape, chunk, dtype, read):
             _result(copied[box].write(part), f"{folder} cannot be written")
         self.stores[name] = copied
 
@@ -131,8 +131,8 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         for branch in branches:
             tree = tree.setdefault(branch, {})
         tree[leaf] = found = np.asarray(array.result())
-        if not finite.is_finite(found):
-            raise finite.refusal(f"{checkpoint}: {name}", found.shape, [(0, found)])
+        if not tensors.is_finite(found):
+            raise tensors.non_finite_error(f"{checkpoint}: {name}", found.shape, [(0, found)])
     return variables
 
 

@@ -16,7 +16,7 @@ from codegen_pax.errors import MissingFileError, UserError
 from codegen_pax.names import counted
 from codegen_pax.runs import checksums, job_lock, lineage
 from codegen_pax.runs.checkpoint_arrays import open_array
-from codegen_pax.weights import recutting
+from codegen_pax.weights import rechunking
 
 _THREADS = 4  # that unpack arrays
 _METADATA = ("metadata/metadata",)  # what Pax reads of a checkpoint, besides arrays and lineage
@@ -220,11 +220,11 @@ def _unreadable(
             store = open_array(folder)
             chunk, kind = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
 
-            def read(box: recutting.Box) -> np.ndarray:
+            def read(box: rechunking.Index) -> np.ndarray:
                 return np.asarray(store[box].read().result())
 
             if store.shape:
-                parts = recutting.pieces(folder, store.shape, chunk, kind, read)
+                parts = rechunking.read_pieces(folder, store.shape, chunk, kind, read)
             else:  # the step: a number alone has no grid of chunks
                 parts = [((), read(()))]
             bad = sum(int((~np.isfinite(part)).sum()) for _, part in parts)
