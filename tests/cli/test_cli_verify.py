@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from codegen_pax.cli.main import main
-from codegen_pax.runs import checksums, lineage
+from codegen_pax.runs import checkpoints, checksums
 from tests.runs import small_jobs
 
 A = "state/mdl_vars.params.lm.a"
-M = "state/opt_states_0.no_prefix_2.m.params.lm.a"
+M = f"state/{small_jobs.MOMENT}"
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def job(tmp_path):
 
 
 def checkpoint(job, step):
-    return Path(lineage.checkpoint(job, step))
+    return Path(checkpoints.path(job, step))
 
 
 @pytest.fixture
 def verify(job, capsys):
-    """Runs the command; returns its status and what it says."""
+    """Runs the command; returns its status and its JSON."""
 
     def run():
         status = main(["verify", str(job), "--json"])
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told_and_the_good_step_named(damage, said, job, verify
 
 
 def test_what_a_terminal_obeys_is_not_printed(job, capsys):
-    (job / "checkpoints" / "odd \x1b[2J").mkdir()
+    (checkpoints.directory(job) / "odd \x1b[2J").mkdir()
     assert main(["verify", str(job)]) == 0
     said = capsys.readouterr().out
     assert "odd \ufffd[2J" in said and "\x1b" not in said
@@ -135,13 +135,13 @@ def test_a_job_without_a_good_checkpoint(job, verify, capsys):
 
 def test_the_job_itself(job, verify):
     (job / "lineage.json").unlink()
-    (job / "checkpoints" / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
+    (checkpoints.directory(job) / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
     status, found = verify()
     assert status == 1 and found["problems"] == ["lineage.json is missing"]
     assert "checkpoint_00000008.orbax-checkpoint-tmp-17" in found["notes"][0]
     for step in (2, 4, 6):
         shutil.rmtree(checkpoint(job, step))
-    assert "there is no whole checkpoint" in verify()[1]["problems"]
+    assert "there is no complete checkpoint" in verify()[1]["problems"]
 
 
 def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
@@ -157,4 +157,4 @@ def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
 
 def test_what_is_no_folder_is_told(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nothing")]) == 1
-    assert "nothing is no directory; wanted a run's folder" in capsys.readouterr().err
+    assert "nothing is not a directory; wanted a job directory" in capsys.readouterr().err
