@@ -38,9 +38,9 @@ class Program(programs.TrainProgram):
     """Measures the time of each step after the first ones."""
 
     def __init__(self, batch_tokens):
-        super().__init__(batch_tokens, lambda step, rows: ())
+        super().__init__(batch_tokens, lambda *_: ())
         self._checkpoint = Path(checkpoints.path(flags.FLAGS.job_log_dir, 0))
-        self._checksums = self._checkpoint / "checksums-00000-of-00001.json"
+        self._checksums = Path(checksums.file_path(self._checkpoint))
         self._seconds = {"alone": [], "together": [], "checksums": []}
 
     def run(self, state, step):

@@ -214,7 +214,7 @@ def check_arrays(
     """
     wanted = _network_shapes(network, input_specs)
     step = start_step(job)
-    found = _checkpoint_shapes(job, step)
+    found = checkpoints.weight_shapes(checkpoints.path(job, step))
     of_job = lineage.read(job)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
@@ -224,25 +224,6 @@ def check_arrays(
                 f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"
                 + (f"; the job was trained with {of_job['recipe']})" if of_job else ")")
             )
-
-
-def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]:
-    """Array name -> shape, as the checkpoint's own metadata tells it."""
-    from paxml import checkpoint_metadata
-
-    metadata = checkpoint_metadata.restore_metadata(checkpoints.path(job, step))
-    state = metadata[checkpoint_metadata.TRAIN_STATE_METADATA]
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def walk(prefix: str, tree: Mapping) -> None:
-        for key, value in tree.items():
-            if checkpoint_metadata.ARRAY_METADATA_TAG in value:
-                shapes[f"{prefix}{key}"] = tuple(value[checkpoint_metadata.UNPADDED_SHAPE])
-            else:
-                walk(f"{prefix}{key}.", value)
-
-    walk("", state["mdl_vars"])
-    return shapes
 
 
 def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:

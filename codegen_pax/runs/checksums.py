@@ -59,6 +59,11 @@ class Checksums:
     later: bool
 
 
+def file_path(checkpoint: epath.PathLike, host: int = 0, hosts: int = 1) -> epath.Path:
+    """Returns the file of the checksums from a host, whether it exists or not."""
+    return epath.Path(checkpoint) / f"checksums-{host:05d}-of-{hosts:05d}.json"
+
+
 def host_of(name: str, hosts: int) -> int:
     """Returns which of the hosts a file falls to."""
     return zlib.crc32(name.encode()) % hosts
@@ -94,9 +99,10 @@ def write(
         "later": later,
         "files": {name: [size, f"{crc:08x}"] for name, (size, crc) in sorted(files.items())},
     }
-    unfinished = checkpoint / f"checksums-{host:05d}-of-{hosts:05d}.json.unfinished"
+    file = file_path(checkpoint, host, hosts)
+    unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.write_text(json.dumps(content, indent=0) + "\n")
-    unfinished.replace(checkpoint / unfinished.name.removesuffix(".unfinished"))
+    unfinished.replace(file)
     return sum(size for size, _ in files.values())
 
 
@@ -109,11 +115,11 @@ def read(checkpoint: epath.PathLike) -> Checksums | None:
     files: dict[str, tuple[int, int]] = {}
     present: dict[int, set[int]] = {}  # number of hosts -> those with checksums
     later = False
-    for path in epath.Path(checkpoint).iterdir():
-        if match := _FILE.fullmatch(path.name):
+    for file in epath.Path(checkpoint).iterdir():
+        if match := _FILE.fullmatch(file.name):
             host, hosts = map(int, match.groups())
             present.setdefault(hosts, set()).add(host)
-            is_later, of_host = _parse(path)
+            is_later, of_host = _parse(file)
             later |= is_later
             files |= of_host
     if not present:
@@ -233,13 +239,13 @@ def checksum(path: epath.Path) -> tuple[int, int]:
     return size, crc
 
 
-def _parse(path: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
+def _parse(file: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
     """Returns `later` and `files` of a file of checksums."""
     try:
-        content = json_files.read(path)
+        content = json_files.read(file)
         if content["format"] != FORMAT:
             raise DamagedCheckpointError(
-                f"{path} has format {content['format']}; this version reads format {FORMAT}"
+                f"{file} has format {content['format']}; this version reads format {FORMAT}"
             )
         files = {name: (int(size), int(crc, 16)) for name, (size, crc) in content["files"].items()}
         return bool(content["later"]), files
@@ -247,7 +253,7 @@ def _parse(path: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
         if isinstance(error, DamagedCheckpointError):
             raise
         raise DamagedCheckpointError(
-            f"{path} is damaged ({error!r}), so that it is unknown what was saved; remove it to "
+            f"{file} is damaged ({error!r}), so that it is unknown what was saved; remove it to "
             "read the checkpoint unchecked"
         ) from error
 

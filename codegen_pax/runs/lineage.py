@@ -45,8 +45,7 @@ from etils import epath
 from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.json_files import Fields
-from codegen_pax.runs import checksums
-from codegen_pax.runs.checkpoints import STATE, is_below_job, job_of, path, weight_directories
+from codegen_pax.runs import checkpoints, checksums
 
 FILE = "lineage.json"
 FORMAT = 1
@@ -183,14 +182,14 @@ def copy_to(checkpoint: epath.PathLike) -> None:
         checkpoint: The directory of the checkpoint, by its present name. One that is not below a
             job directory is left alone.
     """
-    source = job_of(checkpoint) / FILE
-    if is_below_job(checkpoint) and source.exists():
+    source = checkpoints.job_of(checkpoint) / FILE
+    if checkpoints.is_below_job(checkpoint) and source.exists():
         (epath.Path(checkpoint) / FILE).write_bytes(source.read_bytes())
 
 
 def of_checkpoint(job: epath.PathLike, step: int) -> Receipt | None:
     """Reads the receipt of a checkpoint; that of its job, which may have changed since, if none."""
-    return read(path(job, step)) or read(job)
+    return read(checkpoints.path(job, step)) or read(job)
 
 
 def _with_ancestors(receipt: Receipt) -> list[Receipt]:
@@ -340,8 +339,8 @@ def fingerprint(
         FileNotFoundError: The checkpoint has no weights.
         ValueError: A file has other bytes than were saved.
     """
-    state = epath.Path(checkpoint) / STATE
-    arrays = weight_directories(checkpoint)
+    state = epath.Path(checkpoint) / checkpoints.STATE
+    arrays = checkpoints.weight_directories(checkpoint)
     known = checksums.read(checkpoint)
     saved = known.files if known else {}
 
@@ -367,8 +366,10 @@ def fingerprint(
 
 def stamps(checkpoint: epath.PathLike) -> list[list]:
     """Returns the name, bytes and time of each file of the weights, to tell whether any changes."""
-    state = epath.Path(checkpoint) / STATE
-    files = [file for array in weight_directories(checkpoint) for file in _list_files(array)]
+    state = epath.Path(checkpoint) / checkpoints.STATE
+    files = [
+        file for array in checkpoints.weight_directories(checkpoint) for file in _list_files(array)
+    ]
     stats = sorted((file.relative_to(state).as_posix(), file.stat()) for file in files)
     return [[name, stat.length, stat.mtime] for name, stat in stats]
 

@@ -74,12 +74,12 @@ def half_copied(folder):
 
 def without_an_array(folder):
     """An old one, whose metadata alone tells."""
-    remove("checksums-00000-of-00001.json")(folder)
+    checksums.file_path(folder).unlink()
     shutil.rmtree(folder / A)
 
 
 def cut_without_checksums(folder):
-    remove("checksums-00000-of-00001.json")(folder)
+    checksums.file_path(folder).unlink()
     path = folder / M / "0.0"
     path.write_bytes(path.read_bytes()[:-4])
 
@@ -145,11 +145,9 @@ def test_the_job_itself(job, verify):
 
 
 def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
-    (checkpoint(job, 6) / "checksums-00000-of-00001.json").unlink()
+    checksums.file_path(checkpoint(job, 6)).unlink()
     checksums.write(checkpoint(job, 4), later=True)
-    (checkpoint(job, 2) / "checksums-00000-of-00001.json").rename(
-        checkpoint(job, 2) / "checksums-00000-of-00002.json"
-    )
+    checksums.file_path(checkpoint(job, 2)).rename(checksums.file_path(checkpoint(job, 2), 0, 2))
     status, found = verify()
     assert status == 0 and found["newest_good_step"] == 6
     assert [one["checksums"] for one in found["checkpoints"]] == ["none", "later", "in part"]
