@@ -78,7 +78,7 @@ def sections(found: Facts) -> dict[str, list[tuple[str, str]]]:
         ],
         "chain": [_ancestor(one) for one in found["chain"]],
         "data": [(one["task"], _data(one)) for one in found["data"]],
-        "code": [(name, code.words(one)) for name, one in found.get("code", {}).items()]
+        "code": [(name, code.describe(one)) for name, one in found.get("code", {}).items()]
         or [(code.PROJECT, older)],
         "versions": list(lineage.last_versions(found).items()),
         "changed since it began": [

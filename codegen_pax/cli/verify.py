@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 from codegen_pax.names import printable
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 HELP = "check a run's checkpoints, and name the newest good one"
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.data.sources import storage
 
-    with quietly():
+    with silenced():
         from codegen_pax.runs import progress, verification
 
     with storage.told(args.run):

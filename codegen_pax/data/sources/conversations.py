@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from codegen_pax.data.format.documents import Turn
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 _MESSAGES = ("messages", "conversations", "turns", "conversation", "dialog", "dialogue")
 _SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
@@ -127,7 +127,7 @@ def turns(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
     tools = "\n".join(_tools(fields.value(name)) for name in _TOOLS if fields.has((name,)))
     found = _with_system(found, system, tools)
     try:
-        prompts.conversation([(turn.role, turn.content) for turn in found])
+        instruction_format.conversation([(turn.role, turn.content) for turn in found])
     except ValueError:
         raise NotUnderstoodError("no_turns") from None
     return found, fields.unread() + unread
@@ -167,7 +167,7 @@ def _pair(record: Mapping[str, Any], fields: _Fields) -> list[Turn]:
     asked = _ASKED[0] if _ASKED[0] in record and given else fields.first(_ASKED)
     if given and (asked is None or _is_blank(record[asked])):  # what is given is all that is asked
         asked, given = given[0], []
-    content = prompts.user_content(
+    content = instruction_format.user_content(
         fields.text(asked or _ASKED[0]), fields.text(given[0]) if given else ""
     )
     answer = fields.text(fields.first(_ANSWERED) or _ANSWERED[0])
@@ -242,7 +242,7 @@ def _message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
         return None
     if role == _CALL:
         role, content, calls = "assistant", "", _called(content)
-    return Turn(role, prompts.answer_content(content, calls) if calls else content)
+    return Turn(role, instruction_format.answer_content(content, calls) if calls else content)
 
 
 def _calls(fields: _Fields) -> list[str]:
@@ -321,7 +321,7 @@ def _with_system(found: list[Turn], system: str, tools: str) -> list[Turn]:
     rest = found[1:] if own else found
     if not tools:
         return [Turn("system", own or system), *rest] if own or system.strip() else rest
-    return [Turn("system", prompts.system_content(own or system, tools)), *rest]
+    return [Turn("system", instruction_format.system_content(own or system, tools)), *rest]
 
 
 def _optional(fields: _Fields, name: str) -> str:

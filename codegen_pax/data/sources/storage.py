@@ -19,7 +19,7 @@ from typing import BinaryIO, NoReturn
 
 from etils import epath
 
-from codegen_pax import quiet
+from codegen_pax import silent_imports
 from codegen_pax.errors import MissingFileError
 
 _BUFFER = 1 << 20  # bytes that are asked for at once
@@ -51,7 +51,7 @@ def told(path: str) -> Iterator[None]:
     if not is_url(path):
         yield
         return
-    errors = quiet.tensorflow().errors
+    errors = silent_imports.tensorflow().errors
     try:
         yield
     except errors.OpError as error:
@@ -103,7 +103,7 @@ def matching(pattern: str) -> list[File]:
     if beam := _beam(pattern):
         return _matched(beam, pattern)
     with told(pattern):
-        return _sized(quiet.tensorflow().io.gfile.glob(pattern))
+        return _sized(silent_imports.tensorflow().io.gfile.glob(pattern))
 
 
 def stat_file(path: str) -> File:
@@ -124,7 +124,7 @@ def below(path: str) -> list[File]:
         return _matched(beam, f"{path}/**")
     with told(path):
         if is_url(path):
-            gfile = quiet.tensorflow().io.gfile
+            gfile = silent_imports.tensorflow().io.gfile
             walked = gfile.walk(path, onerror=_fail) if gfile.isdir(path) else ()
         else:
             walked = os.walk(path, onerror=_fail) if os.path.isdir(path) else ()
@@ -162,14 +162,14 @@ def _regular(paths: Iterable[str]) -> list[File]:
 
 def _sized(urls: Iterable[str]) -> list[File]:
     """Those that are files, by TensorFlow."""
-    gfile = quiet.tensorflow().io.gfile
+    gfile = silent_imports.tensorflow().io.gfile
     said = ((url, gfile.stat(url)) for url in urls)
     return [File(url, found.length) for url, found in said if not found.is_directory]
 
 
 def _beam(url: str):
     """(Beam's file systems, 'uncompressed'), if one of them is for this URL."""
-    with quiet.quietly():  # it warns of clients of Google's that nothing here needs
+    with silent_imports.silenced():  # it warns of clients of Google's that nothing here needs
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
     try:
@@ -188,7 +188,7 @@ class _TensorFlowFile(io.RawIOBase):
     """A file that TensorFlow opens, as Python's readers want it."""
 
     def __init__(self, url: str):
-        self._file = quiet.tensorflow().io.gfile.GFile(url, "rb")
+        self._file = silent_imports.tensorflow().io.gfile.GFile(url, "rb")
         self._file.size()  # it opens when it is first asked: now is when errors are told
 
     def readable(self) -> bool:
