@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         ranges=pipeline.ranges(size),
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
-    pieces = partitions.split(args.corpus, found)
+    pieces = partitions.plan(args.corpus, found)
     outcome.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):

@@ -24,11 +24,11 @@ LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
 ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 
 
-def prepare(path, at_most=partitions.SPLIT_BYTES):
+def prepare(path, at_most=partitions.PARTITION_BYTES):
     """Prepares one file; returns the manifest."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
     found = discovery.find("bigquery", [str(path)])
-    pieces = partitions.split("bigquery", found, at_most)
+    pieces = partitions.plan("bigquery", found, at_most)
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     return pipeline.finish(settings)
@@ -38,7 +38,7 @@ def look_at(path):
     """The first step of the pipeline on one file, and what is said of all inputs after it."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
     pipeline.begin(settings)
-    pieces = partitions.split("bigquery", discovery.find("bigquery", [str(path)]))
+    pieces = partitions.plan("bigquery", discovery.find("bigquery", [str(path)]))
     damaged, lines_seen = {}, collections.Counter()
     for piece in pieces:
         seen = examine.examine(piece, settings)

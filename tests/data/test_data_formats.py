@@ -52,7 +52,7 @@ WRITERS = {
 
 
 def read_all(corpus, path, at_most):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]), at_most)
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]), at_most)
     return [found for piece in pieces for found in reading.documents(piece)]
 
 
@@ -145,7 +145,7 @@ def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, at_most
     chosen = Settings("bigpython", str(folder / "out"), row_length=8, ranges=ranges)
     found = discovery.find("bigpython", [str(folder / "a.jsonl")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split("bigpython", found, max(at_most, 200)))
+    local.run_here(chosen, found, partitions.plan("bigpython", found, max(at_most, 200)))
     made = pipeline.finish(chosen)
 
     numbers = [item for item in mixture if isinstance(item, int)]

@@ -44,7 +44,7 @@ RECORDS = st.lists(st.dictionaries(st.text(max_size=5), VALUES), min_size=3, max
 
 
 def read_all(path, corpus="instruction"):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]))
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]))
     return [found for piece in pieces for found in reading.documents(piece)]
 
 

@@ -225,7 +225,7 @@ def test_a_tree_counts_by_licence_and_filters_where_asked(tmp_path, asked, dropp
     chosen = Settings("tree", str(tmp_path / "out"), row_length=8, licences=asked)
     found = discovery.find("tree", [str(tmp_path / "t")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split("tree", found))
+    local.run_here(chosen, found, partitions.plan("tree", found))
     made = pipeline.finish(chosen)
     assert made.settings["licences"] == list(asked or ["any"])
     assert made.settings["licences_from"] == "files"

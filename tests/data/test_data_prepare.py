@@ -21,14 +21,14 @@ T = 32
 END = tokenizer.END_OF_TEXT_ID
 
 
-def run(tmp_path, corpus, records, name="out", at_most=partitions.SPLIT_BYTES, **settings):
+def run(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):
     """Runs the pipeline over JSON lines in this process; returns the settings."""
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(record) + "\n" for record in records))
     chosen = Settings(corpus, str(tmp_path / name), row_length=T, **settings)
     found = discovery.find(corpus, [str(raw)])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split(corpus, found, at_most))
+    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
     return chosen
 
 

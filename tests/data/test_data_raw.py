@@ -27,8 +27,8 @@ def json_lines(records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def read_all(corpus, *patterns, at_most=partitions.SPLIT_BYTES):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(p) for p in patterns]), at_most)
+def read_all(corpus, *patterns, at_most=partitions.PARTITION_BYTES):
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(p) for p in patterns]), at_most)
     return [found for piece in pieces for found in reading.documents(piece)]
 
 

@@ -37,7 +37,7 @@ def test_names_that_are_globs_are_themselves_first(folder):
     assert names(storage.matching(str(folder / "[id].js"))) == ["[id].js"]
     assert names(storage.matching(f"{folder.parent}/*/?.js")) == ["x.js"]
     assert storage.matching(str(folder / "none.js")) == storage.below(str(folder / "x.js")) == []
-    found = reading.documents(*partitions.split("tree", discovery.find("tree", [str(folder)])))
+    found = reading.documents(*partitions.plan("tree", discovery.find("tree", [str(folder)])))
     assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
 
 
@@ -47,7 +47,7 @@ def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
     for name in (b"/shop\xff/.git/HEAD", b"/shop\xff/\xff.py", b"/shop\xff/good.py"):
         with open(root + name, "w") as file:
             file.write("x = 1\n")
-    (piece,) = partitions.split("tree", discovery.find("tree", [os.fsdecode(root)]))
+    (piece,) = partitions.plan("tree", discovery.find("tree", [os.fsdecode(root)]))
     found = list(reading.documents(piece))
     assert [(one.repository, one.path, one.text) for one in found] == [
         ("shop\\xff", "good.py", "x = 1\n"),
@@ -117,7 +117,7 @@ def bucket():
 
 
 def documents(corpus, *patterns, at_most=300):
-    pieces = partitions.split(corpus, discovery.find(corpus, patterns), at_most)
+    pieces = partitions.plan(corpus, discovery.find(corpus, patterns), at_most)
     return [document for piece in pieces for document in reading.documents(piece)]
 
 

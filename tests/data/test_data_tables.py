@@ -20,7 +20,7 @@ SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
 
 
 def read_all(path, corpus="bigquery"):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]))
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]))
     return [found for piece in pieces for found in reading.documents(piece)]
 
 

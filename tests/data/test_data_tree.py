@@ -53,7 +53,7 @@ def prepared(tmp_path_factory):
     left_out = collections.Counter()
     found = raw_inputs.find("tree", [str(folder / "repositories")], left_out)
     pipeline.begin(settings)
-    local.run_here(settings, found, partitions.split("tree", found, 1_000))
+    local.run_here(settings, found, partitions.plan("tree", found, 1_000))
     return folder, pipeline.finish(settings, left_out), epath.Path(output)
 
 

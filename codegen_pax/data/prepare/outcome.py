@@ -12,7 +12,7 @@ from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import languages, licences
 from codegen_pax.data.sources import paths, reading, sniffing
 from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.errors import UserError
 
 # What the manifest's counts have only where there is some.
@@ -95,10 +95,10 @@ def faulty_inputs(
     return found
 
 
-def check_languages(settings: Settings, splits: Sequence[Split]) -> None:
+def check_languages(settings: Settings, partitions: Sequence[Partition]) -> None:
     """Raises NothingKeptError for trees without a file that is in a language that is kept."""
     endings = languages.by_ending(
-        paths.shown(file.path) for split in splits for file in split.files
+        paths.shown(file.path) for partition in partitions for file in partition.files
     )
     kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
     if endings and not kept & endings.keys():

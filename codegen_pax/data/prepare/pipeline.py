@@ -20,7 +20,7 @@ from codegen_pax.data.prepare import outcome, work
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages
 from codegen_pax.data.sources import paths, storage, tree
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
 
@@ -180,16 +180,20 @@ def build(
     pipeline,
     settings: Settings,
     inputs: Sequence[storage.File],
-    splits: Sequence[Split],
+    partitions: Sequence[Partition],
 ) -> None:
     """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
     import apache_beam as beam
 
     from codegen_pax.data.prepare import duplicates, examine, held_out, order, tokenise
 
-    pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
-    examined = pieces | "Examine" >> beam.Map(
-        work.naming(examine.examine, lambda split: paths.shown(split.source)), settings
+    partitioned = (
+        pipeline
+        | "Partitions" >> beam.Create(list(partitions))
+        | "SpreadPartitions" >> beam.Reshuffle()
+    )
+    examined = partitioned | "Examine" >> beam.Map(
+        work.naming(examine.examine, lambda partition: paths.shown(partition.source)), settings
     )
     lines = beam.pvalue.AsSingleton(
         examined
@@ -227,7 +231,7 @@ def build(
         )
     tokenised = (
         {
-            "split": pieces | "BySplit" >> beam.Map(lambda split: (split.number, split)),
+            "partition": partitioned | "ByPartition" >> beam.Map(lambda one: (one.number, one)),
             "drops": drops | "Drops" >> beam.Flatten(),
         }
         | "WithDrops" >> beam.CoGroupByKey()
@@ -335,7 +339,7 @@ def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Man
 
     Args:
       settings: of the corpus.
-      left_out: of files that were found and not read, how many by reason (`raw.inputs.find`).
+      left_out: of files that were found and not read, how many by reason (`discovery.find`).
 
     Raises:
       counts.AccountError: the account does not come out even.

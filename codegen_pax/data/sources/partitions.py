@@ -10,11 +10,11 @@ from codegen_pax.data.sources.discovery import COMPRESSED, TABLES
 from codegen_pax.data.sources.errors import ForeignInputError, InputsError
 from codegen_pax.data.sources.storage import File, open_file
 
-SPLIT_BYTES = 64 << 20
+PARTITION_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class Partition:
     """A piece of an input.
 
     Attributes:
@@ -45,7 +45,7 @@ class Split:
         return f"the line at byte {record:,}" if is_by_byte else f"record {record:,}"
 
 
-def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
+def plan(corpus: str, inputs: Sequence[File], at_most: int = PARTITION_BYTES) -> list[Partition]:
     """All pieces of the inputs, in their order; a function of the inputs alone.
 
     An input that is damaged, or something else than its name says, is one piece: whoever reads that
@@ -55,15 +55,15 @@ def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> li
       ForeignInputError: the only input is something else than its name says.
       InputsError: of several inputs more than half are.
     """
-    found: list[Split] = []
+    found: list[Partition] = []
     errors: list[ForeignInputError] = []
     for file in inputs:
         try:
             for piece in _pieces(corpus, file, at_most):
-                found.append(Split(corpus, file.path, len(found), **piece))
+                found.append(Partition(corpus, file.path, len(found), **piece))
         except ForeignInputError as error:
             errors.append(error)
-            found.append(Split(corpus, file.path, len(found), file.size, fault=str(error)))
+            found.append(Partition(corpus, file.path, len(found), file.size, fault=str(error)))
     if 2 * len(errors) > len(inputs):
         raise errors[0] if len(errors) == 1 else InputsError(errors)
     return found

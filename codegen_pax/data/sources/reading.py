@@ -1,4 +1,4 @@
-"""The documents of a split, one after another."""
+"""The documents of a partition, one after another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codegen_pax.data.sources import arrays, paths, schemas, sniffing, tables, t
 from codegen_pax.data.sources.discovery import TABLES
 from codegen_pax.data.sources.errors import UnreadableInputError
 from codegen_pax.data.sources.lines import MAX_LINE_BYTES, chunks, head, lines
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.storage import open_file
 
 LINE_TOO_LONG = "line_too_long"
@@ -21,8 +21,8 @@ UNREADABLE = frozenset(
 _EXAMPLE = 80  # bytes of a line that is shown
 
 
-def documents(split: Split) -> Iterator[Document | Dropped]:
-    """Every record of a split, in order, as a document or as why it is none.
+def documents(partition: Partition) -> Iterator[Document | Dropped]:
+    """Every record of a partition, in order, as a document or as why it is none.
 
     The memory it takes is that of one document, or of a batch of a table (`tables`).
 
@@ -31,13 +31,13 @@ def documents(split: Split) -> Iterator[Document | Dropped]:
       UnreadableInputError: something else than its name says; a table in which a column that is
         needed is missing or holds no text, or whose codec no library here unpacks.
     """
-    if split.fault:
-        return _refused(split.fault)
-    if split.corpus == "tree":
-        return tree_documents.documents(split.source, split.files)
-    if split.source.endswith(".parquet"):
-        return tables.parquet(split)
-    return tables.avro(split) if split.source.endswith(".avro") else _json(split)
+    if partition.fault:
+        return _refused(partition.fault)
+    if partition.corpus == "tree":
+        return tree_documents.documents(partition.source, partition.files)
+    if partition.source.endswith(".parquet"):
+        return tables.parquet(partition)
+    return tables.avro(partition) if partition.source.endswith(".avro") else _json(partition)
 
 
 def _refused(fault: str) -> Iterator[Document | Dropped]:
@@ -73,31 +73,31 @@ def complaint(corpus: str, source: str, readable: int, unreadable: int) -> str |
     )
 
 
-def _json(split: Split) -> Iterator[Document | Dropped]:
-    source = paths.shown(split.source)
-    for number, size, text in _json_records(split):
+def _json(partition: Partition) -> Iterator[Document | Dropped]:
+    source = paths.shown(partition.source)
+    for number, size, text in _json_records(partition):
         if text is None:
             yield Dropped(LINE_TOO_LONG, size, source, number)
         elif text.strip():
-            yield _json_record(split, source, number, size, text)
+            yield _json_record(partition, source, number, size, text)
 
 
-def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
-    """(position, bytes, JSON of it or None if it is too long) of the records of a split."""
-    if split.layout == sniffing.LINES:
-        yield from lines(split.source, split.start, split.end)
+def _json_records(partition: Partition) -> Iterator[tuple[int, int, bytes | None]]:
+    """(position, bytes, JSON of it or None if it is too long) of the records of a partition."""
+    if partition.layout == sniffing.LINES:
+        yield from lines(partition.source, partition.start, partition.end)
         return
-    with open_file(split.source) as file:
-        is_wrapped = split.layout == sniffing.WRAPPED
-        content = chunks(file, split.source)
-        yield from arrays.elements(content, split.source, MAX_LINE_BYTES, is_wrapped)
+    with open_file(partition.source) as file:
+        is_wrapped = partition.layout == sniffing.WRAPPED
+        content = chunks(file, partition.source)
+        yield from arrays.elements(content, partition.source, MAX_LINE_BYTES, is_wrapped)
 
 
 def _json_record(
-    split: Split, source: str, number: int, size: int, text: bytes
+    partition: Partition, source: str, number: int, size: int, text: bytes
 ) -> Document | Dropped:
     if b"\0" in text:  # JSON has no place for it; a disk that failed leaves files of nothing else
-        damage = f"{split.place(number)} holds bytes of zero"
+        damage = f"{partition.place(number)} holds bytes of zero"
         return Dropped("nul_bytes", size, source, number, damage)
     try:
         record = json.loads(text)
@@ -105,4 +105,4 @@ def _json_record(
         return Dropped("invalid_utf8", size, source, number)
     except (ValueError, RecursionError):
         return Dropped("malformed_json", size, source, number)
-    return schemas.document(split.corpus, record, source, number, size)
+    return schemas.document(partition.corpus, record, source, number, size)

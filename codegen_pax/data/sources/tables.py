@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from codegen_pax.data.format.documents import Document, Dropped
 from codegen_pax.data.sources import paths, schemas
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.storage import UnreachableError, open_file
 from codegen_pax.errors import is_from_the_system
 
@@ -34,31 +34,31 @@ _TAIL_BYTES = 8  # of a Parquet file: its footer's length, and how it ends
 _CHUNK = 1 << 20
 
 
-def parquet(split: Split) -> Iterator[Document | Dropped]:
+def parquet(partition: Partition) -> Iterator[Document | Dropped]:
     """The rows of some row groups of a Parquet file; errors as `read.documents` has them."""
-    if not split.size:
+    if not partition.size:
         return
-    with open_file(split.source) as file:
-        table, schema = _opened(file, split.source)
-        spelling = schemas.columns(schema, split.source)
+    with open_file(partition.source) as file:
+        table, schema = _opened(file, partition.source)
+        spelling = schemas.columns(schema, partition.source)
         is_text = schema[spelling["content"]] == "string"
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
-        number = sum(sizes[: split.start])
-        for group in range(split.start, len(sizes) if split.end is None else split.end):
+        number = sum(sizes[: partition.start])
+        for group in range(partition.start, len(sizes) if partition.end is None else partition.end):
             end = number + sizes[group]
             damage = ""
             try:
                 for row in _group_rows(table, group, [*spelling.values()]):
-                    yield _parquet_row(split, row, spelling["content"], is_text, number)
+                    yield _parquet_row(partition, row, spelling["content"], is_text, number)
                     number += 1
             except Exception as error:  # pyarrow's kinds, and MemoryError for a size that is wrong
                 if _is_not_supported(error):
-                    raise _not_unpacked(split.source, error) from error
+                    raise _not_unpacked(partition.source, error) from error
                 if "decrypt" in str(error):
-                    raise _encrypted(split.source) from error
+                    raise _encrypted(partition.source) from error
                 damage = _damage(error, f"row group {group}")
             while number < end:
-                yield Dropped(DAMAGED, 0, paths.shown(split.source), number, damage)
+                yield Dropped(DAMAGED, 0, paths.shown(partition.source), number, damage)
                 number += 1
 
 
@@ -187,39 +187,39 @@ def _value_type(found) -> str:
 
 
 def _parquet_row(
-    split: Split, row: dict, content: str, is_text: bool, number: int
+    partition: Partition, row: dict, content: str, is_text: bool, number: int
 ) -> Document | Dropped:
     value = row[content]
     size = len(value) if isinstance(value, bytes) else 0
     if is_text and size:  # UTF-8, whatever a source in it says of the file that it once was
         with contextlib.suppress(UnicodeDecodeError):
             row[content] = value.decode()
-    return schemas.document(split.corpus, row, paths.shown(split.source), number, size)
+    return schemas.document(partition.corpus, row, paths.shown(partition.source), number, size)
 
 
-def avro(split: Split) -> Iterator[Document | Dropped]:
+def avro(partition: Partition) -> Iterator[Document | Dropped]:
     """The records of an Avro file; errors as `read.documents` has them."""
-    if not split.size:
+    if not partition.size:
         return
-    with open_file(split.source) as file:
-        header, schema = _avro_header(file, split.source)
-        schemas.columns(schema, split.source)
+    with open_file(partition.source) as file:
+        header, schema = _avro_header(file, partition.source)
+        schemas.columns(schema, partition.source)
         number = 0
-        for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), split.size):
+        for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), partition.size):
             damage = "a block lacks its end"
             if block is not None:
                 try:
                     rows = _block_rows(header + block)
                 except Exception as error:  # of many kinds, none of them a common one
                     if "need to install" in str(error):
-                        raise _not_unpacked(split.source, error) from error
+                        raise _not_unpacked(partition.source, error) from error
                     damage = _damage(error, f"the block after record {number}")
                 else:
                     for row in rows:
-                        yield _avro_row(split, row, number)
+                        yield _avro_row(partition, row, number)
                         number += 1
                     continue
-            yield Dropped(DAMAGED, size, paths.shown(split.source), number, damage)
+            yield Dropped(DAMAGED, size, paths.shown(partition.source), number, damage)
             number += 1
 
 
@@ -316,6 +316,6 @@ def _block_rows(file: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _avro_row(split: Split, row: dict, number: int) -> Document | Dropped:
+def _avro_row(partition: Partition, row: dict, number: int) -> Document | Dropped:
     size = sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
-    return schemas.document(split.corpus, row, paths.shown(split.source), number, size)
+    return schemas.document(partition.corpus, row, paths.shown(partition.source), number, size)
