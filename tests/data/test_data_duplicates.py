@@ -21,7 +21,7 @@ def text(name, changed=0):
 
 
 def similarity(first, other):
-    return near_duplicates.similar(
+    return near_duplicates.are_similar(
         near_duplicates.signature(first)[None], near_duplicates.signature(other)[None]
     ).item()
 
@@ -47,7 +47,7 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
     local.run_here(settings, found, pieces)
     pairs = itertools.combinations(range(len(TEXTS)), 2)
     alike = [(n, m) for n, m in pairs if similarity(TEXTS[n], TEXTS[m]) and TEXTS[n].strip()]
-    dropped = near_duplicates.dropped(alike)
+    dropped = near_duplicates.all_but_first(alike)
     assert len(dropped) == 12  # two of each of six
     made = pipeline.finish(settings)
     (counts,) = made.counts["documents"]["text"].values()

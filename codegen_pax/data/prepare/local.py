@@ -30,7 +30,7 @@ import psutil
 from codegen_pax.data.prepare import pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.sources import partitions as input_partitions
-from codegen_pax.data.sources import paths, storage
+from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.quiet import quietly
 
@@ -199,7 +199,7 @@ def _at_work(settings: Settings, partitions: Sequence[input_partitions.Partition
             for path in Path(settings.work / "progress").iterdir():
                 partition = partitions[int(path.name.partition("-")[2])]
                 if int(path.read_text() or 0) < partition.size:
-                    found.add(paths.shown(partition.source))
+                    found.add(storage.escape_path(partition.source))
     return f", while it read {' or '.join(sorted(found))}" if found else ""
 
 

@@ -22,7 +22,7 @@ from codegen_pax.data.prepare.duplicates import EXACT, NEAR
 from codegen_pax.data.prepare.examine import KEPT, content, kept_file, told
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages, redaction
-from codegen_pax.data.sources import paths, reading
+from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import ChangedInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.text import prompts, tokenizer
@@ -165,7 +165,8 @@ def _again(partition: Partition, settings: Settings) -> Iterator[tuple[int, Docu
             raise ChangedInputError(partition.source, "it holds fewer records")
         if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
             raise ChangedInputError(
-                paths.named(found.source), f"{partition.place(found.record)} is another"
+                storage.unescape_path(found.source),
+                f"{partition.describe_record(found.record)} is another",
             )
         yield place, told(found, settings), digest
     progress.finish()
@@ -222,7 +223,7 @@ def _encode(
 def source(keyed: tuple[int, Mapping[str, Iterable]]) -> str:
     """The input of a partition that is to be tokenised."""
     (partition,) = keyed[1]["partition"]
-    return paths.shown(partition.source)
+    return storage.escape_path(partition.source)
 
 
 def tokenise(

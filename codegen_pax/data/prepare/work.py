@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from etils import epath
 
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.sources import paths, storage
+from codegen_pax.data.sources import storage
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.schemas import INTERNAL_ERROR
 from codegen_pax.errors import UserError
@@ -53,7 +53,7 @@ class Guard:
 
 def described(error: BaseException) -> str:
     """An error in one line."""
-    said = paths.shown(" ".join(str(error).split()))
+    said = storage.escape_path(" ".join(str(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -79,7 +79,8 @@ def naming(function: Callable, place: Callable[[Any], str]) -> Callable:
 
 def of_record(found: Document | Dropped, why: str, partition: Partition) -> str:
     """What is wrong with a record of a partition, in one line."""
-    return f"{found.source}{'' if partition.files else f', {partition.place(found.record)}'}: {why}"
+    place = "" if partition.files else f", {partition.describe_record(found.record)}"
+    return f"{found.source}{place}: {why}"
 
 
 def named(
@@ -96,8 +97,10 @@ def named(
     except UserError:
         raise
     except Exception as error:
-        place = f"after {partition.place(found.record)}" if found else "at its beginning"
-        source = found.source if found and partition.files else paths.shown(partition.source)
+        place = f"after {partition.describe_record(found.record)}" if found else "at its beginning"
+        source = (
+            found.source if found and partition.files else storage.escape_path(partition.source)
+        )
         raise StepError(f"cannot read {source} ({place}): {described(error)}") from error
 
 
