@@ -26,8 +26,8 @@ def everything(run: str) -> Facts:
       OSError: it is no folder, has no lineage, or is behind a URL that cannot be reached.
       ValueError: its lineage cannot be read.
     """
-    with storage.told(run):
-        return _everything(run, storage.folder(run))
+    with storage.translate_errors(run):
+        return _everything(run, storage.as_epath(run))
 
 
 def _everything(run: str, folder: epath.Path) -> Facts:

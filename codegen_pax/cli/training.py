@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.names import counted, printable
-from codegen_pax.silent_imports import silenced
 from codegen_pax.runs import folder, launch, lineage, progress
+from codegen_pax.silent_imports import silenced
 from experiments import start as starting
 from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
 from experiments.intervals import intervals

