@@ -134,7 +134,7 @@ def _write(
     stamps: list[list],
     space: Workspace,
     console: Terminal,
-) -> lineage.Document:
+) -> lineage.Receipt:
     """Fills the workspace and gives it its name; returns the lineage of the export.
 
     Raises:

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
-        from codegen_pax.runs.sampling import continue_prompts
+        from codegen_pax.runs.completions import continue_prompts
 
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
     with _environment(

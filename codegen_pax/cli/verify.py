@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
         job = storage.as_epath(args.run)
         # What is for a person goes where the result of --json does not.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
-        with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
+        with progress.follow_bytes(
+            "verifying", verification.verified_bytes(job), console
+        ) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:
         said = dataclasses.asdict(report) | {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
 from codegen_pax.weights import cuts, embedding, finite, layout, moving
 from codegen_pax.weights.cuts import Cut, Layout
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told
     from codegen_pax.training.train_state import TrainStateSpec
 
 # Below a job's directory; weights that are imported are a run's start.
-CHECKPOINT = Path(lineage.checkpoint(".", 0))
+CHECKPOINT = Path(checkpoints.path(".", 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +165,12 @@ def run(
 def check_state(chosen: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
-        f"{lineage.WEIGHTS}{weight.variable}": weight.pax_shape(chosen.dims)
+        f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(chosen.dims)
         for weight in chosen.dtypes
     }
     wanted = {
         name: array.shape
         for name, array in state.arrays.items()
-        if name.startswith(lineage.WEIGHTS)
+        if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
     layout.check_shapes("the experiment's", found, wanted)
