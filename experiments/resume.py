@@ -323,8 +323,8 @@ def _fields(found: lineage.Receipt, now: lineage.Receipt) -> list[dict[str, Any]
     codes = [
         {
             "name": f"code of {name}",
-            "old": code.words(then[name]) if name in then else None,
-            "new": code.words(now["code"][name]) if name in now["code"] else None,
+            "old": code.describe(then[name]) if name in then else None,
+            "new": code.describe(now["code"][name]) if name in now["code"] else None,
         }
         for name in modules
         if then.get(name) != now["code"].get(name)

@@ -26,8 +26,8 @@ def everything(run: str) -> Facts:
       OSError: it is no folder, has no lineage, or is behind a URL that cannot be reached.
       ValueError: its lineage cannot be read.
     """
-    with storage.told(run):
-        return _everything(run, storage.folder(run))
+    with storage.translate_errors(run):
+        return _everything(run, storage.as_epath(run))
 
 
 def _everything(run: str, folder: epath.Path) -> Facts:
@@ -78,7 +78,7 @@ def sections(found: Facts) -> dict[str, list[tuple[str, str]]]:
         ],
         "chain": [_ancestor(one) for one in found["chain"]],
         "data": [(one["task"], _data(one)) for one in found["data"]],
-        "code": [(name, code.words(one)) for name, one in found.get("code", {}).items()]
+        "code": [(name, code.describe(one)) for name, one in found.get("code", {}).items()]
         or [(code.PROJECT, older)],
         "versions": list(lineage.last_versions(found).items()),
         "changed since it began": [

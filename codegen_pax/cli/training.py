@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.names import counted, printable
-from codegen_pax.quiet import quietly
 from codegen_pax.runs import checkpoints, launch, progress
+from codegen_pax.silent_imports import silenced
 from experiments import start as starting
 from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
 from experiments.intervals import intervals
@@ -48,7 +48,7 @@ def check(
     )
     if declaration.size.embedded:
         return  # its text is on every machine; to import what reads it takes as long as to be told
-    with quietly():
+    with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
         from codegen_pax.runs import data_checks
 
@@ -106,7 +106,7 @@ def train(
             environment=settings,
             on_line=on_line,
         )
-    with quietly():  # after the run: what the summary needs takes seconds to import
+    with silenced():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary

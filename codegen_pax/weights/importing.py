@@ -21,7 +21,7 @@ from codegen_pax.weights.tensors import Source
 from codegen_pax.weights.workspace import Workspace
 
 if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told without them
-    from codegen_pax.training.state import State
+    from codegen_pax.training.train_state import TrainStateSpec
 
 # Below a job's directory; weights that are imported are a run's start.
 CHECKPOINT = Path(checkpoints.path(".", 0))
@@ -107,7 +107,9 @@ def plan(
     return Plan(found, dims, dtypes, files, has_bias and not dims.embedding_bias, parts)
 
 
-def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
+def run(
+    chosen: Plan, state: TrainStateSpec, workspace: Workspace, on_bytes: Callable[[int], None]
+) -> None:
     """Writes the checkpoint into the workspace, all but what an earlier run has written.
 
     Args:
@@ -160,7 +162,7 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
     moving.move(chosen, chosen.layout.cuts, one, workspace, on_bytes)
 
 
-def check_state(chosen: Plan, state: State) -> None:
+def check_state(chosen: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
         f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(chosen.dims)

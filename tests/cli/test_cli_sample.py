@@ -10,7 +10,7 @@ import pytest
 
 from codegen_pax.cli.main import main
 from codegen_pax.runs import completions
-from codegen_pax.text.prompts import instruction_prompt
+from codegen_pax.text.instruction_format import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 
 WORDS = vocabulary("codegen")
