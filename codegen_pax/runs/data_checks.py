@@ -131,7 +131,7 @@ def _available(mixture: str, split: str, row_length: int) -> AvailableData:
 
 def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) -> int:
     """Returns the rows of a prepared corpus, once every shard has the size that was written."""
-    with storage.told(str(source.folder())):
+    with storage.translate_errors(str(source.folder())):
         manifest, folder = source.manifest(), source.folder()
         if manifest.row_length != row_length:
             raise InvalidValueError(
