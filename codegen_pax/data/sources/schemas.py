@@ -174,7 +174,7 @@ def _instruction(record: Mapping[str, Any] | list, source: str, number: int) -> 
         licence=paths.shown(licences.stated(named.get(licence))),
         language="text",
         turns=tuple(turns),
-        unread=tuple(name for name in unread if name != licence),
+        unread_fields=tuple(name for name in unread if name != licence),
     )
 
 
