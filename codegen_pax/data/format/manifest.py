@@ -124,7 +124,7 @@ class Manifest:
         return RowFormat(self.row_length, self.answers)
 
     def shards(self, split: str, part: str = "") -> tuple[Shard, ...]:
-        """Return the shards of a split of a part, in order; () if there is no such part or split."""
+        """Return the shards of a split of a part, in order; () if there are none."""
         return self.parts.get(part, {}).get(split, ())
 
     def rows(self, split: str, part: str = "") -> int:

@@ -18,7 +18,6 @@ A cluster is a chain: its ends may be less alike than its links.
 from __future__ import annotations
 
 import collections
-import functools
 import itertools
 import re
 import zlib
@@ -31,6 +30,13 @@ THRESHOLD = 0.85
 PERMUTATIONS = 128  # ours: datasketch's own default
 SHINGLE_TOKENS = 5
 SEED = 1
+# Two texts of similarity s share one of b bands of r values with probability 1 - (1 - s^r)^b. Of
+# all b and r with b r <= PERMUTATIONS these minimise, at the threshold t,
+#     0.1 * integral from 0 to t of 1 - (1 - s^r)^b  +  0.9 * integral from t to 1 of (1 - s^r)^b,
+# as datasketch does (`MinHashLSH`, `weights=(0.1, 0.9)`). The first term, pairs that are compared
+# in vain, weighs less than the second, pairs that are missed (Leskovec, Rajaraman and Ullman,
+# Mining of Massive Datasets, section 3.4).
+BANDS, BAND_VALUES = 11, 11
 _BATCH = 4_096  # shingles that are hashed at once
 
 # A MinHash: of each permutation the smallest hash of a shingle.
@@ -40,16 +46,6 @@ _OF_NOTHING = np.iinfo(np.uint32).max  # in every place, if there is no shingle
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@functools.cache
-def _bands() -> tuple[int, int]:
-    """How many bands, and values in each: 11 of 11."""
-    from datasketch import MinHashLSH
-
-    # A pair that is missed stays missed; one that is found for nothing is only compared.
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    return index.b, index.r
 
 
 def _shingles(text: str) -> Iterator[bytes]:
@@ -85,10 +81,10 @@ def bands(signature: np.ndarray) -> list[bytes]:
     """
     if (signature == _OF_NOTHING).all():
         return []
-    number, size = _bands()
     return [
-        band.to_bytes(1, "big") + signature[band * size : (band + 1) * size].tobytes()
-        for band in range(number)
+        band.to_bytes(1, "big")
+        + signature[band * BAND_VALUES : (band + 1) * BAND_VALUES].tobytes()
+        for band in range(BANDS)
     ]
 
 

@@ -11,12 +11,12 @@ from codegen_pax.data.sources.errors import DamagedInputError
 from codegen_pax.data.sources.storage import open_file
 
 MAX_LINE_BYTES = 64 << 20  # ours: a longer line is skipped without being held
-_CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 _ZSTD_CHUNK = 16 << 10  # of compressed bytes: what comes out is held at once
 
 
 def _plain(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(CHUNK_BYTES):
         yield chunk
 
 
@@ -64,7 +64,7 @@ def head(path: str, *, unpacked: bool = True) -> tuple[bytes, bool]:
     with open_file(path) as file:
         pieces = chunks(file, path) if unpacked else _plain(file)
         try:
-            while len(found) <= _CHUNK:
+            while len(found) <= CHUNK_BYTES:
                 piece = next(pieces, b"")
                 if not piece:
                     return found, True
