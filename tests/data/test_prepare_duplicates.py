@@ -22,7 +22,7 @@ def text(name, changed=0):
 
 
 def similar_pairs(texts):
-    """The indices of each two texts that are near duplicates and not empty."""
+    """The indices of each two texts that are near duplicates, empty ones left out."""
     signatures = {
         n: near_duplicates.signature(text) for n, text in enumerate(texts) if text.strip()
     }

@@ -47,7 +47,7 @@ def signature(text):
 
 
 def peaks(folder, count):
-    """The peaks of both readings at one partition of `count` small documents, every fourth a copy."""
+    """The peaks of both readings of `count` small documents, every fourth a copy."""
     folder.mkdir()
     texts = [f"text {n - (n % 4 == 3)}" for n in range(count)]
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
@@ -70,10 +70,10 @@ def peaks(folder, count):
 
 def test_both_readings_hold_no_more_of_more_documents(small_pieces, tmp_path):
     peaks(tmp_path / "warm", 100)  # what is made once is not counted
-    few, many = peaks(tmp_path / "few", 2_000), peaks(tmp_path / "many", 8_000)
+    few, many = peaks(tmp_path / "few", 1_000), peaks(tmp_path / "many", 4_000)
     for before, after in zip(few, many, strict=True):
         # Five bytes of each say whether it is dropped; the rest are names of so small pieces.
-        assert after - before < 12 * 6_000
+        assert after - before < 12 * 3_000
 
 
 def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_path):

@@ -52,7 +52,7 @@ def raising(error):
 def test_what_a_step_raises_names_its_element_and_can_be_sent(error, message, is_defect):
     step = Step(raising(error), order.describe_bucket)
     with pytest.raises(StepError) as raised:
-        step((("go", "train", 2), []), None)
+        step.run((("go", "train", 2), []), None)
     received = pickle.loads(pickle.dumps(raised.value))
     assert str(received).startswith(message) and received.is_defect == is_defect
 

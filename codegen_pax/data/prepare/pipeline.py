@@ -80,11 +80,14 @@ def survey(report: Report, settings: Settings) -> Survey:
     return Survey(report, faulty, num_buckets)
 
 
+SURVEY = Step(survey, lambda _: "the reports of all partitions")
+
+
 class Workers(Protocol):
     """Something that applies a step to many elements."""
 
     def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
-        """Begin `step(element, *arguments)` for each element; the returned function waits."""
+        """Begin `step.run(element, *arguments)` for each element; the returned function waits."""
 
 
 def run_steps(
@@ -145,14 +148,14 @@ def build_beam(
         pipeline
         | "Inputs" >> beam.Create(list(inputs))
         | "SpreadInputs" >> beam.Reshuffle()
-        | "DescribeInput" >> beam.Map(DESCRIBE_INPUT, settings.corpus)
+        | "DescribeInput" >> beam.Map(DESCRIBE_INPUT.run, settings.corpus)
     )
-    examined = spread | "Examine" >> beam.Map(EXAMINE, settings)
+    examined = spread | "Examine" >> beam.Map(EXAMINE.run, settings)
     first = (
         examined
         | "ExamineReport" >> beam.Map(lambda one: one.report)
         | "ExamineReports" >> beam.CombineGlobally(steps.merge_reports)
-        | "Survey" >> beam.Map(Step(survey, lambda _: "the survey"), settings)
+        | "Survey" >> beam.Map(SURVEY.run, settings)
     )
     num_buckets = AsSingleton(first | "NumBuckets" >> beam.Map(lambda one: one.num_buckets))
 
@@ -160,14 +163,14 @@ def build_beam(
         examined
         | "Digests" >> beam.FlatMap(lambda one: one.digests)
         | "ByDigest" >> beam.GroupByKey()
-        | "FindExact" >> beam.FlatMap(FIND_EXACT, settings)
+        | "FindExact" >> beam.FlatMap(FIND_EXACT.run, settings)
     ]
     if settings.near_duplicates:
         dropped.append(
             examined
             | "Bands" >> beam.FlatMap(lambda one: one.bands)
             | "ByBand" >> beam.GroupByKey()
-            | "FindNearPairs" >> beam.Map(FIND_NEAR_PAIRS, settings)
+            | "FindNearPairs" >> beam.Map(FIND_NEAR_PAIRS.run, settings)
             | "ToOneWorker" >> beam.Map(lambda path: (None, path))
             | "AllPairs" >> beam.GroupByKey()
             | "FindNear" >> beam.FlatMap(lambda keyed: duplicates.find_near(keyed[1], settings))
@@ -180,7 +183,7 @@ def build_beam(
         )
         | "WithDrops" >> beam.CoGroupByKey()
         | "PartitionAndDrops" >> beam.Map(lambda keyed: (keyed[1][0][0], keyed[1][1]))
-        | "Tokenise" >> beam.Map(TOKENISE, settings, num_buckets)
+        | "Tokenise" >> beam.Map(TOKENISE.run, settings, num_buckets)
     )
     extra = AsSingleton(
         tokenised
@@ -192,9 +195,9 @@ def build_beam(
         tokenised
         | "Blocks" >> beam.FlatMap(lambda one: one.blocks)
         | "ByBucket" >> beam.GroupByKey()
-        | "WriteBucket" >> beam.FlatMap(WRITE_BUCKET, settings, num_buckets, extra)
+        | "WriteBucket" >> beam.FlatMap(WRITE_BUCKET.run, settings, num_buckets, extra)
         | "BySplit" >> beam.GroupByKey()
-        | "FinishSplit" >> beam.Map(FINISH_SPLIT, settings, num_buckets, extra)
+        | "FinishSplit" >> beam.Map(FINISH_SPLIT.run, settings, num_buckets, extra)
     )
     reports = tokenised | "TokeniseReport" >> beam.Map(lambda one: one.report)
     _ = first | "WriteResult" >> beam.Map(
@@ -299,7 +302,7 @@ class _ThisProcess:
     """Applies steps in this process."""
 
     def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
-        return lambda: [step(element, *arguments) for element in elements]
+        return lambda: [step.run(element, *arguments) for element in elements]
 
 
 class _WorkerDiedError(UserError):
@@ -329,7 +332,7 @@ class _Processes:
 
     def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
         with _environment_of_workers():
-            started = [self._executor.submit(step, element, *arguments) for element in elements]
+            started = [self._executor.submit(step.run, element, *arguments) for element in elements]
         self._processes |= set(multiprocessing.active_children()) - self._others
 
         def wait() -> list:
@@ -428,11 +431,10 @@ def _run_beam(
 
 
 def _beam_message(error: Exception) -> str:
-    """Return one line for an error of Beam: runners report that of a step as a text."""
-    lines = str(error).strip().splitlines()
+    """Describe an error of Beam in one line; a runner reports the error of a step as a text."""
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     name = f"{StepError.__name__}: "
     messages = [line.partition(name)[2] for line in lines if name in line]
     if messages:
         return messages[-1]
-    is_traceback = "Traceback (most recent call last):" in lines
-    return lines[-1] if is_traceback else steps.one_line(error)
+    return lines[-1] if "Traceback (most recent call last):" in lines else " ".join(lines)

@@ -92,7 +92,7 @@ class Step:
     function: Callable
     describe: Callable[[Any], str]
 
-    def __call__(self, element: Any, *arguments: Any) -> Any:
+    def run(self, element: Any, *arguments: Any) -> Any:
         """Call the function, and raise what it raises as StepError."""
         try:
             result = self.function(element, *arguments)
