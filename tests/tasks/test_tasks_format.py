@@ -10,7 +10,7 @@ import tensorflow as tf
 import tasks  # noqa: F401  registers them
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.stream import inputs as pax_inputs
-from codegen_pax.text.prompts import instruction_answer, instruction_prompt
+from codegen_pax.text.instruction_format import instruction_answer, instruction_prompt
 from tasks import definition
 from tasks.prompts import NANO_INSTRUCTIONS
 from tests.data.prepared_corpora import prepare_corpus

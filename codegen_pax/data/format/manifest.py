@@ -12,7 +12,7 @@ A part is the documents of one language; a corpus that is not divided has the on
 The counts say what came in, what each rule dropped and what was kept, for each language, licence
 and rule: documents, bytes of text, and tokens of the documents that were tokenised, end-of-text
 tokens included. `IN` and `KEPT` are rules too. Licences are counted under their SPDX spelling
-(`licences.normal`), so that two spellings of one licence are one entry; the spelling that a
+(`licences.normalise`), so that two spellings of one licence are one entry; the spelling that a
 document itself uses is in its provenance. Files that are not read at all are not documents: the
 manifest counts them by reason under `left_out`.
 """
@@ -207,7 +207,7 @@ def count_document(
     counts: Counts, document: Document, rule: str, num_bytes: int, num_tokens: int = 0
 ) -> None:
     """Add one document to the counts of a rule."""
-    licence = spdx.normal(document.licence)
+    licence = spdx.normalise(document.licence)
     add_count(counts, document.language, licence, rule, num_bytes, num_tokens)
 
 

@@ -66,8 +66,8 @@ def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
         ManifestError: There is no finished corpus around it, or it is none of its shards.
         OSError: It cannot be reached.
     """
-    path = storage.folder(shard if storage.is_url(shard) else os.path.abspath(shard))
-    with storage.told(shard):
+    path = storage.as_epath(shard if storage.is_url(shard) else os.path.abspath(shard))
+    with storage.translate_errors(shard):
         return _locate(path)
 
 
@@ -102,7 +102,7 @@ def trace(shard: str, row: int) -> list[Origin]:
     if not 0 <= row < entry.rows:
         valid = f"wanted 0 to {entry.rows - 1}" if entry.rows else "it has no rows"
         raise InvalidValueError(f"{shard} has no row {row}: {valid}")
-    with storage.told(shard), storage.open_file(str(folder / entry.documents)) as file:
+    with storage.translate_errors(shard), storage.open_file(str(folder / entry.documents)) as file:
         try:
             # In this thread only: a thread of pyarrow's that releases the file after Python has
             # been finalised aborts the process.
@@ -135,7 +135,7 @@ def text(shard: str, row: int) -> str:
     """
     folder, manifest, entry = locate(shard)
     size = manifest.row_format.record_bytes
-    with storage.told(shard), (folder / entry.name).open("rb") as file:
+    with storage.translate_errors(shard), (folder / entry.name).open("rb") as file:
         file.seek(row * size)
         data = file.read(size)
     if len(data) < size:

@@ -124,7 +124,7 @@ def _are_similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
         first, other = (_signatures(pairs[side][some], settings) for side in ("first", "other"))
-        is_similar[some] = near_duplicates.similar(first, other)
+        is_similar[some] = near_duplicates.are_similar(first, other)
     return is_similar
 
 
@@ -160,5 +160,5 @@ def find_near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, D
         for path in sorted(files)
         for pair in np.frombuffer(epath.Path(path).read_bytes(), PAIR)
     )
-    dropped = np.array(sorted(near_duplicates.dropped(pairs)), np.int32).reshape(-1, 2)
+    dropped = np.array(sorted(near_duplicates.all_but_first(pairs)), np.int32).reshape(-1, 2)
     yield from _write_drops(NEAR, "all", dropped[:, 0], dropped[:, 1], settings)

@@ -16,7 +16,7 @@ from codegen_pax.data.format.documents import Document, Dropped
 from codegen_pax.data.prepare import steps
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import filters, languages, licences, near_duplicates
-from codegen_pax.data.sources import paths, reading
+from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 
@@ -81,7 +81,7 @@ def identify_language(document: Document, settings: Settings) -> Document:
     """Return the document with its language; '' if that is not one of those that are kept."""
     if not settings.kind.code:
         return document
-    language = languages.by_path(document.path, document.text, settings.languages)
+    language = languages.detect(document.path, document.text, settings.languages)
     return dataclasses.replace(document, language=language or "")
 
 
@@ -109,7 +109,7 @@ def signature_file(settings: Settings, partition: int) -> epath.Path:
 
 def _judge(document: Document, settings: Settings) -> _Verdict:
     document = identify_language(document, settings)
-    licence = licences.normal(document.licence)
+    licence = licences.normalise(document.licence)
     if rule := rejection(document, settings):
         return _Verdict(document, licence, rule)
     content = content_bytes(document)
@@ -129,7 +129,7 @@ def _passing(
         if isinstance(record, Dropped):
             rule, defect = record.rule, record.defect
             if record.damage:
-                error = DamagedInputError(paths.named(record.source), record.damage)
+                error = DamagedInputError(storage.unescape_path(record.source), record.damage)
                 report.damaged.setdefault(record.source, str(error))
         else:
             report.unread_fields.update(record.unread_fields)
@@ -141,9 +141,9 @@ def _passing(
             report.add_defect(record, defect, partition)
         if not partition.files:  # the files of a tree are inputs of their own
             is_readable = not isinstance(record, Dropped) or not (
-                record.rule in reading.UNREADABLE or record.damage
+                record.rule in reading.UNREADABLE_RULES or record.damage
             )
-            report.records[paths.shown(partition.source), is_readable] += 1
+            report.records[storage.escape_path(partition.source), is_readable] += 1
         language, licence = (verdict.document.language, verdict.licence) if verdict else ("", "")
         manifest.add_count(report.counts, language, licence, manifest.IN, record.size)
         if rule:
@@ -203,7 +203,7 @@ def examine(partition: Partition, settings: Settings) -> Examined:
             manifest.add_count(
                 report.counts, "", "", rule, partition.size, num_documents=int(is_first)
             )
-        source = paths.shown(partition.source)
+        source = storage.escape_path(partition.source)
         report.records[source, False] = 1
         report.damaged[source] = str(error)
         return Examined(report)
@@ -235,4 +235,4 @@ def _examine(partition: Partition, settings: Settings) -> Examined:
 
 def describe(partition: Partition) -> str:
     """Describe a partition."""
-    return paths.shown(partition.source)
+    return storage.escape_path(partition.source)

@@ -21,7 +21,7 @@ from codegen_pax.data.prepare.examine import GIT_LFS_POINTER
 from codegen_pax.data.prepare.order import SplitResult
 from codegen_pax.data.prepare.settings import TRAIN, Settings
 from codegen_pax.data.rules import decontamination, languages, licences
-from codegen_pax.data.sources import paths, reading, sniffing, storage, tree
+from codegen_pax.data.sources import reading, sniffing, storage, tree
 from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.environment import code
@@ -97,9 +97,9 @@ def begin(settings: Settings) -> None:
         OSError: It cannot be written, or a file of benchmark problems cannot be read.
         PackageMissingError: The version of a package is unknown.
     """
-    output = storage.folder(settings.output)
+    output = storage.as_epath(settings.output)
     versions = _package_versions()
-    with storage.told(settings.output):
+    with storage.translate_errors(settings.output):
         _clear(output, settings)
         steps.write(settings.work_folder / _VERSIONS, json.dumps(versions).encode())
         steps.write(settings.work_folder / _CODE, json.dumps(code.of_project()).encode())
@@ -149,14 +149,14 @@ def check_languages(settings: Settings, partitions: Sequence[Partition]) -> None
     Raises:
         NothingKeptError: They have none.
     """
-    endings = languages.by_ending(
-        paths.shown(file.path) for partition in partitions for file in partition.files
+    endings = languages.count_extensions(
+        storage.escape_path(file.path) for partition in partitions for file in partition.files
     )
     kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
     if endings and not kept & endings.keys():
         raise NothingKeptError(
             f"no file is in a language that is kept ({', '.join(settings.languages)});"
-            f" {languages.refusal(endings, settings.languages)}"
+            f" {languages.describe_extensions(endings, settings.languages)}"
         )
 
 
@@ -181,7 +181,9 @@ def faulty_inputs(
     mostly_unreadable = {}
     for source in sorted(sources - damaged.keys()):
         readable, unreadable = (records.get((source, one), 0) for one in (True, False))
-        if complaint := reading.complaint(corpus, paths.named(source), readable, unreadable):
+        if complaint := reading.explain_unreadable(
+            corpus, storage.unescape_path(source), readable, unreadable
+        ):
             mostly_unreadable[source] = complaint
     faulty = dict(sorted((dict(damaged) | mostly_unreadable).items()))
     is_any_readable = any(is_readable for _, is_readable in records)
@@ -193,24 +195,26 @@ def faulty_inputs(
 
 def describe(file: storage.File) -> str:
     """Describe an input."""
-    return paths.shown(file.path)
+    return storage.escape_path(file.path)
 
 
 def describe_input(file: storage.File, corpus: str) -> dict[str, Any]:
     """Return the entry of an input in the manifest, and the `endings` of the files of a tree."""
     if corpus != "tree":
         return _describe_file(file)
-    listing = tree.listing(file.path)
+    listing = tree.list_files(file.path)
     return {
-        "path": paths.shown(file.path),
+        "path": storage.escape_path(file.path),
         "bytes": file.size,
         "sha256": tree.sha256(file.path, listing.files),
-        "endings": languages.by_ending(paths.shown(found.path) for found in listing.files),
+        "endings": languages.count_extensions(
+            storage.escape_path(found.path) for found in listing.files
+        ),
     }
 
 
 def _describe_file(file: storage.File) -> dict[str, Any]:
-    path = paths.shown(file.path)
+    path = storage.escape_path(file.path)
     return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
 
 
@@ -258,7 +262,7 @@ def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Man
         CountsError: The counts do not add up; no manifest is written.
         NothingKeptError: There is nothing to train on; no manifest is written.
     """
-    with storage.told(settings.output):
+    with storage.translate_errors(settings.output):
         result = json.loads((settings.work_folder / RESULT).read_text())
         manifest = _manifest(settings, result, left_out or {})
         manifest.save(epath.Path(settings.output))
@@ -287,7 +291,7 @@ def _manifest(
             endings[ending] = endings.get(ending, 0) + number
     # The manifest has these only where there are any.
     remarkable = {name: result[name] for name in ("defects", "unread_fields") if result[name]}
-    hint = languages.refusal(endings, settings.languages) if endings else ""
+    hint = languages.describe_extensions(endings, settings.languages) if endings else ""
     check_kept(manifests.totals_by_rule(counts), rows, remarkable, settings, hint)
     return Manifest(
         corpus=settings.corpus,
@@ -322,7 +326,7 @@ def _describe_settings(settings: Settings) -> dict[str, Any]:
     fields["benchmarks"] = [
         _describe_file(storage.stat_file(benchmark.path))
         | {
-            "path": paths.shown(path),
+            "path": storage.escape_path(path),
             "problems": benchmark.problems,
             "unknowable": list(benchmark.unknowable),
         }
@@ -397,7 +401,7 @@ def _remarks_on_documents(
     """
     if GIT_LFS_POINTER in totals:
         number = totals[GIT_LFS_POINTER][0]
-        yield f"git-LFS pointers in place of documents: {number:,}; {sniffing.GIT_LFS}"
+        yield f"git-LFS pointers in place of documents: {number:,}; {sniffing.GIT_LFS_REMEDY}"
     for line in counts.get("defects", ()):
         yield f"left out by a defect of this program: {line}"
     if unread := counts.get("unread_fields"):

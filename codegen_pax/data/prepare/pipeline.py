@@ -25,11 +25,11 @@ from typing import Any, Protocol
 from codegen_pax.data.prepare import duplicates, examine, held_out, order, output, steps, tokenise
 from codegen_pax.data.prepare.settings import BucketCounts, Settings
 from codegen_pax.data.prepare.steps import Report, Step, StepError
-from codegen_pax.data.sources import paths
+from codegen_pax.data.sources import storage
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.storage import File
 from codegen_pax.errors import InvalidValueError, UserError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 POLL_SECONDS = 0.5
 TRACEBACK = "traceback.txt"  # in the work folder, of a failure that is not the user's
@@ -291,7 +291,7 @@ def _being_read(settings: Settings, partitions: Sequence[Partition]) -> str:
     """Say which inputs were being read; '' if that is unknown."""
     by_number = {partition.number: partition for partition in partitions}
     sources = {
-        paths.shown(by_number[number].source)
+        storage.escape_path(by_number[number].source)
         for (_, number), num_bytes in steps.read_progress(settings).items()
         if num_bytes < by_number[number].size
     }
@@ -395,7 +395,7 @@ def check_runner(runner: str, options: Sequence[str]) -> None:
     Raises:
         RunnerError: It does not, or cannot.
     """
-    with quietly():
+    with silenced():
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.runner import create_runner
     usage = io.StringIO()
@@ -420,7 +420,7 @@ def _run_beam(
     Raises:
         StepError: It failed.
     """
-    with quietly():
+    with silenced():
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     try:

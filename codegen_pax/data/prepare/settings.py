@@ -109,7 +109,7 @@ class Settings:
 
     def __post_init__(self):
         names = self.languages or self.kind.languages or languages.LANGUAGES
-        keys = tuple(dict.fromkeys(languages.check(name) for name in names))
+        keys = tuple(dict.fromkeys(languages.resolve(name) for name in names))
         object.__setattr__(self, "languages", keys)
 
     @property

@@ -19,7 +19,7 @@ from etils import epath
 from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Document, Dropped
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import paths, reading, storage
+from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.schemas import INTERNAL_ERROR
 from codegen_pax.errors import UserError
@@ -69,13 +69,13 @@ class DefectGuard:
 
 def one_line(error: BaseException) -> str:
     """Describe an error in one line."""
-    message = paths.shown(" ".join(str(error).split()))
+    message = storage.escape_path(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def describe_defect(record: Document | Dropped, defect: str, partition: Partition) -> str:
     """Describe, in one line, a defect that showed in a record of a partition."""
-    place = "" if partition.files else f", {partition.place(record.record)}"
+    place = "" if partition.files else f", {partition.describe_record(record.record)}"
     return f"{record.source}{place}: {defect}"
 
 
@@ -119,8 +119,12 @@ def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropp
     except UserError:
         raise
     except Exception as error:
-        place = f"after {partition.place(record.record)}" if record else "at its beginning"
-        source = record.source if record and partition.files else paths.shown(partition.source)
+        place = (
+            f"after {partition.describe_record(record.record)}" if record else "at its beginning"
+        )
+        source = (
+            record.source if record and partition.files else storage.escape_path(partition.source)
+        )
         raise StepError(f"cannot read {source} ({place}): {one_line(error)}", True) from error
 
 
@@ -131,7 +135,7 @@ class Report:
     Attributes:
         counts: what came in, what was dropped and what was kept (`manifest.Counts`).
         sizes: (part, split) -> bytes of text that passed the first reading.
-        records: (source, whether they are readable) -> number of records (`reading.complaint`).
+        records: (source, whether they are readable) -> number of records (`reading.explain_unreadable`).
         unread_fields: name of a field of conversations that was not read -> number of records.
         redacted: kind of secret -> number of replacements.
         damaged: source -> description of its damage.

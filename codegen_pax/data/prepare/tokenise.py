@@ -22,10 +22,10 @@ from codegen_pax.data.prepare.examine import PASSED, content_bytes, identify_lan
 from codegen_pax.data.prepare.order import PIECES, Block, Bucket, StoredBlock
 from codegen_pax.data.prepare.settings import BucketCounts, Settings
 from codegen_pax.data.rules import decontamination, languages, redaction
-from codegen_pax.data.sources import paths
+from codegen_pax.data.sources import storage
 from codegen_pax.data.sources.errors import ChangedInputError
 from codegen_pax.data.sources.partitions import Partition
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
@@ -174,7 +174,8 @@ def _read_again(partition: Partition, settings: Settings) -> Iterator[tuple[Docu
             raise ChangedInputError(partition.source, "it holds fewer records")
         if isinstance(record, Dropped) or hashlib.sha256(content_bytes(record)).digest() != digest:
             raise ChangedInputError(
-                paths.named(record.source), f"{partition.place(record.record)} is another"
+                storage.unescape_path(record.source),
+                f"{partition.describe_record(record.record)} is another",
             )
         yield identify_language(record, settings), digest
     progress.finish()
@@ -199,7 +200,9 @@ def _redact(document: Document) -> tuple[Document, collections.Counter[str]]:
 
 def _texts(document: Document, settings: Settings) -> list[tuple[str, bool]]:
     if document.turns:
-        return prompts.conversation([(turn.role, turn.content) for turn in document.turns])
+        return instruction_format.conversation(
+            [(turn.role, turn.content) for turn in document.turns]
+        )
     prefix = languages.prefix(document.language) if settings.prefix else ""
     return [(prefix + document.text, False)]
 
@@ -303,7 +306,7 @@ class _PartitionTokeniser:
 
 def describe(partition_drops: tuple[Partition, Iterable[Drops]]) -> str:
     """Describe a partition."""
-    return paths.shown(partition_drops[0].source)
+    return storage.escape_path(partition_drops[0].source)
 
 
 def tokenise(
