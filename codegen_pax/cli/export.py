@@ -125,7 +125,7 @@ def _write(
     stamps: list[list],
     staging: StagingFolder,
     console: Terminal,
-) -> lineage.Document:
+) -> lineage.Receipt:
     """Fills the staging folder and commits it; returns the lineage of the export.
 
     Raises:
@@ -133,7 +133,7 @@ def _write(
     """
     from codegen_pax.environment import code
     from codegen_pax.runs import lineage, progress
-    from codegen_pax.text.hugging_face import write_tokenizer
+    from codegen_pax.text.tokenizer import write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, tensor_files
     from codegen_pax.weights.model_card import card
 

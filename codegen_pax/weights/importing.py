@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
 from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensors
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Layout, Weight
@@ -20,10 +20,10 @@ from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensors import TensorReader
 
 if TYPE_CHECKING:  # it imports Pax, and faults of files are reported without that
-    from codegen_pax.training.state import State
+    from codegen_pax.training.train_state import TrainStateSpec
 
 # Below a job's directory; weights that are imported are a run's start.
-CHECKPOINT = Path(lineage.checkpoint(".", 0))
+CHECKPOINT = Path(checkpoints.path(".", 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ def make_plan(folder: Path | None, reader: TensorReader, layout: Layout) -> Plan
     return Plan(layout, all_slices, dtypes, reader, folds_bias, parts)
 
 
-def run(plan: Plan, state: State, folder: Path, on_bytes: Callable[[int], None]) -> None:
+def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int], None]) -> None:
     """Writes the checkpoint.
 
     Args:
@@ -152,15 +152,15 @@ def run(plan: Plan, state: State, folder: Path, on_bytes: Callable[[int], None])
     conversion.move(plan, plan.slices, move_one, on_bytes)
 
 
-def check_state(plan: Plan, state: State) -> None:
+def check_state(plan: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
-        f"{lineage.WEIGHTS}{weight.variable}": weight.pax_shape(plan.layout.dims)
+        f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(plan.layout.dims)
         for weight in plan.dtypes
     }
     expected = {
         name: array.shape
         for name, array in state.arrays.items()
-        if name.startswith(lineage.WEIGHTS)
+        if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
     layouts.check_shapes("the experiment's", found, expected)

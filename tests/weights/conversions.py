@@ -6,19 +6,19 @@ import jax
 import numpy as np
 
 from codegen_pax.runs.checkpoint_arrays import Variables
-from codegen_pax.training.state import State
+from codegen_pax.training.train_state import TrainStateSpec
 from codegen_pax.weights import exporting, hugging_face, importing, layouts
 from codegen_pax.weights.conversion import StagingFolder
 from codegen_pax.weights.tensors import FileReader, TensorReader
 
 
-def state(dims: layouts.Dimensions) -> State:
+def state(dims: layouts.Dimensions) -> TrainStateSpec:
     """The arrays of a train state without an optimizer, under the names that Pax gives them."""
     arrays = {
         f"mdl_vars.{weight.variable}": jax.ShapeDtypeStruct(weight.pax_shape(dims), np.float32)
         for weight in layouts.weights(dims)
     }
-    return State({"step": jax.ShapeDtypeStruct((), np.uint32), **arrays}, {"version": 1.1})
+    return TrainStateSpec({"step": jax.ShapeDtypeStruct((), np.uint32), **arrays}, {"version": 1.1})
 
 
 def import_plan(folder: Path, dims: layouts.Dimensions, reader: TensorReader | None = None):

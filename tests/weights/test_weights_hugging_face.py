@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
-from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.weights import hugging_face, tensor_files
 from codegen_pax.weights.model_card import card
 from codegen_pax.weights.tensors import FileReader

@@ -13,15 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.weights import (
-    embedding_table,
-    exporting,
-    hugging_face,
-    importing,
-    layouts,
-    slices,
-    tensor_files,
-)
+from codegen_pax.weights import embedding_table, exporting, hugging_face, importing, layouts, slices, tensor_files
 from codegen_pax.weights.conversion import StagingFolder
 from codegen_pax.weights.tensors import DTYPES, FileReader, dtype
 from tests.weights import in_memory
