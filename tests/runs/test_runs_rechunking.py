@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen_pax.runs import rechunking
-from codegen_pax.weights import layouts, rechunking, slices
+from codegen_pax.weights import layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 from experiments.sizes import SIZES
 

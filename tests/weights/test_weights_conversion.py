@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint, Variables
-from codegen_pax.weights import conversion, exporting, hugging_face, importing, layouts, slices, tensor_files
+from codegen_pax.weights import (
+    conversion,
+    exporting,
+    hugging_face,
+    importing,
+    layouts,
+    slices,
+    tensor_files,
+)
 from codegen_pax.weights.conversion import StagingFolder
 from codegen_pax.weights.tensors import FileReader
 from tests.weights.conversions import import_hugging_face, import_plan, state, stored
