@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import seqio
 
-from codegen_pax.data import installed, prepared
-from codegen_pax.data.prepared import CorpusMissingError, PreparedCorpus
+from codegen_pax.data import TRAIN, VALIDATION, mixtures
+from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
 from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.names import counted
@@ -50,7 +50,7 @@ def check_training(mixture: str, row_length: int) -> Found:
     Raises:
       UserError: a task cannot be read; the message says how it is prepared.
     """
-    found = _look(mixture, installed.TRAIN, row_length)
+    found = _look(mixture, TRAIN, row_length)
     if found.empty:
         raise InvalidValueError(
             f"{mixture} cannot be trained on: {', '.join(found.empty)} has not one row of "
@@ -67,7 +67,7 @@ def check_evaluation(mixture: str, row_length: int) -> Found:
     Raises:
       UserError: a task cannot be read, or none has a row that is held out.
     """
-    found = _look(mixture, installed.VALIDATION, row_length)
+    found = _look(mixture, VALIDATION, row_length)
     if not (found.rows or found.unknown):
         raise InvalidValueError(
             f"{mixture} has no row to evaluate on"
@@ -77,7 +77,7 @@ def check_evaluation(mixture: str, row_length: int) -> Found:
     return found
 
 
-def check_prompts(task: str, prompt_length: int, split: str = installed.VALIDATION) -> int:
+def check_prompts(task: str, prompt_length: int, split: str = VALIDATION) -> int:
     """How many prompts a run would decode. Reads them.
 
     Raises:
@@ -97,7 +97,7 @@ def _look(mixture: str, split: str, row_length: int) -> Found:
     rows: dict[str, int] = {}
     unknown: list[str] = []
     empty: list[str] = []
-    for name, rate in prepared.rates(mixture, split).items():
+    for name, rate in mixtures.task_rates(mixture, split).items():
         task = seqio.TaskRegistry.get(name)
         if isinstance(task.source, PreparedCorpus):
             if count := _prepared_rows(task.source, split, row_length):

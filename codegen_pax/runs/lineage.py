@@ -10,7 +10,7 @@ It lies in a job's directory, and at the top of each of its checkpoints:
     snapshot           the experiment's whole configuration, as lines
     layout, dtype      of an export, which otherwise repeats what its run says; of a run that has no
                        lineage there is neither snapshot nor recipe_values
-    data               what the mixture is read from: `codegen_pax.data.stream.origins`
+    data               what the mixture is read from: `codegen_pax.data.mixtures.describe_data`
     parents            where the weights began; none for random ones
     versions, code     of the software; and which code it was, by the name of its module:
                        `codegen_pax.environment.code`

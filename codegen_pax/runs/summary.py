@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from praxis import base_hyperparams
 
-from codegen_pax.data import entropy, installed
+from codegen_pax.data import TRAIN, VALIDATION, entropy
 from codegen_pax.data.stream import inputs
 from codegen_pax.runs import completions, events
 from codegen_pax.runs.loss_curve import draw_loss_curve
@@ -31,7 +31,7 @@ class Summary:
       tokens: read in training.
       validation_loss: cross-entropy, without the z-loss.
       validation_tokens: that were predicted.
-      unigram_entropy, bigram_entropy: of the held-out rows themselves (see `corpus/entropy.py`).
+      unigram_entropy, bigram_entropy: of the held-out rows themselves (see `data/entropy.py`).
       fitted_bigram: cross-entropy of an interpolated bigram that was counted on all training files.
       first_validation_loss: the same before the first step; None of a run that had no such
         evaluation.
@@ -77,9 +77,9 @@ def summarise(
     training = events.training_losses(job)
     validation = events.evaluation_losses(job, mixture)
     rates = events.read_scalars(job / "summaries" / "train", events.STEPS_PER_SECOND)
-    held_out_rows = list(_rows(mixture, row_length, installed.VALIDATION))
+    held_out_rows = list(_rows(mixture, row_length, VALIDATION))
     held_out = entropy.empirical(held_out_rows)
-    counted = entropy.fitted(_rows(mixture, row_length, installed.TRAIN), held_out_rows, vocab_size)
+    counted = entropy.fitted(_rows(mixture, row_length, TRAIN), held_out_rows, vocab_size)
     first, last = validation[0], validation[-1]
     summary = Summary(
         experiment=experiment,

@@ -1,6 +1,7 @@
-"""Small prepared corpora, written without the pipeline that usually does."""
+"""Small prepared corpora, of random rows or made by the pipeline in this process."""
 
 import hashlib
+import json
 
 import numpy as np
 from etils import epath
@@ -16,11 +17,16 @@ def write_corpus(
     """Writes a corpus of random rows, of which every eighth token ends a text, and its manifest.
 
     Args:
-      folder: made.
-      parts: part -> {split: how many rows}.
+        folder: The folder to create.
+        parts: part -> {split: number of rows}.
+        row_length: T.
+        vocabulary: The name in the manifest.
+        answers: Whether to write conversations.
+        seed: Of the rows.
+        shards: The number of shards of each split.
 
     Returns:
-      part -> split -> records [rows].
+        part -> split -> records [rows].
     """
     folder = epath.Path(folder)
     random = np.random.default_rng(seed)
@@ -53,3 +59,27 @@ def write_corpus(
     }
     Manifest(folder.name, vocabulary, row_length, answers, tupled).save(folder)
     return found
+
+
+def prepare_corpus(folder, kind, records, **settings):
+    """Prepares a corpus in this process, as `codegen-pax prepare` does, and returns its manifest.
+
+    Args:
+        folder: The folder of the corpus; the raw file is written next to it.
+        kind: What `codegen-pax prepare` calls the corpus.
+        records: The records of the raw file.
+        **settings: Those of `Settings`.
+    """
+    # The pipeline takes seconds to import, and most tests need random rows alone.
+    from codegen_pax.data.prepare import local, pipeline
+    from codegen_pax.data.prepare.settings import Settings
+    from codegen_pax.data.sources import discovery, partitions
+
+    raw = folder.parent / f"{folder.name}.jsonl"
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    raw.write_text("".join(json.dumps(record) + "\n" for record in records))
+    chosen = Settings(kind, str(folder), **settings)
+    found = discovery.find(kind, [str(raw)])
+    pipeline.begin(chosen)
+    local.run_here(chosen, found, partitions.split(kind, found))
+    return pipeline.finish(chosen)

@@ -1,6 +1,5 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,34 +8,21 @@ from pathlib import Path
 import pytest
 import seqio
 
-import tasks  # noqa: F401 (registers them)
-from codegen_pax.data.prepare import local, pipeline
-from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
+import tasks  # noqa: F401  (registers them)
+from tests.data.prepared_corpora import write_corpus
 
 ROOT = Path(__file__).parents[2]
 T = 64
-RECORDS = {
-    "bigpython": [
-        {"content": f"def f{n}(x):\n    return x * {n}\n" * 9, "path": f"{n}.py", "license": "MIT"}
-        for n in range(60)
-    ],
-    "instruction": [{"instruction": f"Add {n}.", "output": f"x + {n}"} for n in range(40)],
-}
+CORPORA = {"bigpython": False, "instruction": True}  # whether they are conversations
 
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
     """A folder of prepared corpora, and the folder in which the command cached their tasks."""
     folder = tmp_path_factory.mktemp("cache")
-    for corpus, records in RECORDS.items():
-        raw = folder / f"{corpus}.jsonl"
-        raw.write_text("".join(json.dumps(record) + "\n" for record in records))
-        settings = Settings(corpus, str(folder / "data" / corpus), row_length=T, validation=0.2)
-        found = discovery.find(corpus, [str(raw)])
-        pipeline.begin(settings)
-        local.run_here(settings, found, partitions.split(corpus, found))
-        pipeline.finish(settings)
+    for corpus, answers in CORPORA.items():
+        splits = {"train": 9, "validation": 3}
+        write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=tasks"),
@@ -60,7 +46,7 @@ def rows(task, split, use_cached):
     return sorted([(key, example[key].tolist()) for key in sorted(example)] for example in examples)
 
 
-@pytest.mark.parametrize("corpus", RECORDS)
+@pytest.mark.parametrize("corpus", CORPORA)
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_cached_task_gives_the_same_rows(cached, monkeypatch, corpus, split):
     data, folder = cached

@@ -12,15 +12,15 @@ from codegen_pax.text.prompts import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 from experiments.declaration import find_declaration
 from experiments.phases import PHASES, Phase
-from tasks import decoding
-from tasks.prompts import BY_LANGUAGE, NANO_PROMPTS, PROSE
+from tasks import prompts
+from tasks.prompt_texts import BY_LANGUAGE, NANO_PROMPTS, PROSE
 
 RUST = Phase("Rust", languages=("rust",), start="Mono", tokens=10**9)
 
 
 def decoded(phase, file=""):
     """The texts that Pax is given, with their seqio task's name."""
-    name = decoding.prompts(phase, file).task()
+    name = prompts.for_phase(phase, file).register()
     words = vocabulary(str(phase.vocabulary))
     dataset = seqio.TaskRegistry.get(name).get_dataset(None, split="validation", shuffle=False)
     return name, [words.decode(one["inputs"]) for one in dataset.as_numpy_iterator()]
@@ -38,7 +38,7 @@ def test_the_published_phases_decode_what_they_are_for():
     assert name == "codegen_prompts_python_java_javascript_go_cpp_rust" and texts == turns
     for phase in PHASES:
         (found,) = getattr(codegen, f"CodeGen2B{phase}")().decode_datasets()
-        assert found.mixture_name == decoding.prompts(PHASES[phase]).task()
+        assert found.mixture_name == prompts.for_phase(PHASES[phase]).register()
 
 
 @pytest.mark.parametrize("vocabulary_name", ["codegen", "gpt2"])
@@ -46,7 +46,7 @@ def test_every_language_has_eight_short_prompts(vocabulary_name):
     words = vocabulary(vocabulary_name)
     for language in LANGUAGES:
         for answers in (False, True):
-            found = decoding.of_languages((language,), vocabulary_name, answers)
+            found = prompts.for_languages((language,), vocabulary_name, answers)
             assert len({*found.texts}) == len(found.texts) == 8
             texts = map(instruction_prompt, found.texts) if answers else found.texts
             assert max(len(words.encode_document(text)) for text in texts) <= 64
@@ -54,17 +54,17 @@ def test_every_language_has_eight_short_prompts(vocabulary_name):
 
 def test_a_phase_of_many_languages_has_a_prompt_of_each():
     phase = replace(RUST, languages=tuple(LANGUAGES))
-    found = decoding.prompts(phase)
+    found = prompts.for_phase(phase)
     assert found.texts == tuple(BY_LANGUAGE[language][0] for language in LANGUAGES)
     assert BY_LANGUAGE.keys() == LANGUAGES.keys()
-    go = decoding.prompts(replace(RUST, languages=("go",), loss_on="answer"))
+    go = prompts.for_phase(replace(RUST, languages=("go",), loss_on="answer"))
     assert go.example == "Return the n-th Fibonacci number, in Go."
-    assert go.task() == "codegen_prompts_go_instruct"
+    assert go.register() == "codegen_prompts_go_instruct"
 
 
 def test_a_new_language_is_one_entry_of_its_table(monkeypatch):
     monkeypatch.delitem(BY_LANGUAGE, "lua")
-    found = decoding.prompts(replace(RUST, languages=("lua",)))
+    found = prompts.for_phase(replace(RUST, languages=("lua",)))
     assert found.example == "-- Return the n-th Fibonacci number." and len(found.texts) == 8
 
 
@@ -72,7 +72,7 @@ def test_a_phase_has_prompts_of_its_own():
     phase = replace(RUST, prompts=("\n  impl Stack {\n", "fn"))
     name, texts = decoded(phase)
     assert texts == ["\n  impl Stack {\n", "fn"]
-    assert decoding.prompts(phase).example == "  impl Stack {"
+    assert prompts.for_phase(phase).example == "  impl Stack {"
     assert name != decoded(replace(phase, prompts=("fn",)))[0]
 
 
@@ -125,9 +125,9 @@ def test_a_file_of_prompts_is_decoded_instead(phase, name, body, wanted, tmp_pat
         ("a.txt", b"\n---\n\n", "has no prompt"),
         ("a.txt", b"", "has no prompt"),
         ("a.txt", b"x = \xff", "is not UTF-8"),
-        ("a.jsonl", b'"x"\n{"prompt":', "line 2 is no JSON"),
-        ("a.jsonl", b'{"text": "x"}', "wanted a string, or an object with 'prompt'"),
-        ("a.jsonl", b'{"instruction": "Add."}', "wanted a string, or an object with 'prompt'"),
+        ("a.jsonl", b'"x"\n{"prompt":', "line 2 is not JSON"),
+        ("a.jsonl", b'{"text": "x"}', "expected a string, or an object with 'prompt'"),
+        ("a.jsonl", b'{"instruction": "Add."}', "expected a string, or an object with 'prompt'"),
         ("a.jsonl", b'{"prompt": ""}', "line 1: found"),
         ("a.jsonl", b"[1]", "line 1: found '[1]'"),
         ("a.jsonl", rb'"\ud800"', "line 1: found"),
@@ -139,16 +139,16 @@ def test_what_is_no_file_of_prompts_is_one_line(name, body, said, tmp_path):
     if body is not None:
         path.write_bytes(body)
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        decoding.prompts(PHASES["Mono"], str(path)).task()
+        prompts.for_phase(PHASES["Mono"], str(path)).register()
     found = str(error.value)
     assert said in found and f"CODEGEN_PROMPTS={path}" in found and "\n" not in found
 
 
 def test_a_prompt_that_is_too_long_is_named():
     long = replace(RUST, prompts=("fn main() {", "let x = 1;\n" * 20))
-    said = r"phase Rust: prompt 2, 'let x = 1;.*', has \d+ tokens; wanted at most 64"
+    said = r"phase Rust: prompt 2, 'let x = 1;.*', has \d+ tokens; expected at most 64"
     with pytest.raises(ValueError, match=said):
-        decoding.prompts(long).task()
+        prompts.for_phase(long).register()
 
 
 def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
