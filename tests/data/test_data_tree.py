@@ -139,9 +139,9 @@ def test_a_phase_trains_on_it(mixture):
 
 def test_names_that_are_taken_are_refused(mixture):
     assert tree_mixture(NAME, ["go", "python"]) is mixture
-    with pytest.raises(ValueError, match="task codegen_pile is there already"):
+    with pytest.raises(ValueError, match="task codegen_pile is already registered"):
         tree_mixture("pile", ["python"])
-    with pytest.raises(ValueError, match="task codegen_bigquery_python is there already"):
+    with pytest.raises(ValueError, match="task codegen_bigquery_python is already registered"):
         tree_mixture("bigquery", ["python"])
     with pytest.raises(ValueError, match="is registered as"):
         tree_mixture(NAME, ["python"])

@@ -20,15 +20,15 @@ def hosts(tmp_path, monkeypatch):
     """Starts a host for each seed of its data; returns each one's error, None if it trains."""
     definition.rows_task("hosts_go", PreparedCorpus("streams", part="go", raw="a test's rows"))
 
-    def first_batch(host, seed):
-        folder = tmp_path / f"{host}"
-        write_corpus(folder / "streams", PARTS, seed=seed)
-        monkeypatch.setenv("CODEGEN_DATA", str(folder))
+    def first_batch(host):
+        monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / f"{host}"))
         monkeypatch.setattr(mixture_rows.jax, "process_index", lambda: host)
         config = inputs.training_input("hosts_go", batch_size=2, row_length=T, seed=3)
         return config.Instantiate().get_next_padded()
 
     def start(*seeds):
+        for host, seed in enumerate(seeds):
+            write_corpus(tmp_path / f"{host}" / "streams", PARTS, seed=seed)
         monkeypatch.setattr(mixture_rows.jax, "process_count", lambda: len(seeds))
         sent, errors = [], []
 
@@ -37,15 +37,15 @@ def hosts(tmp_path, monkeypatch):
             return np.stack([digest])
 
         monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", gather_alone)
-        for host, seed in enumerate(seeds):
-            first_batch(host, seed)
+        for host in range(len(seeds)):
+            first_batch(host)
         digests = np.stack(sent)
         assert digests.dtype.itemsize == 4  # JAX would cut larger integers
 
         monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", lambda _: digests)
-        for host, seed in enumerate(seeds):
+        for host in range(len(seeds)):
             try:
-                first_batch(host, seed)
+                first_batch(host)
                 errors.append(None)
             except mixture_rows.DifferentHostsError as error:
                 errors.append(str(error))

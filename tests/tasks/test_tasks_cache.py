@@ -1,41 +1,34 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import seqio
+from absl import flags
+from absl.testing import flagsaver
+from seqio.scripts import cache_tasks_main
 
 import tasks  # noqa: F401  (registers them)
 from tests.data.prepared_corpora import write_corpus
 
-ROOT = Path(__file__).parents[2]
 T = 64
 CORPORA = {"bigpython": False, "instruction": True}  # whether they are conversations
 
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
-    """A folder of prepared corpora, and the folder in which the command cached their tasks."""
+    """A folder of prepared corpora, and the folder in which seqio's command cached their tasks."""
     folder = tmp_path_factory.mktemp("cache")
     for corpus, answers in CORPORA.items():
         splits = {"train": 9, "validation": 3}
         write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=tasks"),
-            *("--tasks=codegen_bigpython,codegen_instruction", "--min_shards=2"),
-            f"--output_cache_dir={folder / 'cached'}",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"CODEGEN_DATA": str(folder / "data")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2_000:]
+    arguments = [
+        *("cache_tasks_main", "--module_import=tasks", "--min_shards=2"),
+        *("--tasks=codegen_bigpython,codegen_instruction", f"--output_cache_dir={folder}/cached"),
+    ]
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+        patch.setenv("CODEGEN_DATA", str(folder / "data"))
+        patch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [])  # the command adds its own
+        flags.FLAGS(arguments)
+        cache_tasks_main.main([])
     return folder / "data", folder / "cached"
 
 
