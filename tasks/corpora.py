@@ -53,7 +53,7 @@ def language_task(
         ValueError: The language is not in `languages.LANGUAGES`, or the task is registered with
             another source.
     """
-    language = languages.check(language)
+    language = languages.resolve(language)
     name = f"codegen_{corpus}_{language}"
     if name in seqio.TaskRegistry.names():
         task = seqio.TaskRegistry.get(name)
@@ -75,8 +75,8 @@ def language_mixture(
 
     Args:
         name: Its name in seqio.
-        shares: Languages, in any spelling that `languages.check` knows, mixed in proportion to the
-            tokens that are prepared of each; or the rate of each, of which only the ratios count.
+        shares: Languages, in any spelling that `languages.resolve` knows, mixed in proportion to
+            the tokens that are prepared of each; or the rate of each: only the ratios count.
         task: Returns the task of a language.
 
     Raises:

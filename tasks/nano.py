@@ -68,7 +68,7 @@ def language_task(language: str) -> seqio.Task:
     Raises:
         ValueError: The language is not in `languages.LANGUAGES`.
     """
-    language = languages.check(language)
+    language = languages.resolve(language)
     name = f"codegen_nano_multi_{language}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)

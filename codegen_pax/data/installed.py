@@ -32,7 +32,7 @@ from pydoc_data import topics
 from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.rules import filters, languages
 from codegen_pax.errors import UserError
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 VALIDATION_BYTES = 24  # of the 256 values of a digest's first byte: 9% of files are held out
 MAX_LANGUAGE_BYTES = 2_000_000
@@ -161,13 +161,13 @@ def code(language: str) -> tuple[InstalledFile, ...]:
     Raises:
         ValueError: `language` is not in `languages.LANGUAGES`.
     """
-    endings = languages.LANGUAGES[languages.check(language)].extensions
+    endings = languages.LANGUAGES[languages.resolve(language)].extensions
     names = [name for root in roots() for name in _list_files(root)]
     candidates = [name for name in names if name.lower().endswith(endings)]
     by_hash = sorted(candidates, key=lambda name: hashlib.sha256(name.encode()).digest())
 
     def is_accepted(name: str, text: str) -> bool:
-        return bool(languages.by_path(name, text, (language,))) and _passes_filters(name, text)
+        return bool(languages.detect(name, text, (language,))) and _passes_filters(name, text)
 
     return _select_files(by_hash, is_accepted, max_bytes=MAX_LANGUAGE_BYTES)
 
@@ -255,8 +255,8 @@ def instruction_pairs(source: str) -> list[tuple[str, str]]:
         signature = _dedent(lines[node.lineno - 1 : first.lineno - 1], node.col_offset)
         body = _dedent(lines[first.end_lineno : node.end_lineno], node.col_offset)
         if len(docstring) >= MIN_DOCSTRING_CHARACTERS and signature and body:
-            prompt = prompts.instruction_prompt(docstring, signature)
-            pairs.append((prompt, prompts.instruction_answer(body)))
+            prompt = instruction_format.instruction_prompt(docstring, signature)
+            pairs.append((prompt, instruction_format.instruction_answer(body)))
     return pairs
 
 

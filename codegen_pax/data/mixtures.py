@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from codegen_pax import names
 from codegen_pax.data import TRAIN
-from codegen_pax.data.format import counts, manifest
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.manifest import Manifest
 from codegen_pax.data.rules import licences as spdx
 from codegen_pax.data.seqio_sources import CorpusMissingError, InstalledText, PreparedCorpus
@@ -180,6 +180,6 @@ def _count_licences(corpus: Manifest, part: str) -> Mapping[str, int]:
     totals: dict[str, int] = {}
     for by_licence in languages:
         for licence, by_rule in by_licence.items():
-            if num_kept := sum(by_rule.get(counts.KEPT, [])[:1]):
+            if num_kept := sum(by_rule.get(manifest.KEPT, [])[:1]):
                 totals[licence or unstated] = totals.get(licence or unstated, 0) + num_kept
     return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))

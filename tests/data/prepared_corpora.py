@@ -1,20 +1,29 @@
-"""Small prepared corpora, of random rows or made by the pipeline in this process."""
+"""Small prepared corpora: made by the pipeline, or written without it."""
 
 import hashlib
-import json
 
 import numpy as np
 from etils import epath
 
 from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.tfrecords import RowFormat
+from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.text import tokenizer
+
+
+def prepare_corpus(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
+    """Prepare a corpus from inputs in this process; return its manifest."""
+    files = discovery.find(settings.corpus, [str(path) for path in inputs], left_out)
+    output.begin(settings)
+    pipeline.run(settings, files, partitions.plan(settings.corpus, files, at_most))
+    return output.finish(settings, left_out)
 
 
 def write_corpus(
     folder, parts, *, row_length=16, vocabulary="codegen", answers=False, seed=0, shards=2
 ):
-    """Writes a corpus of random rows, of which every eighth token ends a text, and its manifest.
+    """Write a corpus of random rows, of which every eighth token ends a text, and its manifest.
 
     Args:
         folder: The folder to create.
@@ -31,7 +40,7 @@ def write_corpus(
     folder = epath.Path(folder)
     random = np.random.default_rng(seed)
     row_format = RowFormat(row_length, answers)
-    listed, found = {}, {}
+    shards_by_part, records_by_part = {}, {}
     for part, splits in parts.items():
         (folder / part).mkdir(parents=True, exist_ok=True)
         for split, count in splits.items():
@@ -40,46 +49,22 @@ def write_corpus(
             columns = (tokens,)
             if answers:
                 lengths = random.integers(2, row_length + 1, count)
-                real = np.arange(row_length) < lengths[:, None]
-                answer = random.integers(0, 2, tokens.shape) * real
-                columns = (tokens * real, answer, lengths)
+                is_token = np.arange(row_length) < lengths[:, None]
+                answer = random.integers(0, 2, tokens.shape) * is_token
+                columns = (tokens * is_token, answer, lengths)
             records = row_format.encode(*columns)
-            found.setdefault(part, {})[split] = records
+            records_by_part.setdefault(part, {})[split] = records
             for number, rows in enumerate(np.array_split(records, shards)):
                 name = f"{split}-{number:05d}-of-{shards:05d}.tfrecord"
                 name = f"{part}/{name}" if part else name
                 (folder / name).write_bytes(rows.tobytes())
                 digest = hashlib.sha256(rows.tobytes()).hexdigest()
-                listed.setdefault(part, {}).setdefault(split, []).append(
+                shards_by_part.setdefault(part, {}).setdefault(split, []).append(
                     Shard(name, len(rows), digest)
                 )
     tupled = {
         part: {split: tuple(shards) for split, shards in splits.items()}
-        for part, splits in listed.items()
+        for part, splits in shards_by_part.items()
     }
     Manifest(folder.name, vocabulary, row_length, answers, tupled).save(folder)
-    return found
-
-
-def prepare_corpus(folder, kind, records, **settings):
-    """Prepares a corpus in this process, as `codegen-pax prepare` does, and returns its manifest.
-
-    Args:
-        folder: The folder of the corpus; the raw file is written next to it.
-        kind: What `codegen-pax prepare` calls the corpus.
-        records: The records of the raw file.
-        **settings: Those of `Settings`.
-    """
-    # The pipeline takes seconds to import, and most tests need random rows alone.
-    from codegen_pax.data.prepare import local, pipeline
-    from codegen_pax.data.prepare.settings import Settings
-    from codegen_pax.data.sources import discovery, partitions
-
-    raw = folder.parent / f"{folder.name}.jsonl"
-    raw.parent.mkdir(parents=True, exist_ok=True)
-    raw.write_text("".join(json.dumps(record) + "\n" for record in records))
-    chosen = Settings(kind, str(folder), **settings)
-    found = discovery.find(kind, [str(raw)])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split(kind, found))
-    return pipeline.finish(chosen)
+    return records_by_part

@@ -11,6 +11,7 @@ import seqio
 
 import tasks  # noqa: F401  registers what is read here
 from codegen_pax.data.mixtures import MixtureByTokens, describe_data
+from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.schedule import BLOCK
@@ -159,8 +160,10 @@ def test_the_data_of_a_corpus_that_was_prepared(data):
         for language, ending in FILES.items()
         for number, licence in enumerate(["mit", "mit", "apache-2.0", "mit", "gpl-3.0"])
     ]
-    folder = data / "bigquery"
-    manifest = prepare_corpus(folder, "bigquery", records, row_length=T, languages=tuple(FILES))
+    raw, folder = data / "raw.jsonl", data / "bigquery"
+    raw.write_text("".join(json.dumps(record) + "\n" for record in records))
+    settings = Settings("bigquery", str(folder), row_length=T, languages=tuple(FILES))
+    manifest = prepare_corpus(settings, raw)
     actual = {entry["task"]: entry for entry in describe_data("codegen_bigquery")}
     assert set(actual) == {f"codegen_bigquery_{language}" for language in corpora.LANGUAGES}
     for language in FILES:

@@ -1,13 +1,16 @@
 """One format of prompts: what is decoded begins as a training row of the same turn."""
 
+import json
+
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401  registers them
+from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.stream import inputs as pax_inputs
-from codegen_pax.text.prompts import instruction_answer, instruction_prompt
+from codegen_pax.text.instruction_format import instruction_answer, instruction_prompt
 from tasks import definition
 from tasks.prompt_texts import NANO_INSTRUCTIONS
 from tests.data.prepared_corpora import prepare_corpus
@@ -21,9 +24,10 @@ def conversations(tmp_path, monkeypatch):
     """The task over a corpus prepared from the instructions, in the form that people have."""
     names = ("instruction", "input", "output")
     turns = [(*turn, answer) for turn, answer in zip(NANO_INSTRUCTIONS, ANSWERS, strict=True)]
-    records = [dict(zip(names, turn, strict=True)) for turn in turns]
-    folder = tmp_path / "data" / "instruction"
-    prepare_corpus(folder, "instruction", records, row_length=T, validation=0.0)
+    raw = tmp_path / "instructions.jsonl"
+    raw.write_text("".join(json.dumps(dict(zip(names, t, strict=True))) + "\n" for t in turns))
+    output = str(tmp_path / "data" / "instruction")
+    prepare_corpus(Settings("instruction", output, row_length=T, validation=0.0), raw)
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
     return "codegen_instruction"
 
