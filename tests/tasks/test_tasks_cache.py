@@ -1,5 +1,6 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
+import apache_beam as beam
 import pytest
 import seqio
 from absl import flags
@@ -15,20 +16,18 @@ CORPORA = {"bigpython": False, "instruction": True}  # whether they are conversa
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
-    """A folder of prepared corpora, and the folder in which seqio's command cached their tasks."""
+    """A folder of prepared corpora, and the folder in which seqio's job cached their tasks."""
     folder = tmp_path_factory.mktemp("cache")
     for corpus, answers in CORPORA.items():
         splits = {"train": 9, "validation": 3}
         write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
-    arguments = [
-        *("cache_tasks_main", "--module_import=tasks", "--min_shards=2"),
-        *("--tasks=codegen_bigpython,codegen_instruction", f"--output_cache_dir={folder}/cached"),
-    ]
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver(min_shards=2):
         patch.setenv("CODEGEN_DATA", str(folder / "data"))
-        patch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [])  # the command adds its own
-        flags.FLAGS(arguments)
-        cache_tasks_main.main([])
+        flags.FLAGS.mark_as_parsed()
+        with beam.Pipeline() as pipeline:
+            names = [f"codegen_{corpus}" for corpus in CORPORA]
+            cache_tasks_main.run_pipeline(pipeline, names, str(folder / "cached"))
+    flags.FLAGS.unparse_flags()  # as every other test expects
     return folder / "data", folder / "cached"
 
 
