@@ -15,7 +15,7 @@ from codegen_pax.data.prepare import local, outcome, pipeline
 from codegen_pax.data.prepare.settings import WORK, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.text import instruction_format, tokenizer
 
 T = 32
 END = tokenizer.END_OF_TEXT_ID
@@ -258,8 +258,8 @@ def test_conversations_are_a_row_each(tmp_path):
     found = rows(made, folder)
     words = tokenizer.load("codegen", literal=True)
     wanted = {
-        tuple(words.encode(prompts.instruction_prompt(f"Add {n}.", "x")).ids): (
-            *words.encode(prompts.instruction_answer(f"x + {n}")).ids,
+        tuple(words.encode(instruction_format.instruction_prompt(f"Add {n}.", "x")).ids): (
+            *words.encode(instruction_format.instruction_answer(f"x + {n}")).ids,
             END,
         )
         for n in range(20)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codegen_pax.data.format.documents import Turn
 from codegen_pax.data.sources import conversations, schemas
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 CALL = {"name": "weather", "arguments": {"city": "Graz"}}
 CALLED = '### Call:\n{"name": "weather", "arguments": {"city": "Graz"}}'
@@ -323,14 +323,17 @@ def test_fields_that_are_not_read_are_named():
 
 def test_a_conversation_with_tools_as_its_row_has_it():
     turns = [
-        ("system", prompts.system_content(" Be brief. ", '{"name": "f"}')),
+        ("system", instruction_format.system_content(" Be brief. ", '{"name": "f"}')),
         ("user", "Rain?"),
-        ("assistant", prompts.answer_content("I look. \n", ['{"name": "f"}', '{"name": "g"}'])),
+        (
+            "assistant",
+            instruction_format.answer_content("I look. \n", ['{"name": "f"}', '{"name": "g"}']),
+        ),
         ("tool", "wet\n"),
         ("tool", "cold"),
         ("assistant", "Yes."),
     ]
-    assert prompts.conversation(turns) == [
+    assert instruction_format.conversation(turns) == [
         (
             'Be brief.\n\n### Tools:\n{"name": "f"}\n\n### Instruction:\nRain?\n\n### Answer:\n',
             False,
@@ -351,10 +354,10 @@ def test_conversations_without_tools_are_as_ever(pairs, system):
     for question, answer in pairs:
         turns += [("user", question), ("assistant", answer)]
         expected += [
-            (prompts.instruction_prompt(question), False),
-            (prompts.instruction_answer(answer), True),
+            (instruction_format.instruction_prompt(question), False),
+            (instruction_format.instruction_answer(answer), True),
         ]
     if system.strip():
         turns.insert(0, ("system", system))
         expected[0] = (f"{system.strip()}\n\n{expected[0][0]}", False)
-    assert prompts.conversation(turns) == expected
+    assert instruction_format.conversation(turns) == expected

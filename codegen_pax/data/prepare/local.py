@@ -32,7 +32,7 @@ from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.sources import partitions as input_partitions
 from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError, UserError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 # Not DirectRunner: it may fetch and start Prism, a program that is not of this machine.
 LOCAL_RUNNER = "FnApiRunner"
@@ -61,7 +61,7 @@ class RunnerError(InvalidValueError):
 
 def check(runner: str, options: Sequence[str]) -> None:
     """Raises RunnerError unless Beam knows the runner, and can read those options that it knows."""
-    with quietly():
+    with silenced():
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.runner import create_runner
     said = io.StringIO()
@@ -82,7 +82,7 @@ def run_here(
     options: Sequence[str] = (f"--runner={LOCAL_RUNNER}",),
 ) -> None:
     """Runs the pipeline in this process, with Beam's own options."""
-    with quietly():
+    with silenced():
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     with beam.Pipeline(options=PipelineOptions(list(options))) as built:

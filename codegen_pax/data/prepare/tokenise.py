@@ -25,7 +25,7 @@ from codegen_pax.data.rules import decontamination, languages, redaction
 from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import ChangedInputError
 from codegen_pax.data.sources.partitions import Partition
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
@@ -195,7 +195,9 @@ def _contaminated(document: Document, settings: Settings) -> bool:
 
 def _segments(document: Document, settings: Settings) -> list[tuple[str, bool]]:
     if document.turns:
-        return prompts.conversation([(turn.role, turn.content) for turn in document.turns])
+        return instruction_format.conversation(
+            [(turn.role, turn.content) for turn in document.turns]
+        )
     prefix = languages.prefix(document.language) if settings.prefix else ""
     return [(prefix + document.text, False)]
 

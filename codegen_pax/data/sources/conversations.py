@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from codegen_pax.data.format.documents import Turn
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 # The names of fields of a record.
 _MESSAGES = ("messages", "conversations", "turns", "conversation", "dialog", "dialogue")
@@ -130,7 +130,7 @@ def parse(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
     tools = "\n".join(_parse_tools(fields.value(name)) for name in _TOOLS if fields.has((name,)))
     turns = _add_system(turns, system, tools)
     try:
-        prompts.conversation([(turn.role, turn.content) for turn in turns])
+        instruction_format.conversation([(turn.role, turn.content) for turn in turns])
     except ValueError:
         raise RecordError("no_turns") from None
     return turns, fields.unread() + unread
@@ -171,7 +171,7 @@ def _parse_instruction(record: Mapping[str, Any], fields: _Fields) -> list[Turn]
     instruction = default if default in record and inputs else fields.first(_INSTRUCTION)
     if inputs and (instruction is None or _is_blank(record[instruction])):
         instruction, inputs = inputs[0], []  # the input is all that there is
-    content = prompts.user_content(
+    content = instruction_format.user_content(
         fields.text(instruction or default), fields.text(inputs[0]) if inputs else ""
     )
     answer = fields.text(fields.first(_ANSWER) or _ANSWER[0])
@@ -240,7 +240,7 @@ def _parse_message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
         return None
     if role == _CALL:
         role, content, calls = "assistant", "", _content_as_calls(content)
-    return Turn(role, prompts.answer_content(content, calls) if calls else content)
+    return Turn(role, instruction_format.answer_content(content, calls) if calls else content)
 
 
 def _parse_content(message: Mapping[str, Any], fields: _Fields, is_optional: bool) -> str:
@@ -329,7 +329,7 @@ def _add_system(turns: list[Turn], system: str, tools: str) -> list[Turn]:
         raise RecordError("two_systems")
     rest = turns[1:] if first else turns
     if tools:
-        return [Turn("system", prompts.system_content(first or system, tools)), *rest]
+        return [Turn("system", instruction_format.system_content(first or system, tools)), *rest]
     return [Turn("system", first or system), *rest] if first or system.strip() else rest
 
 

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from etils import epath
 
-from codegen_pax import quiet
+from codegen_pax import silent_imports
 from codegen_pax.errors import MissingFileError
 
 _BUFFER_BYTES = 1 << 20  # read at once
@@ -96,7 +96,7 @@ def translate_errors(path: str) -> Iterator[None]:
     if not is_url(path):
         yield
         return
-    errors = quiet.tensorflow().errors
+    errors = silent_imports.tensorflow().errors
     try:
         yield
     except errors.OpError as error:
@@ -153,7 +153,7 @@ def glob_files(pattern: str) -> list[File]:
     if filesystems := _beam_filesystems(pattern):
         return _beam_files(filesystems, pattern)
     with translate_errors(pattern):
-        return _tensorflow_files(quiet.tensorflow().io.gfile.glob(pattern))
+        return _tensorflow_files(silent_imports.tensorflow().io.gfile.glob(pattern))
 
 
 def stat_file(path: str) -> File:
@@ -181,7 +181,7 @@ def walk_files(folder: str) -> list[File]:
         return _beam_files(filesystems, f"{folder}/**")
     with translate_errors(folder):
         if is_url(folder):
-            gfile = quiet.tensorflow().io.gfile
+            gfile = silent_imports.tensorflow().io.gfile
             walked = gfile.walk(folder, onerror=_raise) if gfile.isdir(folder) else ()
         else:
             walked = os.walk(folder, onerror=_raise) if os.path.isdir(folder) else ()
@@ -219,14 +219,14 @@ def _regular_files(paths: Iterable[str]) -> list[File]:
 
 def _tensorflow_files(urls: Iterable[str]) -> list[File]:
     """The URLs that TensorFlow says are files."""
-    gfile = quiet.tensorflow().io.gfile
+    gfile = silent_imports.tensorflow().io.gfile
     statuses = ((url, gfile.stat(url)) for url in urls)
     return [File(url, status.length) for url, status in statuses if not status.is_directory]
 
 
 def _beam_filesystems(url: str) -> Any:
     """The class `FileSystems` of Beam if one of its file systems handles this URL, else None."""
-    with quiet.quietly():  # it warns about Google's client libraries, which are not needed here
+    with silent_imports.silenced():  # it warns about client libraries that are not needed here
         from apache_beam.io.filesystems import FileSystems
     try:
         FileSystems.get_filesystem(url)
@@ -244,7 +244,7 @@ class _TensorFlowFile(io.RawIOBase):
     """A file opened by TensorFlow, with the interface of Python's own files."""
 
     def __init__(self, url: str):
-        self._file = quiet.tensorflow().io.gfile.GFile(url, "rb")
+        self._file = silent_imports.tensorflow().io.gfile.GFile(url, "rb")
         self._file.size()  # it opens on the first call: make an error show now
 
     def readable(self) -> bool:
