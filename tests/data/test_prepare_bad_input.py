@@ -21,17 +21,9 @@ from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, errors, json_records, partitions
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
-
-
 FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
-
-
 SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
-
-
 LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
-
-
 ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 
 
@@ -253,8 +245,6 @@ JUNK = {
     line("n = 1\n", licence=None): "licence_unknown",
     line(problem()): "benchmark",
 }
-
-
 GOOD = [f"def f{number}(x):\n    return x + {number}\n" for number in range(6)]
 
 
@@ -266,7 +256,7 @@ GOOD = [f"def f{number}(x):\n    return x + {number}\n" for number in range(6)]
     st.integers(50, 2_000),
     st.integers(1, 3),
 )
-def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, at_most, ranges):
+def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, max_bytes, ranges):
     folder = tmp_path_factory.mktemp("junk")
     # No corpus is without a document, and none of which most records cannot be read.
     mixture = [0] * (len(mixture) + 1) + mixture
@@ -275,7 +265,7 @@ def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, at_most
     chosen = Settings("bigpython", str(folder / "out"), row_length=8, ranges=ranges)
     found = discovery.find("bigpython", [str(folder / "a.jsonl")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan("bigpython", found, max(at_most, 200)))
+    local.run_here(chosen, found, partitions.plan("bigpython", found, max(max_bytes, 200)))
     made = pipeline.finish(chosen)
 
     numbers = [item for item in mixture if isinstance(item, int)]

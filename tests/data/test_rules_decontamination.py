@@ -97,8 +97,6 @@ def test_problems_are_found_where_addresses_were_taken_out(tmp_path):
 
 
 INDENTS = st.text(st.sampled_from(" \t"), max_size=6)
-
-
 MARKS = st.sampled_from(["", "# ", "// ", " * ", "#\t"])
 
 

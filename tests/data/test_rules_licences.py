@@ -54,8 +54,6 @@ def test_an_exception_is_no_licence_and_no_licence_an_exception():
 
 
 SYMBOLS = ["MIT", "gpl-3.0", "AND", "or", "WITH", "(", ")", "+", "/", ",", "LICENSE-MIT", "\0", "é"]
-
-
 CELLS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

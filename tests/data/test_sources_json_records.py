@@ -16,8 +16,6 @@ from codegen_pax.data.sources import (
 from tests.data.read_inputs import read_all
 
 PAIRS = [{"instruction": f"Add {n} to {n}.", "output": f"{2 * n}"} for n in range(40)]
-
-
 LAYOUTS = {
     "one line": json.dumps,
     "a record a line": lambda all_: "[\n" + ",\n".join(map(json.dumps, all_)) + "\n]\n",
@@ -35,15 +33,11 @@ LAYOUTS = {
     ),
     "wrapped twice": lambda all_: json.dumps({"train": all_[:2], "test": all_[2:]}, indent=1),
 }
-
-
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(st.sampled_from('a"\\{}[],:\n\té\u2028'), max_size=9),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=9,
 )
-
-
 RECORDS = st.lists(st.dictionaries(st.text(max_size=5), VALUES), min_size=3, max_size=6)
 
 
@@ -114,16 +108,16 @@ def test_a_record_that_is_too_long_is_skipped_without_being_held():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.sampled_from("ab\r\té"), max_size=9)), st.integers(1, 40), st.booleans())
-def test_every_line_is_in_one_range(tmp_path_factory, texts, at_most, closed):
+def test_every_line_is_in_one_range(tmp_path_factory, texts, max_bytes, closed):
     path = tmp_path_factory.mktemp("lines") / "x.jsonl"
     content = "\n".join(texts).encode() + b"\n" * closed
     path.write_bytes(content)
-    ranges = range(0, len(content), at_most)
+    ranges = range(0, len(content), max_bytes)
     found = [
         (offset, size, line)
         for start in ranges
         for offset, size, line in json_records.lines(
-            str(path), start, min(start + at_most, len(content))
+            str(path), start, min(start + max_bytes, len(content))
         )
     ]
     expected, offset = [], 0

@@ -22,8 +22,6 @@ from codegen_pax.data.sources import (
 from tests.data.read_inputs import read_all, rules
 
 PILE = [{"text": f"document {n} \u00e9\n", "meta": {"pile_set_name": "Books3"}} for n in range(50)]
-
-
 CODE = [
     {"content": f"x = {n}\n", "path": f"a/{n}.py", "repo_name": "o/r", "license": "mit"}
     for n in range(600)
@@ -244,11 +242,7 @@ def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
 
 
 FIELDS = ("content", "path", "repo_name", "license")
-
-
 PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
-
-
 CODE_RECORDS = st.lists(
     st.fixed_dictionaries(dict.fromkeys(FIELDS, st.text(max_size=30))), max_size=30
 )
@@ -283,7 +277,7 @@ WRITERS = {
 
 @settings(max_examples=40, deadline=None)
 @given(CODE_RECORDS, st.integers(1, 500))
-def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, at_most):
+def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, max_bytes):
     folder = tmp_path_factory.mktemp("formats")
     expected = [
         "nul_bytes"
@@ -302,22 +296,22 @@ def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, at
             item.rule
             if isinstance(item, Dropped)
             else (item.text, item.path, item.repository, item.licence)
-            for item in read_all("bigquery", folder / name, max_bytes=at_most)
+            for item in read_all("bigquery", folder / name, max_bytes=max_bytes)
         ]
         assert found == expected, name
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))), st.integers(1, 99))
-def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, at_most):
+def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, max_bytes):
     folder = tmp_path_factory.mktemp("texts")
     message = [text for text in texts if text.strip()]
     for ending in PACKED:
         path = folder / f"a.jsonl{ending}"
         write_json_lines(path, [{"text": text} for text in texts])
-        assert [found.text for found in read_all("pile", path, max_bytes=at_most)] == texts
+        assert [found.text for found in read_all("pile", path, max_bytes=max_bytes)] == texts
         write_json_lines(path, [{"instruction": "Go.", "output": text} for text in message])
-        found = [document.turns for document in read_all("instruction", path, max_bytes=at_most)]
+        found = [document.turns for document in read_all("instruction", path, max_bytes=max_bytes)]
         assert found == [(Turn("user", "Go."), Turn("assistant", text)) for text in message]
 
 

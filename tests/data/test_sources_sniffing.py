@@ -20,20 +20,12 @@ from codegen_pax.data.sources import (
 from tests.data.read_inputs import read_all
 
 PAIRS = [{"instruction": f"Add {n} to {n}.", "output": f"{2 * n}"} for n in range(40)]
-
-
 POINTER = (
     "version https://git-lfs.github.com/spec/v1\n"
     "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
 )
-
-
 JSON = json.dumps(PAIRS).encode()
-
-
 LINES = "".join(json.dumps(pair) + "\n" for pair in PAIRS).encode()
-
-
 FOREIGN = {
     "a.jsonl": (POINTER.encode(), "a git-LFS pointer; `git lfs pull`"),
     "b.jsonl": (gzip.compress(LINES), "gzip; name it .gz"),
@@ -141,8 +133,6 @@ READ = {
     "empty": ("a.py", b"", ""),
     "a mark alone": ("a.py", b"\xef\xbb\xbf", ""),
 }
-
-
 REFUSED = {
     "unknown_encoding": [
         b"# coding: nope\n",

@@ -19,8 +19,6 @@ from tests.data.read_inputs import read_all
 PARTS = st.sampled_from(
     [b"\\", b"x", b"5", b"c", b"u", b"d8", b"00", b"\xff", b"\x80", "é".encode()]
 )
-
-
 NAMES = st.binary(max_size=9) | st.lists(PARTS, max_size=12).map(b"".join)
 
 

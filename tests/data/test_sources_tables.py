@@ -16,11 +16,7 @@ from codegen_pax.data.sources import errors, tables
 from tests.data.read_inputs import read_all
 
 ROWS = [{"content": f"x = {n}\n" * 9, "path": f"{n % 7}.py", "license": "mit"} for n in range(600)]
-
-
 FIELDS = [{"name": name, "type": "string"} for name in ROWS[0]]
-
-
 SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
 
 
@@ -95,17 +91,9 @@ def text(values):
 
 
 BAD = text([b"mit", b"\xff", b"isc"])
-
-
 ONE_EACH = pyarrow.array([0, 1, 2, 3], pyarrow.int32())
-
-
 PLACES = pyarrow.array([0, 1, 2], pyarrow.int32())
-
-
 NAMES = text([b"spdx_id"] * 3)
-
-
 LICENCES = {
     "plain": BAD,
     "dictionary": pyarrow.DictionaryArray.from_arrays(PLACES, BAD),

@@ -30,13 +30,9 @@ NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FO
 OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
 CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
-
-
 (APACHE,) = (
     path.read_text() for path in importlib.metadata.files("absl-py") or () if path.name == "LICENSE"
 )
-
-
 TREE = {
     "LICENSE": MIT,
     "a.py": "x = 1\n",
@@ -81,8 +77,6 @@ TREE = {
     "own/x.py": "x = 1\n",
     "own/third_party_licenses": APACHE,
 }
-
-
 STATED = {
     "a.py": "MIT",
     "tagged.py": "GPL-2.0-or-later",
