@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from codegen_pax.cli import main
-from codegen_pax.data.format import counts, manifest
-from codegen_pax.data.prepare import examine, local, outcome, pipeline
-from codegen_pax.data.prepare.settings import WORK, Settings
+from codegen_pax.data.format import manifest
+from codegen_pax.data.prepare import examine, output, pipeline, steps
+from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, errors, json_records, partitions
+from codegen_pax.errors import UserError
+from tests.data.prepared_corpora import prepare_corpus
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
 FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
@@ -27,26 +29,19 @@ LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
 ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 
 
-def prepare(folder, *names, max_bytes=partitions.PARTITION_BYTES):
+def prepare(folder, *names, at_most=partitions.PARTITION_BYTES):
     """Prepares some files of a folder; returns the manifest."""
     settings = Settings("bigquery", str(folder / "out"), row_length=32)
-    inputs = discovery.find("bigquery", [str(folder / name) for name in names])
-    pipeline.begin(settings)
-    local.run_here(settings, inputs, partitions.plan("bigquery", inputs, max_bytes))
-    return pipeline.finish(settings)
+    return prepare_corpus(settings, *(folder / name for name in names), at_most=at_most)
 
 
 def look_at(path):
     """The first step of the pipeline on one file, and the verdict on all inputs after it."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
-    pipeline.begin(settings)
-    inputs = discovery.find("bigquery", [str(path)])
-    damaged, lines_seen = {}, collections.Counter()
-    for partition in partitions.plan("bigquery", inputs):
-        seen = examine.examine(partition, settings)
-        damaged |= seen.damaged
-        lines_seen.update(seen.lines)
-    return outcome.faulty_inputs(damaged, "bigquery", lines_seen)
+    output.begin(settings)
+    planned = partitions.plan("bigquery", discovery.find("bigquery", [str(path)]))
+    report = steps.merge_reports(examine.examine(one, settings).report for one in planned)
+    return output.faulty_inputs(report.damaged, "bigquery", report.records)
 
 
 def flipped(data):
@@ -97,9 +92,9 @@ def test_what_a_run_says_of_one_file_that_is_damaged_or_empty(tmp_path):
         ("empty.parquet", b"", "no document was kept: found 0"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(Exception, match=f"(?s){message}") as error:
+        with pytest.raises(UserError, match=f"(?s){message}") as error:
             prepare(tmp_path, name)
-        assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
+        assert "\n" not in str(error.value)
         assert not (tmp_path / "out" / manifest.FILE).exists()
 
 
@@ -109,13 +104,13 @@ def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_
     message = (
         r"x.jsonl holds nothing to read: all 400 records lack .*it begins with '\{\"contents\": "
     )
-    with pytest.raises(Exception, match=message):
-        prepare(tmp_path, path.name, max_bytes=3_000)
-    left = {path.name for path in (tmp_path / "out" / WORK).iterdir()}
-    assert "kept" in left and "runs" not in left
+    with pytest.raises(pipeline.PrepareError, match=message):
+        prepare(tmp_path, path.name, at_most=3_000)
+    left = {path.name for path in (tmp_path / "out" / WORK_FOLDER).iterdir()}
+    assert "passed" in left and "tokenised" not in left
 
 
-def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatch):
+def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys):
     (tmp_path / "good.jsonl").write_bytes(LINES)
     for name in ("cut.jsonl.zst", "flipped.jsonl.gz", "nul.parquet", "nul.avro"):
         (tmp_path / name).write_bytes(ERRORS[name][0])
@@ -127,19 +122,14 @@ def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatc
     (tmp_path / "names.jsonl").write_bytes(ERRORS["names.jsonl"][0])
     (tmp_path / "_SUCCESS").write_bytes(b"")
     bad = {path.name for path in tmp_path.iterdir()} - {"good.jsonl", "_SUCCESS"}
-
-    def run_here(chosen, found, pieces, **_):
-        local.run_here(chosen, found, pieces)
-
-    monkeypatch.setattr(local, "run", run_here)
-    output = tmp_path.parent / "damaged_out"
-    options = ("--row-length=32", f"--output={output}", "--validation=0")
+    folder = tmp_path.parent / "damaged_out"
+    options = ("--row-length=32", f"--output={folder}", "--validation=0", "--workers=1")
     assert main.main(["prepare", "bigquery", "--input", str(tmp_path), *options]) == 0
-    made = manifest.load(epath.Path(output))
-    found = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
-    assert found == {
-        counts.IN: 400 + 6 + 400 + 400,
-        counts.KEPT: 400,
+    made = manifest.load(epath.Path(folder))
+    totals = manifest.totals_by_rule(made.counts["documents"])
+    assert {rule: values[0] for rule, values in totals.items()} == {
+        manifest.IN: 400 + 6 + 400 + 400,
+        manifest.KEPT: 400,
         "unreadable_file": 6,
         "missing_field": 400,
         "damaged": 400,
@@ -188,12 +178,14 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
     cells = [b"y = 1\n" * 20, b"\xff", None, b"a\0", b"a" * (17 << 20)]
     table(tmp_path / "b.parquet", CODE[: len(cells)], content=[cells])
     # The second partition of the first file holds nothing but what is cut off.
-    made = prepare(tmp_path, "a.jsonl", "b.parquet", max_bytes=len(content)).counts
+    made = prepare(tmp_path, "a.jsonl", "b.parquet", at_most=len(content)).counts
     assert [*made["damaged"]] == [str(tmp_path / "a.jsonl")]  # by its NUL bytes
-    found = {rule: values[:2] for rule, values in counts.by_rule(made["documents"]).items()}
+    found = {
+        rule: values[:2] for rule, values in manifest.totals_by_rule(made["documents"]).items()
+    }
     kept_bytes = sum(len(record["content"]) for record in CODE) + len(cells[0])
-    assert found.pop(counts.KEPT) == [401, kept_bytes]
-    assert found.pop(counts.IN)[0] == 404 + len(cells)
+    assert found.pop(manifest.KEPT) == [401, kept_bytes]
+    assert found.pop(manifest.IN)[0] == 404 + len(cells)
     assert found == {
         "malformed_json": [1, len(cut)],
         "line_too_long": [1, len(long)],
@@ -202,18 +194,6 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
         "null_content": [1, 0],
         "document_too_large": [1, len(cells[4])],
     }
-
-
-def test_what_a_step_said_is_told_in_one_line():
-    message = "OSError: [Errno 28] No space left on device [while running 'Tokenise']"
-    beams = (
-        f"Traceback (most recent call last):\n  File ...\n{message}\n\nRuntimeError: {message}\n"
-    )
-    assert local.reason(f"RuntimeError: {beams}") == "[Errno 28] No space left on device"
-    several = "ValueError: Pipeline has validations errors: \nMissing option.\nInvalid Project."
-    assert local.reason(several) == (
-        "Pipeline has validations errors: Missing option. Invalid Project."
-    )
 
 
 def problem():
@@ -248,7 +228,7 @@ JUNK = {
 GOOD = [f"def f{number}(x):\n    return x + {number}\n" for number in range(6)]
 
 
-@settings(max_examples=2, deadline=None)  # each is a run of the pipeline
+@settings(max_examples=4, deadline=None)  # each is a run of the pipeline
 @given(
     st.lists(
         st.sampled_from(sorted(JUNK)) | st.integers(0, len(GOOD) - 1), min_size=20, max_size=60
@@ -263,19 +243,16 @@ def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, max_byt
     rows = [line(GOOD[item]) if isinstance(item, int) else item for item in mixture]
     (folder / "a.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
     chosen = Settings("bigpython", str(folder / "out"), row_length=8, ranges=ranges)
-    found = discovery.find("bigpython", [str(folder / "a.jsonl")])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan("bigpython", found, max(max_bytes, 200)))
-    made = pipeline.finish(chosen)
+    made = prepare_corpus(chosen, folder / "a.jsonl", at_most=max(max_bytes, 200))
 
     numbers = [item for item in mixture if isinstance(item, int)]
     expected = collections.Counter(JUNK[item] for item in mixture if not isinstance(item, int))
-    expected[counts.IN] = len(mixture)
-    expected[counts.KEPT] = len(set(numbers))
+    expected[manifest.IN] = len(mixture)
+    expected[manifest.KEPT] = len(set(numbers))
     # Only what may be kept is compared, so of junk no more than the copies of a problem are found.
     copies = max(expected["benchmark"] - 1, 0)
     expected["benchmark"] -= copies
     expected["exact_duplicate"] = len(numbers) - len(set(numbers)) + copies
-    total = counts.by_rule(made.counts["documents"])
+    total = manifest.totals_by_rule(made.counts["documents"])
     assert {rule: values[0] for rule, values in total.items()} == +expected
-    assert total[counts.KEPT][1] == sum(len(GOOD[number]) for number in set(numbers))
+    assert total[manifest.KEPT][1] == sum(len(GOOD[number]) for number in set(numbers))
