@@ -1,4 +1,4 @@
-"""Times redaction of the slowest texts that can be made for each of its patterns: 16 MiB against 4.
+"""Time redaction of the slowest texts that can be made for each of its patterns: 16 MiB against 4.
 
     python benchmarks/redacting.py [--mib 16]
 
@@ -39,7 +39,7 @@ WORDS = "T3BlbkFJ secret softlayer api.softlayer.com PRIVATE KEY @x.org"
 
 
 def example(items) -> str:
-    """Returns a string that a parsed pattern matches, apart from its assertions."""
+    """Return a string that a parsed pattern matches, apart from its assertions."""
     parts = []
     for kind, value in items:
         if kind is op.LITERAL:
@@ -62,7 +62,7 @@ def example(items) -> str:
 
 
 def slowest_part(pattern: re.Pattern) -> str:
-    """Returns the beginning, with or without a run after it, that takes the pattern longest."""
+    """Return the beginning, with or without a run after it, that takes the pattern longest."""
 
     def search(part: str) -> None:
         collections.deque(pattern.finditer(repeated(part, TRIAL_CHARACTERS)), maxlen=0)
@@ -74,26 +74,26 @@ def slowest_part(pattern: re.Pattern) -> str:
 
 
 def repeated(part: str, characters: int) -> str:
-    """Returns a text of at least this many characters."""
+    """Return a text of at least this many characters."""
     return part * (characters // len(part) + 1)
 
 
 def cpu_seconds(function: Callable, *arguments) -> float:
-    """Returns the CPU time that a call takes."""
+    """Return the CPU time that a call takes."""
     started = time.process_time()
     function(*arguments)
     return time.process_time() - started
 
 
 def redact(part: str, characters: int) -> None:
-    """Redacts a text of this part, repeated."""
+    """Redact a text of this part, repeated."""
     text = f"{repeated(part, characters)} {WORDS}"
     with contextlib.suppress(redaction.TooManySecretsError):  # which shortens the time
         redaction.redact(text)
 
 
 def main() -> int:
-    """Prints a line for each text; returns 1 if the time of one is not proportional to it."""
+    """Print a line for each text; return 1 if the time of one is not proportional to it."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--mib", type=int, default=16)
     size = arguments.parse_args().mib << 20

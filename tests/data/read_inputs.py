@@ -1,4 +1,4 @@
-"""Reads inputs as the pipeline does."""
+"""Read inputs as the pipeline does."""
 
 from codegen_pax.data.format.documents import Dropped
 from codegen_pax.data.sources import discovery, partitions, reading
