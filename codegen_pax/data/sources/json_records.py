@@ -221,7 +221,7 @@ class _Scanner:
             yield self._leave_record()  # a number may end with the file
 
     def _append(self, data: bytes) -> None:
-        """Drop what has been scanned and is not part of a record, and adds `data`."""
+        """Drop what has been scanned and is not part of a record, and add `data`."""
         if self._discarded or (self.in_record and self._position - self._start > self._limit):
             self._discarded += self._position - self._start
             self._start = self._position
