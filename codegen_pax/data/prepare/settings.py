@@ -12,8 +12,6 @@ from etils import epath
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.rules import languages, licences
 
-TRAIN, VALIDATION = "train", "validation"
-
 WORK_FOLDER = ".codegen-pax-prepare"  # a folder that holds one is ours to clear
 ROW_LENGTH = 2_048  # the context of every released size
 VALIDATION_SHARE = 0.005  # ours: the share that is held out, of inputs up to 3.4 GB
