@@ -241,7 +241,7 @@ ALL = STREAM.rows(np.arange(4 * BLOCK))
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4 * BLOCK - 1), max_size=200))
-def test_a_position_has_its_row_whatever_is_asked_beside_it(positions):
+def test_the_row_at_a_position_does_not_depend_on_the_other_positions(positions):
     actual = STREAM.rows(np.array(positions, np.int64))
     for one, every in zip(actual, ALL, strict=True):
         assert one.dtype == np.int64
@@ -250,7 +250,7 @@ def test_a_position_has_its_row_whatever_is_asked_beside_it(positions):
 
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(1, 4 * BLOCK - 1), max_size=8))
-def test_slices_together_are_the_whole(cuts):
+def test_slices_together_are_the_full_stream(cuts):
     ends = [0, *sorted(cuts), 4 * BLOCK]
     parts = [STREAM.rows(np.arange(*pair)) for pair in itertools.pairwise(ends)]
     for number, every in enumerate(ALL):

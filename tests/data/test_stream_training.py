@@ -170,7 +170,7 @@ def test_a_run_resumes_at_its_row_when_the_batch_changes(written, tmp_path):
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_what_was_peeked_at_is_not_lost(hosts, written, tmp_path):
+def test_a_peeked_batch_is_not_lost(hosts, written, tmp_path):
     running = start(hosts=hosts)
     read(running, 3)
     peeked = [one.peek_padded() for one in running]
@@ -312,7 +312,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_has_changed_since_is_named(change, written, tmp_path, monkeypatch):
+def test_changed_data_is_named(change, written, tmp_path, monkeypatch):
     running = start()
     read(running, 2)
     save(running, tmp_path / "train_input")
@@ -329,7 +329,7 @@ def test_what_has_changed_since_is_named(change, written, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     "state", [b"", b"\x0a\xff\x00", b"{", b"[]", b"7", b"null", b'{"position": 3}', b'{"it": 1}']
 )
-def test_what_is_no_state_of_this_input_is_told(state, written, tmp_path):
+def test_an_invalid_state_is_refused(state, written, tmp_path):
     (tmp_path / "process_0-of-1").write_bytes(state)
     with pytest.raises(
         training.ChangedDataError,
@@ -338,7 +338,7 @@ def test_what_is_no_state_of_this_input_is_told(state, written, tmp_path):
         start()[0].restore(tmp_path / "process_0-of-1")
 
 
-def test_a_state_of_another_kind_with_the_same_words_is_told(written, tmp_path):
+def test_a_state_with_an_identity_of_another_kind_is_refused(written, tmp_path):
     state = {"position": 3, "identity": "here"}
     (tmp_path / "process_0-of-1").write_text(json.dumps(state))
     with pytest.raises(training.ChangedDataError, match="then here, now"):

@@ -44,8 +44,8 @@ def test_a_cached_task_gives_the_same_rows(cached, monkeypatch, corpus, split):
     data, folder = cached
     monkeypatch.setenv("CODEGEN_DATA", str(data))
     task = seqio.TaskRegistry.get(f"codegen_{corpus}")
-    wanted = rows(task, split, use_cached=False)
-    assert len(wanted) > 2
+    expected = rows(task, split, use_cached=False)
+    assert len(expected) > 2
     monkeypatch.delenv("CODEGEN_DATA")  # what is cached needs no corpus
     monkeypatch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [str(folder)])
-    assert rows(task, split, use_cached=True) == wanted
+    assert rows(task, split, use_cached=True) == expected

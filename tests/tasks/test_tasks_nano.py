@@ -23,7 +23,7 @@ def evaluation_batch(mixture):
 
 
 @pytest.mark.parametrize("read", [training_batch, evaluation_batch])
-def test_the_standard_library_is_read_in_whole_rows(read):
+def test_the_standard_library_is_read_in_full_rows(read):
     batch = read("codegen_nano_mono")
     assert batch.ids.shape == batch.labels.shape == (B, T)
     np.testing.assert_array_equal(batch.labels[:, :-1], batch.ids[:, 1:])

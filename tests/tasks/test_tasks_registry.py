@@ -37,9 +37,9 @@ EXPECTED = [
 
 @pytest.mark.parametrize(("name", "features", "vocabulary"), EXPECTED)
 def test_registered_with_its_features_and_vocabulary(name, features, vocabulary):
-    found = seqio.get_mixture_or_task(name).output_features
-    assert sorted(found) == features
-    words = {feature.vocabulary.name for key, feature in found.items() if key != "answers"}
+    actual = seqio.get_mixture_or_task(name).output_features
+    assert sorted(actual) == features
+    words = {feature.vocabulary.name for key, feature in actual.items() if key != "answers"}
     assert words == {vocabulary}
 
 
@@ -67,23 +67,23 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "split", "said"), LARGE)
-def test_reading_a_corpus_that_is_not_there_says_so(name, split, said, monkeypatch):
+@pytest.mark.parametrize(("name", "split", "message"), LARGE)
+def test_reading_a_missing_corpus_names_it(name, split, message, monkeypatch):
     monkeypatch.delenv("CODEGEN_DATA", raising=False)
     provider = seqio.get_mixture_or_task(name)
-    with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {said}.*"):
+    with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {message}.*"):
         provider.get_dataset({"inputs": 8, "targets": 8}, split=split)
 
 
 def test_a_new_language_is_one_call_and_the_call_can_be_repeated():
     try:
-        made = corpora.language_mixture("codegen_test_solidity", {"solidity": 1.0, "rust": 2})
+        created = corpora.language_mixture("codegen_test_solidity", {"solidity": 1.0, "rust": 2})
         assert (
             corpora.language_mixture("codegen_test_solidity", {"rust": 2.0, "solidity": 1.0})
-            is made
+            is created
         )
         assert corpora.language_task("solidity") is corpora.language_task("solidity")
-        assert made.get_rate(corpora.language_task("rust")) == 2.0
+        assert created.get_rate(corpora.language_task("rust")) == 2.0
         with pytest.raises(ValueError, match="codegen_test_solidity is registered as"):
             corpora.language_mixture("codegen_test_solidity", {"solidity": 1.0})
     finally:
@@ -123,7 +123,7 @@ def test_an_unknown_language_is_refused_at_once():
         nano.language_mixture("codegen_test_unknown", ["pyton"])
 
 
-def test_multi_wants_three_languages():
+def test_multi_needs_three_languages():
     multi = seqio.MixtureRegistry.get("codegen_nano_multi")
     assert multi.min_languages == 3
     assert sum(task.source.size("train") > 0 for task in multi.tasks) >= 3
@@ -161,9 +161,9 @@ def test_there_are_eight_prompts():
         split="validation", shuffle=False
     )
     vocab = vocabulary("codegen")
-    found = [vocab.decode(example["inputs"]) for example in dataset.as_numpy_iterator()]
-    assert found == list(prompt_texts.NANO_PROMPTS)
-    assert len(set(found)) == 8
+    actual = [vocab.decode(example["inputs"]) for example in dataset.as_numpy_iterator()]
+    assert actual == list(prompt_texts.NANO_PROMPTS)
+    assert len(set(actual)) == 8
 
 
 PROBE = """
