@@ -268,6 +268,6 @@ def _mp_num(
         )
     said = "" if found.mp_num else f"; {chosen} is taken"
     console.print(f"{found.summary}{said}", soft_wrap=True)
-    if found.mp_num:
-        return found.mp_num, "weights"
+    if found.mp_num or chosen is None:
+        return found.possible[0], "weights"
     return chosen, "given" if args.mp_num else "usual"
