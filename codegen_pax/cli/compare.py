@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ from codegen_pax.cli.catalogue import DOOR, Entry, add_module_argument, find
 from codegen_pax.cli.facts import derived
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
-from experiments.report import START_VARIABLE
+from experiments.settings import from_environment
 
 if TYPE_CHECKING:
     from codegen_pax.compare import Difference, Side
@@ -79,19 +80,15 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
 
     registered = experiment_registry.get_all()
 
-    start = os.environ.pop(START_VARIABLE, None)
+    settings = dataclasses.replace(from_environment(), start_from=None)
     several = len({entry.full_name for entry in entries}) > len({entry.name for entry in entries})
-    try:
-        sides, numbers = [], {}
-        for entry in entries:
-            experiment = registered[entry.full_name]()
-            name = entry.full_name if several else entry.name  # of several modules
-            sides.append(Side.of(name, experiment))
-            numbers[name] = derived(experiment.declaration())
-        return sides, numbers
-    finally:
-        if start is not None:
-            os.environ[START_VARIABLE] = start
+    sides, numbers = [], {}
+    for entry in entries:
+        experiment = registered[entry.full_name](settings)
+        name = entry.full_name if several else entry.name  # of several modules
+        sides.append(Side.of(name, experiment))
+        numbers[name] = derived(experiment.declaration())
+    return sides, numbers
 
 
 def _objects(

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from codegen_pax.cli.catalogue import Entry
-from experiments.declaration import Declaration, from_environment
+from experiments.declaration import Declaration, configured
 from experiments.phases import ancestors
-from experiments.report import START_VARIABLE, report
+from experiments.profiles import LAPTOP
+from experiments.report import report
+from experiments.settings import VARIABLES, from_environment
 
 Facts = dict[str, object]
 
@@ -57,7 +59,7 @@ def in_this_environment(entry: Entry) -> Entry:
     Raises:
       KeyError, ValueError: the environment names an unknown recipe, or a mesh that does not fit.
     """
-    return replace(entry, declaration=from_environment(entry.declaration))
+    return replace(entry, declaration=configured(entry.declaration, from_environment()))
 
 
 def everything(entry: Entry) -> Facts:
@@ -94,7 +96,7 @@ def chain(declaration: Declaration) -> list[str]:
 
 def _network(declaration: Declaration) -> Facts:
     # Of the released network, without the embedding bias that jaxformer trains.
-    return _plain(declaration.size) | {"released_parameters": declaration.size.parameters}
+    return declaration.size.values() | {"released_parameters": declaration.size.parameters}
 
 
 def _recipe(declaration: Declaration) -> Facts:
@@ -120,7 +122,7 @@ def _data(declaration: Declaration) -> Facts:
         "vocabulary": phase.vocabulary,
         "loss_on": phase.loss_on,
         # What is published of the phase's corpus; Nano reads what the machine has.
-        "corpus_tokens": None if declaration.size.embedded else phase.corpus_tokens,
+        "corpus_tokens": None if declaration.profile == LAPTOP else phase.corpus_tokens,
     }
 
 
@@ -135,7 +137,7 @@ def _published(declaration: Declaration) -> Facts:
 
 def _commands(declaration: Declaration) -> Facts:
     start = declaration.start
-    setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
+    setting = f"{VARIABLES['start_from'].name}=DIR_OF_{start} " if start is not None else ""
     return {
         "train": f"{setting}{declaration.command}",
         "train_and_evaluate": f"{setting}{declaration.command} --eval_on_test",

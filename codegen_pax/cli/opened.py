@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,10 @@ from codegen_pax.cli.catalogue import DOOR, Entry, catalogue, find
 from codegen_pax.cli.facts import Facts
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.runs import lineage
-from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE, Declaration, from_environment
+from experiments.declaration import Declaration, configured
+from experiments.meshes import parse_mesh
+from experiments.recipes import find_recipe
+from experiments.settings import Settings, from_environment
 
 
 def local_folder(text: str) -> Path:
@@ -35,12 +37,14 @@ class Run:
       entry: its experiment, with the environment's mesh and the recipe it was trained by.
       document: its lineage; None if it has none.
       step: of the checkpoint.
+      settings: those of the environment, with the mesh and the recipe of `entry`.
     """
 
     job: epath.Path
     entry: Entry
     document: lineage.Document | None
     step: int
+    settings: Settings
 
     @property
     def declaration(self) -> Declaration:
@@ -90,29 +94,31 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
             f"{name} has no {lineage.FILE}: name its experiment with --experiment"
         )
     entry = _entry(name, experiment, modules, document)
-    environment = dict(os.environ)
+    settings = from_environment()
     if document:
         if not lineage.names(document) & {entry.name, entry.declaration.name}:
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {document['experiment']}, as its "
                 f"{lineage.FILE} says; wanted that one, or none given"
             )
-        environment.pop(RECIPE_VARIABLE, None)
-        if entry.declaration.recipe.name != document["recipe"]:
-            environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
+        recipe = entry.declaration.recipe
+        if recipe.name != document["recipe"]:
+            recipe = find_recipe(document["recipe"])  # the network has its arrays
         # The declared mesh need not fit the batch: it may have been trained on another.
-        environment[MESH_VARIABLE] = environment.get(MESH_VARIABLE) or document["mesh"]
+        mesh = settings.mesh or parse_mesh(document["mesh"])
+        settings = replace(settings, recipe=recipe, mesh=mesh)
     last = lineage.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no whole checkpoint under checkpoints/")
     if step is not None and step not in lineage.steps(job):
         known = ", ".join(map(str, lineage.steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
-    entry = replace(entry, declaration=from_environment(entry.declaration, environment))
+    entry = replace(entry, declaration=configured(entry.declaration, settings))
+    settings = replace(settings, recipe=entry.declaration.recipe, mesh=entry.declaration.mesh)
     if "://" not in name:
         job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
     step = last if step is None else step
-    return Run(job, entry, lineage.of_checkpoint(job, step), step)
+    return Run(job, entry, lineage.of_checkpoint(job, step), step, settings)
 
 
 def _entry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -36,14 +37,20 @@ def local_folder(text: str) -> Path:
 def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli import training
     from codegen_pax.cli.tables import Terminal
-    from experiments.declaration import from_environment
+    from experiments.declaration import configured
+    from experiments.settings import from_environment
 
     (entry,) = find([args.name], args.module)
-    declaration = from_environment(entry.declaration)
+    settings = from_environment()
+    if args.start is not None:
+        settings = dataclasses.replace(settings, start_from=args.start)
+    declaration = configured(entry.declaration, settings)
     output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Terminal()
     experiment = f"{entry.module}.{entry.name}"
     begun = time.monotonic()
-    summary = training.train(experiment, declaration, output, console, start=args.start)
-    training.print_summary(summary, declaration, output, time.monotonic() - begun, console)
+    summary = training.train(experiment, declaration, output, console, settings)
+    training.print_summary(
+        summary, declaration, output, time.monotonic() - begun, console, settings
+    )
     return 0

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Mapping
 
 from codegen_pax import limits
 from codegen_pax.cli import opened
@@ -14,7 +11,6 @@ from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 from codegen_pax.text import prompts, tokenizer
-from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
 
 HELP = "continue a prompt, or answer it, with a run's last checkpoint"
 
@@ -75,11 +71,8 @@ def run(args: argparse.Namespace) -> int:
         from codegen_pax import model
         from codegen_pax.runs.sampling import continue_prompts
 
-    experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
-    with _environment(
-        {RECIPE_VARIABLE: declaration.recipe.name, MESH_VARIABLE: str(declaration.mesh)}
-    ):
-        network = experiment.network()
+    experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")
+    network = experiment(found.settings).network()
     common = {
         "prompt_length": len(ids),
         "max_new_tokens": min(args.length, room),
@@ -99,20 +92,6 @@ def run(args: argparse.Namespace) -> int:
         text = words.decode(new, skip_special_tokens=False)
         print(f"{prompt.strip()}\n\n{text}" if answers else prompt + text)
     return 0
-
-
-@contextlib.contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Until the block ends these settings, which an experiment reads, are in the environment."""
-    before = {name: os.environ.pop(name, None) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etils import epath
 from rich.console import Console
 from rich.table import Table
 
@@ -15,87 +16,79 @@ from codegen_pax.names import counted, printable
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import folder, launch, lineage, progress
 from experiments import start as starting
-from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
-from experiments.intervals import intervals
-from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
+from experiments.declaration import DOOR, Declaration
+from experiments.profiles import Data
+from experiments.report import expected_margin
+from experiments.settings import SCRATCH, Settings
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
 
 
-def check(
-    declaration: Declaration, job: Path, *, start: str | None, evaluate: Sequence[str] = ()
-) -> None:
-    """Refuses, before the binary is started, what is known to be refused by it half a minute later.
+def check(declaration: Declaration, job: Path, settings: Settings) -> None:
+    """Refuses, before the binary is started, what it would refuse half a minute later.
 
-    Arguments as of `train`.
+    Args:
+        declaration: Of the experiment, with the settings' mesh and recipe.
+        job: Its directory.
+        settings: What the binary is run with.
 
     Raises:
-      UserError: the folder cannot be written to, the weights to start from are missing, the disk
-        has no room, or a corpus is missing.
+        UserError: The folder cannot be written to, the weights to start from are missing, the disk
+            has no room, or a corpus is missing.
     """
     folder.check_writable(job)
-    if lineage.last_step(job) is None:
-        named = {START_VARIABLE: start} if start is not None else {}
-        starting.check(declaration, begins=True, environment={**os.environ, **named})
-    every = intervals(declaration.steps, declaration.size.embedded)
+    run = starting.Run(job=epath.Path(job), step=lineage.last_step(job), trains=True)
+    starting.check(declaration, settings, run, starting.find(declaration, settings, run))
+    intervals = declaration.profile.intervals(declaration.steps)
     folder.check_room(
         job,
         parameters=declaration.parameters,
         steps=declaration.steps,
-        interval=every.save,
-        kept=every.kept,
+        interval=intervals.save,
+        kept=intervals.keep,
     )
-    if declaration.size.embedded:
-        return  # its text is on every machine; to import what reads it takes as long as to be told
+    if declaration.profile.data == Data.INSTALLED:
+        return  # every machine has it, and importing what reads it takes as long as the binary
     with quietly():
         import tasks  # noqa: F401  (registers the mixtures)
+        from codegen_pax.data import prepared
         from codegen_pax.runs import data
 
+    prepared.set_corpora_folder(settings.data)
     data.check_training(declaration.mixture, declaration.row_length)
-    for mixture in _mixtures(declaration, evaluate):
+    for mixture in _mixtures(declaration, settings):
         data.check_evaluation(mixture, declaration.row_length)
 
 
-def _mixtures(declaration: Declaration, evaluate: Sequence[str]) -> list[str]:
-    """What is evaluated on: what is asked for, else what the environment names; and its own."""
-    return list(dict.fromkeys([*(evaluate or named_for_evaluation()), declaration.mixture]))
+def _mixtures(declaration: Declaration, settings: Settings) -> list[str]:
+    """What is evaluated on: what the settings name, and the experiment's own in any case."""
+    return list(dict.fromkeys([*settings.evaluate, declaration.mixture]))
 
 
 def train(
-    experiment: str,
-    declaration: Declaration,
-    job: Path,
-    console: Console,
-    *,
-    start: str | None,
-    evaluate: Sequence[str] = (),
+    experiment: str, declaration: Declaration, job: Path, console: Console, settings: Settings
 ) -> Summary:
     """Trains, evaluates and decodes one experiment in one process of the stock binary.
 
     Args:
-      experiment: `module.Class`, as the binary takes it.
-      declaration: of the experiment, with the environment's settings.
-      job: its directory; a job that is there already is resumed.
-      console: where progress is shown.
-      start: directory of the job whose weights to start from, or 'scratch'; what the environment
-        says if None.
-      evaluate: mixtures to evaluate on; what the environment says if empty, and the experiment's
-        own in any case.
+        experiment: `module.Class`, as the binary takes it.
+        declaration: Of the experiment, with the settings' mesh and recipe.
+        job: Its directory; a job that is there already is resumed.
+        console: Where progress is shown.
+        settings: What the binary is run with; it is evaluated on the experiment's own mixture
+            besides those of the settings.
 
     Raises:
-      UserError: see `check`.
-      launch.PaxFailedError: the binary failed.
+        UserError: See `check`.
+        launch.PaxFailedError: The binary failed.
     """
-    check(declaration, job, start=start, evaluate=evaluate)
-    settings = {}
-    if start is not None:
-        settings[START_VARIABLE] = start
-    settings[EVALUATE_VARIABLE] = ",".join(_mixtures(declaration, evaluate))
+    check(declaration, job, settings)
+    of_run = dataclasses.replace(settings, evaluate=tuple(_mixtures(declaration, settings)))
     console.print(
         f"{experiment}: {counted(declaration.steps, 'step')} of "
         f"{counted(declaration.batch_tokens, 'token')}, "
-        f"from {_origin(declaration, job, start)} -> {job}",
+        f"from {weights_of(declaration, job, settings)} -> {job}",
         soft_wrap=True,
     )
     with progress.follow_run(declaration.name, declaration.steps, console) as on_line:
@@ -103,14 +96,16 @@ def train(
             experiment,
             job,
             flags=("--eval_on_test", "--decode_during_train"),
-            environment=settings,
+            environment=of_run.to_environment(),
             on_line=on_line,
         )
     with quietly():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
+        from codegen_pax.data import prepared
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary
 
+        prepared.set_corpora_folder(settings.data)
         return summarise(
             job,
             experiment=declaration.name,
@@ -122,18 +117,22 @@ def train(
         )
 
 
-def _origin(declaration: Declaration, job: Path, start: str | None) -> str:
-    """Which weights a run begins with, or goes on with."""
+def weights_of(declaration: Declaration, job: Path, settings: Settings) -> str:
+    """Returns which weights a run begins with, or resumes with, in words."""
     if (step := lineage.last_step(job)) is not None:
         return f"its own step {step:,}"
-    named = start or os.environ.get(START_VARIABLE, "")
-    if declaration.start is None or named in ("", SCRATCH):
+    if declaration.start is None or settings.start_from in (None, SCRATCH):
         return "random weights"
-    return f"the weights of {named}"
+    return f"the weights of {settings.start_from}"
 
 
 def print_summary(
-    found: Summary, declaration: Declaration, job: Path, seconds: float, console: Console
+    found: Summary,
+    declaration: Declaration,
+    job: Path,
+    seconds: float,
+    console: Console,
+    settings: Settings,
 ) -> None:
     """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
@@ -149,7 +148,7 @@ def print_summary(
             "before the first step", f"{found.first_validation_loss:.3f} ({change:+.3f} since)"
         )
     margin = found.unigram_entropy - found.validation_loss
-    wanted = wanted_margin(declaration)
+    wanted = expected_margin(declaration)
     judged = wanted and f"; wanted {wanted}: {'reached' if margin >= wanted else 'missed'}"
     table.add_row(
         "unigram entropy",
@@ -176,7 +175,7 @@ def print_summary(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
     console.print(table)
-    prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+    prompt = decoding.prompts(declaration.phase, settings.prompts)
     # Its own module is looked for where this ran; of a run's folder none is imported.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])

@@ -7,7 +7,6 @@ from fiddle import daglish, diffing
 
 import codegen
 from codegen_pax.compare import Side, differences
-from experiments.report import START_VARIABLE
 
 PAIRS = [
     ("CodeGen350MNL", "CodeGen350MMono"),
@@ -20,7 +19,7 @@ PAIRS = [
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in (START_VARIABLE, "CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_EVALUATE"):
+    for name in ("CODEGEN_START_FROM", "CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_EVALUATE"):
         monkeypatch.delenv(name, raising=False)
 
 
