@@ -11,7 +11,7 @@ from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument, find
 from codegen_pax.cli.opened import local_folder
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
     from codegen_pax.cli.tables import Terminal
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.Workspace(output, purpose) as space,
         beside(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with quietly():
+        with silenced():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)

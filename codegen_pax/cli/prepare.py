@@ -105,7 +105,7 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     from codegen_pax import names
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.data.prepare import local, outcome, pipeline, settings
+    from codegen_pax.data.prepare import duplicates, output, pipeline, settings
     from codegen_pax.data.rules import decontamination
     from codegen_pax.data.sources import discovery, partitions, storage
 
@@ -124,21 +124,23 @@ def run(args: argparse.Namespace) -> int:
     size = sum(file.size for file in found)
     chosen = dataclasses.replace(
         chosen,
-        ranges=pipeline.ranges(size),
-        validation=settings.held_out(size) if args.validation is None else args.validation,
+        ranges=duplicates.num_ranges(size),
+        validation=settings.default_validation_share(size)
+        if args.validation is None
+        else args.validation,
     )
-    pieces = partitions.split(args.corpus, found)
-    outcome.check_languages(chosen, pieces)
+    pieces = partitions.plan(args.corpus, found)
+    output.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
         console.print(
             f"{unknowable:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"
             " are too short to be recognised; the manifest names them"
         )
-    with pipeline.held(chosen):
-        pipeline.begin(chosen)
+    with output.lock(chosen):
+        output.begin(chosen)
         with _progress(console, sum(piece.size for piece in pieces)) as on_progress:
-            local.run(
+            pipeline.run(
                 chosen,
                 found,
                 pieces,
@@ -147,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
                 options=args.passed_on,
                 on_progress=on_progress,
             )
-        manifest = pipeline.finish(chosen, left_out)
+        manifest = output.finish(chosen, left_out)
     if args.json:
         print(json.dumps(manifest.counts, indent=1))
     else:
@@ -157,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_runner(args: argparse.Namespace) -> None:
-    from codegen_pax.data.prepare import local
+    from codegen_pax.data.prepare import pipeline
 
     if not args.runner:
         if args.passed_on:
@@ -166,15 +168,15 @@ def _check_runner(args: argparse.Namespace) -> None:
     if args.workers:
         raise UsageError("--workers is the local runner's; another's own options follow after --")
     try:
-        local.check(args.runner, args.passed_on)
-    except local.RunnerError as error:
+        pipeline.check_runner(args.runner, args.passed_on)
+    except pipeline.RunnerError as error:
         raise UsageError(error) from error
 
 
 def _settings(args: argparse.Namespace) -> Settings:
     from codegen_pax.data.prepare.settings import KINDS, Settings
     from codegen_pax.data.rules import languages, licences
-    from codegen_pax.data.sources import paths, storage
+    from codegen_pax.data.sources import storage
 
     kind = KINDS[args.corpus]
     for option, wanted, has_use in (
@@ -190,16 +192,18 @@ def _settings(args: argparse.Namespace) -> Settings:
     }
     try:
         if args.languages:
-            given["languages"] = tuple(languages.check(name) for name in args.languages)
+            given["languages"] = tuple(languages.resolve(name) for name in args.languages)
         if args.licences:
-            given["licences"] = licences.check(args.licences)
+            given["licences"] = licences.resolve(args.licences)
     except InvalidValueError as error:
         raise UsageError(error) from error
     output = args.output if storage.is_url(args.output) else os.path.abspath(args.output)
     try:
         output.encode()
     except UnicodeEncodeError:  # steps of Beam's hand names on as UTF-8
-        raise UsageError(f"--output {paths.shown(output)}: wanted a name in UTF-8") from None
+        raise UsageError(
+            f"--output {storage.escape_path(output)}: wanted a name in UTF-8"
+        ) from None
     return Settings(
         corpus=args.corpus,
         output=output,
@@ -244,7 +248,7 @@ def _warn(manifest: Manifest, console) -> None:
     """Says what is not in the corpus though it was asked for."""
     from rich.text import Text
 
-    from codegen_pax.data.prepare import outcome
+    from codegen_pax.data.prepare import output
 
     if left_out := manifest.counts.get("left_out"):
         said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
@@ -260,21 +264,21 @@ def _warn(manifest: Manifest, console) -> None:
         console.print(Text(f"  {said}"), soft_wrap=True)
     if len(damaged) > _NAMED:
         console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
-    for said in outcome.remarks(manifest):
+    for said in output.remarks(manifest):
         console.print(Text(said), soft_wrap=True)
 
 
 def _print(manifest: Manifest, output: str, console) -> None:
     from rich.table import Table
 
-    from codegen_pax.data.format import counts
+    from codegen_pax.data.format import manifest as manifests
 
     table = Table(title=f"{manifest.corpus} in {output}")
     table.add_column("rule")
     for what in ("documents", "bytes", "tokens"):
         table.add_column(what, justify="right")
-    rules = counts.by_rule(manifest.counts["documents"])
-    order = {counts.IN: 0, counts.KEPT: 2}
+    rules = manifests.totals_by_rule(manifest.counts["documents"])
+    order = {manifests.IN: 0, manifests.KEPT: 2}
     for rule, values in sorted(rules.items(), key=lambda item: (order.get(item[0], 1), item[0])):
         table.add_row(rule, *(f"{value:,}" if value else "" for value in values))
     console.print(table)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.names import counted, printable
-from codegen_pax.quiet import quietly
-from codegen_pax.runs import folder, launch, lineage, progress
+from codegen_pax.runs import checkpoints, launch, progress
+from codegen_pax.silent_imports import silenced
 from experiments import start as starting
 from experiments.declaration import DOOR, Declaration
 from experiments.profiles import Data
@@ -37,28 +37,28 @@ def check(declaration: Declaration, job: Path, settings: Settings) -> None:
         UserError: The folder cannot be written to, the weights to start from are missing, the disk
             has no room, or a corpus is missing.
     """
-    folder.check_writable(job)
-    run = starting.Run(job=epath.Path(job), step=lineage.last_step(job), trains=True)
+    checkpoints.check_writable(job)
+    run = starting.Run(job=epath.Path(job), step=checkpoints.last_step(job), trains=True)
     starting.check(declaration, settings, run, starting.find(declaration, settings, run))
     intervals = declaration.profile.intervals(declaration.steps)
-    folder.check_room(
+    checkpoints.check_room(
         job,
         parameters=declaration.parameters,
         steps=declaration.steps,
         interval=intervals.save,
-        kept=intervals.keep,
+        max_to_keep=intervals.keep,
     )
     if declaration.profile.data == Data.INSTALLED:
         return  # every machine has it, and importing what reads it takes as long as the binary
-    with quietly():
+    with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
         from codegen_pax.data import prepared
-        from codegen_pax.runs import data
+        from codegen_pax.runs import data_checks
 
     prepared.set_corpora_folder(settings.data)
-    data.check_training(declaration.mixture, declaration.row_length)
+    data_checks.check_training(declaration.mixture, declaration.row_length)
     for mixture in _mixtures(declaration, settings):
-        data.check_evaluation(mixture, declaration.row_length)
+        data_checks.check_evaluation(mixture, declaration.row_length)
 
 
 def _mixtures(declaration: Declaration, settings: Settings) -> list[str]:
@@ -99,7 +99,7 @@ def train(
             environment=of_run.to_environment(),
             on_line=on_line,
         )
-    with quietly():  # after the run: what the summary needs takes seconds to import
+    with silenced():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.data import prepared
         from codegen_pax.runs.summary import summarise
@@ -119,7 +119,7 @@ def train(
 
 def weights_of(declaration: Declaration, job: Path, settings: Settings) -> str:
     """Returns which weights a run begins with, or resumes with, in words."""
-    if (step := lineage.last_step(job)) is not None:
+    if (step := checkpoints.last_step(job)) is not None:
         return f"its own step {step:,}"
     if declaration.start is None or settings.start_from in (None, SCRATCH):
         return "random weights"
@@ -170,7 +170,7 @@ def print_summary(
     table.add_row("time", f"{minutes} min {rest} s")
     table.add_row("loss curve", printable(job / LOSS_CURVE))
     table.add_row("completions", printable(job / COMPLETIONS))
-    table.add_row("checkpoints", printable(job / "checkpoints"))
+    table.add_row("checkpoints", printable(checkpoints.directory(job)))
     table.add_row(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )

@@ -17,7 +17,7 @@ from codegen_pax.compare import Side, snapshot
 from codegen_pax.data.format import rows
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import row_readers
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from codegen_pax.text import tokenizer
 from codegen_pax.training import accumulation, optimizer
 from codegen_pax.weights import hugging_face
@@ -236,7 +236,7 @@ def test_choices_are_those_of_what_they_choose():
 def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_path, monkeypatch):
     """All that is read is read when the experiment is made."""
     parent = tmp_path / "parent"
-    for path in (parent, lineage.checkpoint(parent, 3)):
+    for path in (parent, checkpoints.path(parent, 3)):
         lineage.write(path, small_jobs.lineage_of("CodeGenNanoMulti"))
     (tmp_path / "prompts.txt").write_text("def f():")
     for name, value in {
@@ -251,7 +251,7 @@ def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_
     experiment = codegen.CodeGenNanoMono()
     before = snapshot(Side.of("any", experiment))
     assert f"{parent}/checkpoints" in before and "step = 3" in before
-    lineage.write(lineage.checkpoint(parent, 9), small_jobs.lineage_of("CodeGenNanoMulti"))
+    lineage.write(checkpoints.path(parent, 9), small_jobs.lineage_of("CodeGenNanoMulti"))
     (tmp_path / "prompts.txt").unlink()
     for name, text in {
         "CODEGEN_START_FROM": "scratch",

@@ -8,7 +8,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from paxml import checkpoint_paths
 
-from codegen_pax.runs import checkpoints, checksums, lineage
+from codegen_pax.runs import checkpoints, checksums, verification
 from experiments import start
 from experiments.declaration import find_declaration
 from experiments.settings import SCRATCH, Settings
@@ -49,7 +49,7 @@ def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
         assert checkpoint == StartCheckpoint(epath.Path(tmp_path), newest)
     monkeypatch.undo()
     found = checkpoint_paths.latest_checkpoint_if_exists(epath.Path(tmp_path) / "checkpoints")
-    wanted = None if newest is None else lineage.checkpoint(tmp_path, newest)
+    wanted = None if newest is None else checkpoints.path(tmp_path, newest)
     assert found == wanted  # what the stock binary goes on with
 
 
@@ -110,7 +110,7 @@ def job(tmp_path):
 
 
 def remove(job, step, name):
-    (lineage.checkpoint(job, step) / name).unlink()
+    (checkpoints.path(job, step) / name).unlink()
 
 
 def test_what_would_be_restored_is_looked_at(job):
@@ -140,4 +140,4 @@ def test_of_a_start_the_weights_are_looked_at(job):
     remove(job, 5, f"{A}/0.0")
     with pytest.raises(checksums.DamagedCheckpointError, match=f"{A}/0.0 is missing"):
         start.check_restored(Run(), checkpoint)
-    assert checkpoints.WEIGHTS == "state/mdl_vars."
+    assert verification.WEIGHT_FILES == "state/mdl_vars."
