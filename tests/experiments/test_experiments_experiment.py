@@ -237,7 +237,7 @@ def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_
     """All that is read is read when the experiment is made."""
     parent = tmp_path / "parent"
     for path in (parent, checkpoints.path(parent, 3)):
-        lineage.write(path, small_jobs.lineage_of("CodeGenNanoMulti"))
+        lineage.write(path, small_jobs.make_receipt("CodeGenNanoMulti"))
     (tmp_path / "prompts.txt").write_text("def f():")
     for name, value in {
         "CODEGEN_START_FROM": parent,
@@ -251,7 +251,7 @@ def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_
     experiment = codegen.CodeGenNanoMono()
     before = snapshot(Side.of("any", experiment))
     assert f"{parent}/checkpoints" in before and "step = 3" in before
-    lineage.write(checkpoints.path(parent, 9), small_jobs.lineage_of("CodeGenNanoMulti"))
+    lineage.write(checkpoints.path(parent, 9), small_jobs.make_receipt("CodeGenNanoMulti"))
     (tmp_path / "prompts.txt").unlink()
     for name, text in {
         "CODEGEN_START_FROM": "scratch",

@@ -74,7 +74,7 @@ def test_configurations_are_unchanged(found):
     drift = "\n".join(
         itertools.chain.from_iterable(
             difflib.unified_diff(
-                (GOLDEN / name).read_text().splitlines(), lines, name, "now", n=3, lineterm=""
+                (GOLDEN / name).read_text().splitlines(), lines, name, "now", n=1, lineterm=""
             )
             for name, lines in found.items()
         )
