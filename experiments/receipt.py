@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import jax
 from etils import epath
 
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
 from codegen_pax.runs import lineage, log
@@ -41,7 +41,7 @@ def document(
       kind: 'training' or 'import'.
       data: what it reads, as `origins` tells it.
     """
-    side = Side.of(experiment.declaration().name, experiment)
+    side = ExperimentConfig.of(experiment.declaration().name, experiment)
     return _document(experiment, side, class_name) | {
         "kind": kind,
         "data": data,
@@ -49,7 +49,7 @@ def document(
     }
 
 
-def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Document:
+def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -> lineage.Document:
     """What a lineage says of an experiment and of the code that runs it."""
     declaration = experiment.declaration()
     module = class_name.rpartition(".")[0]
@@ -63,7 +63,7 @@ def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Do
         "mesh": str(declaration.mesh),
         "hosts": jax.process_count(),
         "mixture": declaration.mixture,
-        "steps": side.parts["task"].train.num_train_steps,
+        "steps": side.sections["task"].train.num_train_steps,
         "batch_tokens": declaration.batch_tokens,
         "declared": _declared(declaration, experiment.DECLARATION.by_hand),
         "versions": lineage.versions(),
@@ -88,7 +88,7 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     """
     declaration, step = experiment.declaration(), lineage.last_step(job)
     class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
-    side = Side.of(declaration.name, experiment)
+    side = ExperimentConfig.of(declaration.name, experiment)
     now = _document(experiment, side, class_name)
     found = lineage.of_checkpoint(job, step) if step is not None else None
     changes = resume.check(job, step, found, now, side) if found else []

@@ -16,9 +16,15 @@ from absl import flags
 from etils import epath
 
 from codegen_pax import names
-from codegen_pax.compare import Change, Side, changes, group_of
-from codegen_pax.compare.changes import plain
-from codegen_pax.compare.grouping import HARDWARE, NETWORK
+from codegen_pax.compare import (
+    HARDWARE,
+    NETWORK,
+    Change,
+    ExperimentConfig,
+    changes_since,
+    group_of,
+    strip_module,
+)
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from codegen_pax.runs import lineage
@@ -49,7 +55,7 @@ def _comes_or_goes(change: Change) -> bool:
 def _one_of(*references: str) -> Callable[[Change], bool]:
     """Whether both values are nothing, or classes of these names."""
     return lambda change: (
-        {plain(value or "None") for value in (change.old, change.new)}
+        {strip_module(value or "None") for value in (change.old, change.new)}
         <= {
             "None",
             *references,
@@ -187,7 +193,7 @@ def check(
     step: int,
     found: lineage.Document,
     now: lineage.Document,
-    side: Side,
+    side: ExperimentConfig,
     environment: Mapping[str, str] = os.environ,
 ) -> list[dict[str, Any]]:
     """Compares what is about to train with what its job was trained by.
@@ -273,7 +279,9 @@ def _rule(change: Change) -> Rule | None:
     )
 
 
-def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list[Change]:
+def _changed(
+    found: lineage.Document, now: lineage.Document, side: ExperimentConfig
+) -> list[Change]:
     """What differs of the whole configurations, but for how rows are shared among hosts."""
     if "snapshot" not in found:
         names = ("mixture", "batch_tokens")
@@ -282,7 +290,7 @@ def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list
     lines = (*found["snapshot"], *now["snapshot"])
     trained = {made[1] for line in lines if (made := _TRAINED.fullmatch(line))}
     kept = []
-    for change in changes(found["snapshot"], side):
+    for change in changes_since(found["snapshot"], side):
         dataset = _DATASET.match(change.path)
         if _BATCH.search(change.path):
             then, since = _rows(found, change.old), _rows(now, change.new)

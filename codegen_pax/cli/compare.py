@@ -17,7 +17,7 @@ from codegen_pax.quiet import quietly
 from experiments.report import START_VARIABLE
 
 if TYPE_CHECKING:
-    from codegen_pax.compare import Difference, Side
+    from codegen_pax.compare import Difference, ExperimentConfig
 
 HELP = "show what differs between experiments"
 
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     entries = find(args.name, args.module)
     with _told("reading the configurations (Pax takes its time to import)"):
         sides, numbers = _configurations(entries)
-    from codegen_pax.compare import differences
+    from codegen_pax.compare import find_differences
 
-    found = differences(sides)
+    found = find_differences(sides)
     if args.json:
         print(json.dumps(_objects(found, numbers), indent=2))
     elif not found:
@@ -67,7 +67,9 @@ def _told(message: str) -> Iterator[None]:
         yield
 
 
-def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dict[str, object]]]:
+def _configurations(
+    entries: Sequence[Entry],
+) -> tuple[list[ExperimentConfig], dict[str, dict[str, object]]]:
     """The sides, and what is derived of each by name."""
     # Only configurations are made: no device of this machine is to be taken for it.
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -75,7 +77,7 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
         importlib.import_module(DOOR)
     from paxml import experiment_registry
 
-    from codegen_pax.compare import Side
+    from codegen_pax.compare import ExperimentConfig
 
     registered = experiment_registry.get_all()
 
@@ -86,7 +88,7 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
         for entry in entries:
             experiment = registered[entry.full_name]()
             name = entry.full_name if several else entry.name  # of several modules
-            sides.append(Side.of(name, experiment))
+            sides.append(ExperimentConfig.of(name, experiment))
             numbers[name] = derived(experiment.declaration())
         return sides, numbers
     finally:
@@ -110,18 +112,18 @@ def _objects(
 
 def _print(found: Sequence[Difference], numbers: dict[str, dict[str, object]]) -> None:
     from codegen_pax.cli.tables import print_sections, shown
-    from codegen_pax.compare import GROUPS, described, labels
+    from codegen_pax.compare import GROUPS, format_value, shorten_paths
 
     names = list(numbers)
     sections = {}
     for group in GROUPS:
         members = [difference for difference in found if difference.group == group]
-        short = labels(difference.path for difference in members)
+        short = shorten_paths(difference.path for difference in members)
         sections[group] = [
             (
                 short[difference.path],
                 *(
-                    described(difference.values[name]) if name in difference.values else ABSENT
+                    format_value(difference.values[name]) if name in difference.values else ABSENT
                     for name in names
                 ),
             )

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.environment import code
 from codegen_pax.runs import lineage
 from experiments import receipt, start
@@ -59,7 +59,7 @@ def test_a_document_says_what_is_run_and_on_what(monkeypatch):
     experiment = codegen.CodeGen6BMulti()
     found = receipt.document(experiment, "codegen.CodeGen6BMulti", [], "training", [{"task": "x"}])
     text = found.pop("snapshot")
-    assert "\n".join(text) + "\n" == snapshot(Side.of("any", experiment))
+    assert "\n".join(text) + "\n" == snapshot(ExperimentConfig.of("any", experiment))
     values = found.pop("recipe_values")
     assert set(values) == {field.name for field in dataclasses.fields(RECIPES["paper"])}
     assert values["decay"] == "matrices" and values["batch_tokens"]["6B"] == 2_097_152

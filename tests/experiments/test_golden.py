@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from experiments.declaration import declarations
 
 NAMES = [declaration.name for declaration in declarations()]
@@ -18,7 +18,7 @@ REFRESH = os.environ.get("GOLDEN") == "refresh"
 def expanded(name, monkeypatch):
     for setting in [key for key in os.environ if key.startswith("CODEGEN_")]:
         monkeypatch.delenv(setting)
-    return snapshot(Side.of(name, getattr(codegen, name)()))
+    return snapshot(ExperimentConfig.of(name, getattr(codegen, name)()))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,11 +58,11 @@ def test_a_changed_value_shows(monkeypatch):
     monkeypatch.delenv("CODEGEN_RECIPE", raising=False)
     task = codegen.CodeGen350MMono().task()
     optimizer = task.train.learner.optimizer
-    before = snapshot(Side("x", {"task": task})).splitlines()
+    before = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     optimizer.beta1 = 0.8
     del optimizer.decay
     task.model.lm_tpl.model_dims = 1025
-    after = snapshot(Side("x", {"task": task})).splitlines()
+    after = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     learner = "task.train.learner.optimizer"
     assert sorted(set(before) - set(after)) == [
         "task.model.lm_tpl.model_dims = 1024",

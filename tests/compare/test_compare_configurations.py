@@ -1,4 +1,4 @@
-"""How single values, groups and labels are told."""
+"""How single values, groups and shorten_paths are told."""
 
 import enum
 import functools
@@ -8,12 +8,10 @@ import fiddle as fdl
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 from praxis import base_layer, pax_fiddle
 
-from codegen_pax.compare import described, entries, group_of, labels
+from codegen_pax.compare import flatten, format_value
 from codegen_pax.model import CodeGenModel
 
 
@@ -27,11 +25,11 @@ class Thing:
 
 
 def written(value):
-    return {path: described(found) for path, found in entries(value, "v").items()}
+    return {path: format_value(entry) for path, entry in flatten(value, "v").items()}
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         (1, "1"),
         (1.0, "1.0"),
@@ -55,8 +53,8 @@ def written(value):
     ],
     ids=repr,
 )
-def test_leaf(value, wanted):
-    assert written(value) == {"v": wanted}
+def test_leaf(value, expected):
+    assert written(value) == {"v": expected}
 
 
 def test_objects_with_values_below_them():
@@ -87,13 +85,13 @@ def test_an_object_that_holds_itself_ends():
     assert written(thing)["v.size"] == f"{__name__}.Thing (itself)"
 
 
-def test_large_arrays_are_told_apart():
+def test_large_arrays_differ_by_their_numbers():
     one, other = np.zeros(1000), np.zeros(1000)
     other[999] = 1
     assert written(one) == written(one.copy()) != written(other)
 
 
-def test_functions_of_one_name_are_told_apart():
+def test_functions_of_one_name_differ_by_their_code():
     def scaled(factor):
         return lambda x: factor * x
 
@@ -109,67 +107,12 @@ class Doubled(base_layer.BaseLayer):
 
 def test_defaults_of_some_packages_only():
     config = pax_fiddle.Config(Doubled, offset=0.0, fprop_dtype=None)
-    ours = entries(config, "v", defaults_of=(__name__,))
-    praxis = entries(config, "v", defaults_of=("praxis",))
-    none = entries(config, "v", defaults_of=())
-    # What is set is told, though it is the default.
+    ours = flatten(config, "v", defaults_of=("tests",))
+    praxis = flatten(config, "v", defaults_of=("praxis",))
+    none = flatten(config, "v", defaults_of=())
+    # What is set has an entry, though it is the default.
     assert {"v.offset", "v.fprop_dtype"} <= none.keys()
     assert {"v.factor", "v.shared_weight_layer_id"}.isdisjoint(none)
     assert "v.factor" in ours and "v.shared_weight_layer_id" not in ours
     assert "v.factor" not in praxis and "v.shared_weight_layer_id" in praxis
-    assert entries(config, "v").items() >= ours.items() | praxis.items()
-
-
-@pytest.mark.parametrize(
-    ("path", "group"),
-    [
-        ("task.model.lm_tpl.model_dims", "network"),
-        ("task.model.fprop_dtype", "network"),
-        ("task.model.lm_tpl.softmax_tpl.z_loss_weight", "recipe"),
-        ("task.train.learner.optimizer.beta2", "recipe"),
-        ("task.train.num_train_steps", "recipe"),
-        ("datasets[0].batch_size", "recipe"),
-        ("datasets[0].mixture_name", "data"),
-        ("decode_datasets[0].task_feature_lengths.inputs", "data"),
-        ("input_specs.row_length", "data"),
-        ("task.model.ici_mesh_shape", "hardware"),
-        ("task.train.inputs_split_mapping.map_1d", "hardware"),
-        ("task.model.lm_tpl.softmax_tpl.weight_split_dims_mapping.wt", "hardware"),
-        ("task.train.save_interval_steps", "run"),
-        ("something.nobody.has.heard.of", "run"),
-    ],
-)
-def test_group(path, group):
-    assert group_of(path) == group
-
-
-def test_labels_are_short_and_differ():
-    paths = [
-        "task.model.lm_tpl.model_dims",
-        "task.model.lm_tpl.block.model_dims",
-        "task.model.other.block.model_dims",
-        "datasets[0].batch_size",
-        "datasets[1].batch_size",
-        "task['a.b'].name",
-        "task",
-    ]
-    assert labels(paths) == {
-        "task.model.lm_tpl.model_dims": "lm_tpl.model_dims",
-        "task.model.lm_tpl.block.model_dims": "lm_tpl.block.model_dims",
-        "task.model.other.block.model_dims": "other.block.model_dims",
-        "datasets[0].batch_size": "datasets[0].batch_size",
-        "datasets[1].batch_size": "datasets[1].batch_size",
-        "task['a.b'].name": "task['a.b'].name",
-        "task": "task",
-    }
-
-
-@given(st.sets(st.from_regex(r"[ab](\.[ab]|\[0\]){0,5}", fullmatch=True), min_size=1))
-def test_no_two_paths_have_one_label(paths):
-    found = labels(paths)
-    assert len(set(found.values())) == len(paths)
-    assert all(path.endswith(label) for path, label in found.items())
-
-
-def test_a_path_that_ends_another_one_keeps_its_steps():
-    assert labels(["b.c", "a.b.c"]) == {"b.c": "b.c", "a.b.c": "a.b.c"}
+    assert flatten(config, "v").items() >= ours.items() | praxis.items()
