@@ -16,7 +16,7 @@ from experiments.declared import DOOR, NUMBERS, Declared
 from experiments.meshes import MESHES, Mesh, parse_mesh
 from experiments.nano import budget
 from experiments.phases import MODULES, PHASES, Phase, ancestors
-from experiments.recipes import DEFAULT_RECIPE, MICRO_BATCH_ROWS, RECIPES, Recipe
+from experiments.recipes import DEFAULT_RECIPE, MICRO_BATCH_ROWS, RECIPES, Recipe, find_recipe
 from experiments.sizes import SIZES, Size
 
 # The settings a run takes from its environment: stock `paxml.main` has no flag for them.
@@ -315,17 +315,6 @@ def declare(
     recipe = recipe or RECIPES[DEFAULT_RECIPE]
     module = MODULES.get(phase.name, DOOR)
     return Declaration(size=size, phase=phase, recipe=recipe, mesh=mesh, module=module)
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
-
-    Raises:
-      KeyError: there is none; names the nearest.
-    """
-    if name not in RECIPES:
-        raise UnknownNameError(names.unknown("recipe", name, RECIPES))
-    return RECIPES[name]
 
 
 def from_environment(

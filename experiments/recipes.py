@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from codegen_pax import names
+from codegen_pax.errors import UnknownNameError
 from experiments import checks
 from experiments.choices import CosineEnds, Decay, Floor, SumDtype
 from experiments.sizes import SIZES
@@ -124,3 +126,14 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 DEFAULT_RECIPE = "jaxformer"
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns the recipe called `name`.
+
+    Raises:
+        KeyError: there is none; names the nearest.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError(names.unknown("recipe", name, RECIPES))
+    return RECIPES[name]
