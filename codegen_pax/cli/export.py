@@ -6,31 +6,27 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from codegen_pax.cli import opened
-from codegen_pax.cli.beside import beside
-from codegen_pax.cli.catalogue import add_module_argument
+from codegen_pax.cli.core.arguments import Job, add_module_argument, local_folder, open_job
+from codegen_pax.cli.core.terminal import Terminal, in_background
 from codegen_pax.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
-    from codegen_pax.cli.opened import Run
-    from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights.exporting import Plan
     from codegen_pax.weights.workspace import Workspace
-
-HELP = "export a Pax checkpoint's weights for transformers, as CodeGen or as GPT-J"
 
 FORMAT = 1  # of what an export writes
 _MODEL_TYPES = {"hf": "codegen", "gptj": "gptj"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("kind", choices=tuple(_MODEL_TYPES), help="as CodeGen (hf) or GPT-J")
     parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
-    parser.add_argument("folder", type=opened.local_folder, help="a new one, for transformers")
+    parser.add_argument("folder", type=local_folder, help="a new one, for transformers")
     parser.add_argument(
         "--dtype",
         help="float32, float16 or bfloat16, or a short name as fp16; as stored if not given",
@@ -46,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports what `args` say; see `add_arguments`."""
-    from codegen_pax.cli.tables import Terminal
+    """Exports the weights and prints what was written."""
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights import cuts, exporting, workspace
@@ -60,33 +55,33 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(error) from error
     output = args.folder.resolve()
     workspace.check_new(output)
-    found = opened.run(args.run, args.experiment, args.module, args.step)
-    size = found.declaration.size
-    dims = Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
+    job = open_job(args.run, args.experiment, args.module, args.step)
+    size = job.declaration.size
+    dims = Dimensions.of(size, embedding_bias=job.declaration.recipe.embedding_bias)
     make = {"hf": cuts.hugging_face, "gptj": cuts.gptj}[args.kind]
     console = Terminal(stderr=args.json, highlight=False)
-    variables = Variables(found.checkpoint)
-    rows = _vocabulary_rows(variables, found, console)
+    variables = Variables(job.checkpoint)
+    rows = _vocabulary_rows(variables, job, console)
     chosen = exporting.plan(
         variables, dims, make, kind, keep_parts=args.kind == "hf", vocabulary_rows=rows
     )
-    purpose = {
+    purpose: dict[str, Any] = {
         "format": FORMAT,
-        "checkpoint": str(found.checkpoint),
-        "files": lineage.stamps(found.checkpoint),
+        "checkpoint": str(job.checkpoint),
+        "files": lineage.stamps(job.checkpoint),
         "layout": chosen.layout.name,
         "dtype": kind and kind.name,
         "vocabulary_rows": rows,
     }
     workspace.check_room(output, chosen.nbytes + chosen.scratch + workspace.BESIDES)
     with workspace.Workspace(output, purpose) as space:
-        document = _write(args, chosen, found, purpose["files"], space, console)
+        document = _write(args, chosen, job, purpose["files"], space, console)
     kinds = sorted({kind.name for kind in chosen.dtypes.values()})
     if args.json:
         said = {
-            "experiment": found.declaration.name,
-            "run": str(found.job),
-            "step": found.step,
+            "experiment": job.declaration.name,
+            "run": str(job.directory),
+            "step": job.step,
             "sha256": document["parents"][0]["sha256"],
             "layout": chosen.layout.name,
             "output": str(output),
@@ -101,22 +96,22 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(said, indent=2))
         return 0
     console.print(
-        f"{args.folder}: {found.declaration.name} of step {found.step:,} for transformers, as "
+        f"{args.folder}: {job.declaration.name} of step {job.step:,} for transformers, as "
         f"{chosen.layout.name} has it, in {' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB",
         soft_wrap=True,
     )
     return 0
 
 
-def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int:
+def _vocabulary_rows(variables: Variables, job: Job, console: Terminal) -> int:
     """How many rows of the vocabulary are exported: those that were imported, if they were fewer.
 
     All of them if the others have been trained since, which only tokens of one's own do.
     """
     from codegen_pax.weights import vocabulary_rows
 
-    whole = found.declaration.size.vocab_size
-    rows = vocabulary_rows.imported(found.document) or whole
+    whole = job.declaration.size.vocab_size
+    rows = vocabulary_rows.imported(job.receipt) or whole
     if rows >= whole:
         return whole
     added = f"{whole - rows:,} rows of the vocabulary, which the import added to {rows:,},"
@@ -130,7 +125,7 @@ def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int
 def _write(
     args: argparse.Namespace,
     chosen: Plan,
-    found: Run,
+    job: Job,
     stamps: list[list],
     space: Workspace,
     console: Terminal,
@@ -146,17 +141,17 @@ def _write(
     from codegen_pax.weights import exporting, hugging_face, safetensors_files
     from codegen_pax.weights.card import card
 
-    with beside(lineage.fingerprint, found.checkpoint) as hashing:
+    with in_background(lineage.fingerprint, job.checkpoint) as hashing:
         with progress.follow_bytes("exporting", chosen.moved, console) as on_bytes:
             exporting.run(chosen, space, on_bytes)
         hashed = hashing.result()
     # A chunk that is gone reads as zeros: a job that trains removes its old checkpoints.
-    if lineage.stamps(found.checkpoint) != stamps:
+    if lineage.stamps(job.checkpoint) != stamps:
         raise InvalidValueError(
-            f"{found.checkpoint} was changed while it was read: export another step"
+            f"{job.checkpoint} was changed while it was read: export another step"
         )
     rows, _ = chosen.layout.shapes["lm_head.weight"]
-    size = dataclasses.replace(found.declaration.size, vocab_size=rows)
+    size = dataclasses.replace(job.declaration.size, vocab_size=rows)
     kinds = {kind.name for kind in chosen.dtypes.values()}
     kind = max(kinds, key=["bfloat16", "float16", "float32"].index)
     if len(chosen.shards) > 1:
@@ -164,15 +159,15 @@ def _write(
     model_type = _MODEL_TYPES[args.kind]
     tokenizer = write_tokenizer(
         space.folder,
-        found.declaration.phase.vocabulary,
+        job.declaration.phase.vocabulary,
         size.context,
         length=rows if model_type == "gptj" else None,
     )
     config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
     _save(space.folder / "config.json", config)
     _save(space.folder / "generation_config.json", hugging_face.generation_config())
-    parent = lineage.parent(found.job, found.step, hashed) | {"experiment": found.declaration.name}
-    facts = dict(found.document or found.facts())
+    parent = lineage.parent(job.directory, job.step, hashed) | {"experiment": job.declaration.name}
+    facts = dict(job.receipt or job.receipt_fields())
     for name in ("history", "resumed"):  # in the parent's own
         facts.pop(name, None)
     document = facts | {
@@ -186,13 +181,13 @@ def _write(
     }
     lineage.write(space.folder, document)
     text = card(
-        found.declaration.name,
+        job.declaration.name,
         layout=model_type,
-        step=found.step,
+        step=job.step,
         sha256=hashed["sha256"],
         dtype=kind,
         parameters=chosen.parameters,
-        lineage=found.document,
+        lineage=job.receipt,
     )
     (space.folder / "README.md").write_text(text, encoding="utf-8")
     space.finish()

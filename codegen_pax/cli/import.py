@@ -5,28 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from codegen_pax.cli.beside import beside
-from codegen_pax.cli.catalogue import add_module_argument, find
-from codegen_pax.cli.opened import local_folder
+from codegen_pax.cli.core.arguments import (
+    add_module_argument,
+    class_path,
+    find_experiments,
+    local_folder,
+)
+from codegen_pax.cli.core.terminal import Terminal, in_background, waiting
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 
 if TYPE_CHECKING:
-    from codegen_pax.cli.tables import Terminal
     from codegen_pax.weights.adapters import Merged
     from codegen_pax.weights.importing import Plan
     from codegen_pax.weights.layout import Dimensions
     from codegen_pax.weights.tensors import Source
     from experiments.declaration import Declaration
 
-HELP = "import weights of Hugging Face or jaxformer into a Pax checkpoint"
-
 FORMAT = 1  # of what an import writes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("kind", choices=("hf", "jaxformer"), help="whose layout")
     parser.add_argument(
         "folder",
@@ -64,22 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Imports what `args` say; see `add_arguments`."""
-    from codegen_pax.cli.tables import Terminal
+    """Imports the weights and prints what was written."""
     from codegen_pax.runs import checksums, lineage, progress
     from codegen_pax.weights import importing, workspace
     from experiments.declaration import from_environment
 
     console = Terminal(stderr=args.json, highlight=False)
-    (entry,) = find([args.experiment], args.module)
-    declaration = from_environment(entry.declaration)
+    (declared,) = find_experiments([args.experiment], args.module)
+    declaration = from_environment(declared)
     output = args.output.resolve()
     workspace.check_new(output)
     chosen, parent, adapter = _examine(args, declaration, console)
     workspace.check_room(output, chosen.nbytes + workspace.BESIDES)
-    purpose = {
+    purpose: dict[str, Any] = {
         "format": FORMAT,
-        "experiment": f"{entry.module}.{entry.name}",
+        "experiment": class_path(declared),
         "recipe": declaration.recipe.name,
         "layout": chosen.layout.name,
         "mp_num": chosen.layout.mp_num,
@@ -88,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
     with (
         chosen.opened(),
         workspace.Workspace(output, purpose) as space,
-        beside(lineage.hash_files, chosen.paths()) as hashing,
+        in_background(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with quietly():
+        with waiting("importing Pax, which takes about half a minute"), quietly():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)

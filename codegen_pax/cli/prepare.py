@@ -17,15 +17,13 @@ if TYPE_CHECKING:
     from codegen_pax.data.format.manifest import Manifest
     from codegen_pax.data.prepare.settings import Settings
 
-HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
-PASSES_ON = True  # what stands after `--` is Beam's
+_MAX_DAMAGED_NAMED = 20  # inputs; the manifest names them all
 
-_NAMED = 20  # damaged inputs that are named; the manifest has all
-
-_STEPS = {"examine": "reading", "tokenise": "tokenising"}
+_STEP_LABELS = {"examine": "reading", "tokenise": "tokenising"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("corpus", help="pile, bigquery, bigpython, instruction or tree")
     parser.add_argument(
         "--input",
@@ -103,8 +101,9 @@ def _share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prepares the corpus and prints what became of the documents, by rule."""
     from codegen_pax import names
-    from codegen_pax.cli.tables import Terminal
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.data.prepare import local, outcome, pipeline, settings
     from codegen_pax.data.rules import decontamination
     from codegen_pax.data.sources import discovery, partitions, storage
@@ -113,11 +112,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
     _check_runner(args)
     chosen = _settings(args)
-    for path in args.input:  # what an earlier run left there would be read as well
+    for path in args.input:  # an output among the inputs would be read by the next run
         root = path if storage.is_url(path) else os.path.abspath(path)
         if Path(chosen.output).is_relative_to(root):
             raise UsageError(f"--output {chosen.output} lies in {path}, which is read")
-    # What is wrong with them is told at once.
+    # Read first, as a fault in them ends the verb.
     benchmarks = decontamination.load(chosen.benchmarks, chosen.redact).benchmarks
     left_out: collections.Counter[str] = collections.Counter()
     found = discovery.find(args.corpus, args.input, left_out)
@@ -144,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
                 pieces,
                 workers=args.workers or len(os.sched_getaffinity(0)),
                 runner=args.runner,
-                options=args.passed_on,
+                options=args.forwarded,
                 on_progress=on_progress,
             )
         manifest = pipeline.finish(chosen, left_out)
@@ -160,13 +159,13 @@ def _check_runner(args: argparse.Namespace) -> None:
     from codegen_pax.data.prepare import local
 
     if not args.runner:
-        if args.passed_on:
-            raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
+        if args.forwarded:
+            raise UsageError(f"options of Beam ({args.forwarded[0]}) need --runner")
         return
     if args.workers:
         raise UsageError("--workers is the local runner's; another's own options follow after --")
     try:
-        local.check(args.runner, args.passed_on)
+        local.check(args.runner, args.forwarded)
     except local.RunnerError as error:
         raise UsageError(error) from error
 
@@ -227,7 +226,9 @@ def _progress(console, total: int):
             console=console,
         )
         with bars:
-            tasks = {step: bars.add_task(label, total=total) for step, label in _STEPS.items()}
+            tasks = {
+                step: bars.add_task(label, total=total) for step, label in _STEP_LABELS.items()
+            }
             ordering = bars.add_task("ordering", total=None)
 
             def on_progress(seen: dict[str, int]) -> None:
@@ -256,10 +257,10 @@ def _warn(manifest: Manifest, console) -> None:
             " not be read of them is not in the corpus:",
             style="bold red",
         )
-    for said in list(damaged.values())[:_NAMED]:
+    for said in list(damaged.values())[:_MAX_DAMAGED_NAMED]:
         console.print(Text(f"  {said}"), soft_wrap=True)
-    if len(damaged) > _NAMED:
-        console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
+    if len(damaged) > _MAX_DAMAGED_NAMED:
+        console.print(f"  and {len(damaged) - _MAX_DAMAGED_NAMED:,} more, which the manifest names")
     for said in outcome.remarks(manifest):
         console.print(Text(said), soft_wrap=True)
 

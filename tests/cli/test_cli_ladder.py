@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from codegen_pax.cli import ladder, main, training
+from codegen_pax.cli import ladder
+from codegen_pax.cli.core import training
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import events
 
 NAMES = [f"CodeGenNano{phase}" for phase in ladder.PHASES]
@@ -29,7 +31,7 @@ def runs(monkeypatch):
 
 
 def test_each_phase_starts_from_the_last_and_is_scored_on_all(runs, tmp_path, capsys):
-    assert main.main(["ladder", f"--output={tmp_path}"]) == 0
+    assert main(["ladder", f"--output={tmp_path}"]) == 0
     assert [run["experiment"] for run in runs] == [f"codegen.{name}" for name in NAMES]
     jobs = [str(run["job"]) for run in runs]
     assert jobs == [str(tmp_path / name) for name in NAMES]

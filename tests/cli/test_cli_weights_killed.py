@@ -18,7 +18,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_whole_and_is_gone_on_with(tm
     """In a process of its own, killed in the middle; twice at once is refused."""
     network = Network(2, 128, 4, 16, 256, 51_200).hugging_face()
     network.save_pretrained(tmp_path / "source")
-    command = [sys.executable, "-m", "codegen_pax.cli.main", "import", "hf", "source"]
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main", "import", "hf", "source"]
     command += ["--experiment", "CodeGenNanoMono", "--output", "job"]
     stuck = tmp_path / "sitecustomize.py"
     stuck.write_text(

@@ -38,7 +38,7 @@ def test_importing_says_nothing_and_holds_nothing_back(imported):
 def test_what_is_checked_before_a_run_needs_no_tensorflow():
     """Nor Pax: a folder, a disk or a start that is refused is refused at once."""
     found = python(
-        "import codegen_pax.cli.training, sys; print({*sys.modules} & {'tensorflow', 'praxis'})"
+        "import codegen_pax.cli.core.training, sys; print({*sys.modules} & {'tensorflow', 'praxis'})"
     )
     assert (found.stdout, found.stderr) == ("set()\n", "")
 

@@ -11,7 +11,7 @@ from etils import epath
 from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 import codegen
-from codegen_pax.cli import training
+from codegen_pax.cli.core import training
 from codegen_pax.data.format import rows
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import row_readers
@@ -209,7 +209,7 @@ def test_a_run_says_which_weights_it_begins_with(
         monkeypatch.setenv("CODEGEN_START_FROM", setting)
     if step is not None:
         (tmp_path / "checkpoints" / f"checkpoint_{step:08d}").mkdir(parents=True)
-    assert training._origin(find_declaration(name), tmp_path, start_from) == said
+    assert training.start_weights(find_declaration(name), tmp_path, start_from) == said
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from codegen_pax.cli import opened
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.arguments import open_job
+from codegen_pax.cli.core.main import main
 from codegen_pax.errors import UsageError
 from codegen_pax.runs import lineage
 
 ROOT = Path(__file__).parents[2]
-SAID = {
+RECEIPT = {
     "format": 1,
     "kind": "training",
     "experiment": "CodeGenNanoMono",
@@ -46,7 +46,7 @@ class {name}(registry.experiment_class("CodeGenNanoMono")):
 def run(tmp_path, monkeypatch):
     """The folder of a run, and working directory, full of modules that leave a mark if they run."""
     folder = tmp_path / "somewhere"
-    lineage.write(folder, SAID)
+    lineage.write(folder, RECEIPT)
     (folder / "checkpoints" / "checkpoint_00000007").mkdir(parents=True)
     for name in PAYLOADS:
         (folder / f"{name}.py").write_text(
@@ -88,7 +88,7 @@ def test_what_is_named_runs_and_nothing_else_of_the_folder(run, tmp_path, capsys
 def test_nor_when_python_puts_the_folder_first_on_its_path(run):
     """As `python -m` does, which a person runs who has not installed the command."""
     done = subprocess.run(
-        [sys.executable, "-m", "codegen_pax.cli.main", "show", ".", "--json"],
+        [sys.executable, "-m", "codegen_pax.cli.core.main", "show", ".", "--json"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -100,7 +100,7 @@ def test_nor_when_python_puts_the_folder_first_on_its_path(run):
 
 @pytest.mark.parametrize("said", ["..x.Mine", "pay load.Mine", "-c.Mine", "a\x1b[2J.Mine"])
 def test_what_is_no_name_of_a_module_is_not_to_be_given(said, run, capsys):
-    lineage.write(run, SAID | {"class": said})
+    lineage.write(run, RECEIPT | {"class": said})
     assert main(["export", "hf", ".", "../out"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "which is in no --module given" in line and "\x1b" not in line
@@ -117,19 +117,19 @@ def modules(tmp_path, monkeypatch):
 
 
 def test_a_module_that_was_renamed_is_the_runs_and_the_one_of_the_tables_is_not(run, modules):
-    found = opened.run(".", None, ["renamed_module"])
-    assert (found.entry.module, found.entry.name) == ("renamed_module", "Mine")
-    assert found.declaration.steps == 7
+    declaration = open_job(".", None, ["renamed_module"]).declaration
+    assert (declaration.module, declaration.name) == ("renamed_module", "Mine")
+    assert declaration.steps == 7
     # A class that is called as one of the tables is not that one.
-    lineage.write(run, SAID | {"class": "same_name.CodeGenNanoMono"})
+    lineage.write(run, RECEIPT | {"class": "same_name.CodeGenNanoMono"})
     with pytest.raises(UsageError, match="--module same_name"):
-        opened.run(".", None, [])
-    assert opened.run(".", None, ["same_name"]).declaration.steps == 7
-    lineage.write(run, SAID | {"class": "codegen.CodeGenNanoMono"})
-    assert opened.run(".", None, ["same_name"]).declaration.steps == 180
+        open_job(".", None, [])
+    assert open_job(".", None, ["same_name"]).declaration.steps == 7
+    lineage.write(run, RECEIPT | {"class": "codegen.CodeGenNanoMono"})
+    assert open_job(".", None, ["same_name"]).declaration.steps == 180
 
 
 def test_a_recipe_of_the_environment_is_not_the_runs(run, monkeypatch):
-    lineage.write(run, SAID | {"class": "codegen.CodeGenNanoMono", "recipe": "paper"})
+    lineage.write(run, RECEIPT | {"class": "codegen.CodeGenNanoMono", "recipe": "paper"})
     monkeypatch.setenv("CODEGEN_RECIPE", "jaxformer")
-    assert opened.run(".", None, []).declaration.recipe.name == "paper"
+    assert open_job(".", None, []).declaration.recipe.name == "paper"

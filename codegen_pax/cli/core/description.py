@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
+from typing import Any
 
-from codegen_pax.cli.catalogue import Entry
-from experiments.declaration import Declaration, from_environment
+from experiments.declaration import Declaration
 from experiments.phases import ancestors
 from experiments.report import START_VARIABLE, report
 
-Facts = dict[str, object]
+Description = dict[str, Any]
+
+MAX_EXACT = 10**15  # integers from here on, as the FLOPs of a whole run, are rounded
 
 
-def facts(entry: Entry) -> Facts:
-    """What `list` shows: `batch_tokens` are those of a step, `mesh` is as CODEGEN_MESH takes it."""
-    declaration = entry.declaration
+def summarize(declaration: Declaration) -> Description:
+    """Returns what `list` shows of an experiment.
+
+    `batch_tokens` is the number of tokens in a step; `mesh` is written as CODEGEN_MESH takes it.
+    """
     return {
-        "name": entry.name,
+        "name": declaration.name,
         "size": declaration.size.name,
         "phase": declaration.phase.name,
         "parameters": declaration.parameters,
@@ -35,8 +39,11 @@ def facts(entry: Entry) -> Facts:
     }
 
 
-def derived(declaration: Declaration) -> Facts:
-    """What follows from an experiment's numbers. FLOPs are the model's, without recomputation."""
+def derived_numbers(declaration: Declaration) -> Description:
+    """Returns what follows from an experiment's numbers.
+
+    FLOPs are the model's, without what is computed twice to save memory.
+    """
     return {
         "parameters": declaration.parameters,
         "tokens": declaration.tokens,
@@ -51,28 +58,22 @@ def derived(declaration: Declaration) -> Facts:
     }
 
 
-def in_this_environment(entry: Entry) -> Entry:
-    """The experiment as it would run here: with the environment's mesh and recipe.
+def describe_experiment(declaration: Declaration) -> Description:
+    """Returns what `show` shows of an experiment.
 
-    Raises:
-      KeyError, ValueError: the environment names an unknown recipe, or a mesh that does not fit.
+    That is its summary, the chain of the experiments it starts from, `details` by group, and the
+    report.
     """
-    return replace(entry, declaration=from_environment(entry.declaration))
-
-
-def everything(entry: Entry) -> Facts:
-    """What `show` shows: `facts`, the chain of start weights, `details` by group, the report."""
-    declaration = entry.declaration
-    listed = facts(entry)
-    follows = derived(declaration)
+    summary = summarize(declaration)
+    derived = derived_numbers(declaration)
     return {
-        **listed,
-        "chain": chain(declaration),
+        **summary,
+        "chain": _start_chain(declaration),
         "details": {
             "network": _network(declaration),
             "recipe": _recipe(declaration),
             "data": _data(declaration),
-            "derived": {key: follows[key] for key in follows if key not in listed},
+            "derived": {key: derived[key] for key in derived if key not in summary},
             "published": _published(declaration),
             "commands": _commands(declaration),
         },
@@ -80,10 +81,27 @@ def everything(entry: Entry) -> Facts:
     }
 
 
-def chain(declaration: Declaration) -> list[str]:
-    """The experiment, the one it starts from, and so on back to the one from random weights.
+def format_cell(value: object) -> str:
+    """Formats a value for a table: thousands separated, floats to 12 digits, lists in one line."""
+    if value is None or value == [] or value == {}:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if value < MAX_EXACT else f"{value:.4g}"
+    if isinstance(value, float):
+        return repr(float(f"{value:.12g}"))  # 0.0006, not the 0.0006000000000000001 of a product
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {format_cell(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(format_cell, value))
+    return str(value)
 
-    What a start of one's own starts from is not known here.
+
+def _start_chain(declaration: Declaration) -> list[str]:
+    """Returns the experiment, the one it starts from, and so on back to random weights.
+
+    A start that a person has declared ends the chain: what that starts from is not known here.
     """
     size, phase, start = declaration.size, declaration.phase, declaration.start
     above = [f"CodeGen{size.name}{one.name}" for one in ancestors(phase)]
@@ -92,12 +110,12 @@ def chain(declaration: Declaration) -> list[str]:
     return [declaration.name, *above]
 
 
-def _network(declaration: Declaration) -> Facts:
-    # Of the released network, without the embedding bias that jaxformer trains.
-    return _plain(declaration.size) | {"released_parameters": declaration.size.parameters}
+def _network(declaration: Declaration) -> Description:
+    # The released network lacks the embedding bias that jaxformer trains.
+    return _columns(declaration.size) | {"released_parameters": declaration.size.parameters}
 
 
-def _recipe(declaration: Declaration) -> Facts:
+def _recipe(declaration: Declaration) -> Description:
     resolved = (
         "learning_rate_end",
         "warmup_steps",
@@ -109,23 +127,23 @@ def _recipe(declaration: Declaration) -> Facts:
     )
     return {
         **{name: getattr(declaration, name) for name in resolved},
-        **_plain(declaration.recipe),
+        **_columns(declaration.recipe),
     }
 
 
-def _data(declaration: Declaration) -> Facts:
+def _data(declaration: Declaration) -> Description:
     phase = declaration.phase
     return {
         "languages": list(phase.languages),
         "vocabulary": phase.vocabulary,
         "loss_on": phase.loss_on,
-        # What is published of the phase's corpus; Nano reads what the machine has.
+        # Published of the phase's corpus; Nano reads what the machine has.
         "corpus_tokens": None if declaration.size.embedded else phase.corpus_tokens,
     }
 
 
-def _published(declaration: Declaration) -> Facts:
-    """What is published of the experiment of the tables; a variant of it is another."""
+def _published(declaration: Declaration) -> Description:
+    """Returns what is published of an experiment of the tables; nothing is of a variant."""
     size = "" if declaration.is_variant else declaration.size.name
     return {
         "humaneval_pass_at_1": declaration.phase.humaneval_pass_at_1.get(size),
@@ -133,7 +151,7 @@ def _published(declaration: Declaration) -> Facts:
     }
 
 
-def _commands(declaration: Declaration) -> Facts:
+def _commands(declaration: Declaration) -> Description:
     start = declaration.start
     setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
     return {
@@ -143,8 +161,8 @@ def _commands(declaration: Declaration) -> Facts:
     }
 
 
-def _plain(row: object) -> Facts:
-    """The row of a table but its name; what it has by size is resolved in the declaration."""
+def _columns(row: Any) -> Description:
+    """Returns a row of a table without its name, and without values that depend on the size."""
     values = {field.name: getattr(row, field.name) for field in fields(row)}
     return {
         name: value
