@@ -52,11 +52,25 @@ _NAMES = {
 class Phase(Protocol):
     """What of a phase decides its prompts; see `experiments.phases.Phase`."""
 
-    name: str
-    languages: Sequence[str]
-    prompts: Sequence[str]
-    vocabulary: str
-    loss_on: str
+    @property
+    def name(self) -> str:
+        """As in an experiment's name."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Those of its source files."""
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Its own; empty for those of its languages."""
+
+    @property
+    def vocabulary(self) -> str:
+        """The name of the one its text is tokenised by."""
+
+    @property
+    def loss_on(self) -> str:
+        """'all' tokens, or the 'answer' alone."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +122,12 @@ class Prompts:
                 )
 
 
-def prompts(phase: Phase, file: str = "") -> Prompts:
+def prompts(phase: Phase, file: epath.PathLike | None = None) -> Prompts:
     """What a run of a phase decodes: a file's prompts, else its own, else those of its languages.
 
     Args:
       phase: what is run.
-      file: of prompts, local or a URL; none if empty.
+      file: of prompts, local or a URL; None for the phase's own.
 
     Raises:
       FileNotFoundError: the file is not there.
@@ -130,7 +144,8 @@ def prompts(phase: Phase, file: str = "") -> Prompts:
 
 def of_languages(languages: Sequence[str], vocabulary_name: str, answers: bool) -> Prompts:
     """Prompts of the tables: of each language some; of none, prose for GPT-2's vocabulary, else
-    Python."""
+    Python.
+    """
     if not (languages or answers) and vocabulary_name == "gpt2":
         return Prompts(PROSE, answers, vocabulary_name, "prose")
     languages = languages or ("python",)
@@ -155,7 +170,7 @@ def _instructions(language: str) -> list[str]:
     return [f"{instruction.removesuffix('.')}, in {label}." for instruction, _ in NANO_INSTRUCTIONS]
 
 
-def _read(file: str, answers: bool) -> tuple[str, ...]:
+def _read(file: epath.PathLike, answers: bool) -> tuple[str, ...]:
     path = epath.Path(file)
     if not path.is_file():
         raise MissingFileError(f"{PROMPTS_VARIABLE}={file}: there is no such file")

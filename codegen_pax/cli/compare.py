@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ from codegen_pax.cli.core.description import Description, derived_numbers, forma
 from codegen_pax.errors import UsageError
 from codegen_pax.quiet import quietly
 from experiments.declaration import DOOR, Declaration
-from experiments.report import START_VARIABLE
+from experiments.settings import from_environment
 
 if TYPE_CHECKING:
     from codegen_pax.compare import Difference, ExperimentConfig
@@ -74,18 +75,14 @@ def _configurations(
     paths = {class_path(declaration) for declaration in declarations}
     is_ambiguous = len(paths) > len({declaration.name for declaration in declarations})
 
-    start = os.environ.pop(START_VARIABLE, None)
-    try:
-        configs, derived = [], {}
-        for declaration in declarations:
-            experiment = registered[class_path(declaration)]()
-            name = class_path(declaration) if is_ambiguous else declaration.name
-            configs.append(ExperimentConfig.of(name, experiment))
-            derived[name] = derived_numbers(experiment.declaration())
-        return configs, derived
-    finally:
-        if start is not None:
-            os.environ[START_VARIABLE] = start
+    settings = dataclasses.replace(from_environment(), start_from=None)
+    configs, derived = [], {}
+    for declaration in declarations:
+        experiment = registered[class_path(declaration)](settings)
+        name = class_path(declaration) if is_ambiguous else declaration.name
+        configs.append(ExperimentConfig.of(name, experiment))
+        derived[name] = derived_numbers(experiment.declaration())
+    return configs, derived
 
 
 def _to_json(

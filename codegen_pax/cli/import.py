@@ -69,11 +69,13 @@ def run(args: argparse.Namespace) -> int:
     """Imports the weights and prints what was written."""
     from codegen_pax.runs import checksums, lineage, progress
     from codegen_pax.weights import importing, workspace
-    from experiments.declaration import from_environment
+    from experiments.declaration import configured
+    from experiments.settings import from_environment
 
     console = Terminal(stderr=args.json, highlight=False)
     (declared,) = find_experiments([args.experiment], args.module)
-    declaration = from_environment(declared)
+    settings = from_environment()
+    declaration = configured(declared, settings)
     output = args.output.resolve()
     workspace.check_new(output)
     chosen, parent, adapter = _examine(args, declaration, console)
@@ -96,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
 
             import codegen  # noqa: F401  (registers the experiments)
             from codegen_pax.training.state import state
-            from experiments import receipt
+            from experiments import job_receipt
 
-            experiment = experiment_registry.get(purpose["experiment"])()
+            experiment = experiment_registry.get(purpose["experiment"])(settings)
             wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
         with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
             importing.run(chosen, wanted, space, on_bytes)
@@ -106,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         if _stamps(chosen) != purpose["files"]:
             raise InvalidValueError(f"{args.folder} was changed while it was read: import it again")
         class_name = purpose["experiment"]
-        document = receipt.document(experiment, class_name, [parent], "import", data=[])
+        document = job_receipt.document(experiment, class_name, [parent], "import", data=[])
         for folder in (space.folder, space.folder / importing.CHECKPOINT):
             lineage.write(folder, document)
         checksums.write(space.folder / importing.CHECKPOINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -29,29 +30,30 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.core.arguments import class_path
     from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.runs import folder
-    from experiments.declaration import find_declaration, from_environment
+    from experiments.declaration import configured, find_declaration
+    from experiments.settings import SCRATCH, from_environment
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
     folder.check_writable(output)
     console = Terminal()
-    ladder = [from_environment(find_declaration(f"CodeGen{SIZE}{phase}")) for phase in PHASES]
+    settings = from_environment()
+    declarations = [find_declaration(f"CodeGen{SIZE}{phase}") for phase in PHASES]
+    ladder = [configured(declaration, settings) for declaration in declarations]
     mixtures = [declaration.mixture for declaration in ladder]
-    start = "scratch"
+    settings = dataclasses.replace(settings, start_from=SCRATCH, evaluate=tuple(mixtures))
     losses: dict[str, dict[str, float]] = {}
     for declaration in ladder:
         job = output / declaration.name
         started_at = time.monotonic()
-        summary = training.train(
-            class_path(declaration), declaration, job, console, start=start, evaluate=mixtures
-        )
+        summary = training.train(class_path(declaration), declaration, job, console, settings)
         seconds = time.monotonic() - started_at
-        training.print_summary(summary, declaration, job, seconds, console)
+        training.print_summary(summary, declaration, job, seconds, console, settings)
         from codegen_pax.runs import events  # imports TensorBoard: after the first run
 
         losses[declaration.name] = {
             mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
         }
-        start = str(job)
+        settings = dataclasses.replace(settings, start_from=str(job))
     table = Table(title="validation loss on each phase's data (nats)")
     table.add_column("model")
     for phase in PHASES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -32,14 +33,18 @@ def run(args: argparse.Namespace) -> int:
     """Trains the experiment and prints what the run came to."""
     from codegen_pax.cli.core import training
     from codegen_pax.cli.core.terminal import Terminal
-    from experiments.declaration import from_environment
+    from experiments.declaration import configured
+    from experiments.settings import from_environment
 
     (declared,) = find_experiments([args.name], args.module)
-    declaration = from_environment(declared)
+    settings = from_environment()
+    if args.start is not None:
+        settings = dataclasses.replace(settings, start_from=args.start)
+    declaration = configured(declared, settings)
     output = args.output or Path("runs") / f"{declared.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Terminal()
     started_at = time.monotonic()
-    summary = training.train(class_path(declared), declaration, output, console, start=args.start)
+    summary = training.train(class_path(declared), declaration, output, console, settings)
     seconds = time.monotonic() - started_at
-    training.print_summary(summary, declaration, output, seconds, console)
+    training.print_summary(summary, declaration, output, seconds, console, settings)
     return 0

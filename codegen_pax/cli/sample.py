@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from codegen_pax import limits
@@ -15,7 +12,6 @@ from codegen_pax.cli.core.terminal import waiting
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.quiet import quietly
 from codegen_pax.text import prompts, tokenizer
-from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,12 +93,8 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
         from codegen_pax import model
         from codegen_pax.runs.sampling import continue_prompts
 
-    declaration = job.declaration
-    experiment = experiment_registry.get(class_path(declaration))()
-    with _environment(
-        {RECIPE_VARIABLE: declaration.recipe.name, MESH_VARIABLE: str(declaration.mesh)}
-    ):
-        network = experiment.network()
+    experiment = experiment_registry.get(class_path(job.declaration))
+    network = experiment(job.settings).network()
     common = {
         "prompt_length": len(ids),
         "max_new_tokens": length,
@@ -117,20 +109,6 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
     with waiting("restoring the weights, compiling and decoding"):
         (samples,) = continue_prompts(network, job.checkpoint, [ids], decoder, args.seed)
     return samples
-
-
-@contextlib.contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Puts settings, which an experiment reads, into the environment until the block ends."""
-    before = {name: os.environ.pop(name, None) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

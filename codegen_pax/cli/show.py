@@ -20,7 +20,8 @@ from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.names import counted
 from codegen_pax.runs import lineage
-from experiments.declaration import from_environment
+from experiments.declaration import configured
+from experiments.settings import from_environment
 
 _HASH_DIGITS = 12  # enough for a reader to tell one checkpoint from another
 _MAX_FILES_NAMED = 4  # of an import
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     descriptions = []
     for name in args.name:
         if declaration := lookup_experiment(name, known):
-            descriptions.append(describe_experiment(from_environment(declaration)))
+            declaration = configured(declaration, from_environment())
+            descriptions.append(describe_experiment(declaration))
         elif "/" in name or os.path.isdir(name):
             descriptions.append(describe_run(name))
         else:

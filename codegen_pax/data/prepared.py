@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -17,11 +16,25 @@ from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.prepare.settings import KINDS
 from codegen_pax.errors import InvalidValueError, UserError
 
-DATA_VARIABLE = "CODEGEN_DATA"
+DATA_VARIABLE = "CODEGEN_DATA"  # read by `experiments.settings`; named in errors
+_corpora_folder: epath.Path | None = None
 
 
 class CorpusMissingError(UserError):
     """A corpus was read that is not there, not finished, or other than its task says."""
+
+
+def set_corpora_folder(folder: epath.PathLike | None) -> None:
+    """Sets the folder under which every task of this process reads prepared corpora.
+
+    seqio's registry is the process's, and so is this folder. Whoever reads the settings sets it: an
+    experiment when it is made, the module `codegen` when it is imported, or a verb.
+
+    Args:
+        folder: Local or a URL; None if there is none.
+    """
+    global _corpora_folder
+    _corpora_folder = None if folder is None else epath.Path(folder)
 
 
 class PreparedCorpus(seqio.DataSource):
@@ -68,10 +81,12 @@ class PreparedCorpus(seqio.DataSource):
 
         Raises CorpusMissingError if `$CODEGEN_DATA` is not set.
         """
-        data = os.environ.get(DATA_VARIABLE)
-        if not data:
-            raise self._missing(None, f"{DATA_VARIABLE} is not set")
-        return epath.Path(data) / self.corpus
+        if _corpora_folder is None:
+            raise self._missing(
+                None,
+                f"{DATA_VARIABLE} is not set, or was not read, which importing `codegen` does",
+            )
+        return _corpora_folder / self.corpus
 
     def manifest(self) -> Manifest:
         """What it holds.

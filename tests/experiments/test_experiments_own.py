@@ -209,7 +209,7 @@ def test_a_run_says_which_weights_it_begins_with(
         monkeypatch.setenv("CODEGEN_START_FROM", setting)
     if step is not None:
         (tmp_path / "checkpoints" / f"checkpoint_{step:08d}").mkdir(parents=True)
-    assert training.start_weights(find_declaration(name), tmp_path, start_from) == said
+    assert training._origin(find_declaration(name), tmp_path, start_from) == said
 
 
 @pytest.mark.parametrize(

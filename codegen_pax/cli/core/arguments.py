@@ -8,21 +8,17 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen_pax import names
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.quiet import quietly
-from experiments.declaration import (
-    DOOR,
-    MESH_VARIABLE,
-    RECIPE_VARIABLE,
-    Declaration,
-    declarations,
-    from_environment,
-)
+from experiments.declaration import DOOR, Declaration, configured, declarations
+from experiments.meshes import parse_mesh
+from experiments.recipes import find_recipe
+from experiments.settings import Settings, from_environment
 
 if TYPE_CHECKING:  # `list` and `show` start at once, without what reads a run
     from etils import epath
@@ -159,12 +155,14 @@ class Job:
         declaration: Its experiment, with the environment's mesh and the recipe it was trained by.
         receipt: Its lineage; None if it has none.
         step: The step of the checkpoint.
+        settings: The environment's settings, with the mesh and the recipe of `declaration`.
     """
 
     directory: epath.Path
     declaration: Declaration
     receipt: lineage.Document | None
     step: int
+    settings: Settings
 
     @property
     def checkpoint(self) -> epath.Path:
@@ -218,29 +216,31 @@ def open_job(
             f"{name} has no {lineage.FILE}: name its experiment with --experiment"
         )
     declaration = _find_experiment_of(name, experiment, modules, receipt)
-    environment = dict(os.environ)
+    settings = from_environment()
     if receipt:
         if declaration.name not in lineage.names(receipt):
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {receipt['experiment']}, as its "
                 f"{lineage.FILE} says; wanted that one, or none given"
             )
-        environment.pop(RECIPE_VARIABLE, None)
-        if declaration.recipe.name != receipt["recipe"]:
-            environment[RECIPE_VARIABLE] = receipt["recipe"]  # the network has its arrays
+        recipe = declaration.recipe
+        if recipe.name != receipt["recipe"]:
+            recipe = find_recipe(receipt["recipe"])  # the network has its arrays
         # The declared mesh need not fit the batch: the job may have been trained on another.
-        environment[MESH_VARIABLE] = environment.get(MESH_VARIABLE) or receipt["mesh"]
+        mesh = settings.mesh or parse_mesh(receipt["mesh"])
+        settings = replace(settings, recipe=recipe, mesh=mesh)
     last = lineage.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no complete checkpoint under checkpoints/")
     if step is not None and step not in lineage.steps(job):
         known = ", ".join(map(str, lineage.steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
-    declaration = from_environment(declaration, environment)
+    declaration = configured(declaration, settings)
+    settings = replace(settings, recipe=declaration.recipe, mesh=declaration.mesh)
     if "://" not in name:
         job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
     step = last if step is None else step
-    return Job(job, declaration, lineage.of_checkpoint(job, step), step)
+    return Job(job, declaration, lineage.of_checkpoint(job, step), step, settings)
 
 
 def _find_experiment_of(

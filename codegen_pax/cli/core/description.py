@@ -8,7 +8,9 @@ from typing import Any
 
 from experiments.declaration import Declaration
 from experiments.phases import ancestors
-from experiments.report import START_VARIABLE, report
+from experiments.profiles import LAPTOP
+from experiments.report import report
+from experiments.settings import VARIABLES
 
 Description = dict[str, Any]
 
@@ -112,7 +114,7 @@ def _start_chain(declaration: Declaration) -> list[str]:
 
 def _network(declaration: Declaration) -> Description:
     # The released network lacks the embedding bias that jaxformer trains.
-    return _columns(declaration.size) | {"released_parameters": declaration.size.parameters}
+    return declaration.size.values() | {"released_parameters": declaration.size.parameters}
 
 
 def _recipe(declaration: Declaration) -> Description:
@@ -138,7 +140,7 @@ def _data(declaration: Declaration) -> Description:
         "vocabulary": phase.vocabulary,
         "loss_on": phase.loss_on,
         # Published of the phase's corpus; Nano reads what the machine has.
-        "corpus_tokens": None if declaration.size.embedded else phase.corpus_tokens,
+        "corpus_tokens": None if declaration.profile == LAPTOP else phase.corpus_tokens,
     }
 
 
@@ -153,7 +155,7 @@ def _published(declaration: Declaration) -> Description:
 
 def _commands(declaration: Declaration) -> Description:
     start = declaration.start
-    setting = f"{START_VARIABLE}=DIR_OF_{start} " if start is not None else ""
+    setting = f"{VARIABLES['start_from'].name}=DIR_OF_{start} " if start is not None else ""
     return {
         "train": f"{setting}{declaration.command}",
         "train_and_evaluate": f"{setting}{declaration.command} --eval_on_test",

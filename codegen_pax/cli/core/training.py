@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etils import epath
 from rich.console import Console
 from rich.table import Table
 
@@ -15,48 +16,39 @@ from codegen_pax.names import counted, printable
 from codegen_pax.quiet import quietly
 from codegen_pax.runs import folder, launch, lineage, progress
 from experiments import start as starting
-from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
-from experiments.intervals import intervals
-from experiments.report import SCRATCH, START_VARIABLE, wanted_margin
+from experiments.declaration import DOOR, Declaration
+from experiments.profiles import Data
+from experiments.report import expected_margin
+from experiments.settings import SCRATCH, Settings
 
 if TYPE_CHECKING:
     from codegen_pax.runs.summary import Summary
 
 
 def train(
-    experiment: str,
-    declaration: Declaration,
-    job: Path,
-    console: Console,
-    *,
-    start: str | None,
-    evaluate: Sequence[str] = (),
+    experiment: str, declaration: Declaration, job: Path, console: Console, settings: Settings
 ) -> Summary:
     """Trains, evaluates and decodes one experiment in one process of the stock binary.
 
     Args:
         experiment: `module.Class`, as the binary takes it.
-        declaration: The declaration of the experiment, with the environment's settings.
+        declaration: The declaration of the experiment, with the settings' mesh and recipe.
         job: The job directory; a job that is there already is resumed.
         console: Where progress is shown.
-        start: The job directory whose weights to start from, or 'scratch'; what the environment
-            says if None.
-        evaluate: The mixtures to evaluate on; what the environment says if empty. The experiment's
-            own mixture is evaluated in any case.
+        settings: What the binary is run with. The experiment's own mixture is evaluated besides
+            those of the settings.
 
     Raises:
         UserError: See `check`.
         launch.PaxFailedError: The binary failed.
     """
-    mixtures = _mixtures(declaration, evaluate)
-    check(declaration, job, console, start=start, mixtures=mixtures)
-    settings = {EVALUATE_VARIABLE: ",".join(mixtures)}
-    if start is not None:
-        settings[START_VARIABLE] = start
+    mixtures = dict.fromkeys([*settings.evaluate, declaration.mixture])
+    settings = dataclasses.replace(settings, evaluate=tuple(mixtures))
+    check(declaration, job, console, settings)
     console.print(
         f"{experiment}: {counted(declaration.steps, 'step')} of "
         f"{counted(declaration.batch_tokens, 'token')}, "
-        f"from {start_weights(declaration, job, start)} -> {job}",
+        f"from {weights_of(declaration, job, settings)} -> {job}",
         soft_wrap=True,
     )
     announce(console, "starting the Pax binary, which takes about half a minute to import")
@@ -65,15 +57,17 @@ def train(
             experiment,
             job,
             flags=("--eval_on_test", "--decode_during_train"),
-            environment=settings,
+            environment=settings.to_environment(),
             on_line=on_line,
         )
     announce(console, "summing up the run: counting the entropy of its data")
     with quietly():  # after the run, as what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
+        from codegen_pax.data import prepared
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary
 
+        prepared.set_corpora_folder(settings.data)
         return summarise(
             job,
             experiment=declaration.name,
@@ -85,48 +79,41 @@ def train(
         )
 
 
-def check(
-    declaration: Declaration,
-    job: Path,
-    console: Console,
-    *,
-    start: str | None,
-    mixtures: Sequence[str],
-) -> None:
+def check(declaration: Declaration, job: Path, console: Console, settings: Settings) -> None:
     """Refuses at once what the binary would refuse half a minute later.
 
     Args:
-        declaration: The declaration of the experiment, with the environment's settings.
+        declaration: The declaration of the experiment, with the settings' mesh and recipe.
         job: The job directory, there or not.
         console: Where a wait is announced.
-        start: As of `train`.
-        mixtures: The mixtures to evaluate on.
+        settings: What the binary is run with.
 
     Raises:
         UserError: The folder cannot be written to, the weights to start from are missing, the disk
             has no room, or a corpus is missing.
     """
     folder.check_writable(job)
-    if lineage.last_step(job) is None:
-        named = {START_VARIABLE: start} if start is not None else {}
-        starting.check(declaration, begins=True, environment={**os.environ, **named})
-    every = intervals(declaration.steps, declaration.size.embedded)
+    run = starting.Run(job=epath.Path(job), step=lineage.last_step(job), trains=True)
+    starting.check(declaration, settings, run, starting.find(declaration, settings, run))
+    intervals = declaration.profile.intervals(declaration.steps)
     folder.check_room(
         job,
         parameters=declaration.parameters,
         steps=declaration.steps,
-        interval=every.save,
-        kept=every.kept,
+        interval=intervals.save,
+        kept=intervals.keep,
     )
-    if declaration.size.embedded:
-        return  # its text is on every machine, so importing what reads it would be for nothing
+    if declaration.profile.data == Data.INSTALLED:
+        return  # every machine has it, and importing what reads it takes as long as the binary
     announce(console, "checking the data, which takes some seconds to import TensorFlow and seqio")
     with quietly():
         import tasks  # noqa: F401  (registers the mixtures)
+        from codegen_pax.data import prepared
         from codegen_pax.runs import data
 
+    prepared.set_corpora_folder(settings.data)
     data.check_training(declaration.mixture, declaration.row_length)
-    for mixture in mixtures:
+    for mixture in settings.evaluate:
         data.check_evaluation(mixture, declaration.row_length)
 
 
@@ -135,23 +122,22 @@ def announce(console: Console, wait: str) -> None:
     console.print(f"{wait} ...", highlight=False, style="dim")
 
 
-def _mixtures(declaration: Declaration, evaluate: Sequence[str]) -> list[str]:
-    """Returns the mixtures to evaluate on: those asked for, or the environment's; and its own."""
-    return list(dict.fromkeys([*(evaluate or named_for_evaluation()), declaration.mixture]))
-
-
-def start_weights(declaration: Declaration, job: Path, start: str | None) -> str:
+def weights_of(declaration: Declaration, job: Path, settings: Settings) -> str:
     """Says which weights a run begins with, or resumes from; arguments as of `train`."""
     if (step := lineage.last_step(job)) is not None:
         return f"its own step {step:,}"
-    named = start or os.environ.get(START_VARIABLE, "")
-    if declaration.start is None or named in ("", SCRATCH):
+    if declaration.start is None or settings.start_from in (None, SCRATCH):
         return "random weights"
-    return f"the weights of {named}"
+    return f"the weights of {settings.start_from}"
 
 
 def print_summary(
-    summary: Summary, declaration: Declaration, job: Path, seconds: float, console: Console
+    summary: Summary,
+    declaration: Declaration,
+    job: Path,
+    seconds: float,
+    console: Console,
+    settings: Settings,
 ) -> None:
     """Prints what a run of `seconds` came to, and where its files are."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
@@ -167,7 +153,7 @@ def print_summary(
             "before the first step", f"{summary.first_validation_loss:.3f} ({change:+.3f} since)"
         )
     margin = summary.unigram_entropy - summary.validation_loss
-    wanted = wanted_margin(declaration)
+    wanted = expected_margin(declaration)
     verdict = wanted and f"; wanted {wanted}: {'reached' if margin >= wanted else 'missed'}"
     table.add_row(
         "unigram entropy",
@@ -194,7 +180,7 @@ def print_summary(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
     console.print(table)
-    prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+    prompt = decoding.prompts(declaration.phase, settings.prompts)
     # A person's own module is found from where this ran, never in a run's folder.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])
