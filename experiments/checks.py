@@ -121,7 +121,7 @@ def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
 def language(owner: str, name: str, value: Any) -> str:
     """Checks for a language of the table; returns the table's own spelling."""
     try:
-        return languages.check(text(owner, name, value))
+        return languages.resolve(text(owner, name, value))
     except InvalidValueError as error:
         raise InvalidValueError(f"{owner}: {error}") from None
 

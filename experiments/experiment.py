@@ -16,7 +16,7 @@ from codegen_pax.data import prepared
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, job_lock, lineage, log, programs
+from codegen_pax.runs import checkpoints, job_lock, log, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import job_receipt, preflight, resume, start
@@ -96,7 +96,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         if run is not None:
             self._read(settings, run)
             return
-        log.show()
+        log.configure()
         preflight.together(lambda: self._read(settings, Run.from_flags()))
 
     def _read(self, settings: Settings | None, run: Run) -> None:
@@ -270,14 +270,14 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         job = self.run.job
         with preflight.before_a_run(self):
             if self.run.trains and job is not None:
-                job_lock.hold(job, self.declaration().name)
-                checkpoints.complete(job)
-                checkpoints.follow()
+                job_lock.acquire(job, self.declaration().name)
+                verification.complete_checksums(job)
+                verification.watch_saves()
                 preflight.together(lambda: self._keep_receipt(job))
 
     def _keep_receipt(self, job: epath.Path) -> None:
         """Raises ValueError if another run has saved a checkpoint since this one looked."""
-        if (step := lineage.last_step(job)) != self.run.step:
+        if (step := checkpoints.last_step(job)) != self.run.step:
             raise InvalidValueError(
                 f"{job}: another run has changed its checkpoints meanwhile: the newest is of step "
                 f"{step}, and was of step {self.run.step}; start again"

@@ -15,7 +15,7 @@ from etils import epath
 from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
-from codegen_pax.runs import lineage, log
+from codegen_pax.runs import checkpoints, lineage, log
 from experiments import resume, start
 from experiments.declaration import Declaration, configured
 from experiments.recipes import Recipe
@@ -41,7 +41,7 @@ def document(
     parents: list[dict[str, Any]],
     kind: str,
     data: list[dict[str, Any]],
-) -> lineage.Document:
+) -> lineage.Receipt:
     """Returns the receipt of a job, to be written into its directory and its checkpoints.
 
     Args:
@@ -59,7 +59,7 @@ def document(
     }
 
 
-def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -> lineage.Document:
+def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -> lineage.Receipt:
     """What a receipt says of an experiment and of the code that runs it."""
     declaration = experiment.declaration()
     module = class_name.rpartition(".")[0]
@@ -97,7 +97,7 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     Raises:
         ValueError: See `resume.check`.
     """
-    declaration, step = experiment.declaration(), lineage.last_step(job)
+    declaration, step = experiment.declaration(), checkpoints.last_step(job)
     class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
     side = ExperimentConfig.of(declaration.name, experiment)
     new = _document(experiment, side, class_name)
@@ -127,8 +127,8 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
 def _resume(
     job: epath.Path,
     step: int,
-    old: lineage.Document,
-    new: lineage.Document,
+    old: lineage.Receipt,
+    new: lineage.Receipt,
     changes: list[dict[str, Any]],
 ) -> None:
     """Gives a job that resumes the receipt of its checkpoint, and what has changed since."""

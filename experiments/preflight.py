@@ -25,7 +25,7 @@ from codegen_pax import model
 from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import data, folder, lineage, log
+from codegen_pax.runs import checkpoints, data_checks, lineage, log
 from experiments import start
 from experiments.declaration import Declaration, configured
 from experiments.meshes import parse_mesh
@@ -174,7 +174,7 @@ def _check_folder(plan: Plan) -> str:
     if plan.run.needs_checkpoint and plan.run.step is None:
         raise MissingFileError(f"{job} holds no checkpoint to decode")
     if plan.run.trains:
-        folder.check_writable(job)
+        checkpoints.check_writable(job)
     return ""
 
 
@@ -232,7 +232,7 @@ def _check_training_data(plan: Plan) -> str:
     if not plan.run.trains:
         return ""
     return "; ".join(
-        f"trains on {data.check_training(dataset.mixture_name, _row_length(dataset))}"
+        f"trains on {data_checks.check_training(dataset.mixture_name, _row_length(dataset))}"
         for dataset in plan.experiment.datasets()
         if dataset.is_training and _reads_seqio(dataset)
     )
@@ -245,7 +245,7 @@ def _check_evaluation_data(plan: Plan) -> str:
     for dataset in plan.experiment.datasets():
         if dataset.is_training or not _reads_seqio(dataset):
             continue
-        rows = data.check_evaluation(dataset.mixture_name, _row_length(dataset))
+        rows = data_checks.check_evaluation(dataset.mixture_name, _row_length(dataset))
         for task in rows.empty:
             log.warning("%s has no row to evaluate on: it is not in %s", task, dataset.name)
         words.append(f"evaluates on {rows}")
@@ -271,7 +271,7 @@ def _check_prompts(plan: Plan) -> str:
         for dataset in plan.experiment.decode_datasets()
         if _reads_seqio(dataset)
         and (
-            count := data.check_prompts(
+            count := data_checks.check_prompts(
                 dataset.mixture_name, dataset.task_feature_lengths["inputs"]
             )
         )
@@ -283,12 +283,12 @@ def _check_disk(plan: Plan) -> str:
     if not plan.run.saves or plan.run.job is None:
         return ""
     train = plan.experiment.task().train
-    return folder.check_room(
+    return checkpoints.check_room(
         plan.run.job,
         parameters=plan.declaration().parameters,
         steps=int(train.num_train_steps),
         interval=train.save_interval_steps,
-        kept=train.save_max_to_keep,
+        max_to_keep=train.save_max_to_keep,
     )
 
 

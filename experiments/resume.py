@@ -115,7 +115,7 @@ MAY_CHANGE = (
 _HARDWARE = Rule(r"", "where arrays lie", recorded_as="mesh")
 
 
-def receipt_of(run: Run) -> lineage.Document | None:
+def receipt_of(run: Run) -> lineage.Receipt | None:
     """Reads the receipt of the checkpoint from which a run resumes training; None without one."""
     if not run.trains or run.job is None or run.step is None:
         return None
@@ -124,7 +124,7 @@ def receipt_of(run: Run) -> lineage.Document | None:
 
 
 def keep_schedule(
-    declaration: Declaration, receipt: lineage.Document | None, schedule: Schedule | None
+    declaration: Declaration, receipt: lineage.Receipt | None, schedule: Schedule | None
 ) -> Declaration:
     """Returns the declaration with the schedule that a job resumes with.
 
@@ -152,7 +152,7 @@ def keep_schedule(
     return replace(declaration, **then)
 
 
-def schedule_of(receipt: lineage.Document) -> dict[str, Any] | None:
+def schedule_of(receipt: lineage.Receipt) -> dict[str, Any] | None:
     """Returns the fields of `SCHEDULE` in a receipt; None if it does not have them."""
     declared = receipt.get("declared", {})
     if all(type(declared.get(name)) in (int, float) for name in SCHEDULE):
@@ -175,8 +175,8 @@ def schedule_of(receipt: lineage.Document) -> dict[str, Any] | None:
 def check(
     job: epath.Path,
     step: int,
-    old: lineage.Document,
-    new: lineage.Document,
+    old: lineage.Receipt,
+    new: lineage.Receipt,
     side: ExperimentConfig,
     schedule: Schedule | None = None,
 ) -> list[dict[str, Any]]:
@@ -225,18 +225,18 @@ def check(
     ]
 
 
-def _check_names(job: epath.Path, old: lineage.Document, new: lineage.Document) -> None:
+def _check_names(job: epath.Path, old: lineage.Receipt, new: lineage.Receipt) -> None:
     """Raises ValueError for another experiment, or another recipe."""
     # Weights that were imported have not been trained on: any run of their size and phase may be.
     is_for = old["kind"] != "training" and _table_name(old) == _table_name(new)
-    if new["experiment"] not in lineage.names(old) and not is_for:
+    if new["experiment"] not in lineage.experiment_names(old) and not is_for:
         _refuse_name(job, "experiment", old, new)
     if new["recipe"] != old["recipe"]:
         _refuse_name(job, "recipe", old, new)
 
 
 def _refuse_name(
-    job: epath.Path, field: str, old: lineage.Document, new: lineage.Document
+    job: epath.Path, field: str, old: lineage.Receipt, new: lineage.Receipt
 ) -> NoReturn:
     raise InvalidValueError(
         f"{job} holds checkpoints of {field} {old[field]}; wanted {new[field]}: give "
@@ -244,7 +244,7 @@ def _refuse_name(
     )
 
 
-def _table_name(receipt: lineage.Document) -> str:
+def _table_name(receipt: lineage.Receipt) -> str:
     """The experiment of the tables that one is a variant of."""
     declared = receipt.get("declared")
     if declared is None:
@@ -266,7 +266,7 @@ def _rule(change: Change) -> Rule | None:
     )
 
 
-def _changed(old: lineage.Document, new: lineage.Document, side: ExperimentConfig) -> list[Change]:
+def _changed(old: lineage.Receipt, new: lineage.Receipt, side: ExperimentConfig) -> list[Change]:
     """What differs of the whole configurations, but for how rows are shared among hosts."""
     if "snapshot" not in old:
         fields = ("mixture", "batch_tokens")
@@ -292,7 +292,7 @@ def _changed(old: lineage.Document, new: lineage.Document, side: ExperimentConfi
     return changed
 
 
-def _global_rows(receipt: lineage.Document, batch_size: str | None) -> str | None:
+def _global_rows(receipt: lineage.Receipt, batch_size: str | None) -> str | None:
     """Rows of a batch over all hosts, from those that one host reads."""
     if batch_size is None or not batch_size.isdecimal():
         return batch_size
@@ -313,7 +313,7 @@ def _values(snapshot: Iterable[str]) -> Mapping[str, str]:
     return {path: value for path, _, value in pairs}
 
 
-def _changed_fields(old: lineage.Document, new: lineage.Document) -> list[dict[str, Any]]:
+def _changed_fields(old: lineage.Receipt, new: lineage.Receipt) -> list[dict[str, Any]]:
     """What differs of a receipt's own fields, its software and its code, as `history` has it."""
     plain_fields = [
         {"name": name, "old": old[name], "new": new[name]}
@@ -325,8 +325,8 @@ def _changed_fields(old: lineage.Document, new: lineage.Document) -> list[dict[s
     codes = [
         {
             "name": f"code of {name}",
-            "old": code.words(old_code[name]) if name in old_code else None,
-            "new": code.words(new["code"][name]) if name in new["code"] else None,
+            "old": code.describe(old_code[name]) if name in old_code else None,
+            "new": code.describe(new["code"][name]) if name in new["code"] else None,
         }
         for name in modules
         if old_code.get(name) != new["code"].get(name)

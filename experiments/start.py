@@ -5,7 +5,6 @@ Both are known without Pax: nothing of it is imported before it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +12,7 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import Declaration
 from experiments.settings import SCRATCH, VARIABLES, Settings
 
@@ -69,7 +68,7 @@ class Run:
         restore_from = values.restore_checkpoint_dir
         return cls(
             job=job,
-            step=lineage.last_step(job),
+            step=checkpoints.last_step(job),
             trains=trains,
             evaluates=mode == "eval"
             or (trains and values.eval_on_test)
@@ -125,7 +124,7 @@ class StartCheckpoint:
     def checkpoint(self) -> epath.Path:
         """The checkpoint's directory."""
         assert self.step is not None  # `check` has refused it
-        return lineage.checkpoint(self.job, self.step)
+        return checkpoints.path(self.job, self.step)
 
 
 def find(declaration: Declaration, settings: Settings, run: Run) -> StartCheckpoint | None:
@@ -140,7 +139,7 @@ def find(declaration: Declaration, settings: Settings, run: Run) -> StartCheckpo
         return None
     # Orbax takes a relative path for one below the checkpoints' own directory.
     job = _absolute(epath.Path(settings.start_from))
-    return StartCheckpoint(job, lineage.last_step(job))
+    return StartCheckpoint(job, checkpoints.last_step(job))
 
 
 def loading_rules(
@@ -158,7 +157,7 @@ def loading_rules(
     from paxml import tasks_lib
 
     return {
-        str(start.job / lineage.CHECKPOINTS): tasks_lib.CheckpointLoadingRules(
+        str(checkpoints.directory(start.job)): tasks_lib.CheckpointLoadingRules(
             task_p=task.clone(),
             load_rules=[(r"(.*)", "{}")],
             safe_load=True,
@@ -223,17 +222,17 @@ def check_restored(run: Run, start: StartCheckpoint | None) -> None:
     Raises:
         ValueError: A file is missing, or has another size than was saved; raised on every host.
     """
-    from codegen_pax.runs import checkpoints
+    from codegen_pax.runs import verification
 
     if start:
-        checkpoints.check(start.checkpoint, checkpoints.WEIGHTS)
+        verification.check_restored(start.checkpoint, verification.WEIGHT_FILES)
         return
     if run.job is None:
         return
     job = run.restore_from or run.job
-    newest = lineage.last_step(job) if run.restore_from else run.step
+    newest = checkpoints.last_step(job) if run.restore_from else run.step
     for step in run.restore_steps or [newest]:
-        checkpoints.check(None if step is None else lineage.checkpoint(job, step))
+        verification.check_restored(None if step is None else checkpoints.path(job, step))
 
 
 def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
@@ -248,7 +247,7 @@ def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
             f"{prefix} no checkpoint; wanted the directory given to that job as --job_log_dir"
         )
     receipt = lineage.read(start.job)
-    if receipt and declaration.start not in {receipt["class"], *lineage.names(receipt)}:
+    if receipt and declaration.start not in {receipt["class"], *lineage.experiment_names(receipt)}:
         raise InvalidValueError(
             f"{prefix} {receipt['experiment']}; wanted a job of {declaration.start} (an experiment "
             f"of your own may declare start={receipt['experiment']!r})"
@@ -270,7 +269,7 @@ def check_arrays(
         ValueError: An array is missing, or too much, or of another shape.
     """
     expected = network_shapes(network, input_specs)
-    shapes = _checkpoint_shapes(start.checkpoint)
+    shapes = checkpoints.weight_shapes(start.checkpoint)
     receipt = lineage.read(start.job)
     for name in sorted(shapes.keys() | expected.keys()):
         if shapes.get(name) != expected.get(name):
@@ -281,25 +280,6 @@ def check_arrays(
                 f"wanted {expected.get(name, 'no such array')} (recipe {declaration.recipe.name}"
                 + (f"; the job was trained with {receipt['recipe']})" if receipt else ")")
             )
-
-
-def _checkpoint_shapes(checkpoint: epath.Path) -> dict[str, tuple[int, ...]]:
-    """Array name -> shape, as the checkpoint's own metadata has it."""
-    from paxml import checkpoint_metadata
-
-    metadata = checkpoint_metadata.restore_metadata(checkpoint)
-    state = metadata[checkpoint_metadata.TRAIN_STATE_METADATA]
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def walk(prefix: str, tree: Mapping) -> None:
-        for key, value in tree.items():
-            if checkpoint_metadata.ARRAY_METADATA_TAG in value:
-                shapes[f"{prefix}{key}"] = tuple(value[checkpoint_metadata.UNPADDED_SHAPE])
-            else:
-                walk(f"{prefix}{key}.", value)
-
-    walk("", state["mdl_vars"])
-    return shapes
 
 
 def network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:

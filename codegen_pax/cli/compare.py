@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from codegen_pax.cli.core.arguments import add_module_argument, class_path, find_experiments
 from codegen_pax.cli.core.description import Description, derived_numbers, format_cell
 from codegen_pax.errors import UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 from experiments.declaration import DOOR, Declaration
 from experiments.settings import from_environment
 
@@ -65,7 +65,7 @@ def _configurations(
     """Builds the configurations; returns them, and name -> the numbers derived of each."""
     # Configurations need no device, so none of this machine's is taken.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    with quietly():
+    with silenced():
         importlib.import_module(DOOR)
     from paxml import experiment_registry
 

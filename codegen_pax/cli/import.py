@@ -15,7 +15,7 @@ from codegen_pax.cli.core.arguments import (
 )
 from codegen_pax.cli.core.terminal import Terminal, in_background, waiting
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
     from codegen_pax.weights.adapters import Merged
@@ -93,15 +93,17 @@ def run(args: argparse.Namespace) -> int:
         workspace.Workspace(output, purpose) as space,
         in_background(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with waiting("importing Pax, which takes about half a minute"), quietly():
+        with waiting("importing Pax, which takes about half a minute"), silenced():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)
-            from codegen_pax.training.state import state
+            from codegen_pax.training.train_state import train_state_spec
             from experiments import job_receipt
 
             experiment = experiment_registry.get(purpose["experiment"])(settings)
-            wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
+            wanted = train_state_spec(
+                experiment.task(), experiment.get_input_specs_provider_params()
+            )
         with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
             importing.run(chosen, wanted, space, on_bytes)
         parent |= _hashed(chosen, adapter, hashing.result())

@@ -29,12 +29,12 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.core import training
     from codegen_pax.cli.core.arguments import class_path
     from codegen_pax.cli.core.terminal import Terminal
-    from codegen_pax.runs import folder
+    from codegen_pax.runs import checkpoints
     from experiments.declaration import configured, find_declaration
     from experiments.settings import SCRATCH, from_environment
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder.check_writable(output)
+    checkpoints.check_writable(output)
     console = Terminal()
     settings = from_environment()
     declarations = [find_declaration(f"CodeGen{SIZE}{phase}") for phase in PHASES]
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
         summary = training.train(class_path(declaration), declaration, job, console, settings)
         seconds = time.monotonic() - started_at
         training.print_summary(summary, declaration, job, seconds, console, settings)
-        from codegen_pax.runs import events  # imports TensorBoard: after the first run
+        from codegen_pax.runs.summary import evaluation_losses  # slow: after the first run
 
         losses[declaration.name] = {
-            mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
+            mixture: evaluation_losses(job, mixture)[-1].value for mixture in mixtures
         }
         settings = dataclasses.replace(settings, start_from=str(job))
     table = Table(title="validation loss on each phase's data (nats)")

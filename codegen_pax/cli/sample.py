@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from codegen_pax import limits
+from codegen_pax import decoding_limits
 from codegen_pax.cli.core.arguments import Job, add_module_argument, class_path, open_job
 from codegen_pax.cli.core.terminal import waiting
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.quiet import quietly
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.silent_imports import silenced
+from codegen_pax.text import instruction_format, tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the prompt is empty; wanted an instruction to answer")
     # In the rows of instructions, text that spells the end-of-text token is text.
     encoder = tokenizer.load(declaration.phase.vocabulary, literal=is_answer)
-    text = prompts.instruction_prompt(prompt) if is_answer else prompt
+    text = instruction_format.instruction_prompt(prompt) if is_answer else prompt
     ids = encoder.encode(text).ids or [tokenizer.END_OF_TEXT_ID]
     room = declaration.size.context - len(ids)
     if room < 1:
@@ -86,12 +86,12 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
     Returns:
         The new tokens of each sample.
     """
-    with waiting("importing Pax, which takes about half a minute"), quietly():
+    with waiting("importing Pax, which takes about half a minute"), silenced():
         from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
-        from codegen_pax.runs.sampling import continue_prompts
+        from codegen_pax.runs.completions import continue_prompts
 
     experiment = experiment_registry.get(class_path(job.declaration))
     network = experiment(job.settings).network()
@@ -114,13 +114,13 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raises UsageError for a number that no decoder accepts."""
     checks = {
-        "samples": limits.check_samples,
-        "length": limits.check_length,
-        "seed": limits.check_seed,
-        "top_p": limits.check_top_p,
+        "samples": decoding_limits.check_samples,
+        "length": decoding_limits.check_length,
+        "seed": decoding_limits.check_seed,
+        "top_p": decoding_limits.check_top_p,
     }
     if args.temperature != 0:
-        checks["temperature"] = limits.check_temperature
+        checks["temperature"] = decoding_limits.check_temperature
     for name, check in checks.items():
         try:
             check(getattr(args, name))

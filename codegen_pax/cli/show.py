@@ -19,7 +19,7 @@ from codegen_pax.data.sources import storage
 from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.names import counted
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import configured
 from experiments.settings import from_environment
 
@@ -104,8 +104,8 @@ def describe_run(run: str) -> Description:
         OSError: There is no such folder, it has no receipt, or its URL cannot be reached.
         ValueError: The receipt cannot be read.
     """
-    with storage.told(run):
-        return _describe_run(run, storage.folder(run))
+    with storage.translate_errors(run):
+        return _describe_run(run, storage.as_epath(run))
 
 
 def _describe_run(run: str, folder: epath.Path) -> Description:
@@ -117,11 +117,11 @@ def _describe_run(run: str, folder: epath.Path) -> Description:
             f"{run} has no {lineage.FILE}; wanted a run's folder, given to Pax as --job_log_dir, "
             "or one of its checkpoints"
         )
-    step = lineage.step_of(folder)
-    last = lineage.last_step(folder) if step is None else step
-    of_step: lineage.Document | None = receipt
+    step = checkpoints.step_of(folder)
+    last = checkpoints.last_step(folder) if step is None else step
+    of_step: lineage.Receipt | None = receipt
     if step is None and last is not None:
-        of_step = lineage.read(lineage.checkpoint(folder, last))
+        of_step = lineage.read(checkpoints.path(folder, last))
         if of_step is not None and of_step["kind"] != "training":
             receipt = of_step  # a run was started on it, and has not come to a checkpoint
     return {
@@ -134,7 +134,7 @@ def _describe_run(run: str, folder: epath.Path) -> Description:
     }
 
 
-def _is_trained(receipt: lineage.Document, last: int | None, has_own: bool) -> bool:
+def _is_trained(receipt: lineage.Receipt, last: int | None, has_own: bool) -> bool:
     """Returns whether a run has a checkpoint of its own, after the one that it began with."""
     begun_at = [parent.get("step") for parent in receipt["parents"]] if not has_own else []
     return receipt["kind"] == "training" and bool(last) and last not in begun_at
@@ -155,7 +155,7 @@ def run_sections(description: Description) -> dict[str, list[tuple[str, str]]]:
         ],
         "chain": [_ancestor(parent) for parent in description["chain"]],
         "data": [(origin["task"], _origin(origin)) for origin in description["data"]],
-        "code": [(name, code.words(one)) for name, one in description.get("code", {}).items()]
+        "code": [(name, code.describe(one)) for name, one in description.get("code", {}).items()]
         or [(code.PROJECT, older)],
         "versions": list(lineage.last_versions(description).items()),
         "changed since it began": [

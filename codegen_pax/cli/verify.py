@@ -8,10 +8,10 @@ import json
 from typing import TYPE_CHECKING
 
 from codegen_pax.names import printable
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
-    from codegen_pax.runs.verification import Report
+    from codegen_pax.runs.verification import JobReport
 
 _MAX_PROBLEMS = 10  # that are printed of a checkpoint; --json has them all
 
@@ -27,14 +27,16 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.data.sources import storage
 
-    with quietly():
+    with silenced():
         from codegen_pax.runs import progress, verification
 
-    with storage.told(args.run):
-        job = storage.folder(args.run)
+    with storage.translate_errors(args.run):
+        job = storage.as_epath(args.run)
         # What is for a person does not go where the result of --json goes.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
-        with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
+        with progress.follow_bytes(
+            "verifying", verification.verified_bytes(job), console
+        ) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:
         document = dataclasses.asdict(report) | {
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.is_good else 1
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: JobReport) -> list[str]:
     """Returns the report as text."""
     lines = [
         *(f"{report.job}: {problem}" for problem in report.problems),

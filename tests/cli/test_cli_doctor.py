@@ -13,7 +13,7 @@ from experiments.settings import VARIABLES
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Runs the verb in an environment with these CODEGEN_* variables alone, all else being well."""
-    monkeypatch.setattr(doctor, "diagnose", lambda: [])
+    monkeypatch.setattr(doctor, "diagnose", list)
     for name in [key for key in os.environ if key.startswith("CODEGEN_")]:
         monkeypatch.delenv(name)
 

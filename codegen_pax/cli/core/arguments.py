@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen_pax import names
 from codegen_pax.errors import MissingFileError, UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 from experiments.declaration import DOOR, Declaration, configured, declarations
 from experiments.meshes import parse_mesh
 from experiments.recipes import find_recipe
@@ -114,7 +114,7 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
 
 def _registered_by(module: str) -> dict[str, Declaration]:
     """Imports a module; returns `module.Name` -> declaration of the experiments it registers."""
-    with quietly():
+    with silenced():
         importlib.import_module(DOOR)
     here = os.getcwd()
     # The working directory comes first, as for `python -m paxml.main`. If it is a run's folder it
@@ -122,7 +122,7 @@ def _registered_by(module: str) -> dict[str, Declaration]:
     is_run = os.path.lexists(os.path.join(here, "lineage.json"))
     sys.path.insert(len(sys.path) if is_run else 0, here)
     try:
-        with quietly():
+        with silenced():
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0] and error.name != module:
@@ -160,16 +160,16 @@ class Job:
 
     directory: epath.Path
     declaration: Declaration
-    receipt: lineage.Document | None
+    receipt: lineage.Receipt | None
     step: int
     settings: Settings
 
     @property
     def checkpoint(self) -> epath.Path:
         """The checkpoint's directory."""
-        from codegen_pax.runs import lineage
+        from codegen_pax.runs import checkpoints
 
-        return lineage.checkpoint(self.directory, self.step)
+        return checkpoints.path(self.directory, self.step)
 
     def receipt_fields(self) -> dict[str, Any]:
         """Returns what a receipt says of the experiment, for a job that has none."""
@@ -205,7 +205,7 @@ def open_job(
     """
     from etils import epath
 
-    from codegen_pax.runs import lineage
+    from codegen_pax.runs import checkpoints, lineage
 
     job = epath.Path(name)
     if not job.is_dir():
@@ -218,7 +218,7 @@ def open_job(
     declaration = _find_experiment_of(name, experiment, modules, receipt)
     settings = from_environment()
     if receipt:
-        if declaration.name not in lineage.names(receipt):
+        if declaration.name not in lineage.experiment_names(receipt):
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {receipt['experiment']}, as its "
                 f"{lineage.FILE} says; wanted that one, or none given"
@@ -229,11 +229,11 @@ def open_job(
         # The declared mesh need not fit the batch: the job may have been trained on another.
         mesh = settings.mesh or parse_mesh(receipt["mesh"])
         settings = replace(settings, recipe=recipe, mesh=mesh)
-    last = lineage.last_step(job)
+    last = checkpoints.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no complete checkpoint under checkpoints/")
-    if step is not None and step not in lineage.steps(job):
-        known = ", ".join(map(str, lineage.steps(job)))
+    if step is not None and step not in checkpoints.complete_steps(job):
+        known = ", ".join(map(str, checkpoints.complete_steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
     declaration = configured(declaration, settings)
     settings = replace(settings, recipe=declaration.recipe, mesh=declaration.mesh)
@@ -244,7 +244,7 @@ def open_job(
 
 
 def _find_experiment_of(
-    job: str, experiment: str | None, modules: Sequence[str], receipt: lineage.Document | None
+    job: str, experiment: str | None, modules: Sequence[str], receipt: lineage.Receipt | None
 ) -> Declaration:
     """Finds the experiment that is asked for, or that a receipt names.
 

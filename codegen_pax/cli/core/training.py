@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.names import counted, printable
-from codegen_pax.quiet import quietly
-from codegen_pax.runs import folder, launch, lineage, progress
+from codegen_pax.runs import checkpoints, launch, progress
+from codegen_pax.silent_imports import silenced
 from experiments import start as starting
 from experiments.declaration import DOOR, Declaration
 from experiments.profiles import Data
@@ -61,7 +61,7 @@ def train(
             on_line=on_line,
         )
     announce(console, "summing up the run: counting the entropy of its data")
-    with quietly():  # after the run, as what the summary needs takes seconds to import
+    with silenced():  # after the run, as what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.data import prepared
         from codegen_pax.runs.summary import summarise
@@ -92,29 +92,29 @@ def check(declaration: Declaration, job: Path, console: Console, settings: Setti
         UserError: The folder cannot be written to, the weights to start from are missing, the disk
             has no room, or a corpus is missing.
     """
-    folder.check_writable(job)
-    run = starting.Run(job=epath.Path(job), step=lineage.last_step(job), trains=True)
+    checkpoints.check_writable(job)
+    run = starting.Run(job=epath.Path(job), step=checkpoints.last_step(job), trains=True)
     starting.check(declaration, settings, run, starting.find(declaration, settings, run))
     intervals = declaration.profile.intervals(declaration.steps)
-    folder.check_room(
+    checkpoints.check_room(
         job,
         parameters=declaration.parameters,
         steps=declaration.steps,
         interval=intervals.save,
-        kept=intervals.keep,
+        max_to_keep=intervals.keep,
     )
     if declaration.profile.data == Data.INSTALLED:
         return  # every machine has it, and importing what reads it takes as long as the binary
     announce(console, "checking the data, which takes some seconds to import TensorFlow and seqio")
-    with quietly():
+    with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
         from codegen_pax.data import prepared
-        from codegen_pax.runs import data
+        from codegen_pax.runs import data_checks
 
     prepared.set_corpora_folder(settings.data)
-    data.check_training(declaration.mixture, declaration.row_length)
+    data_checks.check_training(declaration.mixture, declaration.row_length)
     for mixture in settings.evaluate:
-        data.check_evaluation(mixture, declaration.row_length)
+        data_checks.check_evaluation(mixture, declaration.row_length)
 
 
 def announce(console: Console, wait: str) -> None:
@@ -124,7 +124,7 @@ def announce(console: Console, wait: str) -> None:
 
 def weights_of(declaration: Declaration, job: Path, settings: Settings) -> str:
     """Says which weights a run begins with, or resumes from; arguments as of `train`."""
-    if (step := lineage.last_step(job)) is not None:
+    if (step := checkpoints.last_step(job)) is not None:
         return f"its own step {step:,}"
     if declaration.start is None or settings.start_from in (None, SCRATCH):
         return "random weights"
@@ -175,7 +175,7 @@ def print_summary(
     table.add_row("time", f"{minutes} min {rest} s")
     table.add_row("loss curve", printable(job / LOSS_CURVE))
     table.add_row("completions", printable(job / COMPLETIONS))
-    table.add_row("checkpoints", printable(job / "checkpoints"))
+    table.add_row("checkpoints", printable(checkpoints.directory(job)))
     table.add_row(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
