@@ -11,7 +11,7 @@ import zstandard
 from etils import epath
 from pyarrow import parquet
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core import main
 from codegen_pax.data.format import counts, manifest
 from codegen_pax.data.prepare import examine, local, outcome, pipeline
 from codegen_pax.data.prepare.settings import WORK, Settings
