@@ -82,22 +82,22 @@ class Variables:
         reading = self.stores[name][index].read()
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
-    def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
+    def needs_rechunking(self, weight: Weight, slice_shape: tuple[int, ...]) -> bool:
         """Returns whether the chunks are much larger than the slices that are read of a weight.
 
         Args:
             weight: The weight.
-            cut: The shape of the slices.
+            slice_shape: The shape of the slices.
         """
         store = self.stores[weight.variable]
-        return recutting.is_needed(store.shape, _chunk_shape(store), cut)
+        return recutting.is_needed(store.shape, _chunk_shape(store), slice_shape)
 
-    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
+    def rechunk(self, weight: Weight, max_shape: tuple[int, ...], folder: Path) -> None:
         """Copies a weight in smaller chunks, from where it is read from now on.
 
         Args:
             weight: The weight.
-            cut: The largest shape of a chunk.
+            max_shape: The largest shape of a chunk.
             folder: A new directory for the copy.
 
         Raises:
@@ -106,7 +106,7 @@ class Variables:
         store, name = self.stores[weight.variable], weight.variable
         chunk, dtype = _chunk_shape(store), store.dtype.numpy_dtype
         piece = recutting.piece_shape(chunk, dtype.itemsize)
-        copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
+        copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, max_shape)))
         array = self.checkpoint / STATE / f"{WEIGHT_PREFIX}{name}"
         read = functools.partial(self.read, name)
         for box, part in recutting.pieces(array, store.shape, chunk, dtype, read):

@@ -131,7 +131,7 @@ def _available(mixture: str, split: str, row_length: int) -> AvailableData:
 
 def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) -> int:
     """Returns the rows of a prepared corpus, once every shard has the size that was written."""
-    with storage.told(str(source.folder())):
+    with storage.translate_errors(str(source.folder())):
         manifest, folder = source.manifest(), source.folder()
         if manifest.row_length != row_length:
             raise InvalidValueError(
@@ -144,9 +144,9 @@ def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) ->
         for shard, size in zip(shards, sizes, strict=True):
             expected = shard.rows * manifest.row_format.dtype.itemsize
             if size != expected:
-                found = "is missing" if size is None else f"has {size:,} bytes"
+                state = "is missing" if size is None else f"has {size:,} bytes"
                 raise CorpusMissingError(
-                    f"{folder / shard.name} {found}; wanted {expected:,} bytes: fetch the shard "
+                    f"{folder / shard.name} {state}; wanted {expected:,} bytes: fetch the shard "
                     "again, or prepare the corpus again"
                 )
         return sum(shard.rows for shard in shards)

@@ -60,7 +60,7 @@ class Plan(moving.Plan):
             (
                 self.variables.nbytes(weight.variable)
                 for weight, chunk in chunks.items()
-                if self.variables.needs_recutting(weight, chunk)
+                if self.variables.needs_rechunking(weight, chunk)
             ),
             default=0,
         )
@@ -154,9 +154,9 @@ def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> 
         for weight, found in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
             group = list(found)
             left = any(moving.key(cut) not in workspace.done for cut in group)
-            recut = left and chosen.variables.needs_recutting(weight, chunks[weight])
+            recut = left and chosen.variables.needs_rechunking(weight, chunks[weight])
             if recut:
-                chosen.variables.recut(weight, chunks[weight], scratch)
+                chosen.variables.rechunk(weight, chunks[weight], scratch)
             moving.move(chosen, group, one, workspace, on_bytes)
             if recut:
                 shutil.rmtree(scratch)

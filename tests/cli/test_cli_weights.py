@@ -44,7 +44,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     document = lineage.read(job)
     assert lineage.read(job / CHECKPOINT) == document
     assert lineage.FILE in checksums.read(job / CHECKPOINT).files
-    assert checksums.problems(job / CHECKPOINT, contents=True) == []
+    assert checksums.find_problems(job / CHECKPOINT, contents=True) == []
     assert document["kind"] == "import" and document["class"] == "tests.cli.wide_experiments.Wide"
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)

@@ -1,4 +1,4 @@
-"""Small prepared corpora, written without the pipeline that usually does."""
+"""Small prepared corpora: made by the pipeline, or written without it."""
 
 import hashlib
 
@@ -7,7 +7,17 @@ from etils import epath
 
 from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.tfrecords import RowFormat
+from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.text import tokenizer
+
+
+def prepare_corpus(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
+    """Prepare a corpus from inputs in this process; return its manifest."""
+    files = discovery.find(settings.corpus, [str(path) for path in inputs], left_out)
+    output.begin(settings)
+    pipeline.run(settings, files, partitions.plan(settings.corpus, files, at_most))
+    return output.finish(settings, left_out)
 
 
 def write_corpus(

@@ -10,9 +10,8 @@ import pytest
 import seqio
 
 import tasks  # noqa: F401 (registers them)
-from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
+from tests.data.prepared_corpora import prepare_corpus
 
 ROOT = Path(__file__).parents[2]
 T = 64
@@ -33,10 +32,7 @@ def cached(tmp_path_factory):
         raw = folder / f"{corpus}.jsonl"
         raw.write_text("".join(json.dumps(record) + "\n" for record in records))
         settings = Settings(corpus, str(folder / "data" / corpus), row_length=T, validation=0.2)
-        found = discovery.find(corpus, [str(raw)])
-        pipeline.begin(settings)
-        local.run_here(settings, found, partitions.plan(corpus, found))
-        pipeline.finish(settings)
+        prepare_corpus(settings, raw)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=tasks"),

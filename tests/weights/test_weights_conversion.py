@@ -197,17 +197,17 @@ def test_a_checkpoint_as_pax_stores_it(chunks, tmp_path):
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
     shapes = cuts.chunk_shapes(cuts.hugging_face(DIMS), DIMS)
     opened = Variables(checkpoint)
-    assert not any(opened.needs_recutting(weight, cut) for weight, cut in shapes.items())
+    assert not any(opened.needs_rechunking(weight, cut) for weight, cut in shapes.items())
     recut(checkpoint, chunks)
     opened = Variables(checkpoint)
-    needing = {weight for weight, cut in shapes.items() if opened.needs_recutting(weight, cut)}
+    needing = {weight for weight, cut in shapes.items() if opened.needs_rechunking(weight, cut)}
     assert needing >= {weight for weight in shapes if weight.stacked} | {embedding.TABLE}
     plan = exporting.plan(Variables(checkpoint), DIMS, cuts.hugging_face)
     assert plan.scratch == 4 * 3 * 4 * 32 * 32  # one of the feed-forward's matrices
     values = {name: opened.read(name) for name in opened.stores}
     for weight in needing:
-        opened.recut(weight, shapes[weight], tmp_path / weight.variable)
-        assert not opened.needs_recutting(weight, shapes[weight])
+        opened.rechunk(weight, shapes[weight], tmp_path / weight.variable)
+        assert not opened.needs_rechunking(weight, shapes[weight])
         np.testing.assert_array_equal(opened.read(weight.variable), values[weight.variable])
     export(checkpoint, tmp_path / "result", DIMS)
     name = safetensors_files.WHOLE

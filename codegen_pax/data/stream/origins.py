@@ -10,7 +10,7 @@ from typing import Any
 import seqio
 
 from codegen_pax.data import installed
-from codegen_pax.data.format import counts, manifest
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.manifest import Manifest
 from codegen_pax.data.prepared import CorpusMissingError, PreparedCorpus, registered
 from codegen_pax.data.rules import licences as spdx
@@ -88,6 +88,6 @@ def _licences(found: Manifest, part: str) -> Mapping[str, int]:
     total: dict[str, int] = {}
     for licences in several:
         for licence, rules in licences.items():
-            if kept := sum(rules.get(counts.KEPT, [])[:1]):
+            if kept := sum(rules.get(manifest.KEPT, [])[:1]):
                 total[licence or unstated] = total.get(licence or unstated, 0) + kept
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

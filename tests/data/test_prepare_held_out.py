@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from codegen_pax.data.format import manifest
-from codegen_pax.data.prepare import held_out, local, pipeline
-from codegen_pax.data.prepare.held_out import Limit, Totals
-from codegen_pax.data.prepare.outcome import NothingKeptError
+from codegen_pax.data.prepare import held_out
+from codegen_pax.data.prepare.held_out import KeyRange, PartTotals
+from codegen_pax.data.prepare.output import NothingKeptError
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
+from codegen_pax.data.sources import partitions
+from tests.data.prepared_corpora import prepare_corpus
 
 T = 16
 ENDINGS = {"python": "py", "go": "go", "java": "java", "rust": "rs"}
@@ -40,10 +41,7 @@ def prepare(folder, rows, corpus="bigquery", at_most=partitions.PARTITION_BYTES,
     folder.mkdir()
     (folder / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     chosen = Settings(corpus, str(folder / "out"), **{"row_length": T, **options})
-    found = discovery.find(corpus, [str(folder / "raw.jsonl")])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
-    made = pipeline.finish(chosen)
+    made = prepare_corpus(chosen, folder / "raw.jsonl", at_most=at_most)
     paths = [path for path in Path(chosen.output).rglob("*") if path.is_file()]
     return made, {
         str(path.relative_to(chosen.output)): path.read_bytes()
@@ -86,7 +84,7 @@ def test_other_parts_stay_as_they_are_and_pieces_make_no_difference(mixed):
     wanted = {
         number
         for number in range(NUMBERS["python"])
-        if settings.place(f"python/{number}", b"") < 0.05 * 2**64
+        if settings.validation_key(f"python/{number}", b"") < 0.05 * 2**64
     }
     assert 0 < len(wanted) < 30
     held = made.counts["rows"]["python"]["validation"]["tokens"]
@@ -121,7 +119,7 @@ def test_of_two_documents_one_is_held_out_though_both_fill_the_only_row(tmp_path
     made, _ = prepare(tmp_path / "mixed", [*records(["go"]), *halves], row_length=64)
     assert tokens(made, "java", "train") > 0 and tokens(made, "java", "validation") > 0
     assert made.rows("train", "java") == 0 and made.rows("train", "go") > 0
-    with pytest.raises(NothingKeptError, match=r"no row came of 2 .* or --validation 0"):
+    with pytest.raises(NothingKeptError, match=r"in 2 documents .* or --validation 0"):
         prepare(tmp_path / "alone", halves, row_length=64)
     made, _ = prepare(tmp_path / "all", halves, row_length=64, validation=0.0)
     assert made.rows("train", "java") == 1
@@ -135,38 +133,41 @@ def test_conversations_hold_out_one(tmp_path):
 
 def part(train, held=(0, 0), repositories=None, documents=None, smallest=None):
     """Totals from (documents, size) of each side."""
-    nearest = {True: repositories, False: documents}
-    return Totals(
+    lowest = {True: repositories, False: documents}
+    return PartTotals(
         {name: one[0] for name, one in (("train", train), ("validation", held)) if one[0]},
         {name: one[1] for name, one in (("train", train), ("validation", held)) if one[0]},
-        {by: places for by, places in nearest.items() if places is not None},
+        {by: places for by, places in lowest.items() if places is not None},
         smallest,
     )
 
 
 @pytest.mark.parametrize(
-    ("totals", "limit"),
+    ("totals", "key_range"),
     [
         (part((9, 90), held=(1, 10), documents={5: 9}), None),  # it has its row
-        (part((9, 90), held=(1, 4), documents={5: 3, 7: 3, 8: 9}), Limit(False, 7)),
-        (part((9, 90), repositories={3: 4, 9: 8}, documents={1: 4}), Limit(True, 9)),
-        (part((9, 90), repositories={3: 60}, documents={1: 4, 2: 7}), Limit(False, 2)),
+        (part((9, 90), held=(1, 4), documents={5: 3, 7: 3, 8: 9}), KeyRange(False, 7)),
+        (part((9, 90), repositories={3: 4, 9: 8}, documents={1: 4}), KeyRange(True, 9)),
+        (part((9, 90), repositories={3: 60}, documents={1: 4, 2: 7}), KeyRange(False, 2)),
         (part((9, 90)), None),  # no share was asked for
-        (part((2, 6), documents={1: 2, 2: 4}), Limit(False, 1)),  # no row to be had: one document
+        (
+            part((2, 6), documents={1: 2, 2: 4}),
+            KeyRange(False, 1),
+        ),  # no row to be had: one document
         # The only row is for training, if another document can be held out.
-        (part((2, 13), documents={1: 11}, smallest=(2, 7)), Limit(False, 7, first=7)),
-        (part((2, 12), documents={1: 4, 2: 8}, smallest=(4, 1)), Limit(False, 1, first=1)),
+        (part((2, 13), documents={1: 11}, smallest=(2, 7)), KeyRange(False, 7, first=7)),
+        (part((2, 12), documents={1: 4, 2: 8}, smallest=(4, 1)), KeyRange(False, 1, first=1)),
         (part((1, 90), documents={1: 90}), None),
         (part((2, 6), held=(1, 2), documents={1: 2, 2: 4}), None),  # it has one
     ],
 )
-def test_up_to_where_more_is_held_out(totals, limit):
+def test_up_to_where_more_is_held_out(totals, key_range):
     settings = Settings("bigquery", "", row_length=10)
-    merged = held_out.merged([{"go": totals}, {}], settings)
-    assert held_out.limits(merged, settings) == ({"go": limit} if limit else {})
+    merged = held_out.merge_totals([{"go": totals}, {}], settings)
+    assert held_out.extra_key_ranges(merged, settings) == ({"go": key_range} if key_range else {})
 
 
-def test_the_nearest_of_several_pieces_are_the_nearest_of_all():
+def test_the_lowest_of_several_pieces_are_the_lowest_of_all():
     settings = Settings("bigquery", "", row_length=10)
     places = {place: 1 + place % 3 for place in range(40)}
     pieces = [
@@ -177,8 +178,11 @@ def test_the_nearest_of_several_pieces_are_the_nearest_of_all():
         }
         for n in range(3)
     ]
-    halves = [held_out.merged(pieces[:1], settings), held_out.merged(pieces[1:], settings)]
-    for found in (held_out.merged(pieces, settings), held_out.merged(halves, settings)):
+    halves = [
+        held_out.merge_totals(pieces[:1], settings),
+        held_out.merge_totals(pieces[1:], settings),
+    ]
+    for found in (held_out.merge_totals(pieces, settings), held_out.merge_totals(halves, settings)):
         assert found["go"].documents == {"train": 27} and found["go"].sizes == {"train": 60}
-        assert found["go"].nearest[False] == {0: 1, 1: 2, 2: 3, 3: 1, 4: 2, 5: 3}  # 10 and more
-        assert found["go"].nearest[True] == {7: 3, 90: 30}
+        assert found["go"].lowest[False] == {0: 1, 1: 2, 2: 3, 3: 1, 4: 2, 5: 3}  # 10 and more
+        assert found["go"].lowest[True] == {7: 3, 90: 30}

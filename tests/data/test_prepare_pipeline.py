@@ -1,6 +1,5 @@
 """Raw files to shards: every document accounted for, in an order that the seed alone decides."""
 
-import dataclasses
 import gzip
 import hashlib
 import json
@@ -10,32 +9,24 @@ import numpy as np
 import pytest
 from etils import epath
 
-from codegen_pax.data.format import counts, manifest, trace
-from codegen_pax.data.prepare import local, outcome, pipeline
-from codegen_pax.data.prepare.settings import WORK, Settings
+from codegen_pax.data.format import manifest, trace
+from codegen_pax.data.prepare import output
+from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
-from codegen_pax.data.sources import discovery, partitions
+from codegen_pax.data.sources import partitions
 from codegen_pax.text import instruction_format, tokenizer
+from tests.data.prepared_corpora import prepare_corpus
 
 T = 32
 END = tokenizer.END_OF_TEXT_ID
 
 
-def run(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):
-    """Runs the pipeline over JSON lines in this process; returns the settings."""
+def prepare(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):
+    """Prepares JSON lines in this process; returns the manifest and its folder."""
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(record) + "\n" for record in records))
     chosen = Settings(corpus, str(tmp_path / name), row_length=T, **settings)
-    found = discovery.find(corpus, [str(raw)])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
-    return chosen
-
-
-def prepare(*args, **kwargs):
-    """As `run`; returns the manifest and its folder."""
-    chosen = run(*args, **kwargs)
-    return pipeline.finish(chosen), epath.Path(chosen.output)
+    return prepare_corpus(chosen, raw, at_most=at_most), epath.Path(chosen.output)
 
 
 def rows(made, folder, split="train", part=""):
@@ -87,11 +78,11 @@ def prepared(tmp_path_factory):
 
 def test_every_document_is_accounted_for(prepared):
     _, records, _, (made, folder) = prepared
-    total = counts.by_rule(made.counts["documents"])
+    total = manifest.totals_by_rule(made.counts["documents"])
     dropped = {rule: values[0] for rule, values in total.items()}
     assert dropped == {
-        counts.IN: 210,
-        counts.KEPT: 200,
+        manifest.IN: 210,
+        manifest.KEPT: 200,
         "longest_line": 1,
         "average_line": 1,
         "digits": 1,
@@ -103,10 +94,10 @@ def test_every_document_is_accounted_for(prepared):
         "benchmark": 1,
         "null_content": 1,
     }
-    kept = made.counts["documents"]["python"]["MIT"][counts.KEPT]
+    kept = made.counts["documents"]["python"]["MIT"][manifest.KEPT]
     assert kept[1] == sum(len(record["content"]) for record in records[:200])
     assert manifest.load(folder) == made
-    assert not (folder / WORK).exists()
+    assert not (folder / WORK_FOLDER).exists()
     (said,) = made.inputs
     raw = epath.Path(said["path"]).read_bytes()
     assert said["sha256"] == hashlib.sha256(raw).hexdigest() and said["bytes"] == len(raw)
@@ -155,7 +146,7 @@ def test_rows_can_be_traced_back(prepared):
                     seen[origin.path].update(places)
                 assert column == T
     left = sum(said["last_row"] for said in made.counts["rows"]["python"].values())
-    total = made.counts["documents"]["python"]["MIT"][counts.KEPT][2]
+    total = made.counts["documents"]["python"]["MIT"][manifest.KEPT][2]
     assert sum(map(len, seen.values())) == total - left
 
 
@@ -193,8 +184,9 @@ def test_near_duplicates_are_dropped_by_choice(tmp_path):
     records = [{"text": text}, {"text": "something else altogether\n" * 5}, {"text": near}]
     kept = prepare(tmp_path, "pile", records, "kept")[0]
     dropped = prepare(tmp_path, "pile", records, "dropped", near_duplicates=True)[0]
-    assert counts.by_rule(kept.counts["documents"])[counts.KEPT][0] == 3
-    assert counts.by_rule(dropped.counts["documents"])["near_duplicate"] == [1, len(near), 0]
+    assert manifest.totals_by_rule(kept.counts["documents"])[manifest.KEPT][0] == 3
+    totals = manifest.totals_by_rule(dropped.counts["documents"])
+    assert totals["near_duplicate"] == [1, len(near), 0]
 
 
 def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
@@ -204,7 +196,7 @@ def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
     mine.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     records = [{"text": f"# {asked}\nprint(7)\n"}, {"text": "something else\n" * T}]
     made = prepare(tmp_path, "pile", records, benchmarks=(str(mine),))[0]
-    assert counts.by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
+    assert manifest.totals_by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
     digest = hashlib.sha256(mine.read_bytes()).hexdigest()
     human_eval, said = made.settings["benchmarks"]
     assert (human_eval["problems"], human_eval["unknowable"]) == (164, [])
@@ -228,9 +220,9 @@ def test_addresses_are_taken_out_before_problems_are_looked_for(tmp_path):
     made, _ = prepare(
         tmp_path, "pile", [{"text": text} for text in texts], redact=True, benchmarks=(str(mine),)
     )
-    total = counts.by_rule(made.counts["documents"])
+    total = manifest.totals_by_rule(made.counts["documents"])
     assert total[decontamination.RULE] == [1, len(texts[0]), 0]
-    assert total[counts.KEPT][:2] == [2, len(texts[1] + texts[2])]
+    assert total[manifest.KEPT][:2] == [2, len(texts[1] + texts[2])]
     assert made.counts["redacted"] == {"email": 2}
 
 
@@ -239,7 +231,7 @@ def test_licences_count_as_spdx_spells_them(tmp_path):
     records = [code(number, licence) for number, licence in enumerate(spelled)]
     made, folder = prepare(tmp_path, "bigquery", records, validation=0.0)
     found = made.counts["documents"]["python"]
-    number = {licence: rules[counts.IN][0] for licence, rules in found.items()}
+    number = {licence: rules[manifest.IN][0] for licence, rules in found.items()}
     assert number == {"": 1, "Apache-2.0 OR MIT": 2, "MIT": 2, "unknown": 2}
     (shard,) = made.shards("train", "python")
     rows = range(shard.rows)
@@ -254,7 +246,7 @@ def test_conversations_are_a_row_each(tmp_path):
     turns = [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
     records.append({"messages": [{"role": role, "content": text} for role, text in turns]})
     made, folder = prepare(tmp_path, "instruction", records, validation=0.0)
-    assert counts.by_rule(made.counts["documents"])["longer_than_row"][0] == 1
+    assert manifest.totals_by_rule(made.counts["documents"])["longer_than_row"][0] == 1
     found = rows(made, folder)
     words = tokenizer.load("codegen", literal=True)
     wanted = {
@@ -279,55 +271,9 @@ def test_conversations_are_a_row_each(tmp_path):
 
 def test_too_little_for_a_row_is_no_corpus(tmp_path):
     # Three words and the end of the text.
-    said = r"1 documents: found 4 tokens \(4 for train\), and a row takes 32;"
-    with pytest.raises(outcome.NothingKeptError, match=said):
+    said = r"found 4 tokens in 1 document \(4 for train\), and a row takes 32;"
+    with pytest.raises(output.NothingKeptError, match=said):
         prepare(tmp_path, "pile", [{"text": "a b c"}], validation=0.0)
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("by_rule", "said"),
-    [
-        ({}, "found 0 in the inputs; out is unfinished"),
-        ({counts.IN: [2, 9, 0], "empty": [2, 9, 0]}, "found 2 in the inputs, dropped 2 by empty;"),
-        (
-            {counts.IN: [1, 9, 0], "licence_unknown": [1, 9, 0]},
-            "1 by licence_unknown; --licences any keeps those of which no licence is known; out",
-        ),
-    ],
-)
-def test_nothing_kept_is_no_corpus(by_rule, said):
-    with pytest.raises(outcome.NothingKeptError, match=said):
-        outcome.check(by_rule, {}, {}, Settings("bigpython", "out"), "")
-
-
-def test_an_output_that_is_there_is_kept(tmp_path):
-    made, folder = prepare(tmp_path, "pile", [{"text": "a b " * 99}], validation=0.0)
-    settings = Settings("pile", str(folder))
-    with pytest.raises(pipeline.OutputError, match="holds a finished corpus already"):
-        pipeline.begin(settings)
-    other = tmp_path / "mine"
-    other.mkdir()
-    (other / "thesis.txt").write_text("x")
-    with pytest.raises(pipeline.OutputError, match=r"not empty \(found thesis.txt\)"):
-        pipeline.begin(dataclasses.replace(settings, output=str(other)))
-    assert (other / "thesis.txt").exists() and manifest.load(folder) == made
-    # What a killed run left is ours, and is begun again.
-    (folder / "manifest.json").unlink()
-    (folder / WORK).mkdir()
-    pipeline.begin(settings)
-    assert [path.name for path in folder.iterdir()] == [WORK]
-
-
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_an_account_that_is_wrong_leaves_no_manifest(tmp_path, place):
-    settings = run(tmp_path, "pile", [{"text": "a" * 200}])
-    result = settings.work / "result.json"
-    said = json.loads(result.read_text())
-    said["counts"]["text"][""][counts.KEPT][place] += 1
-    result.write_text(json.dumps(said))
-    with pytest.raises(counts.AccountError, match="do not add up"):
-        pipeline.finish(settings)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

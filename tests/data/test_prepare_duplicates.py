@@ -3,11 +3,12 @@
 import itertools
 import json
 
+import datasketch
 import numpy as np
 import pytest
 from etils import epath
 
-from codegen_pax.data.prepare import duplicates, local, pipeline, work
+from codegen_pax.data.prepare import duplicates, output, pipeline, steps
 from codegen_pax.data.prepare.examine import BAND, signature_file
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
@@ -20,10 +21,16 @@ def text(name, changed=0):
     return "\n".join([*lines, *(f"{name} {changed} other{n} = {n}" for n in range(changed))]) + "\n"
 
 
-def similarity(first, other):
-    return near_duplicates.are_similar(
-        near_duplicates.signature(first)[None], near_duplicates.signature(other)[None]
-    ).item()
+def similar_pairs(texts):
+    """The indices of each two texts that are near duplicates, empty ones left out."""
+    signatures = {
+        n: near_duplicates.signature(text) for n, text in enumerate(texts) if text.strip()
+    }
+    return [
+        (first, other)
+        for first, other in itertools.combinations(signatures, 2)
+        if near_duplicates.are_similar(signatures[first][None], signatures[other][None])
+    ]
 
 
 TEXTS = [
@@ -43,20 +50,18 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
     found = discovery.find("pile", [str(raw)])
     pieces = partitions.plan("pile", found, at_most)
     assert (len(pieces) > 10) == (ranges > 1)
-    pipeline.begin(settings)
-    local.run_here(settings, found, pieces)
-    pairs = itertools.combinations(range(len(TEXTS)), 2)
-    alike = [(n, m) for n, m in pairs if similarity(TEXTS[n], TEXTS[m]) and TEXTS[n].strip()]
-    dropped = near_duplicates.all_but_first(alike)
+    output.begin(settings)
+    pipeline.run(settings, found, pieces)
+    dropped = near_duplicates.all_but_first(similar_pairs(TEXTS))
     assert len(dropped) == 12  # two of each of six
-    made = pipeline.finish(settings)
+    made = output.finish(settings)
     (counts,) = made.counts["documents"]["text"].values()
     assert counts["near_duplicate"][:2] == [12, sum(len(TEXTS[n]) for n in dropped)]
     assert counts["kept"][0] == len(TEXTS) - 12
 
 
 def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(duplicates, "_HELD", 2)
+    monkeypatch.setattr(duplicates, "PAIRS_AT_ONCE", 2)
     settings = Settings("pile", str(tmp_path))
     # Place and partition of each, all in one band: b and c come in pairs behind a, d is alone.
     texts = [text("a"), text("b"), text("c"), text("d"), text("c", 3), text("b", 3)]
@@ -66,9 +71,15 @@ def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path
         zip(where, texts, strict=True), lambda one: one[0][0]
     ):
         signatures = [near_duplicates.signature(text).tobytes() for _, text in group]
-        work.write(signature_file(settings, partition), b"".join(signatures))
-        files.append(str(settings.work / "bands" / "00000" / f"{partition:06d}-0000"))
-        work.write(files[-1], np.array([(7, place) for place in (0, 1)], BAND).tobytes())
-    path = duplicates.edges((0, files), settings)
-    edges = np.frombuffer(epath.Path(path).read_bytes(), duplicates._EDGE).tolist()
-    assert edges == [((0, 1), (2, 1)), ((1, 0), (2, 0))]
+        steps.write(signature_file(settings, partition), b"".join(signatures))
+        files.append(str(settings.work_folder / "bands" / "00000" / f"{partition:06d}-0000"))
+        steps.write(files[-1], np.array([(7, place) for place in (0, 1)], BAND).tobytes())
+    path = duplicates.find_near_pairs((0, files), settings)
+    pairs = np.frombuffer(epath.Path(path).read_bytes(), duplicates.PAIR).tolist()
+    assert pairs == [((0, 1), (2, 1)), ((1, 0), (2, 0))]
+
+
+def test_bands_are_those_that_datasketch_chooses():
+    options = {"threshold": near_duplicates.THRESHOLD, "num_perm": near_duplicates.PERMUTATIONS}
+    index = datasketch.MinHashLSH(**options, weights=(0.1, 0.9))
+    assert (index.b, index.r) == (near_duplicates.BANDS, near_duplicates.BAND_VALUES)
