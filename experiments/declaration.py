@@ -413,8 +413,8 @@ class Declaration:
         """An entry of a table of the size. Raises ValueError if it has none."""
         if key not in table:
             raise InvalidValueError(
-                f"{self.name}: {field} of size {self.size.name} has nothing for {key!r} (it has "
-                f"{', '.join(table) or 'no entry'}); wanted {name} in the declaration"
+                f"{self.name}: {field} of size {self.size.name} has nothing for {str(key)!r} "
+                f"(it has {', '.join(table) or 'no entry'}); wanted {name} in the declaration"
             )
         return table[key]
 

@@ -264,7 +264,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         A job that trains has its receipt from here on.
 
         Raises:
-            UserError: See `preflight.before_a_run`, `job_lock.hold` and `job_receipt.keep`.
+            UserError: See `preflight.before_a_run`, `job_lock.acquire` and `job_receipt.keep`.
         """
         start.make_job_dir_absolute()
         job = self.run.job

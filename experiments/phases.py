@@ -165,10 +165,11 @@ class Phase:
                 "for each size"
             )
         for size, end in self.learning_rate_end.items():
-            if size in self.learning_rate and end > self.learning_rate[size]:
+            rates = self.learning_rate or {size: SIZES[size].learning_rate.get(self.rates, end)}
+            if end > rates[size]:
                 raise InvalidValueError(
                     f"{owner}: learning_rate_end[{size!r}]={end:g} is above "
-                    f"learning_rate[{size!r}]={self.learning_rate[size]:g}"
+                    f"learning_rate[{size!r}]={rates[size]:g}"
                 )
 
 

@@ -82,10 +82,7 @@ class PreparedCorpus(seqio.DataSource):
         Raises CorpusMissingError if `$CODEGEN_DATA` is not set.
         """
         if _corpora_folder is None:
-            raise self._missing(
-                None,
-                f"{DATA_VARIABLE} is not set, or was not read, which importing `codegen` does",
-            )
+            raise self._missing(None, f"{DATA_VARIABLE} is not set")
         return _corpora_folder / self.corpus
 
     def manifest(self) -> Manifest:
@@ -162,7 +159,10 @@ class PreparedCorpus(seqio.DataSource):
         if languages := self._languages():
             command += f" --languages {' '.join(languages)}"
         if not folder:
-            command += f" (with {DATA_VARIABLE} set to a folder for corpora)"
+            command += (
+                f" (with {DATA_VARIABLE} set to a folder for corpora, which importing `codegen` "
+                "reads)"
+            )
         if is_taken:
             command += f" (once {folder} is moved away)"
         return CorpusMissingError(

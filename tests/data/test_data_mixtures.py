@@ -8,6 +8,7 @@ import seqio
 
 import tasks  # noqa: F401  registers what is read here
 from codegen_pax.data import prepared
+from codegen_pax.data.prepared import set_corpora_folder
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.schedule import BLOCK
 from tests.data.prepared_corpora import write_corpus
@@ -22,7 +23,7 @@ HELD_OUT = {"c": 7, "cpp": 1, "java": 12, "javascript": 2, "python": 30}  # none
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Records of the paper's languages."""
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     parts = {language: {"train": 40 + share % 7} for language, share in SHARES.items()}
     for language, count in HELD_OUT.items():
         parts[language]["validation"] = count
@@ -89,7 +90,7 @@ def test_arguments_may_be_given_in_seqios_order(written):
 
 
 def test_a_mixture_without_a_row_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     write_corpus(tmp_path / "bigquery", {language: {"train": 3} for language in SHARES})
     with pytest.raises(
         prepared.CorpusMissingError, match=f"{PAPER}: none of its 6 tasks has a row in validation"
@@ -98,7 +99,7 @@ def test_a_mixture_without_a_row_is_told(tmp_path, monkeypatch):
 
 
 def test_a_language_without_a_row_to_train_on_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     split = {language: "validation" if language == "go" else "train" for language in SHARES}
     write_corpus(tmp_path / "bigquery", {language: {split[language]: 3} for language in SHARES})
     config = inputs.training_input(PAPER, batch_size=4, row_length=T, seed=3)

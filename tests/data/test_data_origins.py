@@ -10,6 +10,7 @@ from etils import epath
 import tasks  # noqa: F401  (registers the tasks)
 from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
+from codegen_pax.data.prepared import set_corpora_folder
 from codegen_pax.data.stream.origins import origins
 from tasks.bigquery import LANGUAGES
 from tests.data.prepared_corpora import write_corpus
@@ -19,7 +20,7 @@ FILES = {"python": "py", "go": "go"}
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     return tmp_path
 
 
@@ -82,7 +83,7 @@ def test_of_a_corpus_in_one_part_all_languages_count(data):
 @pytest.mark.parametrize("setting", [None, "nowhere"])
 def test_a_corpus_that_is_not_there_is_said_in_one_line(setting, data, monkeypatch):
     if setting is None:
-        monkeypatch.delenv("CODEGEN_DATA")
+        set_corpora_folder(None)
     (found,) = origins("codegen_bigpython")
     assert set(found) == {"task", "missing"}
     assert found["missing"].startswith("cannot read bigpython: ") and "\n" not in found["missing"]

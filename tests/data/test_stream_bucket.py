@@ -6,7 +6,7 @@ import seqio
 import tensorflow as tf
 
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
@@ -34,7 +34,7 @@ def bucket(tmp_path, monkeypatch):
 
     A page has 5 rows. What epath asks TensorFlow to do with the bucket is done with the folder.
     """
-    monkeypatch.setenv("CODEGEN_DATA", "gs://bucket/data")
+    set_corpora_folder("gs://bucket/data")
     monkeypatch.setattr(row_readers, "PAGE_ROWS", 5)
     asked = []
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import seqio
 
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, mixture_rows
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
@@ -23,7 +23,7 @@ def hosts(tmp_path, monkeypatch):
     def first_batch(host, seed):
         folder = tmp_path / f"{host}"
         write_corpus(folder / "streams", PARTS, seed=seed)
-        monkeypatch.setenv("CODEGEN_DATA", str(folder))
+        set_corpora_folder(folder)
         monkeypatch.setattr(mixture_rows.jax, "process_index", lambda: host)
         config = inputs.training_input("hosts_go", batch_size=2, row_length=T, seed=3)
         return config.Instantiate().get_next_padded()

@@ -8,7 +8,7 @@ from etils import epath
 
 from codegen_pax.data import prepared
 from codegen_pax.data.format import tfrecords
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.prepared import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import row_readers
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import definition
@@ -23,7 +23,7 @@ ANSWERS = PreparedCorpus("talks", answers=True, raw="a test's rows")
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Records of `TEXT` and `ANSWERS`, in three and two shards."""
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     go = write_corpus(tmp_path / "small", {"go": {"train": 23, "validation": 4}}, shards=3)
     talks = write_corpus(tmp_path / "talks", {"": {"train": 9}}, answers=True, seed=1)
     return {TEXT: go["go"]["train"], ANSWERS: talks[""]["train"]}
@@ -202,9 +202,9 @@ def test_a_fingerprint_is_of_the_rows_alone(written, tmp_path, monkeypatch):
     for folder, seed in (("same", 0), ("other", 7)):
         parts = {"go": {"train": 23, "validation": 4}}
         write_corpus(tmp_path / folder / "small", parts, shards=3, seed=seed)
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "same"))
+    set_corpora_folder(tmp_path / "same")
     assert opened(TEXT).fingerprint == before
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "other"))
+    set_corpora_folder(tmp_path / "other")
     assert opened(TEXT).fingerprint != before
 
 

@@ -11,6 +11,7 @@ import seqio
 
 import tasks  # noqa: F401 (registers them)
 from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.prepared import set_corpora_folder
 from tests.data.prepared_corpora import prepare_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def cached(tmp_path_factory):
         prepare_corpus(settings, raw)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=tasks"),
+            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=codegen"),
             *("--tasks=codegen_bigpython,codegen_instruction", "--min_shards=2"),
             f"--output_cache_dir={folder / 'cached'}",
         ],
@@ -60,10 +61,10 @@ def rows(task, split, use_cached):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_cached_task_gives_the_same_rows(cached, monkeypatch, corpus, split):
     data, folder = cached
-    monkeypatch.setenv("CODEGEN_DATA", str(data))
+    set_corpora_folder(data)
     task = seqio.TaskRegistry.get(f"codegen_{corpus}")
     wanted = rows(task, split, use_cached=False)
     assert len(wanted) > 2
-    monkeypatch.delenv("CODEGEN_DATA")  # what is cached needs no corpus
+    set_corpora_folder(None)  # what is cached needs no corpus
     monkeypatch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [str(folder)])
     assert rows(task, split, use_cached=True) == wanted

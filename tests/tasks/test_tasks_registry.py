@@ -9,6 +9,7 @@ import seqio
 
 import tasks
 from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.prepared import set_corpora_folder
 from tasks import bigquery, embedded, prompts
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ LARGE = [
 
 @pytest.mark.parametrize(("name", "split", "said"), LARGE)
 def test_reading_a_corpus_that_is_not_there_says_so(name, split, said, monkeypatch):
-    monkeypatch.delenv("CODEGEN_DATA", raising=False)
+    set_corpora_folder(None)
     provider = seqio.get_mixture_or_task(name)
     with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {said}.*"):
         provider.get_dataset({"inputs": 8, "targets": 8}, split=split)

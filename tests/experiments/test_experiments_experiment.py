@@ -1,5 +1,6 @@
 """Experiments of one's own: their names, what of them reaches Pax, and where they start."""
 
+import dataclasses
 import json
 import types
 from dataclasses import replace
@@ -12,28 +13,26 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 import codegen
 from codegen_pax.cli.core import training
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.format import rows
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import row_readers
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from codegen_pax.text import tokenizer
 from codegen_pax.training import accumulation, optimizer
 from codegen_pax.weights import hugging_face
-from experiments import choices, receipt, start
+from experiments import job_receipt, phases, recipes, sizes, start
 from experiments.declaration import Declaration, find_declaration
 from experiments.experiment import CodeGenExperiment
 from experiments.phases import Phase
 from experiments.registry import declare_phase
 from experiments.report import report
+from experiments.settings import Settings
+from experiments.start import StartCheckpoint
+from tests.runs import small_jobs
 
 MONO = find_declaration("CodeGenNanoMono")
 NL = find_declaration("CodeGen350MNL")
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in ("CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_START_FROM", "CODEGEN_PROMPTS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 class NanoA(codegen.CodeGenNanoMono):
@@ -83,8 +82,8 @@ def test_the_class_is_the_name_of_the_run(cls, steps, variant, tmp_path):
     said = report(found)
     assert said.startswith(f"{cls.__name__}: ") and variant in " ".join(said.split())
     run = f"python -m paxml.main --exp={cls.__module__}.{cls.__name__} --job_log_dir=DIR"
-    assert said.endswith(f"Command: {run}")
-    receipt.keep(epath.Path(tmp_path), cls())
+    assert " ".join(said.split()).endswith(f"Command: {run}")
+    job_receipt.keep(epath.Path(tmp_path), cls())
     document = lineage.read(tmp_path)
     assert document["experiment"] == cls.__name__
     assert document["class"] == f"{cls.__module__}.{cls.__name__}"
@@ -176,40 +175,36 @@ class LaterElsewhere(codegen.CodeGenNanoMono):
     ],
 )
 def test_a_phase_starts_from_the_experiment_it_declares(cls, experiment, name, fits, tmp_path):
-    document = receipt.document(codegen.CodeGenNanoMulti(), name, [], "training", [])
+    document = job_receipt.document(codegen.CodeGenNanoMulti(), name, [], "training", [])
     if experiment != name.rpartition(".")[2]:
         del document["declared"]
     lineage.write(tmp_path, document | {"experiment": experiment})
     (tmp_path / "checkpoints" / "checkpoint_00000003").mkdir(parents=True)
-    job = epath.Path(tmp_path)
+    checkpoint = StartCheckpoint(epath.Path(tmp_path), 3)
     if fits:
-        start.check_parent(cls().declaration(), job)
+        start.check_parent(cls().declaration(), checkpoint)
         return
     with pytest.raises(ValueError, match=f"holds {experiment}; wanted a job of") as error:
-        start.check_parent(cls().declaration(), job)
+        start.check_parent(cls().declaration(), checkpoint)
     assert f"start={experiment!r}" in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "start_from", "setting", "said"),
+    ("name", "step", "start_from", "words"),
     [
-        ("CodeGenNanoMono", None, None, None, "random weights"),
-        ("CodeGenNanoMono", None, "scratch", "/jobs/multi", "random weights"),
-        ("CodeGenNanoMono", None, None, "/jobs/multi", "the weights of /jobs/multi"),
-        ("CodeGenNanoMono", None, "/jobs/mine", "/jobs/multi", "the weights of /jobs/mine"),
-        ("CodeGenNanoMono", 1_500, "scratch", None, "its own step 1,500"),
-        ("CodeGenNanoMono", 0, None, None, "its own step 0"),  # an import
-        ("CodeGenNanoNL", None, None, "/jobs/multi", "random weights"),
+        ("CodeGenNanoMono", None, None, "random weights"),
+        ("CodeGenNanoMono", None, "scratch", "random weights"),
+        ("CodeGenNanoMono", None, "/jobs/multi", "the weights of /jobs/multi"),
+        ("CodeGenNanoMono", 1_500, "scratch", "its own step 1,500"),
+        ("CodeGenNanoMono", 0, None, "its own step 0"),  # an import
+        ("CodeGenNanoNL", None, "/jobs/multi", "random weights"),
     ],
 )
-def test_a_run_says_which_weights_it_begins_with(
-    name, step, start_from, setting, said, tmp_path, monkeypatch
-):
-    if setting:
-        monkeypatch.setenv("CODEGEN_START_FROM", setting)
+def test_a_run_says_which_weights_it_begins_with(name, step, start_from, words, tmp_path):
     if step is not None:
         (tmp_path / "checkpoints" / f"checkpoint_{step:08d}").mkdir(parents=True)
-    assert training._origin(find_declaration(name), tmp_path, start_from) == said
+    settings = Settings(start_from=start_from)
+    assert training.weights_of(find_declaration(name), tmp_path, settings) == words
 
 
 @pytest.mark.parametrize(
@@ -231,8 +226,41 @@ def test_a_phase_that_cannot_be_read_is_not_declared(phase, said):
 
 
 def test_choices_are_those_of_what_they_choose():
-    assert [*choices.Remat] == [policy.value for policy in AutodiffCheckpointType]
-    assert [*choices.Decay] == [*optimizer.DECAYS]
-    assert [*choices.SumDtype] == [*accumulation.DTYPES]
-    assert [*choices.Vocabulary] == [*tokenizer.SIZES]
-    assert json.dumps([*choices.LossOn]) == '["all", "answer"]'
+    assert [*sizes.Remat] == [policy.value for policy in AutodiffCheckpointType]
+    assert [*recipes.Decay] == [*optimizer.DECAYS]
+    assert [*recipes.SumDtype] == [*accumulation.DTYPES]
+    assert [*phases.Vocabulary] == [*tokenizer.SIZES]
+    assert json.dumps([*phases.LossOn]) == '["all", "answer"]'
+
+
+def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_path, monkeypatch):
+    """All that is read is read when the experiment is made."""
+    parent = tmp_path / "parent"
+    for path in (parent, checkpoints.path(parent, 3)):
+        lineage.write(path, small_jobs.make_receipt("CodeGenNanoMulti"))
+    (tmp_path / "prompts.txt").write_text("def f():")
+    for name, value in {
+        "CODEGEN_START_FROM": parent,
+        "CODEGEN_PROMPTS": tmp_path / "prompts.txt",
+        "CODEGEN_MESH": "1x2x1",
+        "CODEGEN_RECIPE": "paper",
+        "CODEGEN_EVALUATE": "codegen_nano_nl",
+        "CODEGEN_SCHEDULE": "declared",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    experiment = codegen.CodeGenNanoMono()
+    before = snapshot(ExperimentConfig.of("any", experiment))
+    assert f"{parent}/checkpoints" in before and "step = 3" in before
+    lineage.write(checkpoints.path(parent, 9), small_jobs.make_receipt("CodeGenNanoMulti"))
+    (tmp_path / "prompts.txt").unlink()
+    for name, text in {
+        "CODEGEN_START_FROM": "scratch",
+        "CODEGEN_MESH": "1x1x4",
+        "CODEGEN_NOTHING": "1",
+    }.items():
+        monkeypatch.setenv(name, text)
+    assert snapshot(ExperimentConfig.of("any", experiment)) == before
+    with pytest.raises(KeyError, match="CODEGEN_NOTHING"):
+        codegen.CodeGenNanoMono()
+    again = codegen.CodeGenNanoMono(dataclasses.replace(experiment.settings, prompts=None))
+    assert again.start == StartCheckpoint(epath.Path(parent), 9)

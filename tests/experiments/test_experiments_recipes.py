@@ -3,6 +3,8 @@
 import pytest
 
 import codegen
+from experiments.recipes import RECIPES
+from experiments.settings import Settings
 
 # (experiment, path in its task, under jaxformer, under paper)
 LEARNER = "train.learner"
@@ -23,8 +25,8 @@ def at(config, path):
 
 
 @pytest.mark.parametrize(("name", "path", "jaxformer", "paper"), DIFFERENCES)
-def test_a_difference_reaches_pax(name, path, jaxformer, paper, monkeypatch):
+def test_a_difference_reaches_pax(name, path, jaxformer, paper):
     for recipe, wanted in (("jaxformer", jaxformer), ("paper", paper)):
-        monkeypatch.setenv("CODEGEN_RECIPE", recipe)
-        found = at(getattr(codegen, name)().task(), path)
+        settings = Settings(recipe=RECIPES[recipe])
+        found = at(getattr(codegen, name)(settings).task(), path)
         assert found == (pytest.approx(wanted) if isinstance(wanted, float) else wanted), recipe

@@ -1,45 +1,12 @@
 """A phase in the table, and one that is declared: what comes with it, and what is refused."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 
 import codegen
 from experiments.declaration import find_declaration
 from experiments.phases import PHASES, Phase
-
-# In a process of its own: a phase stays for as long as the process does.
-SCRIPT = """
-from experiments import phases
-from experiments.phases import Phase
-
-phases.PHASES["Cuda"] = Phase("Cuda", languages=("cuda",), start="Mono", tokens=10**9)
-
-import codegen
-from experiments import registry
-
-for size in ("Nano", "16B"):
-    datasets = registry.experiment_class(f"CodeGen{size}Cuda")().datasets()
-    print(datasets[0].mixture_name, registry.experiment_class(f"CodeGen{size}Cuda").__module__)
-try:
-    registry.declare_phase(Phase("Klingon", languages=("klingon",), start="Mono", tokens=1))
-except ValueError as error:
-    print(error)
-print("Klingon" in phases.PHASES)
-"""
-
-
-def test_one_entry_of_the_table_is_all_a_language_phase_needs():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    nano, large, refused, kept = done.stdout.splitlines()
-    assert nano == "codegen_nano_cuda codegen"
-    assert large == "codegen_cuda codegen"
-    assert "klingon" in refused and kept == "False"
 
 
 def with_phase(name, **changes):
