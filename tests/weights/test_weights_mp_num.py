@@ -8,22 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen_pax.weights import grouping, layout
-from tests.weights import whole
+from codegen_pax.weights import layouts
+from codegen_pax.weights.mp_num import LEVEL, detect_from_features, slot_features
+from tests.weights import in_memory
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
 
 def fuse(kinds: np.ndarray, mp_num: int) -> np.ndarray:
     """[L, 3, N, F] of query, key and value to features [L, 3N, F], by `layout`'s own order."""
-    columns = whole.fuse_qkv(kinds.swapaxes(2, 3)[..., np.newaxis], mp_num=mp_num)
+    columns = in_memory.fuse_qkv(kinds.swapaxes(2, 3)[..., np.newaxis], mp_num=mp_num)
     return columns.swapaxes(1, 2)
 
 
 def split(features: np.ndarray, mp_num: int) -> np.ndarray:
     """Undoes `fuse`."""
     heads = features.shape[1] // 3
-    kinds = layout.split_qkv(features.swapaxes(1, 2), heads=heads, mp_num=mp_num)
+    kinds = layouts.split_qkv(features.swapaxes(1, 2), heads=heads, mp_num=mp_num)
     return kinds[..., 0].swapaxes(2, 3)
 
 
@@ -47,8 +48,8 @@ def matrix():
 @pytest.mark.parametrize("mp_num", [1, 2, 4])
 def test_features_are_norms_of_each_heads_columns(mp_num, matrix):
     heads, head_dims, rotary = 4, 6, 2
-    found = grouping.slot_features(matrix.T, head_dims=head_dims, rotary_dims=rotary)
-    parts = layout.split_qkv(matrix, heads=heads, mp_num=mp_num)
+    found = slot_features(matrix.T, head_dims=head_dims, rotary_dims=rotary)
+    parts = layouts.split_qkv(matrix, heads=heads, mp_num=mp_num)
     for kind, of_heads in enumerate(split(found[np.newaxis], mp_num)[0]):
         for head, features in enumerate(of_heads):
             norms = np.log(np.linalg.norm(parts[kind, :, head], axis=0) / np.sqrt(24))
@@ -59,37 +60,37 @@ def test_features_are_norms_of_each_heads_columns(mp_num, matrix):
 def test_features_of_blocks_are_those_of_the_whole(matrix):
     sizes = {"head_dims": 6, "rotary_dims": 2}
     rows = matrix.T
-    blocks = [grouping.slot_features(rows[i:j], **sizes) for i, j in [(0, 6), (6, 48), (48, 72)]]
-    np.testing.assert_array_equal(np.concatenate(blocks), grouping.slot_features(rows, **sizes))
+    blocks = [slot_features(rows[i:j], **sizes) for i, j in [(0, 6), (6, 48), (48, 72)]]
+    np.testing.assert_array_equal(np.concatenate(blocks), slot_features(rows, **sizes))
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
 def test_half_precision_neither_overflows_nor_vanishes(scale, matrix):
     rows = (matrix.T * scale).astype(np.float16)
-    half = grouping.slot_features(rows, head_dims=6, rotary_dims=2)
-    double = grouping.slot_features(rows.astype(np.float64), head_dims=6, rotary_dims=2)
+    half = slot_features(rows, head_dims=6, rotary_dims=2)
+    double = slot_features(rows.astype(np.float64), head_dims=6, rotary_dims=2)
     np.testing.assert_allclose(half, double, atol=1e-6)
 
 
 @pytest.mark.parametrize("rotary", [0, 6])
 def test_a_head_may_be_rotated_whole_or_not_at_all(rotary, matrix):
-    assert np.isfinite(grouping.slot_features(matrix.T, head_dims=6, rotary_dims=rotary)).all()
+    assert np.isfinite(slot_features(matrix.T, head_dims=6, rotary_dims=rotary)).all()
 
 
 def test_unusable_slots_are_named(matrix):
     with pytest.raises(ValueError, match="6 rows each; found 71 rows"):
-        grouping.slot_features(matrix.T[1:], head_dims=6, rotary_dims=2)
+        slot_features(matrix.T[1:], head_dims=6, rotary_dims=2)
     matrix[5, 9] = np.nan
     with pytest.raises(ValueError, match="row 9 has weights not finite"):
-        grouping.slot_features(matrix.T, head_dims=6, rotary_dims=2)
+        slot_features(matrix.T, head_dims=6, rotary_dims=2)
 
 
 def test_unusable_features_are_named():
     features = np.zeros((2, 12, 3))
     with pytest.raises(ValueError, match=re.escape("are [L, 15, F] for 5 heads; features.shape=")):
-        grouping.guess(features, heads=5)
+        detect_from_features(features, heads=5)
     with pytest.raises(ValueError, match=re.escape("the 4 heads; none of [0, 3, 8] does")):
-        grouping.guess(features, heads=4, candidates=(8, 3, 0))
+        detect_from_features(features, heads=4, candidates=(8, 3, 0))
 
 
 @st.composite
@@ -111,12 +112,12 @@ def networks(draw):
 def test_kinds_are_found_in_any_order_of_heads(case):
     kinds, mp_num = case
     heads = kinds.shape[2]
-    found = grouping.guess(fuse(kinds, mp_num), heads=heads)
+    found = detect_from_features(fuse(kinds, mp_num), heads=heads)
     assert found.mp_num == mp_num
     assert max(found.scores, key=found.scores.get) == mp_num
-    assert found.sentence.startswith(f"mp_num is {mp_num}: the norms of query, key and value")
+    assert found.summary.startswith(f"mp_num is {mp_num}: the norms of query, key and value")
     order = np.random.default_rng(0).permutation(heads)
-    renumbered = grouping.guess(fuse(kinds[:, :, order], mp_num), heads=heads)
+    renumbered = detect_from_features(fuse(kinds[:, :, order], mp_num), heads=heads)
     assert renumbered.mp_num == mp_num
     assert renumbered.scores[mp_num] == pytest.approx(found.scores[mp_num])
 
@@ -127,20 +128,20 @@ def test_candidates_come_in_any_order_and_must_divide(case, candidates):
     kinds, mp_num = case
     heads = kinds.shape[2]
     features = fuse(kinds, mp_num)
-    found = grouping.guess(features, heads=heads, candidates=[*candidates, mp_num, 2 * heads])
+    found = detect_from_features(features, heads=heads, candidates=[*candidates, mp_num, 2 * heads])
     assert list(found.scores) == sorted({n for n in candidates if heads % n == 0} | {mp_num})
     assert found.mp_num == mp_num
-    assert found == grouping.guess(features, heads=heads, candidates=list(found.scores))
+    assert found == detect_from_features(features, heads=heads, candidates=list(found.scores))
 
 
 def test_one_possible_number_needs_no_weights():
-    found = grouping.guess(np.zeros((1, 9, 3)), heads=3, candidates=(1, 2, 4, 8))
-    assert (found.mp_num, found.sentence) == (1, "mp_num is 1: no other number is possible")
+    found = detect_from_features(np.zeros((1, 9, 3)), heads=3, candidates=(1, 2, 4, 8))
+    assert (found.mp_num, found.summary) == (1, "mp_num is 1: no other number is possible")
 
 
 def test_weights_of_zero_tell_nothing():
-    features = grouping.slot_features(np.zeros((3 * 8 * 4, 32)), head_dims=4, rotary_dims=2)
-    found = grouping.guess(np.stack([features] * 3), heads=8)
+    features = slot_features(np.zeros((3 * 8 * 4, 32)), head_dims=4, rotary_dims=2)
+    found = detect_from_features(np.stack([features] * 3), heads=8)
     assert found.mp_num is None
     assert set(found.p_values.values()) == {1.0}
 
@@ -157,27 +158,27 @@ def test_weights_of_zero_tell_nothing():
 def test_trained_networks_tell(name, mp_num):
     """Also where only the four usual numbers are asked about."""
     features = fuse(trained(name), mp_num)
-    assert grouping.guess(features, heads=16).mp_num == mp_num
+    assert detect_from_features(features, heads=16).mp_num == mp_num
     if mp_num <= 8:
-        assert grouping.guess(features, heads=16, candidates=(1, 2, 4, 8)).mp_num == mp_num
+        assert detect_from_features(features, heads=16, candidates=(1, 2, 4, 8)).mp_num == mp_num
 
 
 @pytest.mark.parametrize("mp_num", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("name", ["heads_16_dims_128", "heads_16_dims_256"])
 @pytest.mark.parametrize("step", [0, 25])
 def test_networks_hardly_trained_do_not_tell(name, step, mp_num):
-    found = grouping.guess(fuse(trained(f"{name}/{step}"), mp_num), heads=16)
+    found = detect_from_features(fuse(trained(f"{name}/{step}"), mp_num), heads=16)
     assert found.mp_num is None
-    assert min(found.p_values.values()) > grouping.LEVEL
-    assert found.sentence.startswith("cannot tell mp_num from the weights: the norms of query")
-    assert found.sentence.endswith("it may be any of 1, 2, 4, 8, 16")
+    assert min(found.p_values.values()) > LEVEL
+    assert found.summary.startswith("cannot tell mp_num from the weights: the norms of query")
+    assert found.summary.endswith("it may be any of 1, 2, 4, 8, 16")
 
 
 @pytest.mark.parametrize("mp_num", [1, 2, 4])
 @pytest.mark.parametrize("step", [135, 180])
 def test_four_heads_in_two_layers_are_too_few_to_tell(step, mp_num):
     """Even though the true number fits best by far."""
-    found = grouping.guess(fuse(trained(f"nano/{step}"), mp_num), heads=4)
+    found = detect_from_features(fuse(trained(f"nano/{step}"), mp_num), heads=4)
     first, second = sorted(found.scores, key=found.scores.get, reverse=True)[:2]
     assert first == mp_num
     assert found.scores[first] > 3 * found.scores[second]
@@ -189,16 +190,18 @@ def test_jaxformers_short_run_does_not_tell(stage):
     """25 steps of 4 heads in 3 layers; its settings lie beside the fixture."""
     with np.load(FIXTURES / "jaxformer_trajectory.npz") as arrays:
         fused = arrays[f"{stage}/transformer/block/~/attn/~/proj_qkv/w"]
-    features = [grouping.slot_features(w.T, head_dims=8, rotary_dims=4) for w in fused]
-    found = grouping.guess(np.stack(features), heads=4)
+    features = [slot_features(w.T, head_dims=8, rotary_dims=4) for w in fused]
+    found = detect_from_features(np.stack(features), heads=4)
     assert found.mp_num is None
-    assert min(found.p_values.values()) > grouping.LEVEL
+    assert min(found.p_values.values()) > LEVEL
 
 
 def test_fresh_networks_do_not_tell():
     """50 of 4 layers, 8 heads: at 0.1% each, two or more named by chance are 1 in 800."""
     generator = np.random.default_rng(11)
-    guesses = [grouping.guess(generator.normal(size=(4, 24, 3)), heads=8).mp_num for _ in range(50)]
+    guesses = [
+        detect_from_features(generator.normal(size=(4, 24, 3)), heads=8).mp_num for _ in range(50)
+    ]
     assert sum(mp_num is not None for mp_num in guesses) <= 1
 
 
@@ -210,7 +213,7 @@ def test_the_true_number_is_ruled_out_as_rarely_as_said(mp_num):
     for _ in range(80):
         head = generator.normal(size=(2, 1, 8, 1))
         kinds = head + 0.5 * generator.normal(size=(2, 3, 8, 3)) + np.arange(3)[:, None, None]
-        found = grouping.guess(fuse(kinds, mp_num), heads=8)
+        found = detect_from_features(fuse(kinds, mp_num), heads=8)
         p_values.append(found.p_values[mp_num])
     # Four standard deviations of a binomial of 80.
     for level in (0.05, 0.2, 0.5):

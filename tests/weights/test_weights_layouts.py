@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from praxis import base_layer
 
 from codegen_pax import model
-from codegen_pax.weights import layout
-from tests.weights import whole
+from codegen_pax.weights import layouts
+from tests.weights import in_memory
 
 LAYERS, HEADS, HEAD_DIMS, ROTARY, VOCABULARY = 2, 4, 6, 4, 19
-DIMS = layout.Dimensions(LAYERS, HEADS * HEAD_DIMS, HEADS, VOCABULARY, embedding_bias=False)
+DIMS = layouts.Dimensions(LAYERS, HEADS * HEAD_DIMS, HEADS, VOCABULARY, embedding_bias=False)
 WITH_BIAS = dataclasses.replace(DIMS, embedding_bias=True)
 
 
-def logits(dims: layout.Dimensions, tree: dict, ids: np.ndarray, head_dims: int, rotary: int):
+def logits(dims: layouts.Dimensions, tree: dict, ids: np.ndarray, head_dims: int, rotary: int):
     """The logits [B, T, V] of Pax."""
     lm = base_layer.instantiate(
         model.language_model(
@@ -53,17 +53,17 @@ def fused_matrices(draw):
 @given(fused_matrices())
 def test_fusing_undoes_splitting(case):
     fused, heads, mp_num = case
-    split = layout.split_qkv(fused, heads=heads, mp_num=mp_num)
+    split = layouts.split_qkv(fused, heads=heads, mp_num=mp_num)
     head_dims = fused.shape[-1] // (3 * heads)
     assert split.shape == (*fused.shape[:-2], 3, fused.shape[-2], heads, head_dims)
-    np.testing.assert_array_equal(whole.fuse_qkv(split, mp_num=mp_num), fused)
+    np.testing.assert_array_equal(in_memory.fuse_qkv(split, mp_num=mp_num), fused)
 
 
 @given(fused_matrices())
 def test_columns_are_query_value_key_in_each_group(case):
     """Follows one column at a time, as the network that made the matrix would cut it."""
     fused, heads, mp_num = case
-    query, key, value = np.moveaxis(layout.split_qkv(fused, heads=heads, mp_num=mp_num), -4, 0)
+    query, key, value = np.moveaxis(layouts.split_qkv(fused, heads=heads, mp_num=mp_num), -4, 0)
     head_dims, in_group = query.shape[-1], heads // mp_num
     column = 0
     for group in range(mp_num):
@@ -80,11 +80,11 @@ def test_another_number_of_groups_scrambles_the_heads(case, other):
     fused, heads, mp_num = case
     if heads % other:
         with pytest.raises(ValueError, match=f"must divide the {heads} heads; found {other}"):
-            layout.split_qkv(fused, heads=heads, mp_num=other)
+            layouts.split_qkv(fused, heads=heads, mp_num=other)
         return
     same = np.array_equal(
-        layout.split_qkv(fused, heads=heads, mp_num=mp_num),
-        layout.split_qkv(fused, heads=heads, mp_num=other),
+        layouts.split_qkv(fused, heads=heads, mp_num=mp_num),
+        layouts.split_qkv(fused, heads=heads, mp_num=other),
     )
     assert same == (mp_num == other)
 
@@ -115,9 +115,9 @@ def state(network) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("dims", [DIMS, WITH_BIAS], ids=["without bias", "with bias"])
 def test_hugging_face_round_trip_is_exact(dims, state):
-    tree = whole.from_hugging_face(state, dims)
+    tree = in_memory.from_hugging_face(state, dims)
     assert ("b" in tree["embedding_lookup"]) == dims.embedding_bias
-    back = whole.to_hugging_face(tree, dims)
+    back = in_memory.to_hugging_face(tree, dims)
     assert back.keys() == state.keys()
     for name, array in state.items():
         assert back[name].dtype == array.dtype
@@ -125,7 +125,7 @@ def test_hugging_face_round_trip_is_exact(dims, state):
 
 
 def test_tree_is_that_of_the_network(state):
-    tree = whole.from_hugging_face(state, WITH_BIAS)
+    tree = in_memory.from_hugging_face(state, WITH_BIAS)
     lm = base_layer.instantiate(
         model.language_model(
             layers=LAYERS,
@@ -144,11 +144,12 @@ def test_tree_is_that_of_the_network(state):
 
 def test_embedding_bias_is_folded_on_the_way_out(network, state):
     """A network with the bias, and what is exported of it, give the same logits."""
-    tree = whole.from_hugging_face(state, WITH_BIAS)
+    tree = in_memory.from_hugging_face(state, WITH_BIAS)
     tree["embedding_lookup"]["b"] = np.linspace(-1, 1, DIMS.model_dims, dtype=np.float32)
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (2, 11))
     exported = {
-        name: torch.tensor(array) for name, array in whole.to_hugging_face(tree, WITH_BIAS).items()
+        name: torch.tensor(array)
+        for name, array in in_memory.to_hugging_face(tree, WITH_BIAS).items()
     }
     with torch.no_grad():
         wanted = torch.func.functional_call(network, exported, (torch.tensor(ids),)).logits.numpy()
@@ -157,9 +158,9 @@ def test_embedding_bias_is_folded_on_the_way_out(network, state):
 
 
 def test_masks_of_old_checkpoints_are_passed_over(state):
-    wanted = whole.from_hugging_face(state, DIMS)
+    wanted = in_memory.from_hugging_face(state, DIMS)
     state["transformer.h.0.attn.causal_mask"] = np.ones((1, 1, 32, 32), bool)
-    found = whole.from_hugging_face(state, DIMS)
+    found = in_memory.from_hugging_face(state, DIMS)
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
@@ -185,12 +186,12 @@ def change(name: str, new):
         (
             change("transformer.h.2.ln_1.weight", np.zeros(24)),
             "Hugging Face weights: 1 unknown, the first 'transformer.h.2.ln_1.weight'; "
-            "the nearest name wanted is 'transformer.h.1.ln_1.weight'",
+            "the nearest expected name is 'transformer.h.1.ln_1.weight'",
         ),
         (
             change("transformer.h.0.attn.qkv_proj.weight", np.zeros((24, 72))),
             "Hugging Face weights: transformer.h.0.attn.qkv_proj.weight has shape (24, 72), "
-            "wanted (72, 24)",
+            "expected (72, 24)",
         ),
     ],
     ids=["missing", "unknown", "misshaped"],
@@ -198,23 +199,23 @@ def change(name: str, new):
 def test_wrong_hugging_face_arrays_are_named(apply, message, state):
     apply(state)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        whole.from_hugging_face(state, DIMS)
+        in_memory.from_hugging_face(state, DIMS)
 
 
 def test_wrong_variables_are_named(state):
-    tree = whole.from_hugging_face(state, WITH_BIAS)
+    tree = in_memory.from_hugging_face(state, WITH_BIAS)
     message = "Pax weights: 1 unknown, the first 'embedding_lookup/b'"
     with pytest.raises(ValueError, match=message):
-        whole.to_hugging_face(tree, DIMS)
+        in_memory.to_hugging_face(tree, DIMS)
     del tree["embedding_lookup"]["b"]
     message = "Pax weights: 1 of 14 missing, the first 'embedding_lookup/b'"
     with pytest.raises(ValueError, match=message):
-        whole.to_hugging_face(tree, WITH_BIAS)
+        in_memory.to_hugging_face(tree, WITH_BIAS)
 
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
 # Sizes of the run in the fixture, from the settings beside it.
-RUN = layout.Dimensions(layers=3, model_dims=32, heads=4, vocab_size=96, embedding_bias=True)
+RUN = layouts.Dimensions(layers=3, model_dims=32, heads=4, vocab_size=96, embedding_bias=True)
 RUN_HEAD_DIMS, RUN_ROTARY, RUN_MP, RUN_Z_LOSS = 8, 4, 4, 1e-4
 
 
@@ -226,7 +227,7 @@ def run():
         return initial, arrays["tokens"][0], arrays["steps"][0, 1]
 
 
-def loss(dims: layout.Dimensions, tree: dict, tokens: np.ndarray) -> float:
+def loss(dims: layouts.Dimensions, tree: dict, tokens: np.ndarray) -> float:
     """Cross-entropy and z-loss of Pax's logits, in double precision."""
     rows = tokens.reshape(-1, tokens.shape[-1])
     found = logits(dims, tree, rows[:, :-1], RUN_HEAD_DIMS, RUN_ROTARY).astype(np.float64)
@@ -239,14 +240,14 @@ def loss(dims: layout.Dimensions, tree: dict, tokens: np.ndarray) -> float:
 def test_jaxformer_weights_give_jaxformers_loss(embedding_bias, run):
     initial, tokens, wanted = run
     dims = dataclasses.replace(RUN, embedding_bias=embedding_bias)
-    tree = whole.from_jaxformer(initial, dims, mp_num=RUN_MP)
+    tree = in_memory.from_jaxformer(initial, dims, mp_num=RUN_MP)
     assert loss(dims, tree, tokens) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("mp_num", [1, 2])
 def test_wrong_number_of_groups_gives_another_loss(mp_num, run):
     initial, tokens, wanted = run
-    tree = whole.from_jaxformer(initial, RUN, mp_num=mp_num)
+    tree = in_memory.from_jaxformer(initial, RUN, mp_num=mp_num)
     assert abs(loss(RUN, tree, tokens) - wanted) > 1e-4
 
 
@@ -255,11 +256,11 @@ def test_jaxformers_embedding_bias_is_kept_or_folded(run):
     bias = np.linspace(-1, 1, RUN.model_dims, dtype=np.float32)
     initial["embed/embedding_sharded/~/proj/b"] = bias
     table = initial["embed/embedding_sharded/~/proj/w"]
-    kept = whole.from_jaxformer(initial, RUN, mp_num=RUN_MP)["embedding_lookup"]
+    kept = in_memory.from_jaxformer(initial, RUN, mp_num=RUN_MP)["embedding_lookup"]
     np.testing.assert_array_equal(kept["b"], bias)
     np.testing.assert_array_equal(kept["emb_var"], table)
     without = dataclasses.replace(RUN, embedding_bias=False)
-    folded = whole.from_jaxformer(initial, without, mp_num=RUN_MP)["embedding_lookup"]
+    folded = in_memory.from_jaxformer(initial, without, mp_num=RUN_MP)["embedding_lookup"]
     np.testing.assert_array_equal(folded["emb_var"], table + bias)
     assert "b" not in folded
 
@@ -267,6 +268,6 @@ def test_jaxformers_embedding_bias_is_kept_or_folded(run):
 def test_wrong_jaxformer_arrays_are_named(run):
     initial = dict(run[0])
     initial["transformer/block/~/ln/scale"] = np.ones((2, 32))
-    message = "jaxformer weights: transformer/block/~/ln/scale has shape (2, 32), wanted (3, 32)"
+    message = "jaxformer weights: transformer/block/~/ln/scale has shape (2, 32), expected (3, 32)"
     with pytest.raises(ValueError, match=re.escape(message)):
-        whole.from_jaxformer(initial, RUN, mp_num=RUN_MP)
+        in_memory.from_jaxformer(initial, RUN, mp_num=RUN_MP)

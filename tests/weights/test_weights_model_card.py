@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from codegen_pax.weights.card import card
+from codegen_pax.weights.model_card import card
 
 HASHES = [f"{n}{'0123456789abcdef' * 4}"[:64] for n in range(6)]
 SIZES = ["1,000", "2,048,000"]  # rows and tokens of what is prepared below
-FACTS = {"sha256": HASHES[5], "step": 300, "dtype": "bfloat16", "parameters": 356_712_448}
+FACTS = {"sha256": HASHES[5], "step": 300, "dtype": "bfloat16", "num_parameters": 356_712_448}
 
 
 def training(name, parents, data):
@@ -111,33 +111,35 @@ def test_what_was_not_looked_at_or_not_checked_is_said():
     old = prepared("theirs", "", HASHES[0], {"none": 59})
     checked = prepared("bigquery", "go", HASHES[0], {"MIT": 3}) | {"licences_checked": True}
     data = [found | {"licences_checked": False}, old, checked]
-    text = card("x", layout="gptj", lineage=training("X", [], data), **FACTS)
+    text = card("x", model_type="gptj", lineage=training("X", [], data), **FACTS)
     *_, table = tables(text)
     assert [row[-1] for row in table[1:]] == ["MIT: 2; none: 1", "not looked at: 59", "MIT: 3"]
     warning = ModelCard(text).text.partition("Warning: nothing was dropped for its licence")[2]
     assert "ours/solidity" in warning and "theirs" not in warning and "bigquery" not in warning
-    assert "Warning" not in card("x", layout="gptj", lineage=MONO, **FACTS)
+    assert "Warning" not in card("x", model_type="gptj", lineage=MONO, **FACTS)
 
 
-@pytest.mark.parametrize("layout", ["codegen", "gptj"])
+@pytest.mark.parametrize("model_type", ["codegen", "gptj"])
 @pytest.mark.parametrize("lineage", [None, MONO], ids=["none", "lineage"])
-def test_front_matter_is_read_by_the_hub(layout, lineage):
-    text = card("CodeGen350MMono", layout=layout, lineage=lineage, **FACTS)
+def test_front_matter_is_read_by_the_hub(model_type, lineage):
+    text = card("CodeGen350MMono", model_type=model_type, lineage=lineage, **FACTS)
     assert ModelCard(text).data.to_dict() == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["code", layout],
+        "tags": ["code", model_type],
     }
     facts = dict(tables(text)[0][1:])
     assert facts["step"] == "300"
     assert facts["type of the weights"] == "bfloat16"
     assert facts["SHA-256 of the checkpoint"] == "50123456789a"
     assert facts["parameters"] == "356,712,448"
-    assert facts["class"] == {"codegen": "CodeGenForCausalLM", "gptj": "GPTJForCausalLM"}[layout]
+    assert (
+        facts["class"] == {"codegen": "CodeGenForCausalLM", "gptj": "GPTJForCausalLM"}[model_type]
+    )
 
 
 def test_lineage_goes_back_to_the_root():
-    text = card("CodeGen350MMono", layout="codegen", lineage=MONO, **FACTS)
+    text = card("CodeGen350MMono", model_type="codegen", lineage=MONO, **FACTS)
     _, chain, data = tables(text)
     trained = ["training", "jaxformer", "bigpython", "524,288"]
     assert chain[1:] == [
@@ -204,7 +206,7 @@ def foreign(kind, **more):
 )
 def test_roots(parents, roots):
     lineage = training("CodeGen350MMulti", parents, [])
-    text = card("CodeGen350MMulti", layout="codegen", lineage=lineage, **FACTS)
+    text = card("CodeGen350MMulti", model_type="codegen", lineage=lineage, **FACTS)
     _, chain = tables(text)
     assert [[row[0], *row[-2:]] for row in chain[2:]] == roots
     assert "No training data is recorded." in text
@@ -219,7 +221,7 @@ def test_an_export_that_came_back_tells_of_its_data_once():
         "kind": "import",
     }
     lineage = training("CodeGen350MMono", [pax("CodeGen350MMulti", 0, "f", imported)], [])
-    _, chain, data = tables(card("CodeGen350MMono", layout="codegen", lineage=lineage, **FACTS))
+    _, chain, data = tables(card("CodeGen350MMono", model_type="codegen", lineage=lineage, **FACTS))
     assert [row[:2] for row in chain[1:]] == [
         ["CodeGen350MMono", "training"],
         ["CodeGen350MMulti", "import"],
@@ -236,7 +238,7 @@ def test_an_export_that_came_back_tells_of_its_data_once():
 
 @pytest.mark.parametrize("lineage", [None, MONO], ids=["none", "lineage"])
 def test_no_licence_is_claimed_for_the_weights(lineage):
-    text = card("CodeGen350MMono", layout="codegen", lineage=lineage, **FACTS)
+    text = card("CodeGen350MMono", model_type="codegen", lineage=lineage, **FACTS)
     assert ModelCard(text).data.license is None
     assert "The licence of these weights is for whoever publishes them to decide" in text
 
@@ -257,7 +259,7 @@ def test_words_of_others_are_shown_as_they_are(name):
     line = " ".join(name.split())
     shown = "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in line)
     lineage = training(name, [], [{"task": name, "source": name}])
-    text = card(name, layout="codegen", lineage=lineage, **FACTS)
+    text = card(name, model_type="codegen", lineage=lineage, **FACTS)
     _, chain, data = tables(text)
     assert chain[1][0] == data[1][0] == data[1][1] == data[1][2] == shown
     text.encode()
@@ -269,7 +271,7 @@ def test_words_of_others_are_shown_as_they_are(name):
 @pytest.mark.parametrize("name", ["www.a.b", "Www.a.b", "http://a.b", "a@b.c"])
 def test_no_address_becomes_a_link(name):
     """Where a reader links bare addresses too, it finds none: what makes them is escaped."""
-    text = card(name, layout="codegen", lineage=None, **FACTS)
+    text = card(name, model_type="codegen", lineage=None, **FACTS)
     assert name not in text
     heading = next(line for line in text.splitlines() if line.startswith("# "))
     assert heading.replace("\\", "") == f"# {name}"

@@ -1,4 +1,4 @@
-"""The model card of an export: what the weights are, how they are used, where they come from."""
+"""The model card of an export: what the weights are, how to use them, where they come from."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 from codegen_pax import names
 from codegen_pax.runs import lineage as lineages
+from codegen_pax.weights import hugging_face
 
 _LAYOUTS = {
-    "codegen": (
-        "CodeGen: query, value and key of a layer in one matrix, cut into 4 groups of heads",
-        "CodeGenForCausalLM",
-    ),
-    "gptj": ("GPT-J: query, key and value of a layer in matrices of their own", "GPTJForCausalLM"),
+    "codegen": "CodeGen: query, value and key of a layer in one matrix, of 4 column groups",
+    "gptj": "GPT-J: query, key and value of a layer in matrices of their own",
 }
 _NOTHING = "—"
 _HASH = 12  # hex digits of a SHA-256 that are shown
-# All that Markdown, or HTML inside it, gives a meaning within a line; GitHub's links "www." too.
+# What has a meaning within a line of Markdown, or of HTML inside it; GitHub links "www." too.
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.", re.IGNORECASE)
 
 _CARD = """\
@@ -52,7 +50,7 @@ print(tokenizer.decode(outputs[0], skip_special_tokens=True))
 ```
 
 The slow tokenizer (`use_fast=False`) gives the same ids, but its `decode` puts spaces around
-added tokens, which are runs of whitespace, unless it is told `spaces_between_special_tokens=False`.
+added tokens, which are runs of whitespace, unless `spaces_between_special_tokens=False` is given.
 
 ## Lineage
 
@@ -66,17 +64,16 @@ The licence of these weights is for whoever publishes them to decide; this card 
 """
 
 _NO_LINEAGE = """\
-The run left no record of where its weights come from, or of what they were trained on.
+The run has no record of where its weights come from, or of what they were trained on.
 """
 
 _LINEAGE = """\
-From this export back to where the weights began. `lineage.json` says all of it, with whole hashes.
+From this export back to the first weights. `lineage.json` has all of it, with complete hashes.
 
 {chain}
 
-What the runs among them were trained on. Rows and tokens are what a corpus holds, of which a run
-may have read a part, or all of it more than once. A manifest is the account of a prepared corpus;
-what is shown is the SHA-256 of its bytes.
+What those runs were trained on. Rows and tokens are what a corpus holds; a run may have read a part
+of it, or all of it more than once. A manifest describes a prepared corpus; its SHA-256 is shown.
 
 {data}
 """
@@ -84,77 +81,78 @@ what is shown is the SHA-256 of its bytes.
 
 _UNCHECKED = """
 
-**Warning: nothing was dropped for its licence.** Of {}, documents of any licence, or of none, were
-kept.
+**Warning: nothing was dropped for its licence.** {} hold documents of any licence, or of none.
 """
 
 
 def card(
     name: str,
     *,
-    layout: str,
+    model_type: str,
     step: int,
     sha256: str,
     dtype: str,
-    parameters: int,
+    num_parameters: int,
     lineage: Mapping[str, Any] | None,
 ) -> str:
-    """The text of `README.md`, with the front matter that Hugging Face's hub reads.
+    """Returns the text of `README.md`, with the front matter that Hugging Face's hub reads.
 
-    It names no folder of the machine that the weights were trained on but by its last part.
+    Of the folders of the machine that the weights were trained on, only last parts are named.
 
     Args:
         name: of the experiment.
-        layout: 'codegen' or 'gptj'.
+        model_type: 'codegen' or 'gptj'.
         step: of the checkpoint.
-        sha256: of the checkpoint's weights, as a lineage tells it.
+        sha256: of the checkpoint's weights, as in a lineage.
         dtype: of the weights.
-        parameters: how many numbers they are.
+        num_parameters: how many numbers the weights are.
         lineage: the document of the run; None if it has none.
     """
-    described, architecture = _LAYOUTS[layout]
     facts = {
-        "class": f"`{architecture}`",
-        "layout": described,
+        "class": f"`{hugging_face.ARCHITECTURES[model_type]}`",
+        "layout": _LAYOUTS[model_type],
         "step": f"{step:,}",
         "SHA-256 of the checkpoint": _hash(sha256),
         "type of the weights": dtype,
-        "parameters": f"{parameters:,}",
+        "parameters": f"{num_parameters:,}",
     }
-    told, licences = _NO_LINEAGE, "No licence of what they were trained on is recorded."
+    lineage_text, licences = _NO_LINEAGE, "No licence of what they were trained on is recorded."
     if lineage is not None:
-        data = [*_data(lineage)]
-        told = _LINEAGE.format(
-            chain=_table(
-                ("weights of", "by", "recipe", "mixture", "tokens a step", "step", "SHA-256"),
-                _chain(lineage, step, sha256),
-            ),
-            data=_table(
-                ("run", "task", "corpus", "manifest", "rows", "tokens", "licences: documents"), data
-            )
-            if data
-            else "No training data is recorded.",
-        )
-        if data:
-            licences = (
-                "The training data's licences, as far as they are recorded, are in the last column "
-                "of the table above, each with how many documents of a corpus it was found for: "
-                "'none' are those for which none was found, 'unknown' those that state what is no "
-                "SPDX expression, 'not looked at' those whose licence nobody looked for."
-            )
-            if unchecked := sorted(_unchecked(lineage)):
-                licences += _UNCHECKED.format(", ".join(unchecked))
+        lineage_text, licences = _lineage_texts(lineage, step, sha256, licences)
     return _CARD.format(
-        model_type=layout,
+        model_type=model_type,
         name=_text(name),
         facts=_table(("", ""), facts.items()),
-        lineage=told,
+        lineage=lineage_text,
         licences=licences,
     )
 
 
+def _lineage_texts(
+    lineage: Mapping[str, Any], step: int, sha256: str, no_licences: str
+) -> tuple[str, str]:
+    """Returns the sections on lineage and licences."""
+    chain = _table(
+        ("weights of", "by", "recipe", "mixture", "tokens a step", "step", "SHA-256"),
+        _chain(lineage, step, sha256),
+    )
+    rows = [*_data(lineage)]
+    if not rows:
+        return _LINEAGE.format(chain=chain, data="No training data is recorded."), no_licences
+    columns = ("run", "task", "corpus", "manifest", "rows", "tokens", "licences: documents")
+    licences = (
+        "The training data's licences, as far as they are recorded, are in the last column of the "
+        "table above, each with the number of a corpus's documents that have it: 'none' are those "
+        "without a licence, 'unknown' those whose licence is no SPDX expression, 'not looked at' "
+        "those whose licence was never looked for."
+    )
+    if unchecked := sorted(_unchecked(lineage)):
+        licences += _UNCHECKED.format(", ".join(unchecked))
+    return _LINEAGE.format(chain=chain, data=_table(columns, rows)), licences
+
+
 def _chain(document: Mapping[str, Any], step: int, sha256: str) -> Iterator[Sequence[str]]:
-    """A row for a run's checkpoint, and for each of its ancestors, back to the roots."""
+    """Yields a row for a run's checkpoint, and for each of its ancestors, back to the roots."""
     trained = document["kind"] == "training"  # an import's weights were not trained by a recipe
     yield (
         _text(document["experiment"]),
@@ -174,7 +172,7 @@ def _parents(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     for parent in document["parents"]:
         above = parent.get("lineage")
         if parent["kind"] != "pax":
-            yield _root(*_foreign(parent))
+            yield _root(*_imported(parent))
             if above:
                 yield from _parents(above)
         elif above:
@@ -185,12 +183,12 @@ def _parents(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
             yield _root("not recorded")
 
 
-def _root(what: str, step: str = _NOTHING, digest: str = _NOTHING) -> Sequence[str]:
-    return (what, *(_NOTHING,) * 4, step, digest)
+def _root(name: str, step: str = _NOTHING, digest: str = _NOTHING) -> Sequence[str]:
+    return (name, *(_NOTHING,) * 4, step, digest)
 
 
-def _foreign(parent: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What is imported: its name, step and hash, which of several files is the first one's."""
+def _imported(parent: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns name, step and hash of what was imported; of several files the first one's hash."""
     files, step = parent["files"], parent.get("step")
     folder = PurePath(parent["directory"]).name
     digest = _hash(files[0]["sha256"]) if files else _NOTHING
@@ -207,7 +205,7 @@ def _foreign(parent: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _data(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    """A row for each task that a run or one of its ancestors was trained on."""
+    """Yields a row for each task that a run or one of its ancestors was trained on."""
     if document["kind"] == "training":  # an export repeats its run's, which is its parent
         for origin in document["data"]:
             yield (_text(document["experiment"]), _text(origin["task"]), *_origin(origin))
@@ -217,15 +215,15 @@ def _data(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 
 def _unchecked(document: Mapping[str, Any]) -> set[str]:
-    """The corpora of a run and its ancestors of which no document was dropped for its licence."""
+    """Returns the corpora of a run and its ancestors that were not filtered by licence."""
     data = document["data"] if document["kind"] == "training" else ()
-    found = {
+    corpora = {
         _corpus(origin)
         for origin in data
         if "corpus" in origin and not origin.get("licences_checked", True)
     }
-    above = (parent.get("lineage") for parent in document["parents"])
-    return found.union(*(_unchecked(one) for one in above if one))
+    ancestors = (parent.get("lineage") for parent in document["parents"])
+    return corpora.union(*(_unchecked(ancestor) for ancestor in ancestors if ancestor))
 
 
 def _corpus(origin: Mapping[str, Any]) -> str:
@@ -238,8 +236,8 @@ def _origin(origin: Mapping[str, Any]) -> Sequence[str]:
     if "source" in origin:
         source = f"{origin['source']} {origin.get('corpus', '')}"
         return (_text(source), *(_NOTHING,) * 3, "not recorded")
-    found = lineages.licences(origin)
-    licences = [f"{_text(name)}: {count:,}" for name, count in found.items()]
+    counts = lineages.licences(dict(origin))
+    licences = [f"{_text(name)}: {count:,}" for name, count in counts.items()]
     return (
         _corpus(origin),
         _hash(origin["manifest_sha256"]),
@@ -253,9 +251,9 @@ def _hash(digest: str) -> str:
     return _text(digest[:_HASH])
 
 
-def _text(outside: str) -> str:
-    """Words of others, as they are, on one line, with nothing that Markdown would obey."""
-    return _MARKUP.sub(r"\\\g<0>", names.printable(" ".join(outside.split())))
+def _text(words: str) -> str:
+    """Returns words of others on one line, with all markup escaped."""
+    return _MARKUP.sub(r"\\\g<0>", names.printable(" ".join(words.split())))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

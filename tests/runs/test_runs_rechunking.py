@@ -1,4 +1,4 @@
-"""Chunks that are larger than what is read of them: when they are cut again, and how."""
+"""Chunks that are larger than what is read of them: when an array is copied first, and how."""
 
 import itertools
 import math
@@ -11,8 +11,9 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen_pax.weights import cuts, layout, recutting
-from codegen_pax.weights.layout import Dimensions
+from codegen_pax.runs import rechunking
+from codegen_pax.weights import layouts, slices
+from codegen_pax.weights.layouts import Dimensions
 from experiments.sizes import SIZES
 
 SETTINGS = settings(deadline=None, max_examples=60)
@@ -20,7 +21,7 @@ SETTINGS = settings(deadline=None, max_examples=60)
 
 @st.composite
 def grids(draw):
-    """A shape, and the shapes of a chunk and of a cut of it."""
+    """A shape, and the shapes of a chunk and of a part of it."""
     shape = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
     return shape, *([draw(st.integers(1, size)) for size in shape] for _ in range(2))
 
@@ -28,30 +29,31 @@ def grids(draw):
 @SETTINGS
 @given(grids())
 def test_it_is_needed_where_chunks_are_decoded_more_than_twice(grid):
-    shape, chunk, cut = grid
+    shape, chunk, part = grid
     decoded = 0
-    for begins in itertools.product(*map(range, [0] * len(shape), shape, cut)):
-        ends = [min(b + n, size) for b, n, size in zip(begins, cut, shape, strict=True)]
+    for begins in itertools.product(*map(range, [0] * len(shape), shape, part)):
+        ends = [min(b + n, size) for b, n, size in zip(begins, part, shape, strict=True)]
         touched = {
             tuple(i // c for i, c in zip(place, chunk, strict=True))
             for place in itertools.product(*map(range, begins, ends))
         }
         decoded += len(touched) * math.prod(chunk)
-    assert recutting.is_needed(shape, chunk, cut) == (decoded > 2 * math.prod(shape))
-    if not recutting.is_needed(shape, chunk, cut):
-        assert math.prod(chunk) <= 2 * math.prod(cut)
+    assert rechunking.is_needed(shape, chunk, part) == (decoded > 2 * math.prod(shape))
+    if not rechunking.is_needed(shape, chunk, part):
+        assert math.prod(chunk) <= 2 * math.prod(part)
 
 
 @pytest.mark.parametrize("name", ["350M", "2B", "6B", "16B"])
-def test_what_32_devices_hold_of_a_table_is_cut_again(name):
-    """Pax cuts it by columns, and it is read by rows: no chunk is large, and each is read often."""
+def test_what_32_devices_hold_of_a_table_is_rechunked(name):
+    """Pax shards it by columns, and it is read by rows: chunks are small, but read often."""
     dims = Dimensions.of(SIZES[name], embedding_bias=False)
-    shape = layout.EMBEDDING.pax_shape(dims)
-    cut = cuts.chunk_shapes(cuts.hugging_face(dims), dims)[layout.EMBEDDING]
+    shape = layouts.EMBEDDING.pax_shape(dims)
+    all_slices = slices.of(layouts.hugging_face(dims))
+    part = slices.chunk_shapes(all_slices, dims)[layouts.EMBEDDING]
     chunk = (shape[0] // 2, shape[1] // 32)
-    assert math.prod(chunk) <= 2 * math.prod(cut)
-    assert recutting.is_needed(shape, chunk, cut)
-    assert not recutting.is_needed(shape, cut, cut)
+    assert math.prod(chunk) <= 2 * math.prod(part)
+    assert rechunking.is_needed(shape, chunk, part)
+    assert not rechunking.is_needed(shape, part, part)
 
 
 def store(folder, values, chunk, compressor, **metadata):
@@ -91,14 +93,16 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
     made = store(folder, values, chunk, compressor, **metadata)
     found = np.zeros_like(values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "CUT_BYTES", most)
+        patch.setattr(slices, "SLICE_BYTES", most)
         whole = []
 
         def read(box):
             whole.append(box)
             return made[box].read().result()
 
-        for box, part in recutting.pieces(epath.Path(folder), shape, chunk, values.dtype, read):
+        for box, part in rechunking.read_pieces(
+            epath.Path(folder), shape, chunk, values.dtype, read
+        ):
             assert part.size and (whole or part.nbytes <= max(most, part.itemsize))
             assert not np.any(found[box])  # no part comes twice
             found[box] = part
@@ -110,12 +114,12 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
 def test_a_large_chunk_is_never_whole(compressor, tmp_path, monkeypatch):
     values = np.random.default_rng(0).standard_normal((4, 1024, 512), np.float32)
     store(tmp_path, values, values.shape, compressor)
-    monkeypatch.setattr(cuts, "CUT_BYTES", 1 << 16)
+    monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 16)
     arguments = (epath.Path(tmp_path), values.shape, values.shape, values.dtype, None)
     wanted, seen = values.sum(), 0.0
     tracemalloc.start()
     try:
-        for _, part in recutting.pieces(*arguments):
+        for _, part in rechunking.read_pieces(*arguments):
             seen += part.sum(dtype=np.float64)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -133,4 +137,4 @@ def test_a_damaged_chunk_is_told(damage, compressor, tmp_path):
         return  # any bytes are numbers
     (tmp_path / "0.0").write_bytes(data[:-9] if damage == "cut short" else b"\xff" * len(data))
     with pytest.raises(OSError, match=r"0\.0 is damaged: "):
-        list(recutting.pieces(epath.Path(tmp_path), (64, 64), (64, 64), values.dtype, None))
+        list(rechunking.read_pieces(epath.Path(tmp_path), (64, 64), (64, 64), values.dtype, None))
