@@ -103,7 +103,7 @@ class Peak:
 
 def ours(raw: Path, output: Path) -> tuple[int, float, int]:
     """(tokens, seconds, peak memory in bytes) of the command."""
-    command = [sys.executable, "-m", "codegen_pax.cli.main", "prepare", "bigpython", "--json"]
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main", "prepare", "bigpython", "--json"]
     command += ["--input", str(raw), "--output", str(output), f"--workers={WORKERS}"]
     start = time.perf_counter()
     with Peak() as peak:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 from etils import epath
 
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
 from codegen_pax.runs import checkpoints, lineage, log
@@ -51,7 +51,7 @@ def document(
         kind: 'training' or 'import'.
         data: What it reads, as `origins` returns it.
     """
-    side = Side.of(experiment.declaration().name, experiment)
+    side = ExperimentConfig.of(experiment.declaration().name, experiment)
     return _document(experiment, side, class_name) | {
         "kind": kind,
         "data": data,
@@ -59,12 +59,12 @@ def document(
     }
 
 
-def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Receipt:
+def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -> lineage.Receipt:
     """What a receipt says of an experiment and of the code that runs it."""
     declaration = experiment.declaration()
     module = class_name.rpartition(".")[0]
     own = code.of_module(module)
-    task: Any = side.parts["task"]
+    task: Any = side.sections["task"]
     return {
         "format": lineage.FORMAT,
         "experiment": declaration.name,
@@ -99,7 +99,7 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     """
     declaration, step = experiment.declaration(), checkpoints.last_step(job)
     class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
-    side = Side.of(declaration.name, experiment)
+    side = ExperimentConfig.of(declaration.name, experiment)
     new = _document(experiment, side, class_name)
     old = lineage.of_checkpoint(job, step) if step is not None else None
     schedule = experiment.settings.schedule

@@ -13,9 +13,15 @@ from typing import Any, NoReturn
 
 from etils import epath
 
-from codegen_pax.compare import Change, Side, changes, group_of
-from codegen_pax.compare.changes import plain
-from codegen_pax.compare.grouping import HARDWARE, NETWORK
+from codegen_pax.compare import (
+    HARDWARE,
+    NETWORK,
+    Change,
+    ExperimentConfig,
+    changes_since,
+    group_of,
+    strip_module,
+)
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import lineage
@@ -45,7 +51,7 @@ def _are_among(*references: str) -> Callable[[Change], bool]:
     """Returns a function: whether both values are nothing, or classes of these names."""
 
     def is_valid(change: Change) -> bool:
-        values = {plain(value or "None") for value in (change.old, change.new)}
+        values = {strip_module(value or "None") for value in (change.old, change.new)}
         return values <= {"None", *references}
 
     return is_valid
@@ -171,7 +177,7 @@ def check(
     step: int,
     old: lineage.Receipt,
     new: lineage.Receipt,
-    side: Side,
+    side: ExperimentConfig,
     schedule: Schedule | None = None,
 ) -> list[dict[str, Any]]:
     """Compares what is about to train with what its job was trained by.
@@ -260,7 +266,7 @@ def _rule(change: Change) -> Rule | None:
     )
 
 
-def _changed(old: lineage.Receipt, new: lineage.Receipt, side: Side) -> list[Change]:
+def _changed(old: lineage.Receipt, new: lineage.Receipt, side: ExperimentConfig) -> list[Change]:
     """What differs of the whole configurations, but for how rows are shared among hosts."""
     if "snapshot" not in old:
         fields = ("mixture", "batch_tokens")
@@ -272,7 +278,7 @@ def _changed(old: lineage.Receipt, new: lineage.Receipt, side: Side) -> list[Cha
     lines = (*old["snapshot"], *new["snapshot"])
     trained = {match[1] for line in lines if (match := _TRAINED.fullmatch(line))}
     changed = []
-    for change in changes(old["snapshot"], side):
+    for change in changes_since(old["snapshot"], side):
         dataset = _DATASET.match(change.path)
         if _BATCH.search(change.path):
             rows = (_global_rows(old, change.old), _global_rows(new, change.new))

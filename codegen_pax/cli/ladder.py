@@ -7,27 +7,28 @@ import dataclasses
 import time
 from pathlib import Path
 
-from codegen_pax.cli.run import local_folder
-
-HELP = "train Nano through NL, Multi, Mono and Instruct, and score each on each phase's data"
+from codegen_pax.cli.core.arguments import local_folder
 
 SIZE = "Nano"
 PHASES = ("NL", "Multi", "Mono", "Instruct")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument(
         "--output", type=local_folder, help="the ladder's folder; runs/ladder-<time> if not given"
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    """Trains the phases one after another, and prints each model's loss on each phase's data."""
     import json
 
     from rich.table import Table
 
-    from codegen_pax.cli import training
-    from codegen_pax.cli.tables import Terminal
+    from codegen_pax.cli.core import training
+    from codegen_pax.cli.core.arguments import class_path
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.runs import checkpoints
     from experiments.declaration import configured, find_declaration
     from experiments.settings import SCRATCH, from_environment
@@ -43,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     losses: dict[str, dict[str, float]] = {}
     for declaration in ladder:
         job = output / declaration.name
-        begun = time.monotonic()
-        summary = training.train(f"codegen.{declaration.name}", declaration, job, console, settings)
-        seconds = time.monotonic() - begun
+        started_at = time.monotonic()
+        summary = training.train(class_path(declaration), declaration, job, console, settings)
+        seconds = time.monotonic() - started_at
         training.print_summary(summary, declaration, job, seconds, console, settings)
         from codegen_pax.runs.summary import evaluation_losses  # slow: after the first run
 

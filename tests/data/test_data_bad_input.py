@@ -10,7 +10,7 @@ import zstandard
 from etils import epath
 from pyarrow import parquet
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import examine, output, pipeline, steps
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings

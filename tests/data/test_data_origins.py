@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 
 import tasks  # noqa: F401  (registers the tasks)
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepared import set_corpora_folder
 from codegen_pax.data.stream.origins import origins

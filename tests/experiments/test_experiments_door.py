@@ -76,7 +76,8 @@ def test_one_entry_of_the_table_is_all_a_language_phase_needs(imported):
 def test_what_is_checked_before_a_run_needs_no_tensorflow():
     """Nor Pax: a folder, a disk or a start that is refused is refused at once."""
     found = python(
-        "import codegen_pax.cli.training, sys; print({*sys.modules} & {'tensorflow', 'praxis'})"
+        "import sys, codegen_pax.cli.core.training\n"
+        "print({*sys.modules} & {'tensorflow', 'praxis'})"
     )
     assert (found.stdout, found.stderr) == ("set()\n", "")
 

@@ -12,8 +12,8 @@ from etils import epath
 from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 import codegen
-from codegen_pax.cli import training
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.cli.core import training
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.format import rows
 from codegen_pax.data.prepared import PreparedCorpus
 from codegen_pax.data.stream import row_readers
@@ -249,7 +249,7 @@ def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_
     }.items():
         monkeypatch.setenv(name, str(value))
     experiment = codegen.CodeGenNanoMono()
-    before = snapshot(Side.of("any", experiment))
+    before = snapshot(ExperimentConfig.of("any", experiment))
     assert f"{parent}/checkpoints" in before and "step = 3" in before
     lineage.write(checkpoints.path(parent, 9), small_jobs.make_receipt("CodeGenNanoMulti"))
     (tmp_path / "prompts.txt").unlink()
@@ -259,7 +259,7 @@ def test_building_twice_gives_the_same_whatever_environment_and_disk_become(tmp_
         "CODEGEN_NOTHING": "1",
     }.items():
         monkeypatch.setenv(name, text)
-    assert snapshot(Side.of("any", experiment)) == before
+    assert snapshot(ExperimentConfig.of("any", experiment)) == before
     with pytest.raises(KeyError, match="CODEGEN_NOTHING"):
         codegen.CodeGenNanoMono()
     again = codegen.CodeGenNanoMono(dataclasses.replace(experiment.settings, prompts=None))

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.environment import code
 from codegen_pax.runs import lineage
 from experiments import job_receipt
@@ -59,7 +59,7 @@ def test_a_document_says_what_is_run_and_on_what():
         experiment, "codegen.CodeGen6BMulti", [], "training", [{"task": "x"}]
     )
     text = found.pop("snapshot")
-    assert "\n".join(text) + "\n" == snapshot(Side.of("any", experiment))
+    assert "\n".join(text) + "\n" == snapshot(ExperimentConfig.of("any", experiment))
     values = found.pop("recipe_values")
     fields = {field.name for field in dataclasses.fields(RECIPES["paper"])}
     assert set(values) == fields - {"batch"} | {"batch_tokens"}

@@ -9,7 +9,7 @@ import pytest
 from paxml import experiment_registry
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from experiments.declaration import declarations
 from experiments.phases import PHASES
 from experiments.settings import Settings
@@ -46,7 +46,7 @@ def test_phases_of_a_size_have_the_same_arrays(size):
         learner = task.train.learner
         learner.optimizer.learning_rate = learner.optimizer.lr_schedule = None
         learner.stochastic_gradient = None
-        texts.add(snapshot(Side("any", {"model": task.model, "learner": learner})))
+        texts.add(snapshot(ExperimentConfig("any", {"model": task.model, "learner": learner})))
     assert len(texts) == 1
 
 

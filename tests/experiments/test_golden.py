@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from experiments.declaration import declarations
 from experiments.settings import Settings
 
@@ -60,7 +60,8 @@ def tables(snapshots):
 @pytest.fixture(scope="module")
 def found():
     snapshots = {
-        name: snapshot(Side.of(name, getattr(codegen, name)(Settings()))) for name in EXPERIMENTS
+        name: snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings())))
+        for name in EXPERIMENTS
     }
     return tables(snapshots)
 
@@ -88,7 +89,7 @@ def test_every_declared_value_is_in_them(found):
     paths = [line.partition(" = ")[0] for line in found["common.txt"]] + differing
     assert len(paths) == len({*paths}) > 400
     for name in ("CodeGenNanoNL", "CodeGen16BInstruct"):
-        lines = snapshot(Side.of(name, getattr(codegen, name)(Settings()))).splitlines()
+        lines = snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings()))).splitlines()
         for line in lines:
             path, _, value = line.partition(" = ")
             assert line in found["common.txt"] or (
@@ -112,11 +113,11 @@ def test_a_changed_value_shows():
     """A value of another class, one that was set to its default, and a default of ours."""
     task = codegen.CodeGen350MMono(Settings()).task()
     optimizer = task.train.learner.optimizer
-    before = snapshot(Side("x", {"task": task})).splitlines()
+    before = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     optimizer.beta1 = 0.8
     del optimizer.decay
     task.model.lm_tpl.model_dims = 1025
-    after = snapshot(Side("x", {"task": task})).splitlines()
+    after = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     learner = "task.train.learner.optimizer"
     assert sorted(set(before) - set(after)) == [
         "task.model.lm_tpl.model_dims = 1024",

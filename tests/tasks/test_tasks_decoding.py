@@ -153,8 +153,8 @@ def test_a_prompt_that_is_too_long_is_named():
 
 
 def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path):
-    from codegen_pax.cli import training
-    from codegen_pax.cli.tables import Terminal
+    from codegen_pax.cli.core import training
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.runs.summary import Summary
 
     numbers = dict.fromkeys(Summary.__dataclass_fields__, 1)
