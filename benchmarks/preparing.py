@@ -103,7 +103,7 @@ class PeakMemory:
 
 def prepare(raw: Path, output: Path) -> tuple[int, float, int]:
     """Run the command; return (tokens, seconds, peak memory in bytes)."""
-    command = [sys.executable, "-m", "codegen_pax.cli.main", "prepare", "bigpython", "--json"]
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main", "prepare", "bigpython", "--json"]
     command += ["--input", str(raw), "--output", str(output), f"--workers={WORKERS}"]
     start = time.perf_counter()
     with PeakMemory() as peak:

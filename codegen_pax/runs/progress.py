@@ -131,7 +131,8 @@ def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], 
             if tenth <= last_tenth:
                 return
             last_tenth = tenth
-        console.print(f"{title}: {line.text}", highlight=False, markup=False, soft_wrap=True)
+        text = line.text.removeprefix(f"{title}: ")  # the run's first line has its name already
+        console.print(f"{title}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     return on_line
 

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from etils import epath
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import pipeline, settings
 from codegen_pax.data.prepare.settings import WORK_FOLDER
 
-COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
+COMMAND = [sys.executable, "-m", "codegen_pax.cli.core.main"]
 # Who sets TensorFlow's variable asks for its greetings, and pytest's own imports set it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if "TF_CPP" not in name}
 FROM_ANYWHERE = ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -243,7 +243,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
     monkeypatch.setattr(pipeline, "run", run)
     chosen = [f"--validation={given}"] if given else []
     paths = ["--input", str(raw), "--output", str(tmp_path / "out")]
-    assert main.main(["prepare", "bigpython", *paths, *chosen]) == 1
+    assert main(["prepare", "bigpython", *paths, *chosen]) == 1
     assert shares == [pytest.approx(given or 0.001)]
 
 
@@ -273,7 +273,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
 )
 def test_bad_use(arguments, status, message, capsys):
     corpus, *options = arguments.split()
-    assert main.main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
+    assert main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not Path("y").exists()
@@ -282,7 +282,7 @@ def test_bad_use(arguments, status, message, capsys):
 def test_bad_outputs(prepared, tmp_path, capsys):
     def said(corpus, raw, output):
         arguments = ["prepare", corpus, "--input", str(raw), "--output", str(output)]
-        return main.main(arguments), capsys.readouterr().err
+        return main(arguments), capsys.readouterr().err
 
     folder, _ = prepared
     (tmp_path / "mine").mkdir()

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import layouts

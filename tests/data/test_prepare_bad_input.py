@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import examine, output, pipeline, steps
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings

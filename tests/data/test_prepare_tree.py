@@ -7,10 +7,10 @@ import pytest
 import seqio
 from etils import epath
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core import main
 from codegen_pax.data.format import manifest, trace
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.seqio_sources import CorpusMissingError
+from codegen_pax.data.seqio_sources import CorpusMissingError, set_corpora_folder
 from codegen_pax.data.stream import inputs
 from codegen_pax.text import tokenizer
 from experiments.declaration import declare
@@ -56,7 +56,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def mixture(prepared, monkeypatch):
     folder, *_ = prepared
-    monkeypatch.setenv("CODEGEN_DATA", str(folder / "data"))
+    set_corpora_folder(folder / "data")
     yield tree_mixture(NAME, ("python", "go"))
     seqio.MixtureRegistry.remove(f"codegen_{NAME}")
     for language in ("python", "go"):
@@ -148,14 +148,14 @@ def test_names_that_are_taken_are_refused(mixture):
 
 
 def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     message = rf"go files of a folder of repositories: codegen-pax prepare tree .*{NAME}"
     with pytest.raises(CorpusMissingError, match=message) as error:
         mixture.get_dataset({"targets": T}, split="train")
     # Of both languages, whichever is read first: one folder holds one corpus.
     command = str(error.value).partition(": codegen-pax prepare tree ")[2]
     assert command == f"--input ... --output {tmp_path / NAME} --languages go python"
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "a b"))
+    set_corpora_folder(tmp_path / "a b")
     with pytest.raises(CorpusMissingError, match=r"--output '.*/a b/test_ours' --languages"):
         mixture.get_dataset({"targets": T}, split="train")
 
