@@ -5,12 +5,12 @@ tasks where prepared corpora are, for whoever reads them without an experiment, 
 `cache_tasks_main --module_import=codegen` does.
 """
 
-from codegen_pax.data import prepared
+from codegen_pax.data import seqio_sources
 from experiments import registry
 from experiments.settings import VARIABLES
 
 registry.register_all()
-prepared.set_corpora_folder(VARIABLES["data"].read())
+seqio_sources.set_corpora_folder(VARIABLES["data"].read())
 
 
 def __getattr__(name: str):

@@ -12,9 +12,9 @@ from paxml import base_experiment, tasks_lib
 from praxis import base_input, base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.data import prepared
+from codegen_pax.data import mixtures, seqio_sources
 from codegen_pax.data.stream import inputs
-from codegen_pax.data.stream.row_specs import RowSpecs
+from codegen_pax.data.stream.batches import RowSpecs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints, job_lock, log, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
@@ -25,7 +25,7 @@ from experiments.meshes import AXES
 from experiments.phases import LossOn
 from experiments.settings import VARIABLES, Settings, from_environment
 from experiments.start import Run
-from tasks import decoding
+from tasks import prompts
 
 # Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
 DECODED_ROWS = 8
@@ -103,10 +103,10 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         self.settings = from_environment() if settings is None else settings
         self.run = run
         # The tasks are in seqio's registry, which the whole process shares: so is their folder.
-        prepared.set_corpora_folder(self.settings.data)
+        seqio_sources.set_corpora_folder(self.settings.data)
         self.start = start.find(self.DECLARATION, self.settings, run)
         self.receipt = resume.receipt_of(run)
-        self.prompts = decoding.prompts(self.DECLARATION.phase, self.settings.prompts)
+        self.prompts = prompts.for_phase(self.DECLARATION.phase, self.settings.prompts)
 
     def declaration(self) -> Declaration:
         """Returns what is run: the class's declaration, with the settings' mesh and recipe.
@@ -145,7 +145,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             dtype=jnp.float32,
             fprop_dtype=getattr(jnp, declaration.profile.compute_dtype),
             decoder_tpl=model.greedy_decoder(
-                prompt_length=decoding.PROMPT_LENGTH,
+                prompt_length=prompts.PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
                 eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
             ),
@@ -224,9 +224,9 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """Returns the prompts of the phase, or of a file, in the format of the phase's rows."""
         return [
             inputs.decoding_input(
-                self.prompts.task(),
+                self.prompts.register(),
                 batch_size=max(1, DECODED_ROWS // jax.process_count()),
-                prompt_length=decoding.PROMPT_LENGTH,
+                prompt_length=prompts.PROMPT_LENGTH,
             )
         ]
 
@@ -298,7 +298,7 @@ def _evaluated_mixtures(declaration: Declaration, settings: Settings) -> list[st
     """The mixtures to evaluate on. Raises ValueError if one is named that is not registered."""
     for name in settings.evaluate:
         try:
-            prepared.registered(name)
+            mixtures.get_mixture_or_task(name)
         except InvalidValueError as error:
             raise InvalidValueError(f"{VARIABLES['evaluate'].name}: {error}") from None
     return list(settings.evaluate) or [declaration.mixture]
@@ -312,7 +312,7 @@ def _check_rows(declaration: Declaration) -> None:
             or the other way round; or the ids of another vocabulary.
     """
     mixture, phase = declaration.mixture, declaration.phase
-    features = prepared.registered(mixture).output_features
+    features = mixtures.get_mixture_or_task(mixture).output_features
     loss_on = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
     if loss_on != phase.loss_on:
         raise InvalidValueError(

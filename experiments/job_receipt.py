@@ -10,10 +10,10 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 import jax
+from codegen_pax.data.stream.origins import origins
 from etils import epath
 
 from codegen_pax.compare import ExperimentConfig, snapshot
-from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
 from codegen_pax.runs import checkpoints, lineage, log
 from experiments import resume, start

@@ -66,7 +66,7 @@ class Phase:
         batch_tokens: Tokens a step where the phase has its own, instead of the size's.
         loss_on: 'all' tokens, or the 'answer' alone.
         prompts: What its runs decode, to show what they have learnt: texts to continue, or
-            instructions to answer; those of its languages if empty (see `tasks.decoding`).
+            instructions to answer; those of its languages if empty (see `tasks.prompts`).
         packing: The documents of a row do not see each other; jaxformer's do.
         corpus_tokens: Tokens in the corpus [paper]; None if not published.
         released_step: Step of the released checkpoint by size [hub].

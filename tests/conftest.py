@@ -17,8 +17,8 @@ for name in [name for name in os.environ if name.startswith("CODEGEN_")]:
 def no_corpora():
     """A test that sets the folder of prepared corpora leaves none behind."""
     yield
-    if prepared := sys.modules.get("codegen_pax.data.prepared"):
-        prepared.set_corpora_folder(None)
+    if seqio_sources := sys.modules.get("codegen_pax.data.seqio_sources"):
+        seqio_sources.set_corpora_folder(None)
 
 
 def pytest_collection_modifyitems(items):

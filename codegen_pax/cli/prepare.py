@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="the corpus's folder, local or a URL")
     parser.add_argument("--seed", type=_seed, default=0, help="of the documents' order")
     parser.add_argument(
-        "--workers", type=_positive, help="processes of the local runner (default: one a core)"
+        "--workers", type=_positive, help="processes on this machine (default: one a core)"
     )
     parser.add_argument(
-        "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
+        "--runner", help="a runner of Apache Beam, as DataflowRunner; its options follow after --"
     )
     parser.add_argument(
         "--languages", nargs="+", help="that are kept, of source code (default of tree: all)"
@@ -201,7 +201,9 @@ def _check_runner(args: argparse.Namespace) -> None:
             raise UsageError(f"options of Beam ({args.forwarded[0]}) need --runner")
         return
     if args.workers:
-        raise UsageError("--workers is the local runner's; another's own options follow after --")
+        raise UsageError(
+            "--workers counts processes of this machine; the options of a runner follow after --"
+        )
     try:
         pipeline.check_runner(args.runner, args.forwarded)
     except pipeline.RunnerError as error:

@@ -10,7 +10,7 @@ It is in the job directory, at the top of each checkpoint, and in an export:
     snapshot           the whole configuration of the experiment, as lines
     layout, dtype      of an export, which otherwise repeats the receipt of its job; without one it
                        has neither snapshot nor recipe_values
-    data               what the mixture is read from: `codegen_pax.data.stream.origins`
+    data               what the mixture is read from: `codegen_pax.data.mixtures.describe_data`
     parents            where the weights began; none for random ones
     versions, code     of the software; and which code it was, by the name of its module:
                        `codegen_pax.environment.code`

@@ -264,7 +264,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("bigquery --languages pyton", 2, "no language is called 'pyton'; nearest: python"),
         ("bigquery --licences MITT", 2, "no licence is called 'MITT'; nearest: MIT"),
         ("pile --runner=Nonsense", 2, "Unexpected pipeline runner: Nonsense"),
-        ("pile --runner=FnApiRunner --workers=2", 2, "--workers is the local runner's"),
+        ("pile --runner=FnApiRunner --workers=2", 2, "--workers counts processes of this machine"),
         ("pile --runner=FnApiRunner -- --direct_num_workers=two", 2, "invalid int value: 'two'"),
         ("pile --benchmarks none.jsonl", 1, "No such file or directory: 'none.jsonl'"),
         ("pile", 1, "found nothing to read at x; expected .jsonl"),

@@ -23,19 +23,24 @@ def prepare_corpus(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_o
 def write_corpus(
     folder, parts, *, row_length=16, vocabulary="codegen", answers=False, seed=0, shards=2
 ):
-    """Writes a corpus of random rows, of which every eighth token ends a text, and its manifest.
+    """Write a corpus of random rows, of which every eighth token ends a text, and its manifest.
 
     Args:
-      folder: made.
-      parts: part -> {split: how many rows}.
+        folder: The folder to create.
+        parts: part -> {split: number of rows}.
+        row_length: T.
+        vocabulary: The name in the manifest.
+        answers: Whether to write conversations.
+        seed: Of the rows.
+        shards: The number of shards of each split.
 
     Returns:
-      part -> split -> records [rows].
+        part -> split -> records [rows].
     """
     folder = epath.Path(folder)
     random = np.random.default_rng(seed)
     row_format = RowFormat(row_length, answers)
-    listed, found = {}, {}
+    shards_by_part, records_by_part = {}, {}
     for part, splits in parts.items():
         (folder / part).mkdir(parents=True, exist_ok=True)
         for split, count in splits.items():
@@ -44,22 +49,22 @@ def write_corpus(
             columns = (tokens,)
             if answers:
                 lengths = random.integers(2, row_length + 1, count)
-                real = np.arange(row_length) < lengths[:, None]
-                answer = random.integers(0, 2, tokens.shape) * real
-                columns = (tokens * real, answer, lengths)
+                is_token = np.arange(row_length) < lengths[:, None]
+                answer = random.integers(0, 2, tokens.shape) * is_token
+                columns = (tokens * is_token, answer, lengths)
             records = row_format.encode(*columns)
-            found.setdefault(part, {})[split] = records
+            records_by_part.setdefault(part, {})[split] = records
             for number, rows in enumerate(np.array_split(records, shards)):
                 name = f"{split}-{number:05d}-of-{shards:05d}.tfrecord"
                 name = f"{part}/{name}" if part else name
                 (folder / name).write_bytes(rows.tobytes())
                 digest = hashlib.sha256(rows.tobytes()).hexdigest()
-                listed.setdefault(part, {}).setdefault(split, []).append(
+                shards_by_part.setdefault(part, {}).setdefault(split, []).append(
                     Shard(name, len(rows), digest)
                 )
     tupled = {
         part: {split: tuple(shards) for split, shards in splits.items()}
-        for part, splits in listed.items()
+        for part, splits in shards_by_part.items()
     }
     Manifest(folder.name, vocabulary, row_length, answers, tupled).save(folder)
-    return found
+    return records_by_part

@@ -7,17 +7,17 @@ import pytest
 import seqio
 from etils import epath
 
-from codegen_pax.cli.core import main
+from codegen_pax.cli import main
 from codegen_pax.data.format import manifest, trace
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.prepared import CorpusMissingError, set_corpora_folder
+from codegen_pax.data.seqio_sources import CorpusMissingError, set_corpora_folder
 from codegen_pax.data.stream import inputs
 from codegen_pax.text import tokenizer
 from experiments.declaration import declare
 from experiments.experiment import CodeGenExperiment
 from experiments.phases import Phase
 from experiments.sizes import SIZES
-from tasks.tree import tree
+from tasks.corpora import tree_mixture
 from tests.data.prepared_corpora import prepare_corpus
 
 T = 32
@@ -57,7 +57,7 @@ def prepared(tmp_path_factory):
 def mixture(prepared, monkeypatch):
     folder, *_ = prepared
     set_corpora_folder(folder / "data")
-    yield tree(NAME, ("python", "go"))
+    yield tree_mixture(NAME, ("python", "go"))
     seqio.MixtureRegistry.remove(f"codegen_{NAME}")
     for language in ("python", "go"):
         seqio.TaskRegistry.remove(f"codegen_{NAME}_{language}")
@@ -138,13 +138,13 @@ def test_a_phase_trains_on_it(mixture):
 
 
 def test_names_that_are_taken_are_refused(mixture):
-    assert tree(NAME, ["go", "python"]) is mixture
-    with pytest.raises(ValueError, match="task codegen_pile is there already"):
-        tree("pile", ["python"])
-    with pytest.raises(ValueError, match="task codegen_bigquery_python is there already"):
-        tree("bigquery", ["python"])
+    assert tree_mixture(NAME, ["go", "python"]) is mixture
+    with pytest.raises(ValueError, match="task codegen_pile is already registered"):
+        tree_mixture("pile", ["python"])
+    with pytest.raises(ValueError, match="task codegen_bigquery_python is already registered"):
+        tree_mixture("bigquery", ["python"])
     with pytest.raises(ValueError, match="is registered as"):
-        tree(NAME, ["python"])
+        tree_mixture(NAME, ["python"])
 
 
 def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
@@ -161,9 +161,9 @@ def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
 
 
 def test_languages_are_one_whatever_their_spelling(mixture):
-    assert tree(NAME, ["Golang", ".py"]) is mixture
+    assert tree_mixture(NAME, ["Golang", ".py"]) is mixture
     with pytest.raises(ValueError, match="names a language twice: python, py"):
-        tree(NAME, {"python": 1, "py": 2})
+        tree_mixture(NAME, {"python": 1, "py": 2})
 
 
 def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):

@@ -20,8 +20,8 @@ phases.PHASES["Cuda"] = Phase("Cuda", languages=("cuda",), start="Mono", tokens=
 import codegen
 codegen.CodeGen16BMono
 print("{MARK}")
-from codegen_pax.data import prepared
-print(prepared.PreparedCorpus("pile", raw="").folder())
+from codegen_pax.data import seqio_sources
+print(seqio_sources.PreparedCorpus("pile", raw="").folder())
 from experiments import registry
 
 for size in ("Nano", "16B"):

@@ -63,11 +63,11 @@ def train(
     announce(console, "summing up the run: counting the entropy of its data")
     with silenced():  # after the run, as what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
-        from codegen_pax.data import prepared
+        from codegen_pax.data import seqio_sources
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary
 
-        prepared.set_corpora_folder(settings.data)
+        seqio_sources.set_corpora_folder(settings.data)
         return summarise(
             job,
             experiment=declaration.name,
@@ -108,10 +108,10 @@ def check(declaration: Declaration, job: Path, console: Console, settings: Setti
     announce(console, "checking the data, which takes some seconds to import TensorFlow and seqio")
     with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
-        from codegen_pax.data import prepared
+        from codegen_pax.data import seqio_sources
         from codegen_pax.runs import data_checks
 
-    prepared.set_corpora_folder(settings.data)
+    seqio_sources.set_corpora_folder(settings.data)
     data_checks.check_training(declaration.mixture, declaration.row_length)
     for mixture in settings.evaluate:
         data_checks.check_evaluation(mixture, declaration.row_length)
@@ -141,7 +141,7 @@ def print_summary(
 ) -> None:
     """Prints what a run of `seconds` came to, and where its files are."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
-    from tasks import decoding
+    from tasks import prompts
 
     table = Table(title=summary.experiment, show_header=False)
     table.add_column()
@@ -180,7 +180,7 @@ def print_summary(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
     console.print(table)
-    prompt = decoding.prompts(declaration.phase, settings.prompts)
+    prompt = prompts.for_phase(declaration.phase, settings.prompts)
     # A person's own module is found from where this ran, never in a run's folder.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])

@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.documents import Document
-from codegen_pax.data.prepare.settings import TRAIN, VALIDATION, Settings
+from codegen_pax.data.prepare.settings import Settings
 
 _SLACK = 4  # times as many keys as are needed are held before they are pruned
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import parquet
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.manifest import Shard
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.prepare import steps
 from codegen_pax.data.prepare.held_out import KeyRange
-from codegen_pax.data.prepare.settings import TRAIN, VALIDATION, BucketCounts, Settings
+from codegen_pax.data.prepare.settings import BucketCounts, Settings
 
 ROWS_AT_ONCE = 2_048  # rows that are encoded and written together
 

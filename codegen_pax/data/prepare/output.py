@@ -14,12 +14,13 @@ from typing import Any
 
 from etils import epath
 
+from codegen_pax.data import TRAIN
 from codegen_pax.data.format import manifest as manifests
 from codegen_pax.data.format.manifest import IN, KEPT, Manifest, Shard
 from codegen_pax.data.prepare import steps
 from codegen_pax.data.prepare.examine import GIT_LFS_POINTER
 from codegen_pax.data.prepare.order import SplitResult
-from codegen_pax.data.prepare.settings import TRAIN, Settings
+from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages, licences
 from codegen_pax.data.sources import reading, sniffing, storage, tree
 from codegen_pax.data.sources.errors import InputsError, UnreadableInputError

@@ -9,10 +9,9 @@ from types import MappingProxyType
 
 from etils import epath
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.rules import languages, licences
-
-TRAIN, VALIDATION = "train", "validation"
 
 WORK_FOLDER = ".codegen-pax-prepare"  # a folder that holds one is ours to clear
 ROW_LENGTH = 2_048  # the context of every released size

@@ -119,12 +119,10 @@ def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropp
     except UserError:
         raise
     except Exception as error:
-        place = (
-            f"after {partition.describe_record(record.record)}" if record else "at its beginning"
-        )
-        source = (
-            record.source if record and partition.files else storage.escape_path(partition.source)
-        )
+        source, place = storage.escape_path(partition.source), "at its beginning"
+        if record:
+            place = f"after {partition.describe_record(record.record)}"
+            source = record.source if partition.files else source
         raise StepError(f"cannot read {source} ({place}): {one_line(error)}", True) from error
 
 
@@ -135,7 +133,8 @@ class Report:
     Attributes:
         counts: what came in, what was dropped and what was kept (`manifest.Counts`).
         sizes: (part, split) -> bytes of text that passed the first reading.
-        records: (source, whether they are readable) -> number of records (`reading.explain_unreadable`).
+        records: (source, whether they are readable) -> number of records, for
+            `reading.explain_unreadable`.
         unread_fields: name of a field of conversations that was not read -> number of records.
         redacted: kind of secret -> number of replacements.
         damaged: source -> description of its damage.

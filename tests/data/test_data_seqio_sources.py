@@ -1,4 +1,4 @@
-"""Sources: documents of files, sharding, and the errors of what is not there."""
+"""Sources of seqio tasks: documents of files, sharding, and the errors of what is not there."""
 
 import re
 
@@ -6,9 +6,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from codegen_pax.data import installed, prepared, seqio_sources
-from codegen_pax.data.prepared import set_corpora_folder
-from tasks import definition
+from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from tests.data.prepared_corpora import write_corpus
 
 
@@ -42,11 +41,11 @@ def test_documents_come_unchanged_and_in_order(source):
 
 def test_shuffled_epochs_hold_all_and_differ_and_repeat_by_seed(source):
     def epochs(seed):
-        found = texts(source.get_dataset("train", shuffle=True, seed=seed).repeat(3))
-        return [found[n : n + 6] for n in (0, 6, 12)]
+        actual = texts(source.get_dataset("train", shuffle=True, seed=seed).repeat(3))
+        return [actual[n : n + 6] for n in (0, 6, 12)]
 
-    wanted = sorted(texts(source.get_dataset("train", shuffle=False)))
-    assert all(sorted(epoch) == wanted for epoch in epochs(1))
+    expected = sorted(texts(source.get_dataset("train", shuffle=False)))
+    assert all(sorted(epoch) == expected for epoch in epochs(1))
     assert len({tuple(epoch) for epoch in epochs(1)}) > 1
     assert epochs(1) == epochs(1) != epochs(2)
 
@@ -73,23 +72,23 @@ def test_a_file_may_hold_many_documents_of_many_fields(files):
         lambda path: [(path.stem, "a"), (path.stem, "b")] if path.stem != "1" else [],
         fields=("inputs", "targets"),
     )
-    found = [
+    actual = [
         (example["inputs"].decode(), example["targets"].decode())
         for example in source.get_dataset("train", shuffle=False).as_numpy_iterator()
     ]
-    assert found == [(stem, letter) for stem in "02345" for letter in "ab"]
+    assert actual == [(stem, letter) for stem in "02345" for letter in "ab"]
 
 
 def test_missing_text_is_named():
     source = seqio_sources.InstalledText("rust", lambda: (), installed.text_document)
     with pytest.raises(
-        installed.TextMissingError, match=r"no text for rust \(train\).*0 files.*looked under"
+        installed.TextMissingError, match=r"no text for rust \(train\).*0 files.*searched"
     ):
         source.get_dataset("train")
 
 
 @pytest.mark.parametrize(
-    ("corpus", "found", "after"),
+    ("corpus", "actual", "after"),
     [
         (
             "unset",
@@ -104,7 +103,7 @@ def test_missing_text_is_named():
         ("empty", "it has no row in train", " (once {folder} is moved away)"),
     ],
 )
-def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, after, tmp_path, monkeypatch):
+def test_what_is_not_the_corpus_of_a_task_is_named(corpus, actual, after, tmp_path, monkeypatch):
     set_corpora_folder(tmp_path)
     rows = {"train": 3, "validation": 2}
     folder = tmp_path / corpus
@@ -121,43 +120,13 @@ def test_what_is_not_the_corpus_of_a_task_is_named(corpus, found, after, tmp_pat
         write_corpus(folder, {"go": rows, "java": rows})
     elif corpus == "empty":
         write_corpus(folder, {"rust": rows | {"train": 0}})
-    source = prepared.PreparedCorpus(corpus, part="rust", raw="its files", kind="bigquery")
-    said = (
-        f"cannot read {corpus}/rust: {found.format(folder=folder)}; prepare it from its files:"
+    source = seqio_sources.PreparedCorpus(corpus, part="rust", raw="its files", kind="bigquery")
+    message = (
+        f"cannot read {corpus}/rust: {actual.format(folder=folder)}; prepare it from its files:"
         f" codegen-pax prepare bigquery --input ... --output {folder}{after.format(folder=folder)}"
     )
     for read in (source.get_dataset, source.list_shards):
-        with pytest.raises(prepared.CorpusMissingError, match=re.escape(said)):
-            read("train")
-
-
-def test_a_mixture_by_tokens_has_the_rates_of_what_is_prepared(tmp_path, monkeypatch):
-    set_corpora_folder(tmp_path)
-    parts = {"go": {"train": 30, "validation": 2}, "rust": {"train": 12, "validation": 0}}
-    write_corpus(tmp_path / "many", parts, row_length=8)
-    tasks = [
-        definition.rows_task(f"many_{part}", prepared.PreparedCorpus("many", part=part, raw="x"))
-        for part in parts
-    ]
-    try:
-        mixture = prepared.MixtureByTokens("many", [task.name for task in tasks])
-        assert mixture.rates("train") == {"many_go": 240.0, "many_rust": 96.0}
-        assert mixture.rates("validation") == {"many_go": 16.0, "many_rust": 0.0}
-        for split, rows in (("train", 42), ("validation", 2)):
-            dataset = mixture.get_dataset({"targets": 8}, split=split, shuffle=False, num_epochs=1)
-            assert len(list(dataset)) == rows
-    finally:
-        for task in tasks:
-            seqio.TaskRegistry.remove(task.name)
-
-
-def test_what_this_version_cannot_read_is_named():
-    source = seqio_sources.UnreadCorpus("mtpb", "mtpb.jsonl of salesforce/CodeGen")
-    for read in (source.get_dataset, source.list_shards):
-        with pytest.raises(
-            prepared.CorpusMissingError,
-            match=r"cannot read mtpb \(train\) with this version; wanted mtpb.jsonl",
-        ):
+        with pytest.raises(seqio_sources.CorpusMissingError, match=re.escape(message)):
             read("train")
 
 

@@ -6,22 +6,15 @@ import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401  registers what is read here
-from codegen_pax.data import installed, prepared, seqio_sources
-from codegen_pax.data.prepared import set_corpora_folder
+from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream import inputs
+from codegen_pax.data.stream.batches import FIELD_DTYPES
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
 from codegen_pax.text.vocabulary import vocabulary
-from tasks import definition, prompts
+from tasks import definition, prompt_texts
 
 T = 32
-FIELDS = {
-    "ids": np.int32,
-    "labels": np.int32,
-    "weights": np.float32,
-    "paddings": np.float32,
-    "segment_ids": np.int32,
-    "segment_pos": np.int32,
-}
 WORDS = [f"w{n}\n!\n" * (n % 9 + 1) for n in range(40)]
 
 
@@ -56,11 +49,11 @@ def all_batches(config):
     return list(epoch(config.Instantiate()))
 
 
-def epoch(made):
+def epoch(created):
     """Every batch of an input that ends."""
     while True:
         try:
-            yield made.get_next_padded()
+            yield created.get_next_padded()
         except StopIteration:
             return
 
@@ -76,7 +69,7 @@ def stream(split):
 def test_training_batches_have_the_fields_of_the_contract():
     config = inputs.training_input("small_text", batch_size=4, row_length=T, seed=1)
     batch = config.Instantiate().get_next_padded()
-    for name, dtype in FIELDS.items():
+    for name, dtype in FIELD_DTYPES.items():
         assert batch[name].shape == (4, T), name
         assert batch[name].dtype == dtype, name
     np.testing.assert_array_equal(batch.labels[:, :-1], batch.ids[:, 1:])
@@ -101,9 +94,9 @@ def test_training_reads_the_rows_of_an_evaluation_once_an_epoch(name, length, pa
         name, batch_size=2 * len(rows), row_length=length, seed=1, packing=packing
     )
     batch = config.Instantiate().get_next_padded()
-    for field in FIELDS:
-        wanted = np.concatenate([rows[row][field] for row in order])
-        np.testing.assert_array_equal(batch[field], wanted, err_msg=field)
+    for field in FIELD_DTYPES:
+        expected = np.concatenate([rows[row][field] for row in order])
+        np.testing.assert_array_equal(batch[field], expected, err_msg=field)
 
 
 def test_training_depends_on_the_seed_alone():
@@ -120,10 +113,10 @@ def test_evaluation_scores_every_row_once(batch_size):
     config = inputs.evaluation_input("small_text", batch_size=batch_size, row_length=T)
     batches = all_batches(config)
     rows = np.concatenate([batch.ids[batch.eval_sample_weights > 0] for batch in batches])
-    wanted = stream("validation")
-    assert rows.ravel().tolist() == wanted[: len(wanted) // T * T]
+    expected = stream("validation")
+    assert rows.ravel().tolist() == expected[: len(expected) // T * T]
     weights = np.concatenate([batch.weights for batch in batches])
-    assert weights.sum() == (len(wanted) // T) * (T - 1)
+    assert weights.sum() == (len(expected) // T) * (T - 1)
     for batch in batches:
         filler = batch.eval_sample_weights == 0
         assert batch.ids.shape == (batch_size, T)
@@ -132,10 +125,10 @@ def test_evaluation_scores_every_row_once(batch_size):
 
 
 def test_evaluation_repeats_itself_after_reset():
-    made = inputs.evaluation_input("small_text", batch_size=4, row_length=T).Instantiate()
-    first = [batch.ids for batch in epoch(made)]
-    made.reset()
-    np.testing.assert_array_equal(first, [batch.ids for batch in epoch(made)])
+    created = inputs.evaluation_input("small_text", batch_size=4, row_length=T).Instantiate()
+    first = [batch.ids for batch in epoch(created)]
+    created.reset()
+    np.testing.assert_array_equal(first, [batch.ids for batch in epoch(created)])
 
 
 @pytest.mark.parametrize(("name", "length"), [("small_text", 5), ("small_pairs", 40)])
@@ -146,7 +139,7 @@ def test_hosts_together_evaluate_the_rows_of_one(name, length):
         return all_batches(config)
 
     alone, hosts = batches(1, 0), [batches(3, host) for host in range(3)]
-    assert {len(found) for found in hosts} == {len(alone)}
+    assert {len(actual) for actual in hosts} == {len(alone)}
     for whole, *parts in zip(alone, *hosts, strict=True):
         for field, values in whole.items():
             together = np.concatenate([part[field] for part in parts])
@@ -208,19 +201,19 @@ def test_packing_keeps_the_ids_and_separates_the_documents():
 
 def test_decoding_reads_the_eight_prompts_in_order():
     config = inputs.decoding_input("codegen_nano_prompts", batch_size=3, prompt_length=40)
-    made = config.Instantiate()
-    batches = [made.get_next_padded() for _ in range(3)]
+    created = config.Instantiate()
+    batches = [created.get_next_padded() for _ in range(3)]
     vocab = vocabulary("codegen")
     texts = []
     for batch in batches:
-        assert {name: batch[name].dtype for name in FIELDS} == FIELDS
+        assert {name: batch[name].dtype for name in FIELD_DTYPES} == FIELD_DTYPES
         assert batch.prefix_lengths.dtype == np.int32
         np.testing.assert_array_equal(batch.prefix_lengths, (1 - batch.paddings).sum(axis=1))
         real = batch.eval_sample_weights > 0
-        texts += made.ids_to_strings(batch.ids[real], batch.prefix_lengths[real])
+        texts += created.ids_to_strings(batch.ids[real], batch.prefix_lengths[real])
         assert (batch.prefix_lengths[~real] > 0).all()  # fillers are prompts, and can be decoded
-    assert texts == list(prompts.NANO_PROMPTS)
-    longest = max(len(vocab.encode(text)) for text in prompts.NANO_PROMPTS)
+    assert texts == list(prompt_texts.NANO_PROMPTS)
+    longest = max(len(vocab.encode(text)) for text in prompt_texts.NANO_PROMPTS)
     assert max(int(batch.prefix_lengths.max()) for batch in batches) == longest
 
 
@@ -242,14 +235,14 @@ def test_resume_gives_the_same_next_batches(name, tmp_path):
     for _ in range(5):
         running.get_next_padded()
     running.save(tmp_path / "input")
-    wanted = [running.get_next_padded() for _ in range(20)]
+    expected = [running.get_next_padded() for _ in range(20)]
 
     resumed = make()
     resumed.peek_padded()
     resumed.restore(tmp_path / "input")
-    for batch in wanted:
+    for batch in expected:
         again = resumed.get_next_padded()
-        for field in FIELDS:
+        for field in FIELD_DTYPES:
             np.testing.assert_array_equal(again[field], batch[field])
 
 
@@ -259,23 +252,25 @@ def test_unknown_names_are_answered_with_near_ones():
 
 
 def test_what_does_not_fit_the_task_is_refused():
-    with pytest.raises(ValueError, match=r"small_text has no prompts.*wanted inputs"):
+    with pytest.raises(ValueError, match=r"small_text has no prompts.*expected inputs"):
         inputs.decoding_input("small_text", batch_size=1, prompt_length=8)
-    said = "small_pairs holds one example a row: packing was asked for, wanted False"
-    with pytest.raises(ValueError, match=said):
+    message = r"small_pairs has one example a row \(features: inputs, targets\).*expected False"
+    with pytest.raises(ValueError, match=message):
         inputs.evaluation_input("small_pairs", batch_size=1, row_length=8, packing=True)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         inputs.training_input("small_pairs", batch_size=1, row_length=8, seed=0, packing=True)
 
 
 def test_a_missing_corpus_is_named_when_it_is_first_read(monkeypatch):
     set_corpora_folder(None)
-    said = r"cannot read bigquery/.*CODEGEN_DATA is not set; prepare it from .*codegen-pax prepare"
+    message = (
+        r"cannot read bigquery/.*CODEGEN_DATA is not set; prepare it from .*codegen-pax prepare"
+    )
     training = inputs.training_input("codegen_bigquery", batch_size=1, row_length=8, seed=0)
-    made = training.Instantiate()
-    with pytest.raises(prepared.CorpusMissingError, match=said):
-        made.get_next_padded()
+    created = training.Instantiate()
+    with pytest.raises(seqio_sources.CorpusMissingError, match=message):
+        created.get_next_padded()
     evaluation = inputs.evaluation_input("codegen_bigquery", batch_size=1, row_length=8)
-    made = evaluation.Instantiate()
-    with pytest.raises(prepared.CorpusMissingError, match=said):
-        made.get_next_padded()
+    created = evaluation.Instantiate()
+    with pytest.raises(seqio_sources.CorpusMissingError, match=message):
+        created.get_next_padded()

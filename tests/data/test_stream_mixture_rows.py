@@ -1,4 +1,4 @@
-"""Several hosts begin to train only if all of them hold the same data."""
+"""The rows that hosts share: a run of several hosts starts only if all hold the same data."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import seqio
 
-from codegen_pax.data.prepared import PreparedCorpus, set_corpora_folder
+from codegen_pax.data.seqio_sources import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, mixture_rows
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
@@ -17,39 +17,39 @@ PARTS = {"go": {"train": 9, "validation": 2}}
 
 @pytest.fixture
 def hosts(tmp_path, monkeypatch):
-    """Starts a host for each seed of its data, and returns what each says: None if it trains."""
+    """Starts a host for each seed of its data; returns each one's error, None if it trains."""
     definition.rows_task("hosts_go", PreparedCorpus("streams", part="go", raw="a test's rows"))
 
-    def first_batch(host, seed):
-        folder = tmp_path / f"{host}"
-        write_corpus(folder / "streams", PARTS, seed=seed)
-        set_corpora_folder(folder)
+    def first_batch(host):
+        set_corpora_folder(tmp_path / f"{host}")
         monkeypatch.setattr(mixture_rows.jax, "process_index", lambda: host)
         config = inputs.training_input("hosts_go", batch_size=2, row_length=T, seed=3)
         return config.Instantiate().get_next_padded()
 
     def start(*seeds):
+        for host, seed in enumerate(seeds):
+            write_corpus(tmp_path / f"{host}" / "streams", PARTS, seed=seed)
         monkeypatch.setattr(mixture_rows.jax, "process_count", lambda: len(seeds))
-        sent, said = [], []
+        sent, errors = [], []
 
-        def alone(found):
-            sent.append(found)
-            return np.stack([found])
+        def gather_alone(digest):
+            sent.append(digest)
+            return np.stack([digest])
 
-        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", alone)
-        for host, seed in enumerate(seeds):
-            first_batch(host, seed)
-        together = np.stack(sent)
-        assert together.dtype.itemsize == 4  # of more, JAX would cut it
+        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", gather_alone)
+        for host in range(len(seeds)):
+            first_batch(host)
+        digests = np.stack(sent)
+        assert digests.dtype.itemsize == 4  # JAX would cut larger integers
 
-        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", lambda _: together)
-        for host, seed in enumerate(seeds):
+        monkeypatch.setattr(mixture_rows.multihost_utils, "process_allgather", lambda _: digests)
+        for host in range(len(seeds)):
             try:
-                first_batch(host, seed)
-                said.append(None)
+                first_batch(host)
+                errors.append(None)
             except mixture_rows.DifferentHostsError as error:
-                said.append(str(error))
-        return said
+                errors.append(str(error))
+        return errors
 
     yield start
     seqio.TaskRegistry.remove("hosts_go")
@@ -70,8 +70,8 @@ def test_hosts_with_the_same_data_train(hosts):
 )
 def test_hosts_with_other_data_are_named_on_every_host(seeds, named, hosts):
     for host, message in enumerate(hosts(*seeds)):
-        said = (
+        expected = (
             rf"the hosts do not hold the same hosts_go \(train\): {named}, .*; host {host} holds"
             r" hosts_go [0-9a-f]{12}\. Give every host the same \$CODEGEN_DATA .*"
         )
-        assert re.fullmatch(said, message), message
+        assert re.fullmatch(expected, message), message
