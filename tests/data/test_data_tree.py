@@ -7,7 +7,7 @@ import pytest
 import seqio
 from etils import epath
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core import main
 from codegen_pax.data.format import manifest, trace
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.seqio_sources import CorpusMissingError, set_corpora_folder
