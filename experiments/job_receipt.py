@@ -10,10 +10,10 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 import jax
-from codegen_pax.data.stream.origins import origins
 from etils import epath
 
 from codegen_pax.compare import ExperimentConfig, snapshot
+from codegen_pax.data.mixtures import describe_data
 from codegen_pax.environment import code
 from codegen_pax.runs import checkpoints, lineage, log
 from experiments import resume, start
@@ -49,7 +49,7 @@ def document(
         class_name: Its `module.Class`, as the stock binary takes it.
         parents: See `codegen_pax.runs.lineage`; none for random weights.
         kind: 'training' or 'import'.
-        data: What it reads, as `origins` returns it.
+        data: What it reads, as `describe_data` returns it.
     """
     side = ExperimentConfig.of(experiment.declaration().name, experiment)
     return _document(experiment, side, class_name) | {
@@ -119,9 +119,8 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
         return
     origin = experiment.start if step is None else StartCheckpoint(job, step)
     parents = [start.parent(origin)] if origin else []
-    lineage.write(
-        job, new | {"kind": "training", "data": origins(declaration.mixture), "parents": parents}
-    )
+    data = describe_data(declaration.mixture)
+    lineage.write(job, new | {"kind": "training", "data": data, "parents": parents})
 
 
 def _resume(
