@@ -260,7 +260,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("pile --languages python", 2, "--languages has no use for pile"),
         ("instruction --language-prefix", 2, "--language-prefix has no use for instruction"),
         ("pile --licences MIT", 2, "--licences has no use for pile"),
-        ("tree --licences any MIT", 2, "found any, MIT; wanted `any` alone"),
+        ("tree --licences any MIT", 2, "found any, MIT; expected `any` alone"),
         ("bigquery --languages pyton", 2, "no language is called 'pyton'; nearest: python"),
         ("bigquery --licences MITT", 2, "no licence is called 'MITT'; nearest: MIT"),
         ("pile --runner=Nonsense", 2, "Unexpected pipeline runner: Nonsense"),
