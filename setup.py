@@ -80,5 +80,5 @@ setup(
         "hf": [*(test[name] for name in HUGGING_FACE), *torch.values()],
         "dev": [*test.values(), *torch.values()],
     },
-    entry_points={"console_scripts": ["codegen-pax = codegen_pax.cli.main:main"]},
+    entry_points={"console_scripts": ["codegen-pax = codegen_pax.cli.core.main:main"]},
 )

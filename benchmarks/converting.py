@@ -59,7 +59,7 @@ def measure(size: Size, dtype_name: str, folder: Path) -> int:
     copy, _ = run(["cp", "-r", str(source), str(folder / "copy")])
     shutil.rmtree(folder / "copy")
     print(f"copy    {copy:6.1f} s  {nbytes / copy / 1e9:.2f} GB/s", flush=True)
-    command = [sys.executable, "-m", "codegen_pax.cli.main"]
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main"]
     experiment = f"CodeGen{size.name}Mono"
     missed = False
     for what, arguments in (

@@ -1,6 +1,9 @@
 """What every test shares, chosen before JAX is imported: the CPU, seen as eight devices; no hub."""
 
 import os
+import sys
+
+import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -8,6 +11,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("CODEGEN_")]:
     del os.environ[name]  # each test chooses its own
+
+
+@pytest.fixture(autouse=True)
+def no_corpora():
+    """A test that sets the folder of prepared corpora leaves none behind."""
+    yield
+    if seqio_sources := sys.modules.get("codegen_pax.data.seqio_sources"):
+        seqio_sources.set_corpora_folder(None)
 
 
 def pytest_collection_modifyitems(items):
