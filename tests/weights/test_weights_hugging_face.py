@@ -62,8 +62,8 @@ def export(network, folder, model_type, dtype="float32", vocabulary="codegen"):
         SIZE, model_type=model_type, dtype=dtype, tokenizer_class=tokenizer
     )
     (folder / "config.json").write_text(json.dumps(config))
-    message = json.dumps(hugging_face.generation_config())
-    (folder / "generation_config.json").write_text(message)
+    text = json.dumps(hugging_face.generation_config())
+    (folder / "generation_config.json").write_text(text)
 
 
 @BY_TYPE
@@ -118,8 +118,8 @@ def test_weights_load_as_the_type_they_are_saved_in(model_type, dtype, networks,
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_every_size_has_its_network(model_type, size):
     """No key is transformers' default by chance, and the network has the parameters stated."""
-    message = hugging_face.config(size, model_type=model_type, dtype="float32", tokenizer_class="T")
-    config = transformers.AutoConfig.for_model(**message)
+    values = hugging_face.config(size, model_type=model_type, dtype="float32", tokenizer_class="T")
+    config = transformers.AutoConfig.for_model(**values)
     assert (config.n_layer, config.n_embd, config.n_head) == (
         size.layers,
         size.model_dims,
@@ -137,9 +137,9 @@ def test_every_size_has_its_network(model_type, size):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_what_is_written_is_accepted(size, tmp_path):
     """As written, and as transformers saves it after reading it."""
-    message = hugging_face.config(size, model_type="codegen", dtype="float16", tokenizer_class="T")
-    hugging_face.check_config(message, size)
-    transformers.CodeGenConfig(**message).save_pretrained(tmp_path)
+    values = hugging_face.config(size, model_type="codegen", dtype="float16", tokenizer_class="T")
+    hugging_face.check_config(values, size)
+    transformers.CodeGenConfig(**values).save_pretrained(tmp_path)
     hugging_face.check_config(json.loads((tmp_path / "config.json").read_text()), size)
 
 
@@ -172,12 +172,12 @@ def test_other_names_overrule_as_in_transformers():
         "num_attention_heads": SIZE.heads,
         "max_position_embeddings": SIZE.context,
     }
-    message = aliases | {"n_embd": 4096, "n_layer": 7, "rotary_dim": 4, "vocab_size": 51_200}
-    config = transformers.CodeGenConfig(**message)
+    values = aliases | {"n_embd": 4096, "n_layer": 7, "rotary_dim": 4, "vocab_size": 51_200}
+    config = transformers.CodeGenConfig(**values)
     assert (config.n_embd, config.n_layer, config.n_head, config.n_positions) == (32, 2, 4, 128)
-    hugging_face.check_config(message, SIZE)
+    hugging_face.check_config(values, SIZE)
     with pytest.raises(ValueError, match=r"config\.json has hidden_size 64; expected 32$"):
-        hugging_face.check_config(message | {"hidden_size": 64}, SIZE)
+        hugging_face.check_config(values | {"hidden_size": 64}, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_other_names_overrule_as_in_transformers():
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_another_network_is_refused(change, message):
-    message = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    values = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
     with pytest.raises(ValueError, match=f"^{re.escape(f'config.json {message}')}") as caught:
-        hugging_face.check_config(message | change, SIZE)
+        hugging_face.check_config(values | change, SIZE)
     assert "\n" not in str(caught.value)
 
 
@@ -228,10 +228,10 @@ def test_another_network_is_refused(change, message):
     [{"n_positions": 2048}, {"n_inner": 128}, {"attn_pdrop": 0.1}, {"tie_word_embeddings": None}],
 )
 def test_what_makes_no_other_network_is_accepted(change):
-    message = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
-    hugging_face.check_config(message | change, SIZE)
+    values = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    hugging_face.check_config(values | change, SIZE)
     with torch.device("meta"):
-        network = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**message | change))
+        network = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**values | change))
     assert network.lm_head.weight is not network.transformer.wte.weight
     assert network.transformer.h[0].mlp.fc_in.out_features == 4 * SIZE.model_dims
 

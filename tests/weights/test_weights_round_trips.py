@@ -55,8 +55,8 @@ def test_hugging_face_to_pax_and_back(kind, most, dims, tmp_path, monkeypatch):
     for name in names:
         assert (source / name).read_bytes() == (result / name).read_bytes()
     if len(names) > 1:
-        message = json.loads((source / tensor_files.SAFETENSORS_INDEX).read_text())
-        assert tensor_files.safetensors_index(plan.weight_files) == message
+        index = json.loads((source / tensor_files.SAFETENSORS_INDEX).read_text())
+        assert tensor_files.safetensors_index(plan.weight_files) == index
 
 
 @pytest.mark.parametrize("kind", DTYPES)

@@ -236,9 +236,9 @@ def test_a_safetensors_file_that_is_cut_short(end, tmp_path):
 def spoil_index(**changes):
     def spoil(folder):
         path = folder / tensor_files.SAFETENSORS_INDEX
-        message = json.loads(path.read_text())
-        message["weight_map"] |= changes
-        path.write_text(json.dumps(message))
+        index = json.loads(path.read_text())
+        index["weight_map"] |= changes
+        path.write_text(json.dumps(index))
 
     return spoil
 
