@@ -90,12 +90,12 @@ def make(folder: Path, size: Size, dtype_name: str) -> int:
     random = np.random.default_rng(0)
     bits, free, fixed = _BITS[dtype_name]
     with tensor_files.SafetensorsWriter(folder, files) as writer:
-        for one in slices.of(layout, dtype.itemsize):
-            shape = (one.stop - one.start, *layout.shapes[one.tensor][1:])
+        for slice_ in slices.make_slices(layout, dtype.itemsize):
+            shape = (slice_.stop - slice_.start, *layout.shapes[slice_.tensor][1:])
             count = int(np.prod(shape))
             drawn = np.frombuffer(random.bytes(count * dtype.itemsize), bits)
             rows = (drawn & np.array(free, bits) | np.array(fixed, bits)).view(dtype)
-            writer.write(one.tensor, one.start, rows.reshape(shape))
+            writer.write(slice_.tensor, slice_.start, rows.reshape(shape))
     if len(files) > 1:
         index = json.dumps(tensor_files.safetensors_index(files), indent=2, sort_keys=True) + "\n"
         (folder / tensor_files.SAFETENSORS_INDEX).write_text(index)

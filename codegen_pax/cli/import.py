@@ -274,8 +274,8 @@ def _mp_num(
     if chosen is not None and chosen not in detection.possible:
         raise InvalidValueError(
             f"{args.folder}: the weights do not have {chosen} column groups: {detection.summary}. "
-            f"Import them with --mp-num {detection.possible[0]}, or with --no-check-mp-num to believe "
-            f"{chosen} nevertheless"
+            f"Import them with --mp-num {detection.possible[0]}, or with --no-check-mp-num to "
+            f"believe {chosen} nevertheless"
         )
     decision = "" if detection.mp_num else f"; {chosen} is taken"
     console.print(f"{detection.summary}{decision}", soft_wrap=True)

@@ -222,7 +222,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
             2,
             "nearest: CodeGen350MMono",
         ),
-        (("import", "hf", "x", *EXPERIMENT, "--output=gs://b/x"), 2, "gs://b/x is no folder of"),
+        (("import", "hf", "x", *EXPERIMENT, "--output=gs://b/x"), 2, "gs://b/x is not a folder on"),
         (
             ("import", "jaxformer", "JOB", *EXPERIMENT, "--output=new"),
             1,

@@ -195,7 +195,7 @@ def rechunk(checkpoint, chunks) -> None:
 def test_a_checkpoint_as_pax_stores_it(chunks, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    shapes = slices.chunk_shapes(slices.of(layouts.hugging_face(DIMS)), DIMS)
+    shapes = slices.chunk_shapes(slices.make_slices(layouts.hugging_face(DIMS)), DIMS)
     opened = Variables(checkpoint)
     assert not any(opened.needs_rechunking(weight, cut) for weight, cut in shapes.items())
     rechunk(checkpoint, chunks)

@@ -197,7 +197,7 @@ READ = {
         {"instruction": "", "input": "Add 1 and 2.", "output": "3"},
         PLAIN,
     ),
-    "an answer that is wanted": (
+    "an answer that is expected": (
         {"prompt": "Add 1 and 2.", "completion": "3", "label": None},
         PLAIN,
     ),
@@ -224,8 +224,8 @@ READ = {
 
 @pytest.mark.parametrize("name", READ)
 def test_every_part_is_in_its_place(name):
-    record, wanted = READ[name]
-    assert conversations.parse(record) == (wanted, ["id"] if name == "ultrachat" else [])
+    record, expected = READ[name]
+    assert conversations.parse(record) == (expected, ["id"] if name == "ultrachat" else [])
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -350,14 +350,14 @@ TEXTS = st.text(max_size=9).filter(str.strip)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3), st.text(max_size=5))
 def test_conversations_without_tools_are_as_ever(pairs, system):
     """The segments as they were before there were tools: prompts of each instruction, answers."""
-    turns, wanted = [], []
+    turns, expected = [], []
     for question, answer in pairs:
         turns += [("user", question), ("assistant", answer)]
-        wanted += [
+        expected += [
             (instruction_format.instruction_prompt(question), False),
             (instruction_format.instruction_answer(answer), True),
         ]
     if system.strip():
         turns.insert(0, ("system", system))
-        wanted[0] = (f"{system.strip()}\n\n{wanted[0][0]}", False)
-    assert instruction_format.conversation(turns) == wanted
+        expected[0] = (f"{system.strip()}\n\n{expected[0][0]}", False)
+    assert instruction_format.conversation(turns) == expected

@@ -12,16 +12,12 @@ from pyarrow import parquet
 from pyarrow.parquet import encryption
 
 from codegen_pax.data.format.documents import Dropped
-from codegen_pax.data.sources import discovery, errors, partitions, reading, tables
+from codegen_pax.data.sources import errors, tables
+from tests.data.read_inputs import read_all
 
 ROWS = [{"content": f"x = {n}\n" * 9, "path": f"{n % 7}.py", "license": "mit"} for n in range(600)]
 FIELDS = [{"name": name, "type": "string"} for name in ROWS[0]]
 SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
-
-
-def read_all(path, corpus="bigquery"):
-    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]))
-    return [found for piece in pieces for found in reading.documents(piece)]
 
 
 def texts(found):
@@ -38,7 +34,7 @@ def avro(path, rows=ROWS, codec="null", sync_interval=2_000):
 @pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "snappy", "xz", "zstandard", "lz4"])
 def test_avro_in_every_codec(tmp_path, codec):
     avro(tmp_path / "a.avro", codec=codec)
-    assert texts(read_all(tmp_path / "a.avro")) == [row["content"] for row in ROWS]
+    assert texts(read_all("bigquery", tmp_path / "a.avro")) == [row["content"] for row in ROWS]
     assert codec in tables.AVRO_CODECS
 
 
@@ -50,7 +46,7 @@ def test_parquet_in_every_codec(tmp_path, codec):
         compression=codec,
         row_group_size=99,
     )
-    assert texts(read_all(tmp_path / "a.parquet")) == [row["content"] for row in ROWS]
+    assert texts(read_all("bigquery", tmp_path / "a.parquet")) == [row["content"] for row in ROWS]
 
 
 def of_codec(number):
@@ -58,9 +54,9 @@ def of_codec(number):
     sink = io.BytesIO()
     table = pyarrow.table({"content": ["x = 1\n"], "path": ["a.py"]})
     parquet.write_table(table, sink, compression="snappy", use_dictionary=False)
-    said = b"\x15\x02\x16\x02\x16"  # codec 1, one value
-    assert sink.getvalue().count(said) == 2
-    return sink.getvalue().replace(said, bytes([0x15, 2 * number, 0x16, 2, 0x16]))
+    message = b"\x15\x02\x16\x02\x16"  # codec 1, one value
+    assert sink.getvalue().count(message) == 2
+    return sink.getvalue().replace(message, bytes([0x15, 2 * number, 0x16, 2, 0x16]))
 
 
 def test_a_codec_that_the_libraries_lack_is_named(tmp_path):
@@ -72,9 +68,9 @@ def test_a_codec_that_the_libraries_lack_is_named(tmp_path):
     for name in ("a.parquet", "a.avro"):
         with pytest.raises(
             errors.UnreadableInputError, match=rf"(?i){name} cannot be.*lzo"
-        ) as said:
-            read_all(tmp_path / name)
-        assert "damaged" not in str(said.value) and "zstd" in str(said.value)
+        ) as message:
+            read_all("bigquery", tmp_path / name)
+        assert "damaged" not in str(message.value) and "zstd" in str(message.value)
 
 
 def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -85,7 +81,7 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fastavro, "block_reader", missing)
     with pytest.raises(errors.UnreadableInputError, match=r"a.avro cannot .* install cramjam"):
-        read_all(tmp_path / "a.avro")
+        read_all("bigquery", tmp_path / "a.avro")
 
 
 def text(values):
@@ -120,7 +116,7 @@ def test_a_broken_cell_costs_its_row_and_no_other(tmp_path, kind):
         "license": LICENCES[kind],
     }
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
-    first, second, third = read_all(tmp_path / "a.parquet")
+    first, second, third = read_all("bigquery", tmp_path / "a.parquet")
     assert (first.text, first.path, first.licence) == ("x = 1\n", "a.py", "mit")
     assert (second.text, second.path, second.licence) == ("y = 2\n", r"b\xff.py", "\ufffd")
     assert third.rule == "invalid_utf8"
@@ -133,7 +129,7 @@ def test_text_is_text_whatever_encoding_a_source_in_it_names(tmp_path):
         parquet.write_table(
             pyarrow.table({"content": column, "path": ["a.py"]}), tmp_path / "a.parquet"
         )
-        assert texts(read_all(tmp_path / "a.parquet")) == [source]
+        assert texts(read_all("bigquery", tmp_path / "a.parquet")) == [source]
 
 
 @pytest.mark.parametrize("has_plain_footer", [True, False])
@@ -154,15 +150,15 @@ def test_an_encrypted_table_is_not_called_damaged(tmp_path, has_plain_footer):
     with parquet.ParquetWriter(path, table.schema, encryption_properties=secret) as writer:
         writer.write_table(table)
     with pytest.raises(errors.UnreadableInputError, match=r"a\.parquet is encrypted: write it"):
-        read_all(path)
+        read_all("bigquery", path)
 
 
 def test_a_broken_string_of_avro_costs_its_row(tmp_path):
     data = avro(tmp_path / "a.avro", ROWS[:3], sync_interval=1 << 20)
     broken = data.replace(b"x = 1\n" * 9, b"\xff = 1\n" + b"x = 1\n" * 8)
     (tmp_path / "a.avro").write_bytes(broken)
-    wanted = [ROWS[0]["content"], "invalid_utf8", ROWS[2]["content"]]
-    assert texts(read_all(tmp_path / "a.avro")) == wanted
+    expected = [ROWS[0]["content"], "invalid_utf8", ROWS[2]["content"]]
+    assert texts(read_all("bigquery", tmp_path / "a.avro")) == expected
 
 
 def test_a_damaged_page_costs_the_rest_of_its_row_group(tmp_path):
@@ -175,7 +171,7 @@ def test_a_damaged_page_costs_the_rest_of_its_row_group(tmp_path):
     data = bytearray(path.read_bytes())
     data[column.data_page_offset + column.total_compressed_size - 9] ^= 0xFF
     path.write_bytes(data)
-    found = read_all(path)
+    found = read_all("bigquery", path)
     assert texts(found) == [
         "damaged" if 200 <= number < 300 else row["content"] for number, row in enumerate(ROWS)
     ]
@@ -193,7 +189,7 @@ def test_a_damaged_block_of_avro_costs_itself(tmp_path, codec, place):
     end = data.index(marker, start)
     data[{"count": start, "size": size, "body": start + 99, "marker": end}[place]] ^= 0x42
     (tmp_path / "a.avro").write_bytes(data)
-    found = read_all(tmp_path / "a.avro")
+    found = read_all("bigquery", tmp_path / "a.avro")
     damaged = [one for one in found if isinstance(one, Dropped)]
     assert {one.rule for one in damaged} == {"damaged"} and all(one.damage for one in damaged)
     lost = [row["content"] for row in ROWS if row["content"] not in texts(found)]
@@ -229,7 +225,7 @@ def test_no_damage_is_worse_than_a_counted_loss(tmp_path_factory, name, where, b
     path = tmp_path_factory.mktemp("damage") / name
     path.write_bytes(data)
     try:
-        found = read_all(path)
+        found = read_all("bigquery", path)
     except errors.UnreadableInputError as error:
         assert str(path) in str(error) and "\n" not in str(error)
         return
@@ -237,45 +233,6 @@ def test_no_damage_is_worse_than_a_counted_loss(tmp_path_factory, name, where, b
         assert len(found) in (0, 60)
     rules = {one.rule for one in found if isinstance(one, Dropped)}
     assert rules <= {"damaged", "invalid_utf8", "nul_bytes", "null_content"}
-
-
-LEFT_OUT = {
-    "._a.parquet": "hidden",
-    ".DS_Store": "hidden",
-    ".a.parquet.crc": "hidden",
-    "_SUCCESS": "other_ending",
-    "_metadata": "other_ending",
-    "_common_metadata": "other_ending",
-    "b.parquet.inprogress": "other_ending",
-    "_delta_log/00.json": "bookkeeping",
-    "_temporary/0/task_1/b.parquet": "bookkeeping",
-    "__MACOSX/day=1/._a.parquet": "bookkeeping",
-    "day=2/.part-0.parquet": "hidden",
-}
-
-
-def test_what_lies_beside_tables_is_left_out_and_counted(tmp_path):
-    wanted = ["_year=1/c.parquet", "day=1/a.parquet", "day=2/b.parquet"]
-    for name in (*wanted, *LEFT_OUT, "empty.jsonl"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"" if name == "empty.jsonl" else b"x")
-    reasons = [*LEFT_OUT.values(), "empty"]
-    left_out = discovery.Counter()
-    found = discovery.find("bigquery", [str(tmp_path)], left_out)
-    assert [file.path for file in found] == [
-        f"{tmp_path}/{name}" for name in sorted([*wanted, "empty.jsonl"])
-    ]
-    assert left_out == {reason: reasons.count(reason) for reason in reasons}
-    found = discovery.find("bigquery", [f"{tmp_path}/*", f"{tmp_path}/day=*/**"])
-    assert [file.path for file in found] == [
-        f"{tmp_path}/{name}" for name in (*wanted[1:], "empty.jsonl")
-    ]
-    for name, said in (
-        ("._a.parquet", "macOS .* expected a.parquet"),
-        ("_SUCCESS", "bigquery expects"),
-    ):
-        with pytest.raises(ValueError, match=f"cannot read .*{name}.*{said}"):
-            discovery.find("bigquery", [f"{tmp_path}/{name}"])
 
 
 def test_hadoops_lz4_is_read(tmp_path):
@@ -299,4 +256,4 @@ def test_hadoops_lz4_is_read(tmp_path):
         assert data.count(old) == 1
         data = data.replace(old, new)
     (tmp_path / "a.parquet").write_bytes(data)
-    assert texts(read_all(tmp_path / "a.parquet")) == ["x = 1\n"]
+    assert texts(read_all("bigquery", tmp_path / "a.parquet")) == ["x = 1\n"]

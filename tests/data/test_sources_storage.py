@@ -1,4 +1,4 @@
-"""Files found and opened: odd names here, and URLs, with TensorFlow's `ram://` for a bucket."""
+"""Files listed and opened, here and behind URLs, with TensorFlow's `ram://` as object storage."""
 
 import gzip
 import hashlib
@@ -8,9 +8,58 @@ import os
 import pyarrow
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
-from codegen_pax.data.sources import discovery, partitions, reading, storage, tree
+from codegen_pax.data.format.documents import Document
+from codegen_pax.data.sources import discovery, partitions, reading, schemas, storage, tree
+from tests.data.read_inputs import read_all
+
+PARTS = st.sampled_from(
+    [b"\\", b"x", b"5", b"c", b"u", b"d8", b"00", b"\xff", b"\x80", "é".encode()]
+)
+NAMES = st.binary(max_size=9) | st.lists(PARTS, max_size=12).map(b"".join)
+
+
+@given(NAMES)
+def test_every_name_comes_back_from_its_spelling(raw):
+    name = os.fsdecode(raw)
+    shown = storage.escape_path(name)
+    shown.encode()
+    assert storage.unescape_path(shown) == name
+    assert pyarrow.array([shown]).to_pylist() == [json.loads(json.dumps(shown))] == [shown]
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=9), st.text(max_size=9))
+def test_no_two_names_have_one_spelling(first, second):
+    assert storage.unescape_path(storage.escape_path(first)) == first
+    assert (storage.escape_path(first) == storage.escape_path(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a/café.py", "a/café.py"),
+        (os.fsdecode(b"caf\xe9.py"), r"caf\xe9.py"),
+        (r"a\b\x41\n.py", r"a\b\x41\n.py"),
+        (r"caf\xe9.py", r"caf\x5cxe9.py"),
+        ("a\nb\x1b[2J.py", r"a\x0ab\x1b[2J.py"),
+        (r"a\x0ab.py", r"a\x5cx0ab.py"),
+        ("\ud800", r"\ud800"),
+        ("\\\ud800", r"\\ud800"),
+    ],
+)
+def test_ordinary_names_are_spelled_as_they_are(name, shown):
+    assert storage.escape_path(name) == shown and storage.unescape_path(shown) == name
+
+
+@pytest.mark.parametrize("path", ["src/\ud83d.py", b"src/\xe9.py", "src/\udce9.py"])
+def test_a_name_that_is_not_utf8_drops_no_good_file(path):
+    record = {"content": "x = 1\n", "path": path, "repo_name": path, "license": "mit"}
+    found = schemas.to_document("bigquery", record, "t", 0, 1)
+    expected = r"src/\ud83d.py" if path == "src/\ud83d.py" else r"src/\xe9.py"
+    assert found == Document("x = 1\n", "t", 0, path=expected, repository=expected, licence="mit")
 
 
 def names(files):
@@ -41,8 +90,11 @@ def test_names_that_are_globs_are_themselves_first(folder):
         == storage.walk_files(str(folder / "x.js"))
         == []
     )
-    found = reading.documents(*partitions.plan("tree", discovery.find("tree", [str(folder)])))
-    assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
+    assert sorted(document.path for document in read_all("tree", folder)) == [
+        "[id].js",
+        "sub/y.js",
+        "x.js",
+    ]
 
 
 def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
@@ -51,47 +103,18 @@ def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
     for name in (b"/shop\xff/.git/HEAD", b"/shop\xff/\xff.py", b"/shop\xff/good.py"):
         with open(root + name, "w") as file:
             file.write("x = 1\n")
-    (piece,) = partitions.plan("tree", discovery.find("tree", [os.fsdecode(root)]))
-    found = list(reading.documents(piece))
+    (partition,) = partitions.plan("tree", discovery.find("tree", [os.fsdecode(root)]))
+    found = list(reading.documents(partition))
     assert [(one.repository, one.path, one.text) for one in found] == [
         ("shop\\xff", "good.py", "x = 1\n"),
         ("shop\\xff", "\\xff.py", "x = 1\n"),
     ]
     assert found[1].source == f"{tmp_path}/r\\xe9pos/shop\\xff/\\xff.py"
-    wanted = hashlib.sha256()
+    expected = hashlib.sha256()
     content = hashlib.sha256(b"x = 1\n").hexdigest()
     for name in (b"shop\xff/good.py", b"shop\xff/\xff.py"):
-        wanted.update(name + f"\0{content}\n".encode())
-    assert tree.sha256(piece.source, piece.files) == wanted.hexdigest()
-
-
-def test_the_bytes_of_a_tree_are_those_of_its_own_files(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1\n")
-    (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "b.js").write_text("not ours\n")
-    assert discovery.find("tree", [str(tmp_path)]) == [storage.File(str(tmp_path), 6)]
-    (tmp_path / "a.py").unlink()
-    with pytest.raises(
-        ValueError, match=r"not hidden, vendored or git-ignored \(left out: 1 vendored\)"
-    ):
-        discovery.find("tree", [str(tmp_path)])
-
-
-def test_a_folder_is_searched_to_its_bottom(tmp_path, monkeypatch):
-    wanted = ["00.jsonl", "a/00.jsonl", "a/b/c/01.jsonl.gz", "d.x/00.jsonl"]
-    others = [".git/x.jsonl", "a/.cache/deep/x.jsonl", "a/README.md", "a/00.tfrecord"]
-    for name in (*wanted, *others):
-        (tmp_path / ".raw" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / ".raw" / name).write_bytes(b"")
-    folder = tmp_path / ".raw"  # what is asked for is not left out
-    found = [storage.File(f"{folder}/{name}", 0) for name in wanted]
-    assert discovery.find("pile", [str(folder)]) == discovery.find("pile", [f"{folder}/"]) == found
-    monkeypatch.chdir(folder)
-    assert [file.path for file in discovery.find("pile", ["."])] == [f"./{name}" for name in wanted]
-    (folder / "a" / "00.jsonl").unlink()
-    (folder / "a" / "b" / "c" / "01.jsonl.gz").unlink()
-    with pytest.raises(ValueError, match=r"found nothing to read at .*raw/a; expected .jsonl"):
-        discovery.find("pile", [str(folder / "a")])
+        expected.update(name + f"\0{content}\n".encode())
+    assert tree.sha256(partition.source, partition.files) == expected.hexdigest()
 
 
 def put(url, content):
@@ -120,9 +143,8 @@ def bucket():
     return url
 
 
-def documents(corpus, *patterns, at_most=300):
-    pieces = partitions.plan(corpus, discovery.find(corpus, patterns), at_most)
-    return [document for piece in pieces for document in reading.documents(piece)]
+def documents(corpus, *patterns):
+    return read_all(corpus, *patterns, max_bytes=300)
 
 
 def test_a_bucket_is_read_as_a_folder_is(bucket):
@@ -166,15 +188,15 @@ def test_a_tree_in_a_bucket_has_the_rules_of_its_repository():
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("ram://bucket/none", "found nothing to read at ram://bucket/none; expected .jsonl"),
         ("nonsense://bucket/x.jsonl", "cannot reach nonsense://bucket/x.jsonl: .*not implemented"),
         ("hdfs://bucket/x.jsonl", "[hH]dfs"),
     ],
 )
-def test_what_cannot_be_reached_is_told(url, said):
-    with pytest.raises((OSError, ValueError), match=said):
+def test_what_cannot_be_reached_is_told(url, message):
+    with pytest.raises((OSError, ValueError), match=message):
         discovery.find("pile", [url])
     with pytest.raises(storage.UnreachableError, match="nothing here writes nonsense://"):
         storage.as_epath("nonsense://bucket/out")

@@ -1,17 +1,16 @@
-"""Which files of a tree are read, compared with git itself, and of a hostile tree."""
+"""Which files git ignores and tracks, compared with git itself, and a hostile repository."""
 
 import os
 import random
 import shutil
-import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from codegen_pax.data.format.documents import Document
-from codegen_pax.data.sources import discovery, git, tree
-from tests.data.random_trees import a_tree
+from codegen_pax.data.sources import git, tree
+from tests.data.random_trees import write_random_tree
 
 TREES, REPOSITORIES = 2_000, 8
 
@@ -44,31 +43,39 @@ def files_of(root):
     return {os.fsencode(file.path) for file in tree.list_files(str(root)).files}
 
 
-def test_two_thousand_random_trees_are_as_git_has_them(tmp_path):
+@pytest.fixture
+def memory_folder():
+    """A folder in memory where the system has one: disks take minutes for so many small files."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield folder
+
+
+def test_two_thousand_random_trees_are_as_git_has_them(memory_folder):
     kept = total = 0
     for number in range(REPOSITORIES):
-        chance = random.Random(number)
-        top = os.fsencode(tmp_path / str(number))
+        rng = random.Random(number)
+        top = os.fsencode(f"{memory_folder}/{number}")
         for place in range(TREES // REPOSITORIES):
-            a_tree(chance, top + b"/t%d" % place)
+            write_random_tree(rng, top + b"/t%d" % place)
         run_git(top, "init", "-q", *(["--object-format=sha256"] if number == 0 else []))
         with open(top + b"/.git/info/exclude", "wb") as file:
             file.write(b"/t1*/[[:upper:]]*\nc\n!t*/A\n")
-        there = [
+        paths = [
             os.path.join(folder, name)[len(top) + 1 :]
             for folder, _, names in os.walk(top)
             for name in sorted(names)
             if b"/.git/" not in folder + b"/" and not name.startswith(b".")
         ]
-        tracked = chance.sample(there, len(there) // 10)
-        paths = ("--pathspec-from-file=-", "--pathspec-file-nul")
+        tracked = rng.sample(paths, len(paths) // 10)
+        options = ("--pathspec-from-file=-", "--pathspec-file-nul")
         run_git(top, "config", "index.version", str(2 + 2 * (number % 2)))
-        run_git(top, "add", "-f", *paths, given=b"\0".join(tracked))
-        for name in chance.sample(tracked, 20):
+        run_git(top, "add", "-f", *options, given=b"\0".join(tracked))
+        for name in rng.sample(tracked, 20):
             os.unlink(top + b"/" + name)
-        found, wanted = files_of(os.fsdecode(top)), files_of_git(top)
-        assert found == wanted
-        kept, total = kept + len(wanted), total + len(there)
+        found, expected = files_of(os.fsdecode(top)), files_of_git(top)
+        assert found == expected
+        kept, total = kept + len(expected), total + len(paths)
     assert 0.4 * total < kept < 0.9 * total  # neither all nor none is ignored
 
 
@@ -141,14 +148,14 @@ def test_tracked_files_of_an_ignored_folder_are_kept(shop, form):
         (shop / "out/deep/5.py").write_text("changed = 1\n")
         run_git(shop, "add", "-f", "out/deep/5.py")
         assert list((shop / ".git").glob("sharedindex.*"))
-        wanted = TRACKED - {b"out/deep/7.py", b"out/deep/30.py"} | {b"out/new.py"}
+        expected = TRACKED - {b"out/deep/7.py", b"out/deep/30.py"} | {b"out/new.py"}
     else:
         write(shop, {"out/later.py": ""})
         run_git(shop, "add", "-f", "-N", "out/later.py")  # such an entry needs version 3
         run_git(shop, "update-index", "--index-version", form)
         assert (shop / ".git/index").read_bytes()[7] == max(3, int(form))
-        wanted = TRACKED | {b"out/later.py"}
-    assert files_of(shop) == files_of_git(shop) == wanted
+        expected = TRACKED | {b"out/later.py"}
+    assert files_of(shop) == files_of_git(shop) == expected
     (shop / ".git/index").write_bytes(b"DIRC\0\0\0\2\0\0\xff\xffabc")  # damaged: as if not there
     assert files_of(shop) == {b"a.py"}
 
@@ -211,37 +218,6 @@ def test_each_repository_has_its_own_rules(tmp_path):
     assert only == tree.TreeFile("a.py", "..", 0)
 
 
-def documents(root):
-    return list(tree.read_documents(str(root), tree.list_files(str(root)).files))
-
-
-def test_a_document_names_the_repository_that_it_is_in(tmp_path):
-    write(
-        tmp_path / "all",
-        {
-            "owner/name/.git/HEAD": "",
-            "owner/name/src/deep/a.py": "a = 1\n",
-            "unpacked/@scope/package/package.json": "{}\n",
-            "unpacked/@scope/package/lib/package.json": "{}\n",
-            "loose/b.py": "b = 1\n",
-        },
-    )
-    assert {(one.repository, one.path) for one in documents(tmp_path / "all")} == {
-        ("owner/name", "src/deep/a.py"),
-        ("unpacked/@scope/package", "package.json"),
-        ("unpacked/@scope/package", "lib/package.json"),
-        ("loose", "b.py"),
-    }
-    places = {"owner/name": "name", "owner/name/src": "name", "owner/name/src/deep": "name"}
-    for place, repository in places.items():
-        (found,) = documents(tmp_path / "all" / place)
-        assert (found.repository, found.path) == (repository, "src/deep/a.py")
-    (tmp_path / "link").symlink_to(tmp_path / "all/owner/name/src")  # the tree itself may be one
-    assert documents(tmp_path / "link")[0].repository == "name"
-    (found,) = documents(tmp_path / "all/loose")
-    assert (found.repository, found.path) == ("loose", "b.py")
-
-
 def test_a_hostile_repository_runs_nothing_and_hangs_nobody(shop, tmp_path, monkeypatch):
     mark = tmp_path / "executed"
     program = tmp_path / "bin" / "git"
@@ -286,74 +262,6 @@ def test_a_hostile_repository_runs_nothing_and_hangs_nobody(shop, tmp_path, monk
         (shop / ".git").write_text(named)
         assert files_of(shop) == TRACKED | {b"out/log.py"}
     assert not mark.exists()
-
-
-def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
-    root = tmp_path / "root"
-    files = {"a.py": "a = 1\n", "sub/b.py": "b = 1\n", "gone.py": "", "other.py": "", "c.py": ""}
-    write(root, files)
-    links = {"self.py": "self.py", "up": "..", "zero.py": "/dev/zero", "dangling.py": "nowhere"}
-    for name, target in links.items():
-        (root / name).symlink_to(target)
-    os.mkfifo(root / "pipe.py")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(root / "socket.py"))
-    found = tree.list_files(str(root))
-    assert found.left_out == {"link": 4, "special_file": 2}
-    digest = tree.sha256(str(root), found.files)
-    (root / "gone.py").unlink()  # since it was listed
-    (root / "other.py").unlink()
-    (root / "other.py").symlink_to("/dev/zero")
-    (root / "c.py").unlink()
-    os.mkfifo(root / "c.py")
-    read = list(tree.read_documents(str(root), found.files))
-    assert [one.path if isinstance(one, Document) else one.rule for one in read] == [
-        "a.py",
-        *["unreadable"] * 3,
-        "sub/b.py",
-    ]
-    assert tree.sha256(str(root), found.files) != digest
-    with pytest.raises(ValueError, match=r"found nothing to read at .*\(left out: 1 link\)"):
-        (tmp_path / "links").mkdir()
-        (tmp_path / "links" / "x.py").symlink_to(root / "a.py")
-        discovery.find("tree", [str(tmp_path / "links")])
-
-
-def test_what_may_not_be_read_is_counted(tmp_path, monkeypatch):
-    write(tmp_path, {"a.py": "a = 1\n", "closed/b.py": "", "c.py": "c = 1\n"})
-    scan, open_regular_file = os.scandir, tree.storage.open_regular_file
-
-    def refused(real, name):
-        def opened(path, *arguments):
-            if str(path).endswith(name):  # for root no permission is missing
-                raise PermissionError(13, "Permission denied", path)
-            return real(path, *arguments)
-
-        return opened
-
-    monkeypatch.setattr(os, "scandir", refused(scan, "closed"))
-    monkeypatch.setattr(tree.storage, "open_regular_file", refused(open_regular_file, "c.py"))
-    found = tree.list_files(str(tmp_path))
-    assert found.left_out == {"unreadable": 1}
-    rules = [getattr(one, "rule", None) for one in tree.read_documents(str(tmp_path), found.files)]
-    assert rules == [None, "unreadable"]
-
-
-def test_a_tree_may_be_deep(tmp_path):
-    top = os.open(tmp_path, os.O_RDONLY)
-    folder = os.dup(top)
-    # Deeper than Python recurses, and in the end than a path may be long.
-    for name in (*["d"] * 1_100, *["long" * 60] * 10):
-        os.mkdir(name, dir_fd=folder)
-        below = os.open(name, os.O_RDONLY, dir_fd=folder)
-        os.close(folder)
-        folder = below
-    os.close(folder)
-    write(tmp_path, {"a.py": ""})
-    found = tree.list_files(str(tmp_path))
-    assert [file.path for file in found.files] == ["a.py"]
-    assert found.left_out == {"unreadable": 1}
-    subprocess.run(["rm", "-rf", "d"], cwd=tmp_path, check=True)
 
 
 def test_a_repository_that_is_none_knows_nothing(tmp_path):

@@ -108,7 +108,7 @@ def test_a_row_is_traced_to_its_files(prepared):
 
 def test_a_mixture_reads_the_rows(prepared, mixture):
     _, made, output = prepared
-    wanted = {
+    expected = {
         split: {
             trace.text(str(output / shard.name), row)
             for part in ("python", "go")
@@ -119,10 +119,10 @@ def test_a_mixture_reads_the_rows(prepared, mixture):
     }
     dataset = mixture.get_dataset({"targets": T}, split="validation", shuffle=False, num_epochs=1)
     found = texts(example["targets"] for example in dataset.as_numpy_iterator())
-    assert found == wanted["validation"] and len(found) > 3
+    assert found == expected["validation"] and len(found) > 3
     rows = inputs.training_input(mixture.name, batch_size=8, row_length=T, seed=0).Instantiate()
     trained = texts(row for _ in range(4) for row in rows.get_next().ids)
-    assert trained <= wanted["train"] and len(trained) > 20
+    assert trained <= expected["train"] and len(trained) > 20
 
 
 def test_a_phase_trains_on_it(mixture):
@@ -149,8 +149,8 @@ def test_names_that_are_taken_are_refused(mixture):
 
 def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
     set_corpora_folder(tmp_path)
-    said = rf"go files of a folder of repositories: codegen-pax prepare tree .*{NAME}"
-    with pytest.raises(CorpusMissingError, match=said) as error:
+    message = rf"go files of a folder of repositories: codegen-pax prepare tree .*{NAME}"
+    with pytest.raises(CorpusMissingError, match=message) as error:
         mixture.get_dataset({"targets": T}, split="train")
     # Of both languages, whichever is read first: one folder holds one corpus.
     command = str(error.value).partition(": codegen-pax prepare tree ")[2]
@@ -172,6 +172,8 @@ def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):
         (tmp_path / "repositories" / name).write_text("x\n")
     paths = ["--input", str(tmp_path / "repositories"), "--output", str(tmp_path / "out")]
     assert main.main(["prepare", "tree", *paths, "--languages", "C++"]) == 1
-    said = capsys.readouterr().err
-    assert "no file is in a language that is kept (cpp); files by extension: 2 .sol (--lang" in said
+    message = capsys.readouterr().err
+    assert (
+        "no file is in a language that is kept (cpp); files by extension: 2 .sol (--lang" in message
+    )
     assert not (tmp_path / "out").exists()

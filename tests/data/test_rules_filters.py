@@ -44,17 +44,17 @@ def test_lines_are_measured_to_the_character(lengths, beyond, end):
     filling = 100 * (len(lengths) + 1) - sum(lengths) + beyond
     lengths = [*lengths, max(filling, 1)]
     if max(lengths) > 1_000:
-        wanted = "longest_line"
+        expected = "longest_line"
     else:
-        wanted = "average_line" if fractions.Fraction(sum(lengths), len(lengths)) > 100 else None
-    assert filters.rejection("".join("x" * length + end for length in lengths)) == wanted
+        expected = "average_line" if fractions.Fraction(sum(lengths), len(lengths)) > 100 else None
+    assert filters.rejection("".join("x" * length + end for length in lengths)) == expected
 
 
 @given(st.integers(1, 90), st.integers(0, 10), st.sampled_from("xé"), st.sampled_from(" \n\u2003"))
 def test_digits_are_counted_to_the_character(digits, others, other, blank):
     text = "f" * digits + blank + other * others
-    wanted = fractions.Fraction(digits, digits + others) > fractions.Fraction(9, 10)
-    assert (filters.rejection(text) == "digits") == wanted
+    expected = fractions.Fraction(digits, digits + others) > fractions.Fraction(9, 10)
+    assert (filters.rejection(text) == "digits") == expected
 
 
 @given(st.text(st.sampled_from("0aF z\n\x0b\x1c\x85\xa0é９")) | st.text())

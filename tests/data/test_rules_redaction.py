@@ -138,15 +138,15 @@ def test_our_patterns_find_what_those_of_detect_secrets_do(text):
         "ibm_cos_hmac": "IbmCosHmacDetector",
         "softlayer": "SoftlayerDetector",
     }
-    wanted = set().union(*(theirs(module, name, text) for module, name in detectors.items()))
-    assert set(redaction.find_secrets(text)) == wanted
+    expected = set().union(*(theirs(module, name, text) for module, name in detectors.items()))
+    assert set(redaction.find_secrets(text)) == expected
 
 
 BEGIN, END = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         (f"a{BEGIN}\nb\n{END}c", "a<SECRET>c"),
         (f"{BEGIN}a{BEGIN}b{END}c{END}", f"<SECRET>c{END}"),
@@ -156,8 +156,8 @@ BEGIN, END = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
         (f"{BEGIN}{'a' * 20_000}{BEGIN}b{END}", f"{BEGIN}{'a' * 20_000}<SECRET>"),
     ],
 )
-def test_a_private_key_goes_from_its_first_mark_to_its_last(text, wanted):
-    assert redaction.redact(text)[0] == (text if wanted is None else wanted)
+def test_a_private_key_goes_from_its_first_mark_to_its_last(text, expected):
+    assert redaction.redact(text)[0] == (text if expected is None else expected)
 
 
 def test_a_web_token_nested_without_an_end_is_no_fault():
@@ -168,8 +168,8 @@ def test_a_web_token_nested_without_an_end_is_no_fault():
 def test_what_stands_around_a_secret_is_left():
     aws, npm = "a1B2/" * 8, "npm_" + "a1B2c3D4e5F6" * 3
     text = f"aws_secret_key = '{aws}'\n//registry.npmjs.org/:_authToken={npm}\n"
-    wanted = "aws_secret_key = '<SECRET>'\n//registry.npmjs.org/:_authToken=<SECRET>\n"
-    assert redaction.redact(text) == (wanted, {"secret": 2})
+    expected = "aws_secret_key = '<SECRET>'\n//registry.npmjs.org/:_authToken=<SECRET>\n"
+    assert redaction.redact(text) == (expected, {"secret": 2})
 
 
 @pytest.mark.parametrize(

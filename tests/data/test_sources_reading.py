@@ -1,8 +1,7 @@
-"""Raw files of every kind, whole and damaged, as documents."""
+"""Raw files of every kind and format as documents, and the records that are none."""
 
 import gzip
 import json
-import subprocess
 import tracemalloc
 
 import fastavro
@@ -14,7 +13,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from codegen_pax.data.format.documents import Document, Dropped, Turn
-from codegen_pax.data.sources import discovery, errors, json_records, partitions, reading
+from codegen_pax.data.sources import (
+    errors,
+    json_records,
+    reading,
+    storage,
+)
+from tests.data.read_inputs import read_all, rules
 
 PILE = [{"text": f"document {n} \u00e9\n", "meta": {"pile_set_name": "Books3"}} for n in range(50)]
 CODE = [
@@ -25,15 +30,6 @@ CODE = [
 
 def json_lines(records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
-
-
-def read_all(corpus, *patterns, at_most=partitions.PARTITION_BYTES):
-    pieces = partitions.plan(corpus, discovery.find(corpus, [str(p) for p in patterns]), at_most)
-    return [found for piece in pieces for found in reading.documents(piece)]
-
-
-def rules(found):
-    return [item.rule for item in found if isinstance(item, Dropped)]
 
 
 @pytest.fixture
@@ -90,7 +86,7 @@ def test_tables_of_code(tmp_path, name):
     else:
         data = json_lines(CODE)
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    found = read_all("bigquery", path, at_most=2_000)
+    found = read_all("bigquery", path, max_bytes=2_000)
     assert [(d.text, d.path, d.repository, d.licence) for d in found] == [
         (r["content"], r["path"], r["repo_name"], r["license"]) for r in CODE
     ]
@@ -110,29 +106,6 @@ def test_instructions(file):
     assert found[1].turns == (Turn("user", "Hi"), Turn("assistant", "Ho"))
     assert found[2].turns == (Turn("user", "a"), Turn("assistant", "b"))
     assert rules(found) == ["no_turns", "wrong_type"]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.sampled_from("ab\r\té"), max_size=9)), st.integers(1, 40), st.booleans())
-def test_every_line_is_in_one_range(tmp_path_factory, texts, at_most, closed):
-    path = tmp_path_factory.mktemp("lines") / "x.jsonl"
-    content = "\n".join(texts).encode() + b"\n" * closed
-    path.write_bytes(content)
-    ranges = range(0, len(content), at_most)
-    found = [
-        (offset, size, line)
-        for start in ranges
-        for offset, size, line in json_records.lines(
-            str(path), start, min(start + at_most, len(content))
-        )
-    ]
-    wanted, offset = [], 0
-    pieces = content.split(b"\n")
-    for number, piece in enumerate(pieces):
-        if piece or number < len(pieces) - 1:
-            wanted.append((offset, len(piece), piece.removesuffix(b"\r")))
-        offset += len(piece) + 1
-    assert found == wanted
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
@@ -193,9 +166,9 @@ def test_records_that_are_no_documents_are_counted(file):
     half = b'{"text": "\\ud800"}\n'
     found = read_all("pile", file("x.jsonl", good + b"".join(bad.values()) + half + b"\n\n" + good))
     assert [item.text for item in found if isinstance(item, Document)] == ["good", "good"]
-    wanted = list(bad)
-    wanted.insert(wanted.index("wrong_type"), "wrong_type")
-    assert rules(found) == [*wanted, "invalid_utf8"]
+    expected = list(bad)
+    expected.insert(expected.index("wrong_type"), "wrong_type")
+    assert rules(found) == [*expected, "invalid_utf8"]
 
 
 def test_wrong_values_of_a_table_are_counted(tmp_path):
@@ -246,68 +219,126 @@ def test_a_file_of_nul_bytes_is_dropped(file):
     assert rules(found) == ["nul_bytes"] and len(found) == 51
 
 
-@pytest.fixture
-def tree(tmp_path):
-    root = tmp_path / "company"
-    files = {
-        ".gitignore": "*.gen.py\n/build/\n!kept.gen.py\n",
-        "a.py": "a = 1\n",
-        "x.gen.py": "",
-        "kept.gen.py": "k = 1\n",
-        "build/b.py": "",
-        "sub/build/c.py": "c = 1\n",
-        "sub/.gitignore": "!x.gen.py\nsecret/\n",
-        "sub/x.gen.py": "s = 1\n",
-        "sub/secret/d.py": "",
-        "sub/secret/.gitignore": "!d.py\n",
-        "node_modules/e.js": "",
-        ".hidden/f.py": "",
-        "vendor/g.go": "",
-        "bin.py": "\0\1",
-        "latin.py": "",
-    }
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    (root / "latin.py").write_bytes(b"# \xe9t\xe9\n")
-    (root / "link.py").symlink_to(root / "a.py")
-    return root
+def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a"}\n{"text": b}\n')
+    assert reading.explain_unreadable("pile", str(path), 1, 1) is None
+    assert reading.explain_unreadable("pile", str(path), 499, 498) is None
+    message = reading.explain_unreadable("pile", str(path), 1, 499)
+    assert (
+        f"{path} holds little to read: 499 of 500 records are not valid JSON, or lack what"
+        in message
+    )
+    assert message.endswith("""it begins with '{"text": "a"}'""")
+    path.write_bytes(b"{'text': 'a'}\n" * 9)
+    message = reading.explain_unreadable("pile", str(path), 0, 9)
+    assert "all 9 records lack" in message and "looks like Python's own notation" in message
+    for content, looks in (
+        (b'{"text": "\xe9"}\n' * 9, "text that is not UTF-8: write it as UTF-8"),
+        (b'{"text": {"0": "a", "1": "b"}}', "one object that holds all: write its records"),
+    ):
+        path.write_bytes(content)
+        assert f"; it looks like {looks}" in reading.explain_unreadable("pile", str(path), 0, 9)
 
 
-def test_a_tree_is_what_git_would_keep(tree):
-    found = read_all("tree", tree)
-    kept = {d.path for d in found if isinstance(d, Document)}
-    assert kept == {"a.py", "kept.gen.py", "sub/build/c.py", "sub/x.gen.py"}
-    assert sorted(rules(found)) == ["binary", "invalid_utf8"]
-    assert {d.repository for d in found if isinstance(d, Document)} == {"company"}
-
-    git = ["git", "-C", str(tree)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    listed = subprocess.run(
-        [*git, "ls-files", "-o", "--exclude-standard"], check=True, capture_output=True, text=True
-    ).stdout.split()
-    others = {"node_modules/e.js", ".hidden/f.py", "vendor/g.go", "link.py"}
-    git_files = {name for name in listed if not name.endswith(".gitignore")} - others
-    assert git_files == kept | {"bin.py", "latin.py"}
+FIELDS = ("content", "path", "repo_name", "license")
+PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+CODE_RECORDS = st.lists(
+    st.fixed_dictionaries(dict.fromkeys(FIELDS, st.text(max_size=30))), max_size=30
+)
 
 
-def test_repositories_in_a_tree(tmp_path):
-    for name in ("one", "two/inner"):
-        (tmp_path / "all" / name / ".git").mkdir(parents=True)
-        (tmp_path / "all" / name / ".git" / "HEAD").write_text("ref")
-        (tmp_path / "all" / name / "x.py").write_text("x = 1\n")
-    found = read_all("tree", tmp_path / "all", at_most=1)
-    assert [(d.repository, d.path) for d in found] == [
-        ("one", "x.py"),
-        ("two/inner", "x.py"),
+def write_json_lines(path, records, ascii_only=True):
+    lines = (json.dumps(record, ensure_ascii=ascii_only) + "\n" for record in records)
+    path.write_bytes(PACKED[path.suffix if path.suffix in PACKED else ""]("".join(lines).encode()))
+
+
+def write_avro(path, records):
+    fields = [{"name": name, "type": ["null", "string"]} for name in FIELDS]
+    schema = {"type": "record", "name": "file", "fields": fields}
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, records, codec="deflate", sync_interval=200)
+
+
+def write_table(path, records):
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in FIELDS])
+    parquet.write_table(pyarrow.Table.from_pylist(records, schema), path, row_group_size=4)
+
+
+WRITERS = {
+    "a.jsonl": write_json_lines,
+    "b.json": lambda path, records: write_json_lines(path, records, ascii_only=False),
+    "a.jsonl.gz": write_json_lines,
+    "a.ndjson.zst": write_json_lines,
+    "a.parquet": write_table,
+    "a.avro": write_avro,
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(CODE_RECORDS, st.integers(1, 500))
+def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, max_bytes):
+    folder = tmp_path_factory.mktemp("formats")
+    expected = [
+        "nul_bytes"
+        if "\0" in record["content"]
+        else (
+            record["content"],
+            storage.escape_path(record["path"]),
+            storage.escape_path(record["repo_name"]),
+            storage.escape_path(" ".join(record["license"].split())),
+        )
+        for record in records
     ]
+    for name, write in WRITERS.items():
+        write(folder / name, records)
+        found = [
+            item.rule
+            if isinstance(item, Dropped)
+            else (item.text, item.path, item.repository, item.licence)
+            for item in read_all("bigquery", folder / name, max_bytes=max_bytes)
+        ]
+        assert found == expected, name
 
 
-def test_what_cannot_be_found_is_told(tmp_path):
-    with pytest.raises(ValueError, match="nearest: pile"):
-        discovery.find("pil", [])
-    with pytest.raises(ValueError, match=r"found nothing to read at .*none; expected .jsonl"):
-        discovery.find("pile", [str(tmp_path / "none")])
-    (tmp_path / "x.csv").write_text("")
-    with pytest.raises(ValueError, match=r"cannot read .*x.csv; pile expects .jsonl"):
-        discovery.find("pile", [str(tmp_path / "x.csv")])
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))), st.integers(1, 99))
+def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, max_bytes):
+    folder = tmp_path_factory.mktemp("texts")
+    message = [text for text in texts if text.strip()]
+    for ending in PACKED:
+        path = folder / f"a.jsonl{ending}"
+        write_json_lines(path, [{"text": text} for text in texts])
+        assert [found.text for found in read_all("pile", path, max_bytes=max_bytes)] == texts
+        write_json_lines(path, [{"instruction": "Go.", "output": text} for text in message])
+        found = [document.turns for document in read_all("instruction", path, max_bytes=max_bytes)]
+        assert found == [(Turn("user", "Go."), Turn("assistant", text)) for text in message]
+
+
+@pytest.mark.parametrize("licence", [b"mit", ["mit"], "mit"])
+def test_a_licence_is_read_from_text_bytes_and_lists(tmp_path, licence):
+    kinds = {bytes: "bytes", str: "string", list: {"type": "array", "items": "string"}}
+    row = {"content": "x = 1\n", "path": "a.py", "license": licence}
+    types = {"content": "string", "path": "string", "license": kinds[type(licence)]}
+    fields = [{"name": name, "type": kind} for name, kind in types.items()]
+    with (tmp_path / "a.avro").open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, [row])
+    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    for name in ("a.avro", "a.parquet"):
+        (found,) = read_all("bigquery", tmp_path / name, max_bytes=1_000)
+        assert found.licence == "mit"
+
+
+@pytest.mark.parametrize("name", ["a.avro", "a.parquet"])
+def test_a_column_of_another_type_is_an_error(tmp_path, name):
+    rows = [{"content": 1, "path": "a.py"}]
+    if name == "a.avro":
+        fields = [{"name": "content", "type": ["null", "int"]}, {"name": "path", "type": "string"}]
+        with (tmp_path / name).open("wb") as file:
+            fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, rows)
+    else:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+    with pytest.raises(
+        ValueError, match=f"{name} has a column content of type int.*; expected text"
+    ):
+        read_all("bigquery", tmp_path / name, max_bytes=1_000)
