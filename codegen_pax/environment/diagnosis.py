@@ -157,7 +157,7 @@ def packages(
 
 def extras(installed: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
     """Holds what is there of the other locks, which not everybody installs, against its pins."""
-    for name in ("gpu.txt", "test.txt", "torch.txt"):
+    for name in ("gpu.txt", "docs.txt", "test.txt", "torch.txt"):
         for package, wanted in pins.locked(name).items():
             versions = installed.get(package, ())
             # PyTorch's builds say after a plus what they are for.

@@ -1,0 +1,154 @@
+"""The pages of the reference: signatures and docstrings, read from the sources.
+
+Nothing of the project is imported: that takes Pax half a minute, and stand-ins for it fail where a
+module computes with what it imports. The text of a docstring is turned into reStructuredText by
+Sphinx's own reader of Google's style (`sphinx.ext.napoleon`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+PROJECT = Path(__file__).parents[1]
+PACKAGES = ("codegen_pax", "experiments", "tasks")
+NAPOLEON = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
+INDENT = "   "
+LONGEST_DEFAULT = 20  # characters
+SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note):\s*$")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def pages() -> dict[str, str]:
+    """Returns a page for each folder of modules: its dotted name -> reStructuredText."""
+    folders: dict[str, list[Path]] = {}
+    for package in PACKAGES:
+        for path in sorted((PROJECT / package).rglob("*.py")):
+            folders.setdefault(".".join(path.relative_to(PROJECT).parent.parts), []).append(path)
+    return {name: page(name, paths) for name, paths in sorted(folders.items())}
+
+
+def page(name: str, paths: list[Path]) -> str:
+    """Returns the page of the modules of one folder."""
+    lines = [name, "=" * len(name), ""]
+    for path in paths:
+        lines += module(path)
+    return "\n".join(lines) + "\n"
+
+
+def module(path: Path) -> Iterator[str]:
+    """Yields the section of one module; the folder's own `__init__` comes without a title."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    is_package = parts[-1] == "__init__"
+    name = ".".join(parts[:-1] if is_package else parts)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not is_package:
+        yield from (name, "-" * len(name), "")
+    yield from (f".. py:module:: {name}", "")
+    yield from docstring(tree, "module")
+    for node in tree.body:
+        yield from definition(node)
+
+
+def definition(node: ast.stmt, indent: str = "") -> Iterator[str]:
+    """Yields a public class, function or method with its docstring; nothing for the rest."""
+    if isinstance(node, ast.ClassDef) and is_public(node.name):
+        yield from (f"{indent}.. py:class:: {node.name}{class_signature(node)}", "")
+        yield from docstring(node, "class", indent + INDENT)
+        for member in node.body:
+            if isinstance(member, Function) and ast.get_docstring(member):
+                yield from definition(member, indent + INDENT)
+    elif isinstance(node, Function) and is_public(node.name):
+        decorators = {ast.unparse(one).split(".")[-1] for one in node.decorator_list}
+        kind = "method" if indent else "function"
+        options = [f"{indent}{INDENT}:classmethod:"] if "classmethod" in decorators else []
+        options += [f"{indent}{INDENT}:staticmethod:"] if "staticmethod" in decorators else []
+        if decorators & {"property", "cached_property"}:
+            yield f"{indent}.. py:property:: {node.name}"
+        else:
+            yield f"{indent}.. py:{kind}:: {node.name}{signature(node, bool(indent))}"
+        yield from (*options, "")
+        yield from docstring(node, kind, indent + INDENT)
+
+
+def is_public(name: str) -> bool:
+    """Returns whether a name is for others to use."""
+    return not name.startswith("_")
+
+
+def signature(node: Function, is_method: bool) -> str:
+    """Returns a function's arguments and result, without `self` or `cls`."""
+    arguments = node.args
+    if is_method and arguments.args and arguments.args[0].arg in ("self", "cls"):
+        arguments = ast.arguments(**{**vars(arguments), "args": arguments.args[1:]})
+    arguments.defaults = [_short(value) for value in arguments.defaults]
+    arguments.kw_defaults = [value and _short(value) for value in arguments.kw_defaults]
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"({ast.unparse(arguments)}){result}"
+
+
+def _short(value: ast.expr) -> ast.expr:
+    """The default of an argument; '...' for one that is computed."""
+    return value if len(ast.unparse(value)) <= LONGEST_DEFAULT else ast.Constant(...)
+
+
+def class_signature(node: ast.ClassDef) -> str:
+    """Returns what a class is made with: the fields of a dataclass, or `__init__`'s arguments."""
+    if any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+        fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+        for one in fields:
+            one.value = one.value and _short(one.value)
+        return f"({', '.join(map(ast.unparse, fields))})"
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            return signature(member, is_method=True).partition(" -> ")[0]
+    return ""
+
+
+def docstring(node: ast.AST, what: str, indent: str = "") -> Iterator[str]:
+    """Yields the docstring of a node as reStructuredText, then an empty line."""
+    text = ast.get_docstring(node)  # type: ignore[arg-type]  # only of nodes that can have one
+    if text:
+        lines = GoogleDocstring(restructured(text), NAPOLEON, what=what).lines()
+        yield from textwrap.indent("\n".join(lines), indent).splitlines()
+        yield ""
+
+
+def restructured(text: str) -> str:
+    """Returns a docstring with what reStructuredText would misread made plain to it.
+
+    Code in single backticks becomes a literal, an indented block that is no section a literal
+    block; stars, bars and trailing underscores in prose are escaped.
+    """
+    pieces = re.split(r"(``[^`]+``|`[^`]+`)", text)
+    for number, piece in enumerate(pieces):
+        if number % 2:
+            follows = pieces[number + 1][:1]
+            pieces[number] = f"``{piece.strip('`')}``" + ("\\ " if follows.isalnum() else "")
+        else:
+            piece = re.sub(r"(?<!^)(?<!\n)(?<![ ])([*|])|(?<= )([*|])(?=\S)", r"\\\1\2", piece)
+            pieces[number] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", piece)
+    lines: list[str] = []
+    in_section = in_block = False
+    for line in "".join(pieces).splitlines():
+        if line and not line.startswith(" "):
+            if in_block:
+                lines.append("")
+            in_section, in_block = bool(SECTION.match(line)), False
+        elif line and not in_section and not in_block:
+            begun = next((one for one in reversed(lines) if one), "")
+            is_list = re.match(r"\s*([-*]|\d+\.)\s", line) or re.match(r"([-*]|\d+\.)\s", begun)
+            if not is_list and not begun.endswith("::"):
+                lines += ["", "::", ""]
+            in_block = True
+        elif in_section and line.lstrip().startswith("- ") and SECTION.match(lines[-1]):
+            # A list of results: its first item would be read as `type: description`.
+            lines += [f"{line[: -len(line.lstrip())]}\\ ", ""]
+        lines.append(line)
+    return "\n".join(lines)
