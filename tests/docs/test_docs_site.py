@@ -95,7 +95,7 @@ def test_every_verb_setting_and_module_has_its_place(site):
 def test_public_functions_are_in_the_reference(site):
     page = (site / "generated" / "api" / "experiments.html").read_text()
     assert 'id="experiments.settings.from_environment"' in page
-    assert "codegen-pax doctor" in page
+    assert 'id="experiments.settings.Settings.to_environment"' in page
 
 
 def test_drawings_name_what_exists(site):
