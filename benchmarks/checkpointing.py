@@ -2,13 +2,13 @@
 
     python benchmarks/checkpointing.py
 
-The stock binary trains Nano, four times as wide, on this machine's CPU. Steps take turns: during
-every second one the run's own thread (`codegen_pax.runs.checkpoints`) writes the checksums of the
-first checkpoint anew; it has ended before the next step begins, and its time is told too. Medians
-and their ratio are printed.
+The stock binary trains Nano, four times as wide, on this machine's CPU. During every second step
+the run's own thread (`codegen_pax.runs.verification`) writes the checksums of the first checkpoint
+anew; it has ended before the next step begins, and its time is measured too. Medians and their
+ratio are printed.
 
-Expected: within a few percent. It is the worst that a run meets, a checkpoint to every step and no
-core that is not the step's.
+Expected: within a few percent. No run meets worse: a checkpoint for every step, and no core beside
+those of the step.
 """
 
 import dataclasses
@@ -22,56 +22,57 @@ import jax
 from absl import flags
 from paxml import experiment_registry
 
-from codegen_pax.runs import checkpoints, checksums, launch, lineage, programs
+from codegen_pax.runs import checkpoints, checksums, launch, programs, verification
 from experiments import registry
 from experiments.declaration import find_declaration
 
-WARM, ROUNDS = 4, 20  # steps before the first that counts, and steps of each kind
-STEPS = WARM + 2 * ROUNDS
+WARM_UP, ROUNDS = 4, 20  # steps before the first that counts, and steps of each kind
+STEPS = WARM_UP + 2 * ROUNDS
 NANO = find_declaration("CodeGenNanoMono")
-RESULT = "result.txt"  # in the run's folder
+RESULT = "result.txt"  # in the job directory
 
 registry.register_all()
 
 
 class Program(programs.TrainProgram):
-    """Takes the time of each step after the first ones."""
+    """Measures the time of each step after the first ones."""
 
     def __init__(self, batch_tokens):
-        super().__init__(batch_tokens, lambda step, rows: ())
-        self._checkpoint = Path(lineage.checkpoint(flags.FLAGS.job_log_dir, 0))
-        self._receipt = self._checkpoint / "checksums-00000-of-00001.json"
-        self._seconds = {"alone": [], "beside": [], "checksums": []}
+        super().__init__(batch_tokens, lambda *_: ())
+        self._checkpoint = Path(checkpoints.path(flags.FLAGS.job_log_dir, 0))
+        self._checksums = Path(checksums.file_path(self._checkpoint))
+        self._seconds = {"alone": [], "together": [], "checksums": []}
 
     def run(self, state, step):
-        beside = step >= WARM and step % 2
-        self._wait()  # at first until the checkpoint is whole
-        begun = time.time()
-        if beside:
-            self._receipt.unlink()
-            checkpoints.is_saved(self._checkpoint)
+        """Makes a step, every second one together with the writer of checksums."""
+        together = step >= WARM_UP and step % 2
+        self._wait_for_checksums()  # at first until the checkpoint is complete
+        start = time.time()
+        if together:
+            self._checksums.unlink()
+            verification.background_writer().add_saved(self._checkpoint)
         output = super().run(state, step)
         jax.block_until_ready((output.loss, output.state))
-        if step >= WARM:
-            self._seconds["beside" if beside else "alone"].append(time.time() - begun)
-        if beside:
-            self._wait()
-            self._seconds["checksums"].append(self._receipt.stat().st_mtime - begun)
+        if step >= WARM_UP:
+            self._seconds["together" if together else "alone"].append(time.time() - start)
+        if together:
+            self._wait_for_checksums()
+            self._seconds["checksums"].append(self._checksums.stat().st_mtime - start)
         if output.new_train_step == STEPS:
-            self._say()
+            self._write_result()
         return output
 
-    def _wait(self):
-        while not self._receipt.exists():
+    def _wait_for_checksums(self):
+        while not self._checksums.exists():
             time.sleep(0.001)
 
-    def _say(self):
-        ms = {name: 1000 * statistics.median(found) for name, found in self._seconds.items()}
-        size = sum(checksums.files_of(self._checkpoint).values()) / 1e6
+    def _write_result(self):
+        ms = {name: 1000 * statistics.median(seconds) for name, seconds in self._seconds.items()}
+        size = sum(checksums.file_sizes(self._checkpoint).values()) / 1e6
         Path(flags.FLAGS.job_log_dir, RESULT).write_text(
-            f"step alone {ms['alone']:.0f} ms, beside the checksums of {size:.0f} MB "
-            f"{ms['beside']:.0f} ms (they take {ms['checksums']:.0f} ms): "
-            f"beside / alone {ms['beside'] / ms['alone']:.3f}"
+            f"step alone {ms['alone']:.0f} ms, together with the checksums of {size:.0f} MB "
+            f"{ms['together']:.0f} ms (they take {ms['checksums']:.0f} ms): "
+            f"together / alone {ms['together'] / ms['alone']:.3f}"
         )
 
 
@@ -88,15 +89,18 @@ class Timed(registry.experiment_class("CodeGenNanoMono")):
     )
 
     def task(self):
+        """Returns a task that saves the first checkpoint and the last."""
         task = super().task()
         task.train.save_interval_steps = STEPS
         return task
 
     def train_programs(self):
+        """Returns the program that measures."""
         return [Program(self.declaration().batch_tokens)]
 
 
 def main():
+    """Runs the experiment, and prints its result."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
     with tempfile.TemporaryDirectory() as folder:

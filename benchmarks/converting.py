@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from codegen_pax.runs import lineage
-from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.weights import cuts, hugging_face, safetensors_files
 from codegen_pax.weights.layout import Dimensions
 from codegen_pax.weights.tensors import DTYPES

@@ -1,1 +1,1 @@
-"""CodeGen on Pax: how it works. What is run is in `experiments`, what is read in `tasks`."""
+"""CodeGen on Pax: the library under `experiments` (what is run) and `tasks` (what is read)."""

@@ -1,11 +1,11 @@
-"""Errors that are meant for the user: one line that says what to mend. Standard library only.
+"""Errors that the user can correct, each with a message of one line. Standard library only.
 
-Whatever raises a `UserError` has a message for a person: the thing, what was found, what was
-wanted. The command prints that line alone; every other exception is a defect of the program and
-keeps its traceback. The operating system's own refusals (no such file, no space left: see
-`is_from_the_system`) are the user's too, wherever they arise.
+The message of a `UserError` names the thing, what was found and what was wanted. The command prints
+that line alone; any other exception is a defect of the program and keeps its traceback. Errors of
+the operating system (no such file, no space left: see `is_from_the_system`) are treated as user
+errors too.
 
-Each class is also the built-in exception that a Python caller expects.
+Each class also derives from the built-in exception that a Python caller expects.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import errno
 
 
 class UserError(Exception):
-    """The user, not the program, has something to mend: exit status 1."""
+    """An error that the user can correct; the command's exit status is 1."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if len(self.args) == 1 else super().__str__()
 
 
 class UsageError(UserError):
-    """The command was called wrongly: exit status 2."""
+    """The command is called wrongly; its exit status is 2."""
 
 
 class InvalidValueError(UserError, ValueError):
-    """A value, or a file's content, is other than what was wanted."""
+    """A value, or the content of a file, is invalid."""
 
 
 class UnknownNameError(UserError, KeyError):
-    """A name that is not registered; the message has the nearest ones (`names.unknown`)."""
+    """A name is not registered; the message has the nearest ones (`names.unknown`)."""
 
 
 class MissingFileError(UserError, FileNotFoundError):
-    """A file or folder that was named is not there, or lacks what was wanted in it."""
+    """A file or folder does not exist, or lacks a required part."""
 
 
 class ExistingFileError(UserError, FileExistsError):
@@ -77,9 +77,9 @@ _SYSTEM = frozenset(
 
 
 def is_from_the_system(error: OSError) -> bool:
-    """Whether an OSError tells of the machine (a file, a disk, a network), not of a wrong call.
+    """Whether an OSError is about the machine (a file, a disk, a network), not about the program.
 
-    A bad file descriptor or an invalid argument, say, is a defect of the program. Errors that
-    name no number are raised by libraries about a file that they were given.
+    A bad file descriptor or an invalid argument, for example, is a defect of the program. Errors
+    without a number are raised by libraries about a file.
     """
     return error.errno is None or error.errno in _SYSTEM

@@ -1,7 +1,7 @@
-"""Pointers of git-LFS: what a clone has in place of a large file that was not fetched.
+"""Git LFS pointers: small files that stand for large files which have not been fetched.
 
 Source: the specification of git-lfs, docs/spec.md: UTF-8 text under 1,024 bytes that begins with
-the line of its version and ends with its content's hash and size; "hawser" is its first name.
+a version line and ends with the hash and size of the content; "hawser" is the former name.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _POINTER = re.compile(
     r"version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v1\r?\n"
     r"(?:[a-z0-9.-]+ [^\r\n]*\r?\n)*oid sha256:[0-9a-f]{64}\r?\nsize \d+\s*"
 )
-_MOST = 1_024  # a pointer is shorter
+_MAX_BYTES = 1_024
 
 
 def is_pointer(text: str) -> bool:
-    """Whether a text is what git-LFS leaves in place of a file that was not fetched."""
-    return len(text) < _MOST and _POINTER.fullmatch(text) is not None
+    """Whether a text is a Git LFS pointer."""
+    return len(text) < _MAX_BYTES and _POINTER.fullmatch(text) is not None
 
 
 def _is_pointer_file(path: Path) -> bool:
-    with open(path, "rb") as opened:
-        return is_pointer(opened.read(_MOST).decode("utf-8", "replace"))
+    with open(path, "rb") as file:
+        return is_pointer(file.read(_MAX_BYTES).decode("utf-8", "replace"))
 
 
 def check_fetched(paths: Iterable[Path]) -> None:
-    """Raises ValueError if one of these files is a pointer; what is not there is passed over."""
+    """Raises InvalidValueError if one of the files is a pointer; missing files are ignored."""
     pointers = [path for path in paths if path.is_file() and _is_pointer_file(path)]
     if pointers:
         others = f" and {len(pointers) - 1} more are pointers" if pointers[1:] else " is a pointer"

@@ -1,8 +1,7 @@
-"""JSON files of a folder that somebody else may have written: read with care, written whole.
+"""JSON files of job directories and corpora: validated when read, written atomically.
 
-A run's folder and a corpus are data. Nothing that they say is taken for granted: a file is a file
-and not a pipe, is no larger than what is written here ever is, and has the fields that are asked
-of it, each of its type.
+Such a folder may come from somebody else, so that its content is checked: it must be a regular file
+of limited size and nesting, and each field must have its type.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from codegen_pax.errors import InvalidValueError
 
 MOST_BYTES = 64 << 20
 MOST_LEVELS = 650  # of nesting: Python's writer gives up before 1,000
-MOST = 1 << 63  # no number is as large
+MOST = 1 << 63  # numbers are smaller
 _PIECE = 1 << 16  # bytes that are read at once
-_SHOWN = 60  # characters of a value in an error
+_SHOWN_CHARACTERS = 60  # of a value in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,83 +28,83 @@ class Fields:
     """An object with fields.
 
     Attributes:
-      wanted: name -> its shape; each must be there.
-      optional: the same of those that need not be there. Any others are not looked at.
+        required: name -> shape of each required field.
+        optional: name -> shape of each optional field. Other fields are ignored.
     """
 
-    wanted: Mapping[str, Any]
+    required: Mapping[str, Any]
     optional: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read(path: epath.Path) -> Any:
-    """What a JSON file holds.
+    """Returns the content of a JSON file.
 
     Raises:
-      ValueError: it is no file, too large, no JSON, or nested too deeply.
-      OSError: it cannot be read.
+        ValueError: it is no regular file, too large, no JSON, or nested too deeply.
+        OSError: it cannot be read.
     """
     if "://" not in str(path) and not stat.S_ISREG(path.stat().mode):
-        raise InvalidValueError(f"{path} is no regular file")  # a pipe would be waited for
+        raise InvalidValueError(f"{path} is no regular file")  # reading a pipe would block
     content = bytearray()
     with path.open("rb") as file:
-        # In pieces, since Python takes as much memory as is asked for, however small the file is.
+        # In pieces: Python allocates as much as is requested, however small the file is.
         while len(content) <= MOST_BYTES and (piece := file.read(_PIECE)):
             content += piece
     if len(content) > MOST_BYTES:
         raise InvalidValueError(f"{path} is too large; wanted at most {MOST_BYTES:,} bytes")
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidValueError(f"{path}: wanted JSON, found {error}") from error
-    level, levels = [found], 0
+    level, levels = [value], 0
     while level := [
         child
-        for value in level
-        if isinstance(value, (dict, list))
-        for child in (value.values() if isinstance(value, dict) else value)
+        for node in level
+        if isinstance(node, (dict, list))
+        for child in (node.values() if isinstance(node, dict) else node)
     ]:
         if (levels := levels + 1) > MOST_LEVELS:
             raise InvalidValueError(f"{path} is nested too deeply; wanted {MOST_LEVELS} levels")
-    return found
+    return value
 
 
 def write(path: epath.Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Writes a JSON file atomically."""
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)  # a link would be followed
+    unfinished.unlink(missing_ok=True)  # writing would follow a link
     unfinished.write_text(json.dumps(content, indent=1) + "\n")
     unfinished.replace(path)
 
 
 def check(value: Any, shape: Any, where: str = "") -> None:
-    """Looks whether a value has a shape.
+    """Checks that a value has a shape.
 
     Args:
-      value: of a JSON file.
-      shape: a type, or several; `[shape]` of each of a list; `{str: shape}` of each value of an
-        object; `Fields` of an object.
-      where: the names and numbers that lead to it.
+        value: a part of a JSON file.
+        shape: a type or a tuple of types; `[shape]` for a list of it; `{str: shape}` for an object
+            with such values; `Fields` for an object with given fields.
+        where: the path to the value, for the error.
 
     Raises:
-      ValueError: it has not; names the first place.
+        ValueError: it has not; names the first place that differs.
     """
     if isinstance(shape, list):
         _check_type(value, (list,), where)
-        for number, one in enumerate(value):
-            check(one, shape[0], f"{where}[{number}]")
+        for number, element in enumerate(value):
+            check(element, shape[0], f"{where}[{number}]")
     elif isinstance(shape, dict):
         _check_type(value, (dict,), where)
-        for name, one in value.items():
-            check(one, shape[str], _below(where, name))
+        for name, element in value.items():
+            check(element, shape[str], _below(where, name))
     elif isinstance(shape, Fields):
         _check_type(value, (dict,), where)
-        for name, wanted in shape.wanted.items():
+        for name, field in shape.required.items():
             if name not in value:
                 raise InvalidValueError(f"its {_below(where, name)!r} is missing")
-            check(value[name], wanted, _below(where, name))
-        for name, wanted in shape.optional.items():
+            check(value[name], field, _below(where, name))
+        for name, field in shape.optional.items():
             if name in value:
-                check(value[name], wanted, _below(where, name))
+                check(value[name], field, _below(where, name))
     else:
         _check_type(value, shape if isinstance(shape, tuple) else (shape,), where)
 
@@ -116,8 +115,8 @@ def _check_type(value: Any, types: tuple[type, ...], where: str) -> None:
     if not fits or (isinstance(value, int) and abs(value) >= MOST):
         wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
         shown = repr(value)
-        if len(shown) > _SHOWN:
-            shown = f"{shown[:_SHOWN]}…"
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = f"{shown[:_SHOWN_CHARACTERS]}…"
         raise InvalidValueError(f"its {where!r} is {shown}; wanted {wanted}")
 
 

@@ -1,4 +1,4 @@
-"""What is said to a name that is not known, how words of others are shown; counting."""
+"""Parts of messages: unknown names, counted nouns, text from foreign files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def unknown(kind: str, found: str, known: Iterable[str]) -> str:
-    """One line: the name, that it is unknown, and the nearest known ones."""
+    """Returns one line that an unknown name is unknown, with the nearest known names."""
     known = list(known)
     by_folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(found.casefold(), by_folded, n=3, cutoff=0.5)
@@ -19,17 +19,17 @@ def unknown(kind: str, found: str, known: Iterable[str]) -> str:
     return f"no {kind} is called {found!r}; {hint}"
 
 
-def counted(number: int, one: str) -> str:
-    """`'1 row'`, `'1,258 rows'` or `'2 micro-batches'`."""
+def counted(number: int, noun: str) -> str:
+    """Returns a counted noun: `'1 row'`, `'1,258 rows'` or `'2 micro-batches'`."""
     if number == 1:
-        return f"1 {one}"
-    return f"{number:,} {one}{'es' if one.endswith('ch') else 's'}"
+        return f"1 {noun}"
+    return f"{number:,} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
-def printable(words: object) -> str:
-    """The words with U+FFFD for whatever is not printed, ends of lines among them.
+def printable(value: object) -> str:
+    """Returns the value as text, with U+FFFD for characters that are not printable.
 
-    A file that somebody else has written may hold what a terminal obeys, or what turns the order
-    of letters.
+    A foreign file may contain terminal control sequences, line breaks or characters that change
+    the direction of text.
     """
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(words))
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in str(value))

@@ -112,19 +112,22 @@ def commands() -> str:
 
 
 def experiments_table(listed: Sequence[Json]) -> str:
-    """Returns a row for each experiment of the tables."""
+    """Returns a row for each experiment of the tables; unverified values have a dagger."""
+
+    def marked(row: Json, name: str, text: str) -> str:
+        return f"{text} †" if name in row["unverified"] else text
+
     return table(
-        ("experiment", "tokens", "steps", "batch, tokens", "rate", "mesh", "starts from", "†"),
+        ("experiment", "tokens", "steps", "batch, tokens", "rate", "mesh", "starts from"),
         (
             (
                 f"`{row['name']}`",
                 _short(row["tokens"]),
-                _grouped(row["steps"]),
+                marked(row, "steps", _grouped(row["steps"])),
                 _grouped(row["batch_tokens"]),
-                f"{row['learning_rate']:.3g}",
+                marked(row, "learning_rate", f"{row['learning_rate']:.1e}"),
                 row["mesh"],
-                row["start"] or "random weights",
-                ", ".join(row["unverified"]).replace("_", " "),
+                (row["start"] or "random").removeprefix(f"CodeGen{row['size']}"),
             )
             for row in listed
         ),
@@ -244,7 +247,7 @@ def readme_table() -> str:
     listed = json.loads(command("list", "--json"))
     rows = {(row["size"], row["phase"]): row for row in listed}
     return table(
-        ("size", "parameters", "hardware", *PHASES),
+        ("size", "parameters", "hardware", *(f"{phase}, tokens" for phase in PHASES)),
         (
             (
                 f"**{size}**",
@@ -286,12 +289,12 @@ def _grouped(number: object) -> str:
 
 
 def _short(number: int | None) -> str:
-    """A count for people: 183.5 billion; '–' for none."""
+    """A count for people: 183.5B, for billions; '–' for none."""
     if number is None:
         return "–"
-    for scale, unit in ((10**9, "billion"), (10**6, "million")):
+    for scale, unit in ((10**9, "B"), (10**6, "M")):
         if number >= scale:
-            return f"{number / scale:.1f} {unit}"
+            return f"{number / scale:.1f}{unit}"
     return f"{number:,}"
 
 

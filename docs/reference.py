@@ -20,6 +20,8 @@ PACKAGES = ("codegen_pax", "experiments", "tasks")
 NAPOLEON = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
 INDENT = "   "
 LONGEST_DEFAULT = 20  # characters
+# Lines such as `logits: [B, T, V] = projection(x)`, which give an algorithm.
+SKETCH = re.compile(r"(?:^\w+: \[[^\]]*\] .*\n?(?:^ +.*\n?)*){2,}", re.MULTILINE)
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note):\s*$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -135,8 +137,9 @@ def restructured(text: str) -> str:
             piece = re.sub(r"(?<!^)(?<!\n)(?<![ ])([*|])|(?<= )([*|])(?=\S)", r"\\\1\2", piece)
             pieces[number] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", piece)
     lines: list[str] = []
+    text = SKETCH.sub(lambda found: textwrap.indent(found[0], "  "), "".join(pieces))
     in_section = in_block = False
-    for line in "".join(pieces).splitlines():
+    for line in text.splitlines():
         if line and not line.startswith(" "):
             if in_block:
                 lines.append("")

@@ -118,7 +118,7 @@ def several(owner: str, name: str, value: Any) -> tuple[Any, ...]:
 def language(owner: str, name: str, value: Any) -> str:
     """A language of the table, by its own name, however it is spelt."""
     try:
-        return languages.check(text(owner, name, value))
+        return languages.resolve(text(owner, name, value))
     except InvalidValueError as error:
         raise InvalidValueError(f"{owner}: {error}") from None
 

@@ -19,7 +19,7 @@ from codegen_pax.data import prepared
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.row_specs import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, job_lock, programs
+from codegen_pax.runs import job_lock, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import opening, preflight, receipt, resume, start
@@ -230,15 +230,15 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         A job that trains has its lineage from here on.
 
         Raises:
-          UserError: see `preflight.before_a_run`, `holder.hold` and `receipt.keep`.
+          UserError: see `preflight.before_a_run`, `job_lock.acquire` and `receipt.keep`.
         """
         start.make_job_dir_absolute()
         with preflight.before_a_run(self):
             if start.is_training():
                 job = epath.Path(flags.FLAGS.job_log_dir)
-                job_lock.hold(job, self.declaration().name)
-                checkpoints.complete(job)
-                checkpoints.follow()
+                job_lock.acquire(job, self.declaration().name)
+                verification.complete_checksums(job)
+                verification.watch_saves()
                 preflight.together(lambda: receipt.keep(job, self))
 
 

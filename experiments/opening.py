@@ -9,7 +9,7 @@ from praxis import base_input
 
 from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.names import counted
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments import start
 from experiments.declaration import Declaration
 from experiments.intervals import intervals
@@ -52,7 +52,7 @@ def lines(
 
 
 def _weights(declaration: Declaration, job: epath.Path, step: int) -> str:
-    last = lineage.last_step(job)
+    last = checkpoints.last_step(job)
     if last is not None:
         return f"this run's own, of step {step:,}; the optimizer's state too"
     if parent := start.parent_job(declaration):

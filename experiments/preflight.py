@@ -25,7 +25,7 @@ from praxis import base_input, pax_fiddle, py_utils
 from codegen_pax import model
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import data, folder, lineage, log
+from codegen_pax.runs import checkpoints, data_checks, log
 from experiments import start
 from experiments.declaration import MESH_VARIABLE, Declaration, from_environment
 from experiments.report import START_VARIABLE
@@ -127,7 +127,7 @@ def before_a_run(experiment: Experiment) -> Iterator[None]:
     """
     plan = plan_of(experiment)
     if plan.job is not None:
-        log.show()
+        log.configure()
     found = together(lambda: check(plan))
     if plan.trains:
         _check_hosts_start(plan)
@@ -181,10 +181,10 @@ def _check_settings(plan: Plan) -> str:
 def _check_folder(plan: Plan) -> str:
     if plan.job is None:
         return ""
-    if plan.needs_checkpoint and lineage.last_step(plan.job) is None:
+    if plan.needs_checkpoint and checkpoints.last_step(plan.job) is None:
         raise MissingFileError(f"{plan.job} holds no checkpoint to decode")
     if plan.trains:
-        folder.check_writable(plan.job)
+        checkpoints.check_writable(plan.job)
     return ""
 
 
@@ -240,7 +240,7 @@ def _check_training_data(plan: Plan) -> str:
     if not plan.trains:
         return ""
     return "; ".join(
-        f"trains on {data.check_training(one.mixture_name, _row_length(one))}"
+        f"trains on {data_checks.check_training(one.mixture_name, _row_length(one))}"
         for one in plan.experiment.datasets()
         if one.is_training and _is_ours(one)
     )
@@ -253,7 +253,7 @@ def _check_evaluation_data(plan: Plan) -> str:
     for one in plan.experiment.datasets():
         if one.is_training or not _is_ours(one):
             continue
-        found = data.check_evaluation(one.mixture_name, _row_length(one))
+        found = data_checks.check_evaluation(one.mixture_name, _row_length(one))
         for task in found.empty:
             log.warning("%s has no row to evaluate on: it is not in %s", task, one.name)
         said.append(f"evaluates on {found}")
@@ -278,7 +278,9 @@ def _check_prompts(plan: Plan) -> str:
         f"decodes {counted(count, 'prompt')} of {one.mixture_name}"
         for one in plan.experiment.decode_datasets()
         if _is_ours(one)
-        and (count := data.check_prompts(one.mixture_name, one.task_feature_lengths["inputs"]))
+        and (
+            count := data_checks.check_prompts(one.mixture_name, one.task_feature_lengths["inputs"])
+        )
     )
 
 
@@ -287,12 +289,12 @@ def _check_disk(plan: Plan) -> str:
     if not plan.saves:
         return ""
     train = plan.experiment.task().train
-    return folder.check_room(
+    return checkpoints.check_room(
         plan.job,
         parameters=plan.declaration().parameters,
         steps=int(train.num_train_steps),
         interval=train.save_interval_steps,
-        kept=train.save_max_to_keep,
+        max_to_keep=train.save_max_to_keep,
     )
 
 

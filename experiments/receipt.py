@@ -12,7 +12,7 @@ from etils import epath
 from codegen_pax.compare import Side, snapshot
 from codegen_pax.data.stream.origins import origins
 from codegen_pax.environment import code
-from codegen_pax.runs import lineage, log
+from codegen_pax.runs import checkpoints, lineage, log
 from experiments import resume, start
 from experiments.declaration import Declaration, from_environment
 
@@ -31,7 +31,7 @@ def document(
     parents: list[dict[str, Any]],
     kind: str,
     data: list[dict[str, Any]],
-) -> lineage.Document:
+) -> lineage.Receipt:
     """The lineage of a job, to be written into its directory and its checkpoints.
 
     Args:
@@ -49,7 +49,7 @@ def document(
     }
 
 
-def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Document:
+def _document(experiment: Experiment, side: Side, class_name: str) -> lineage.Receipt:
     """What a lineage says of an experiment and of the code that runs it."""
     declaration = experiment.declaration()
     module = class_name.rpartition(".")[0]
@@ -86,7 +86,7 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
     Raises:
       ValueError: see `resume.check`.
     """
-    declaration, step = experiment.declaration(), lineage.last_step(job)
+    declaration, step = experiment.declaration(), checkpoints.last_step(job)
     class_name = f"{type(experiment).__module__}.{type(experiment).__name__}"
     side = Side.of(declaration.name, experiment)
     now = _document(experiment, side, class_name)
@@ -114,8 +114,8 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
 def _go_on(
     job: epath.Path,
     step: int,
-    found: lineage.Document,
-    now: lineage.Document,
+    found: lineage.Receipt,
+    now: lineage.Receipt,
     changes: list[dict[str, Any]],
 ) -> None:
     """Gives a job that resumes the lineage of its checkpoint, and what has changed since."""

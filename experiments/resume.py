@@ -21,7 +21,7 @@ from codegen_pax.compare.changes import plain
 from codegen_pax.compare.grouping import HARDWARE, NETWORK
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments import start
 from experiments.declaration import Declaration
 
@@ -133,7 +133,7 @@ def keep_schedule(
     if not start.is_training() or wanted == DECLARED:
         return declaration
     job = epath.Path(flags.FLAGS.job_log_dir)
-    step = lineage.last_step(job)
+    step = checkpoints.last_step(job)
     found = lineage.of_checkpoint(job, step) if step is not None else None
     if found is None or found["kind"] != "training":
         return declaration
@@ -141,7 +141,7 @@ def keep_schedule(
 
 
 def scheduled(
-    declaration: Declaration, found: lineage.Document, *, by_force: bool = False
+    declaration: Declaration, found: lineage.Receipt, *, by_force: bool = False
 ) -> Declaration:
     """The declaration with the schedule of a lineage; itself if another is set by hand.
 
@@ -162,7 +162,7 @@ def scheduled(
     return declaration if differs and not by_force else replace(declaration, **then)
 
 
-def schedule_of(found: lineage.Document) -> dict[str, Any] | None:
+def schedule_of(found: lineage.Receipt) -> dict[str, Any] | None:
     """The fields of `SCHEDULE` in a lineage; None if it has not got them."""
     declared = found.get("declared", {})
     if all(type(declared.get(name)) in (int, float) for name in SCHEDULE):
@@ -185,8 +185,8 @@ def schedule_of(found: lineage.Document) -> dict[str, Any] | None:
 def check(
     job: epath.Path,
     step: int,
-    found: lineage.Document,
-    now: lineage.Document,
+    found: lineage.Receipt,
+    now: lineage.Receipt,
     side: Side,
     environment: Mapping[str, str] = os.environ,
 ) -> list[dict[str, Any]]:
@@ -235,9 +235,9 @@ def check(
     ]
 
 
-def _check_names(job: epath.Path, found: lineage.Document, now: lineage.Document) -> None:
+def _check_names(job: epath.Path, found: lineage.Receipt, now: lineage.Receipt) -> None:
     """Raises ValueError for another experiment, or another recipe."""
-    known = lineage.names(found)
+    known = lineage.experiment_names(found)
     # Weights that were imported have not been trained on: any run of their size and phase may be.
     is_for = found["kind"] != "training" and _of_tables(found) == _of_tables(now)
     if now["experiment"] not in known and not is_for:
@@ -247,7 +247,7 @@ def _check_names(job: epath.Path, found: lineage.Document, now: lineage.Document
 
 
 def _refuse_name(
-    job: epath.Path, name: str, found: lineage.Document, now: lineage.Document
+    job: epath.Path, name: str, found: lineage.Receipt, now: lineage.Receipt
 ) -> NoReturn:
     raise InvalidValueError(
         f"{job} holds checkpoints of {name} {found[name]}; wanted {now[name]}: give "
@@ -255,7 +255,7 @@ def _refuse_name(
     )
 
 
-def _of_tables(document: lineage.Document) -> str:
+def _of_tables(document: lineage.Receipt) -> str:
     """The experiment of the tables that one is a variant of."""
     declared = document.get("declared")
     if declared is None:
@@ -273,7 +273,7 @@ def _rule(change: Change) -> Rule | None:
     )
 
 
-def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list[Change]:
+def _changed(found: lineage.Receipt, now: lineage.Receipt, side: Side) -> list[Change]:
     """What differs of the whole configurations, but for how rows are shared among hosts."""
     if "snapshot" not in found:
         names = ("mixture", "batch_tokens")
@@ -296,7 +296,7 @@ def _changed(found: lineage.Document, now: lineage.Document, side: Side) -> list
     return kept
 
 
-def _rows(document: lineage.Document, batch_size: str | None) -> str | None:
+def _rows(document: lineage.Receipt, batch_size: str | None) -> str | None:
     """Rows of a batch over all hosts, of those that one reads."""
     if batch_size is None or not batch_size.isdecimal():
         return batch_size
@@ -311,7 +311,7 @@ def _rows(document: lineage.Document, batch_size: str | None) -> str | None:
     return str(int(batch_size) * max(1, hosts))
 
 
-def _fields(found: lineage.Document, now: lineage.Document) -> list[dict[str, Any]]:
+def _fields(found: lineage.Receipt, now: lineage.Receipt) -> list[dict[str, Any]]:
     """What differs of a lineage's own fields, its software and its code, as `history` has it."""
     plain = [
         {"name": name, "old": found[name], "new": now[name]}
@@ -323,8 +323,8 @@ def _fields(found: lineage.Document, now: lineage.Document) -> list[dict[str, An
     codes = [
         {
             "name": f"code of {name}",
-            "old": code.words(then[name]) if name in then else None,
-            "new": code.words(now["code"][name]) if name in now["code"] else None,
+            "old": code.describe(then[name]) if name in then else None,
+            "new": code.describe(now["code"][name]) if name in now["code"] else None,
         }
         for name in modules
         if then.get(name) != now["code"].get(name)

@@ -14,7 +14,7 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import Declaration
 from experiments.report import SCRATCH, START_VARIABLE
 
@@ -59,7 +59,7 @@ def loading_rules(
     from paxml import tasks_lib
 
     return {
-        str(job / "checkpoints"): tasks_lib.CheckpointLoadingRules(
+        str(checkpoints.directory(job)): tasks_lib.CheckpointLoadingRules(
             task_p=task.clone(),
             load_rules=[(r"(.*)", "{}")],
             safe_load=True,
@@ -107,7 +107,7 @@ def check(
 
 def begins_training() -> bool:
     """Whether the stock binary is about to train in a directory that has no checkpoint yet."""
-    return is_training() and lineage.last_step(flags.FLAGS.job_log_dir) is None
+    return is_training() and checkpoints.last_step(flags.FLAGS.job_log_dir) is None
 
 
 def parents(declaration: Declaration) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def parents(declaration: Declaration) -> list[dict[str, Any]]:
 
 def parent(job: epath.Path, step: int) -> dict[str, Any]:
     """A checkpoint as a parent. Raises FileNotFoundError if it holds no weights."""
-    return lineage.parent(job, step, lineage.fingerprint(lineage.checkpoint(job, step)))
+    return lineage.parent(job, step, lineage.fingerprint(checkpoints.path(job, step)))
 
 
 def check_restored(declaration: Declaration) -> None:
@@ -133,10 +133,12 @@ def check_restored(declaration: Declaration) -> None:
     Raises:
       ValueError: a file is missing, or has another size than was saved; raised on every host.
     """
-    from codegen_pax.runs import checkpoints
+    from codegen_pax.runs import verification
 
     if job := parent_job(declaration):
-        checkpoints.check(lineage.checkpoint(job, start_step(job)), checkpoints.WEIGHTS)
+        verification.check_restored(
+            checkpoints.path(job, start_step(job)), verification.WEIGHT_FILES
+        )
         return
     if not (flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None)):
         return
@@ -144,8 +146,8 @@ def check_restored(declaration: Declaration) -> None:
     named = flags.FLAGS.get_flag_value("restore_checkpoint_dir", None)
     job = epath.Path(named).parent if named else epath.Path(flags.FLAGS.job_log_dir)
     chosen = flags.FLAGS.get_flag_value("restore_checkpoint_step", None)
-    for step in chosen or [lineage.last_step(job)]:
-        checkpoints.check(None if step is None else lineage.checkpoint(job, int(step)))
+    for step in chosen or [checkpoints.last_step(job)]:
+        verification.check_restored(None if step is None else checkpoints.path(job, int(step)))
 
 
 def has_weights() -> bool:
@@ -177,7 +179,7 @@ def start_step(job: epath.Path) -> int | None:
 
     Decided once: what is checked, loaded and told is the same, whatever the parent saves meanwhile.
     """
-    return lineage.last_step(job)
+    return checkpoints.last_step(job)
 
 
 def check_parent(declaration: Declaration, job: epath.Path) -> None:
@@ -188,7 +190,7 @@ def check_parent(declaration: Declaration, job: epath.Path) -> None:
             f"checkpoint; wanted the directory given to that job as --job_log_dir"
         )
     found = lineage.read(job)
-    if found and declaration.start not in {found["class"], *lineage.names(found)}:
+    if found and declaration.start not in {found["class"], *lineage.experiment_names(found)}:
         raise InvalidValueError(
             f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
             f"{found['experiment']}; wanted a job of {declaration.start} (an experiment of your "
@@ -212,7 +214,7 @@ def check_arrays(
     """
     wanted = _network_shapes(network, input_specs)
     step = start_step(job)
-    found = _checkpoint_shapes(job, step)
+    found = checkpoints.weight_shapes(checkpoints.path(job, step))
     of_job = lineage.read(job)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
@@ -222,25 +224,6 @@ def check_arrays(
                 f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"
                 + (f"; the job was trained with {of_job['recipe']})" if of_job else ")")
             )
-
-
-def _checkpoint_shapes(job: epath.Path, step: int) -> dict[str, tuple[int, ...]]:
-    """Array name -> shape, as the checkpoint's own metadata tells it."""
-    from paxml import checkpoint_metadata
-
-    metadata = checkpoint_metadata.restore_metadata(lineage.checkpoint(job, step))
-    state = metadata[checkpoint_metadata.TRAIN_STATE_METADATA]
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def walk(prefix: str, tree: Mapping) -> None:
-        for key, value in tree.items():
-            if checkpoint_metadata.ARRAY_METADATA_TAG in value:
-                shapes[f"{prefix}{key}"] = tuple(value[checkpoint_metadata.UNPADDED_SHAPE])
-            else:
-                walk(f"{prefix}{key}.", value)
-
-    walk("", state["mdl_vars"])
-    return shapes
 
 
 def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:

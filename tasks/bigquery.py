@@ -43,7 +43,7 @@ def language_task(
     Raises ValueError for a language that is not in `languages.LANGUAGES`, or if there is a task of
       this name over another source.
     """
-    language = languages.check(language)
+    language = languages.resolve(language)
     name = f"codegen_{corpus}_{language}"
     if name in seqio.TaskRegistry.names():
         found = seqio.TaskRegistry.get(name)

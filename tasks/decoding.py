@@ -28,7 +28,7 @@ from etils import epath
 from codegen_pax.data import installed
 from codegen_pax.data.rules.languages import LANGUAGES
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.text.prompts import instruction_prompt, user_content
+from codegen_pax.text.instruction_format import instruction_prompt, user_content
 from codegen_pax.text.vocabulary import vocabulary
 from tasks.definition import prompt_task
 from tasks.prompts import BY_LANGUAGE, NANO_INSTRUCTIONS, PROSE

@@ -62,7 +62,7 @@ def language_task(language: str) -> seqio.Task:
     Raises ValueError if the language is not in `languages.LANGUAGES`. That this machine has files
     of it is not checked here: reading the task raises if it has none.
     """
-    language = languages.check(language)
+    language = languages.resolve(language)
     name = f"codegen_nano_multi_{language}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)

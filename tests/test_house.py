@@ -14,9 +14,9 @@ GROUND = {"model", "text"}  # import no sibling
 SOIL = {
     "errors",
     "git_lfs",
-    "limits",
+    "decoding_limits",
     "names",
-    "quiet",
+    "silent_imports",
 }  # single files of codegen_pax that stand under every room
 ROOF = "cli"  # alone in codegen_pax may import experiments and tasks
 MAX_LINES = 400

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codegen_pax import names
 from codegen_pax.errors import UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 from experiments.declaration import DOOR, Declaration, declarations
 
 
@@ -101,7 +101,7 @@ def find(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Entry]:
 
 def _registered_by(module: str) -> dict[str, Entry]:
     """`module.Name` -> experiment."""
-    with quietly():
+    with silenced():
         importlib.import_module(DOOR)
     here = os.getcwd()
     # First, as for `python -m paxml.main`; but a run's folder is data, and of it no other module
@@ -109,7 +109,7 @@ def _registered_by(module: str) -> dict[str, Entry]:
     is_run = os.path.lexists(os.path.join(here, "lineage.json"))
     sys.path.insert(len(sys.path) if is_run else 0, here)
     try:
-        with quietly():
+        with silenced():
             importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0] and error.name != module:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from codegen_pax.cli.catalogue import DOOR, Entry, add_module_argument, find
 from codegen_pax.cli.facts import derived
 from codegen_pax.errors import UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 from experiments.report import START_VARIABLE
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dic
     """The sides, and what is derived of each by name."""
     # Only configurations are made: no device of this machine is to be taken for it.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    with quietly():
+    with silenced():
         importlib.import_module(DOOR)
     from paxml import experiment_registry
 

@@ -134,7 +134,7 @@ def _write(
     stamps: list[list],
     space: Workspace,
     console: Terminal,
-) -> lineage.Document:
+) -> lineage.Receipt:
     """Fills the workspace and gives it its name; returns the lineage of the export.
 
     Raises:
@@ -142,7 +142,7 @@ def _write(
     """
     from codegen_pax.environment import code
     from codegen_pax.runs import lineage, progress
-    from codegen_pax.text.hugging_face import write_tokenizer
+    from codegen_pax.text.tokenizer import write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, safetensors_files
     from codegen_pax.weights.card import card
 

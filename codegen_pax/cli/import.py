@@ -11,7 +11,7 @@ from codegen_pax.cli.beside import beside
 from codegen_pax.cli.catalogue import add_module_argument, find
 from codegen_pax.cli.opened import local_folder
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
     from codegen_pax.cli.tables import Terminal
@@ -90,15 +90,17 @@ def run(args: argparse.Namespace) -> int:
         workspace.Workspace(output, purpose) as space,
         beside(lineage.hash_files, chosen.paths()) as hashing,
     ):
-        with quietly():
+        with silenced():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)
-            from codegen_pax.training.state import state
+            from codegen_pax.training.train_state import train_state_spec
             from experiments import receipt
 
             experiment = experiment_registry.get(purpose["experiment"])()
-            wanted = state(experiment.task(), experiment.get_input_specs_provider_params())
+            wanted = train_state_spec(
+                experiment.task(), experiment.get_input_specs_provider_params()
+            )
         with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
             importing.run(chosen, wanted, space, on_bytes)
         parent |= _hashed(chosen, adapter, hashing.result())

@@ -27,11 +27,11 @@ def run(args: argparse.Namespace) -> int:
 
     from codegen_pax.cli import training
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.runs import folder
+    from codegen_pax.runs import checkpoints
     from experiments.declaration import find_declaration, from_environment
 
     output = args.output or Path("runs") / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder.check_writable(output)
+    checkpoints.check_writable(output)
     console = Terminal()
     ladder = [from_environment(find_declaration(f"CodeGen{SIZE}{phase}")) for phase in PHASES]
     mixtures = [declaration.mixture for declaration in ladder]
@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
             f"codegen.{declaration.name}", declaration, job, console, start=start, evaluate=mixtures
         )
         training.print_summary(summary, declaration, job, time.monotonic() - begun, console)
-        from codegen_pax.runs import events  # imports TensorBoard: after the first run
+        from codegen_pax.runs.summary import evaluation_losses  # slow: after the first run
 
         losses[declaration.name] = {
-            mixture: events.evaluation_losses(job, mixture)[-1].value for mixture in mixtures
+            mixture: evaluation_losses(job, mixture)[-1].value for mixture in mixtures
         }
         start = str(job)
     table = Table(title="validation loss on each phase's data (nats)")

@@ -13,7 +13,7 @@ from etils import epath
 from codegen_pax.cli.catalogue import DOOR, Entry, catalogue, find
 from codegen_pax.cli.facts import Facts
 from codegen_pax.errors import MissingFileError, UsageError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE, Declaration, from_environment
 
 
@@ -39,7 +39,7 @@ class Run:
 
     job: epath.Path
     entry: Entry
-    document: lineage.Document | None
+    document: lineage.Receipt | None
     step: int
 
     @property
@@ -49,7 +49,7 @@ class Run:
     @property
     def checkpoint(self) -> epath.Path:
         """The checkpoint's directory."""
-        return lineage.checkpoint(self.job, self.step)
+        return checkpoints.path(self.job, self.step)
 
     def facts(self) -> Facts:
         """What a lineage says of the experiment, for a job that has none."""
@@ -92,7 +92,7 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
     entry = _entry(name, experiment, modules, document)
     environment = dict(os.environ)
     if document:
-        if not lineage.names(document) & {entry.name, entry.declaration.name}:
+        if not lineage.experiment_names(document) & {entry.name, entry.declaration.name}:
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {document['experiment']}, as its "
                 f"{lineage.FILE} says; wanted that one, or none given"
@@ -102,11 +102,11 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
             environment[RECIPE_VARIABLE] = document["recipe"]  # the network has its arrays
         # The declared mesh need not fit the batch: it may have been trained on another.
         environment[MESH_VARIABLE] = environment.get(MESH_VARIABLE) or document["mesh"]
-    last = lineage.last_step(job)
+    last = checkpoints.last_step(job)
     if last is None:
         raise MissingFileError(f"{name} has no whole checkpoint under checkpoints/")
-    if step is not None and step not in lineage.steps(job):
-        known = ", ".join(map(str, lineage.steps(job)))
+    if step is not None and step not in checkpoints.complete_steps(job):
+        known = ", ".join(map(str, checkpoints.complete_steps(job)))
         raise UsageError(f"{name} has no checkpoint of step {step}; it has {known}")
     entry = replace(entry, declaration=from_environment(entry.declaration, environment))
     if "://" not in name:
@@ -116,7 +116,7 @@ def run(name: str, experiment: str | None, modules: Sequence[str], step: int | N
 
 
 def _entry(
-    name: str, experiment: str | None, modules: Sequence[str], document: lineage.Document | None
+    name: str, experiment: str | None, modules: Sequence[str], document: lineage.Receipt | None
 ) -> Entry:
     """The experiment that is asked for, or that a lineage names, of the tables or of `modules`.
 

@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         ranges=pipeline.ranges(size),
         validation=settings.held_out(size) if args.validation is None else args.validation,
     )
-    pieces = partitions.split(args.corpus, found)
+    pieces = partitions.plan(args.corpus, found)
     outcome.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
@@ -174,7 +174,7 @@ def _check_runner(args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from codegen_pax.data.prepare.settings import KINDS, Settings
     from codegen_pax.data.rules import languages, licences
-    from codegen_pax.data.sources import paths, storage
+    from codegen_pax.data.sources import storage
 
     kind = KINDS[args.corpus]
     for option, wanted, has_use in (
@@ -190,16 +190,18 @@ def _settings(args: argparse.Namespace) -> Settings:
     }
     try:
         if args.languages:
-            given["languages"] = tuple(languages.check(name) for name in args.languages)
+            given["languages"] = tuple(languages.resolve(name) for name in args.languages)
         if args.licences:
-            given["licences"] = licences.check(args.licences)
+            given["licences"] = licences.resolve(args.licences)
     except InvalidValueError as error:
         raise UsageError(error) from error
     output = args.output if storage.is_url(args.output) else os.path.abspath(args.output)
     try:
         output.encode()
     except UnicodeEncodeError:  # steps of Beam's hand names on as UTF-8
-        raise UsageError(f"--output {paths.shown(output)}: wanted a name in UTF-8") from None
+        raise UsageError(
+            f"--output {storage.escape_path(output)}: wanted a name in UTF-8"
+        ) from None
     return Settings(
         corpus=args.corpus,
         output=output,

@@ -9,7 +9,7 @@ from codegen_pax.data.sources import storage
 from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError
 from codegen_pax.names import counted
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 
 _DIGITS = 12  # of a hash, which tell one checkpoint from another for a reader
 _FEW = 4  # files of an import that are named one by one
@@ -26,8 +26,8 @@ def everything(run: str) -> Facts:
       OSError: it is no folder, has no lineage, or is behind a URL that cannot be reached.
       ValueError: its lineage cannot be read.
     """
-    with storage.told(run):
-        return _everything(run, storage.folder(run))
+    with storage.translate_errors(run):
+        return _everything(run, storage.as_epath(run))
 
 
 def _everything(run: str, folder: epath.Path) -> Facts:
@@ -39,11 +39,11 @@ def _everything(run: str, folder: epath.Path) -> Facts:
             f"{run} has no {lineage.FILE}; wanted a run's folder, given to Pax as --job_log_dir, "
             "or one of its checkpoints"
         )
-    step = lineage.step_of(folder)
-    last = lineage.last_step(folder) if step is None else step
+    step = checkpoints.step_of(folder)
+    last = checkpoints.last_step(folder) if step is None else step
     own = document
     if step is None and last is not None:
-        own = lineage.read(lineage.checkpoint(folder, last))
+        own = lineage.read(checkpoints.path(folder, last))
         if own is not None and own["kind"] != "training":
             document = own  # a run was started on it, and has not come to a checkpoint
     return {
@@ -56,7 +56,7 @@ def _everything(run: str, folder: epath.Path) -> Facts:
     }
 
 
-def _is_trained(document: lineage.Document, last: int | None, has_own: bool) -> bool:
+def _is_trained(document: lineage.Receipt, last: int | None, has_own: bool) -> bool:
     """Whether a run has come to a checkpoint of its own, after the one that it began with."""
     begun_here = [parent.get("step") for parent in document["parents"]] if not has_own else []
     return document["kind"] == "training" and bool(last) and last not in begun_here
@@ -78,7 +78,7 @@ def sections(found: Facts) -> dict[str, list[tuple[str, str]]]:
         ],
         "chain": [_ancestor(one) for one in found["chain"]],
         "data": [(one["task"], _data(one)) for one in found["data"]],
-        "code": [(name, code.words(one)) for name, one in found.get("code", {}).items()]
+        "code": [(name, code.describe(one)) for name, one in found.get("code", {}).items()]
         or [(code.PROJECT, older)],
         "versions": list(lineage.last_versions(found).items()),
         "changed since it began": [

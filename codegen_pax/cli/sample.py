@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from codegen_pax import limits
+from codegen_pax import decoding_limits
 from codegen_pax.cli import opened
 from codegen_pax.cli.catalogue import add_module_argument
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.quiet import quietly
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.silent_imports import silenced
+from codegen_pax.text import instruction_format, tokenizer
 from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
 
 HELP = "continue a prompt, or answer it, with a run's last checkpoint"
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("the prompt is empty; wanted an instruction to answer")
         # As the rows it was trained on, in which no text forges the end of one.
         words = tokenizer.load(declaration.phase.vocabulary, literal=True)
-        ids = words.encode(prompts.instruction_prompt(prompt)).ids
+        ids = words.encode(instruction_format.instruction_prompt(prompt)).ids
     else:
         ids = words.encode(prompt).ids or [tokenizer.END_OF_TEXT_ID]
     room = declaration.size.context - len(ids)
@@ -68,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"the prompt has {len(ids):,} tokens; wanted at most {declaration.size.context - 1:,}"
         )
-    with quietly():
+    with silenced():
         from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
-        from codegen_pax.runs.sampling import continue_prompts
+        from codegen_pax.runs.completions import continue_prompts
 
     experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
     with _environment(
@@ -118,13 +118,13 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 def _check_numbers(args: argparse.Namespace) -> None:
     """Raises UsageError for a number that no decoder takes."""
     checks = {
-        "samples": limits.check_samples,
-        "length": limits.check_length,
-        "seed": limits.check_seed,
-        "top_p": limits.check_top_p,
+        "samples": decoding_limits.check_samples,
+        "length": decoding_limits.check_length,
+        "seed": decoding_limits.check_seed,
+        "top_p": decoding_limits.check_top_p,
     }
     if args.temperature != 0:
-        checks["temperature"] = limits.check_temperature
+        checks["temperature"] = decoding_limits.check_temperature
     for name, check in checks.items():
         try:
             check(getattr(args, name))

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_pax.names import counted, printable
-from codegen_pax.quiet import quietly
-from codegen_pax.runs import folder, launch, lineage, progress
+from codegen_pax.runs import checkpoints, launch, progress
+from codegen_pax.silent_imports import silenced
 from experiments import start as starting
 from experiments.declaration import DOOR, EVALUATE_VARIABLE, Declaration, named_for_evaluation
 from experiments.intervals import intervals
@@ -34,27 +34,27 @@ def check(
       UserError: the folder cannot be written to, the weights to start from are missing, the disk
         has no room, or a corpus is missing.
     """
-    folder.check_writable(job)
-    if lineage.last_step(job) is None:
+    checkpoints.check_writable(job)
+    if checkpoints.last_step(job) is None:
         named = {START_VARIABLE: start} if start is not None else {}
         starting.check(declaration, begins=True, environment={**os.environ, **named})
     every = intervals(declaration.steps, declaration.size.embedded)
-    folder.check_room(
+    checkpoints.check_room(
         job,
         parameters=declaration.parameters,
         steps=declaration.steps,
         interval=every.save,
-        kept=every.kept,
+        max_to_keep=every.kept,
     )
     if declaration.size.embedded:
         return  # its text is on every machine; to import what reads it takes as long as to be told
-    with quietly():
+    with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
-        from codegen_pax.runs import data
+        from codegen_pax.runs import data_checks
 
-    data.check_training(declaration.mixture, declaration.row_length)
+    data_checks.check_training(declaration.mixture, declaration.row_length)
     for mixture in _mixtures(declaration, evaluate):
-        data.check_evaluation(mixture, declaration.row_length)
+        data_checks.check_evaluation(mixture, declaration.row_length)
 
 
 def _mixtures(declaration: Declaration, evaluate: Sequence[str]) -> list[str]:
@@ -106,7 +106,7 @@ def train(
             environment=settings,
             on_line=on_line,
         )
-    with quietly():  # after the run: what the summary needs takes seconds to import
+    with silenced():  # after the run: what the summary needs takes seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.runs.summary import summarise
         from codegen_pax.text.vocabulary import vocabulary
@@ -124,7 +124,7 @@ def train(
 
 def _origin(declaration: Declaration, job: Path, start: str | None) -> str:
     """Which weights a run begins with, or goes on with."""
-    if (step := lineage.last_step(job)) is not None:
+    if (step := checkpoints.last_step(job)) is not None:
         return f"its own step {step:,}"
     named = start or os.environ.get(START_VARIABLE, "")
     if declaration.start is None or named in ("", SCRATCH):
@@ -171,7 +171,7 @@ def print_summary(
     table.add_row("time", f"{minutes} min {rest} s")
     table.add_row("loss curve", printable(job / LOSS_CURVE))
     table.add_row("completions", printable(job / COMPLETIONS))
-    table.add_row("checkpoints", printable(job / "checkpoints"))
+    table.add_row("checkpoints", printable(checkpoints.directory(job)))
     table.add_row(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )

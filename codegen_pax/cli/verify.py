@@ -7,7 +7,7 @@ import dataclasses
 import json
 
 from codegen_pax.names import printable
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 HELP = "check a run's checkpoints, and name the newest good one"
 
@@ -24,14 +24,16 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.data.sources import storage
 
-    with quietly():
+    with silenced():
         from codegen_pax.runs import progress, verification
 
-    with storage.told(args.run):
-        job = storage.folder(args.run)
+    with storage.translate_errors(args.run):
+        job = storage.as_epath(args.run)
         # What is for a person goes where the result of --json does not.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
-        with progress.follow_bytes("verifying", verification.size(job), console) as on_bytes:
+        with progress.follow_bytes(
+            "verifying", verification.verified_bytes(job), console
+        ) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:
         said = dataclasses.asdict(report) | {

@@ -144,12 +144,12 @@ def code(language: str) -> tuple[InstalledFile, ...]:
 
     Raises ValueError if `language` is not in `languages.LANGUAGES`.
     """
-    endings = languages.LANGUAGES[languages.check(language)].extensions
+    endings = languages.LANGUAGES[languages.resolve(language)].extensions
     found = [name for root in roots() for name in _listing(root) if name.lower().endswith(endings)]
     by_hash = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
 
     def accept(name: str, text: str) -> bool:
-        return bool(languages.by_path(name, text, (language,))) and _is_code(name, text)
+        return bool(languages.detect(name, text, (language,))) and _is_code(name, text)
 
     return _keep(by_hash, accept, most=LANGUAGE_BYTES)
 

@@ -11,7 +11,7 @@ import inspect
 from pathlib import Path
 
 from codegen_pax.data import installed
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 MIN_DOCSTRING = 20  # characters; shorter ones ("See base class.") promise nothing
 
@@ -39,8 +39,8 @@ def pairs(source: str) -> list[tuple[str, str]]:
         signature = _dedent(lines[node.lineno - 1 : first.lineno - 1], node.col_offset)
         body = _dedent(lines[first.end_lineno : node.end_lineno], node.col_offset)
         if len(docstring) >= MIN_DOCSTRING and signature and body:
-            prompt = prompts.instruction_prompt(docstring, signature)
-            found.append((prompt, prompts.instruction_answer(body)))
+            prompt = instruction_format.instruction_prompt(docstring, signature)
+            found.append((prompt, instruction_format.instruction_answer(body)))
     return found
 
 

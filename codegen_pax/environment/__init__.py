@@ -1,6 +1,6 @@
-"""The Python environment: what the project needs of it, and what is wrong with this one.
+"""Checks of the Python environment and the identity of the running code.
 
-Imports the standard library alone, so that it still works where little else does.
+Imports only the standard library, so that it works in a broken environment.
 """
 
 from codegen_pax.environment.diagnosis import Finding, diagnose

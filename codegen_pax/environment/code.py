@@ -1,8 +1,7 @@
-"""Which code is running: a hash of its sources, and the git commit where there is one.
+"""The identity of the running code: a hash of its sources, and the git commit if there is one.
 
-Git is asked for a commit and for its list of files alone, with nothing of the repository's
-configuration that could run a program; whether a file differs is found out here. Standard library
-only.
+Git is called only for the commit and its list of files, with the parts of its configuration
+disabled that could run a program; modified files are detected here. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,42 +16,43 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = "codegen-pax"
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("codegen.py", "codegen_pax", "experiments", "tasks")
-_SECONDS = 20  # that git may take
+_GIT_TIMEOUT = 20  # seconds
 
-# `sha256` of the sources; of what git has a commit of, `commit`, and `dirty`: whether any differs.
+# `sha256` of the sources and, in a git repository, `commit` and whether the sources differ from it
+# (`dirty`).
 Identity = dict[str, Any]
 
 
 @functools.cache
 def of_project() -> Identity:
-    """This project's own code: its Python sources, wherever they are installed."""
-    found = sorted(
+    """Returns the identity of this project's Python sources, wherever they are installed."""
+    files = sorted(
         file
         for name in _SOURCES
-        for file in ([_ROOT / name] if name.endswith(".py") else (_ROOT / name).rglob("*.py"))
+        for file in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
     )
-    return _identity(_ROOT, found, _SOURCES)
+    return _identity(ROOT, files, _SOURCES)
 
 
 @functools.cache
 def of_module(name: str) -> Identity | None:
-    """The file of an imported module, and its name in `file`.
+    """Returns the identity of an imported module's file, and the name of the file in `file`.
 
-    None for a module of this project, and for one that is in no file.
+    None for a module of this project, or one without a file.
     """
     path = getattr(sys.modules.get(name), "__file__", None)
     if path is None or not Path(path).is_file():
         return None
     file = Path(path).resolve()
-    if any(file.is_relative_to(_ROOT / source) for source in _SOURCES):
+    if any(file.is_relative_to(ROOT / source) for source in _SOURCES):
         return None
     return {"file": file.name} | _identity(file.parent, [file], [file.name])
 
 
-def words(identity: Mapping[str, Any] | None) -> str:
-    """An identity for a person, in one line."""
+def describe(identity: Mapping[str, Any] | None) -> str:
+    """Returns an identity in one line for a person."""
     if not identity:
         return "not recorded"
     sources = f"sources {identity['sha256'][:12]}"
@@ -63,60 +63,60 @@ def words(identity: Mapping[str, Any] | None) -> str:
 
 
 def _identity(folder: Path, files: list[Path], names: tuple[str, ...] | list[str]) -> Identity:
-    """The identity of some files.
+    """Returns the identity of files.
 
     Args:
-      folder: that they lie below.
-      files: to be hashed, in order.
-      names: of the files and folders in which they are all of the Python sources.
+        folder: a folder that contains them all.
+        files: the files to hash, in order.
+        names: names below `folder` whose Python sources are exactly these files.
     """
     contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
     lines = (f"{name} {hashlib.sha256(text).hexdigest()}\n" for name, text in contents.items())
-    found: Identity = {"sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
+    identity: Identity = {"sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
     head = _git(folder, "rev-parse", "--verify", "HEAD^{commit}")
-    listed = head and _git(folder, "ls-tree", "-r", "-z", "HEAD", "--", *names)
-    if not listed:  # no git, no repository, or one that does not have these files
-        return found
+    listing = _git(folder, "ls-tree", "-r", "-z", "HEAD", "--", *names) if head else None
+    if not head or not listing:  # no git, no repository, or one without these files
+        return identity
     blobs = {}
-    for entry in listed.decode(errors="surrogateescape").split("\0"):
+    for entry in listing.decode(errors="surrogateescape").split("\0"):
         mode, _, name = entry.partition("\t")
         if name in contents or name.endswith(".py"):
             blobs[name] = mode.split(" ")[2]
-    now = {name: _blob(text, len(head.strip())) for name, text in contents.items()}
-    return {"commit": head.decode().strip(), "dirty": now != blobs} | found
+    current = {name: _blob(text, len(head.strip())) for name, text in contents.items()}
+    return {"commit": head.decode().strip(), "dirty": current != blobs} | identity
 
 
 def _blob(content: bytes, digits: int) -> str:
-    """What git calls a file's content, in a repository whose hashes have so many digits."""
+    """Returns git's hash of a file's content, of SHA-1 or SHA-256 by its number of digits."""
     algorithm = hashlib.sha1 if digits == 40 else hashlib.sha256
     return algorithm(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints; None if it is not there, or cannot say."""
-    # Neither a variable of the caller's own repository nor a program of this one's configuration.
+    """Returns the output of git; None if it is not installed or fails."""
+    # Without variables of the caller's repository, and without programs that this one configures.
     environment = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     configured = {
         "core.fsmonitor": "false",
         "core.hooksPath": os.devnull,
-        "safe.directory": "*",  # another's repository is read, and nothing of it is run
+        "safe.directory": "*",  # a repository of another user is read; nothing of it is run
     }
     environment |= {"GIT_CONFIG_COUNT": str(len(configured)), "GIT_OPTIONAL_LOCKS": "0"}
     for number, (name, text) in enumerate(configured.items()):
         environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": text}
-    # A partial clone would fetch what it lacks.
+    # A partial clone would fetch missing objects.
     environment |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "--no-pager", *arguments],
             cwd=folder,
             env=environment,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=_SECONDS,
+            timeout=_GIT_TIMEOUT,
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return result.stdout if result.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""What is wrong with an environment, and how to mend it."""
+"""Checks of the environment, each with the command that corrects it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from codegen_pax.environment import pins
 
 PYTHON = (3, 11)
 
-# What a move away from the lock breaks, where it is known. Measured on this stack.
+# What another version than the locked one breaks, where known from this stack.
 BREAKS = {
     "jax": "from 0.6 on jax.tree_map is gone, which paxml and praxis call",
     "jaxlib": "it must be the version that jax was released with",
@@ -25,13 +25,13 @@ BREAKS = {
     "orbax-checkpoint": "from 0.5.12 on paxml's PaxStepNameFormat is abstract and cannot be made",
     "setuptools": "it builds the package itself",
 }
-# Those whose other versions were not tried; any other package off its pin is a warning.
+# Packages whose other versions have not been tried; a deviation of any other is a warning.
 STACK = {
     *BREAKS,
     *("fiddle", "flax", "lingvo", "optax", "paxml", "praxis", "protobuf", "pyglove", "scipy"),
     *("seqio", "tensorflow", "tensorflow-text", "tensorstore", "tokenizers"),
 }
-# With these as locked, importing jax says something about the machine, not about the packages.
+# With these as locked, an error of importing jax is about the machine, not about the packages.
 JAX_NEEDS = ("jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy")
 
 DEVICE_QUERY = """
@@ -40,17 +40,16 @@ print(json.dumps([f"{device.platform} {device.device_kind}" for device in jax.de
 """
 DEVICE_SECONDS = 60
 
-# Where Linux lists PCI devices, and a TPU chip's identities there (jax/_src/hardware_utils.py of
-# jax 0.5.3).
+# Linux' list of PCI devices, and the ids of TPU chips (jax/_src/hardware_utils.py in jax 0.5.3).
 PCI = Path("/sys/bus/pci/devices")
 GOOGLE = "0x1ae0"
 TPU_CHIPS = {"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f"}
 
 GIGABYTE = 10**9
-# One checkpoint of 350M with Adam's two moments in float32 is 4.3 GB; two are there while one is
-# being replaced.
+# A checkpoint of 350M with Adam's two moments in float32 takes 4.3 GB; there are two while one is
+# replaced.
 FREE_WANTED = 10 * GIGABYTE
-# Nano's run folder with room to spare; less and even `make run` may stop half-way.
+# Nano's job directory with a margin; with less even `make run` may fail.
 FREE_NEEDED = 1 * GIGABYTE
 
 Status = Literal["ok", "warning", "error"]
@@ -58,15 +57,15 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at: 'python', a package's name, 'devices', …
+        check: what is checked: 'python', a package's name, 'devices', …
         status: 'error' where training or decoding would fail, 'warning' where it may.
         found: what is there.
         wanted: what should be there.
-        mend: the command or act that puts it right; empty when all is well.
-        why: what goes wrong if it stays, where that is known.
+        mend: the command or action that corrects it; empty if nothing is wrong.
+        why: what fails otherwise, where known.
     """
 
     check: str
@@ -78,20 +77,20 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Returns everything looked at in this environment, in the order to mend it in."""
+    """Returns the results of all checks, in the order in which to correct them."""
     lock = pins.locked()
     installed = pins.installed()
     findings = [python(), machine(), *packages(lock, installed), *extras(installed), *modules()]
     findings.append(libtpu(installed))
-    unsound = {finding.check for finding in findings if finding.status == "error"}
-    if unsound & {"python", "libtpu", *JAX_NEEDS}:
+    errors = {finding.check for finding in findings if finding.status == "error"}
+    if errors & {"python", "libtpu", *JAX_NEEDS}:
         findings.append(
             Finding(
                 "devices",
                 "warning",
-                "not asked",
+                "not checked",
                 "an answer from JAX",
-                "mend the above, then ask again",
+                "correct the above, then check again",
             )
         )
     else:
@@ -101,7 +100,7 @@ def diagnose() -> list[Finding]:
 
 
 def python() -> Finding:
-    """Looks at the interpreter's version."""
+    """Checks the version of the interpreter."""
     wanted = "{}.{}".format(*PYTHON)
     found = platform.python_version()
     if sys.version_info[:2] == PYTHON:
@@ -111,65 +110,65 @@ def python() -> Finding:
 
 
 def machine() -> Finding:
-    """Looks at the operating system and processor, which compiled packages are made for."""
+    """Checks the operating system and processor, for which compiled packages are built."""
     found, wanted = f"{platform.system()} {platform.machine()}", "Linux x86_64"
     if found == wanted:
         return Finding("machine", "ok", found, wanted)
-    why = "lingvo and tensorflow-text are published for it alone"
+    why = "lingvo and tensorflow-text are published for it only"
     return Finding("machine", "error", found, wanted, f"use a {wanted} machine", why)
 
 
 def packages(
     lock: Mapping[str, str], installed: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Finding]:
-    """Holds every pin of the lock against what is installed.
+    """Compares the installed packages with the lock.
 
     Args:
-        lock: {package: version} wanted.
-        installed: {package: versions} there, as `pins.installed` returns them.
+        lock: package -> locked version.
+        installed: package -> installed versions, as `pins.installed` returns them.
 
     Yields:
-        One finding for each package that is off its pin; a single good one when none is.
+        One finding for each package that differs; a single one with status 'ok' if none does.
     """
-    off = 0
+    differing = 0
     for package, wanted in lock.items():
         versions = installed.get(package, ())
         if versions == (wanted,):
             continue
-        off += 1
-        serious = package in STACK or not versions or len(versions) > 1
+        differing += 1
+        is_error = package in STACK or not versions or len(versions) > 1
         mend = f"{pip()} install --no-deps --force-reinstall {package}=={wanted}"
         if len(versions) > 1:
             # pip removes one of the two at a time.
             mend = f"{pip()} uninstall --yes {package} (once for each), then {mend}"
         yield Finding(
             package,
-            "error" if serious else "warning",
+            "error" if is_error else "warning",
             " and ".join(versions) or "nothing",
             wanted,
             mend,
             BREAKS.get(package, ""),
         )
-    if not off:
+    if not differing:
         count = f"{len(lock)} of {len(lock)} as locked"
         yield Finding("packages", "ok", count, "every pin of the lock")
 
 
 def extras(installed: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
-    """Holds what is there of the other locks, which not everybody installs, against its pins."""
+    """Compares installed packages of the optional locks with their pins."""
     for name in ("gpu.txt", "docs.txt", "test.txt", "torch.txt"):
         for package, wanted in pins.locked(name).items():
             versions = installed.get(package, ())
-            # PyTorch's builds say after a plus what they are for.
+            # PyTorch's versions name the kind of build after a plus.
             if any(version.partition("+")[0] != wanted for version in versions):
                 mend = f"{pip()} install --no-deps --force-reinstall {package}=={wanted}"
                 yield Finding(package, "warning", " and ".join(versions), wanted, mend)
 
 
 def modules() -> Iterator[Finding]:
-    """Looks whether the project's own top-level names lead to the project.
+    """Checks that the project's top-level names are imported from the project.
 
-    paxml imports `codegen` by name, and each of these names is also that of some other package.
+    paxml imports `codegen` by name, and other packages have each of these names too.
     """
     home = Path(pins.__file__).resolve().parents[2]
     for name in ("codegen", "experiments", "tasks"):
@@ -194,7 +193,7 @@ def _locations(spec) -> Iterable[str]:
 
 
 def libtpu(installed: Mapping[str, tuple[str, ...]]) -> Finding:
-    """Looks whether the TPU runtime and the chips are there together, or neither."""
+    """Checks that the TPU runtime is installed if and only if there are TPU chips."""
     wanted = pins.locked("tpu.txt")["libtpu"]
     versions = installed.get("libtpu", ())
     found = " and ".join(versions)
@@ -207,18 +206,20 @@ def libtpu(installed: Mapping[str, tuple[str, ...]]) -> Finding:
             f"{found}, no TPU, JAX_PLATFORMS unset",
             "no libtpu where there is no TPU",
             f"{pip()} uninstall --yes libtpu, or export JAX_PLATFORMS=cpu",
-            "every JAX program would first spend minutes looking for a TPU",
+            "every JAX program would first search for a TPU for minutes",
         )
     if chips and not versions:
         why = "JAX would not see the TPU"
         return Finding("libtpu", "error", "nothing", wanted, install, why)
     if versions and versions != (wanted,):
-        return Finding("libtpu", "warning", found, wanted, install, "it goes with one jaxlib")
+        return Finding(
+            "libtpu", "warning", found, wanted, install, "each jaxlib needs one version of it"
+        )
     return Finding("libtpu", "ok", found or "absent", wanted if chips else "not needed here")
 
 
 def tpu_chips() -> int:
-    """Returns how many TPU chips are on this machine's PCI bus."""
+    """Returns the number of TPU chips on the PCI bus."""
 
     def identity(device: Path, field: str) -> str:
         try:
@@ -233,11 +234,11 @@ def tpu_chips() -> int:
 
 
 def devices() -> Finding:
-    """Asks JAX for its devices, in a child process: libtpu can hang, or abort the process."""
+    """Gets JAX' devices in a child process, since libtpu can hang or abort the process."""
     wanted = "an answer from JAX"
     try:
         answer = subprocess.run(
-            # Not what lies in the working directory: that may be a run's folder, which is data.
+            # -P: no module of the working directory, which may be a job directory, is imported.
             [sys.executable, "-P", "-c", DEVICE_QUERY],
             capture_output=True,
             text=True,
@@ -249,9 +250,9 @@ def devices() -> Finding:
         mend = "free the device from other programs, or export JAX_PLATFORMS=cpu"
         return Finding("devices", "error", f"no answer in {DEVICE_SECONDS} s", wanted, mend)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"it ended with status {error.returncode}"]
-        mend = "export JAX_PLATFORMS=cpu to do without the device"
-        return Finding("devices", "error", said[-1], wanted, mend)
+        lines = error.stderr.strip().splitlines() or [f"it ended with status {error.returncode}"]
+        mend = "export JAX_PLATFORMS=cpu to run without the device"
+        return Finding("devices", "error", lines[-1], wanted, mend)
     found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     idle_gpu = Path("/proc/driver/nvidia/version").exists() and "gpu" not in found
     if idle_gpu and not os.environ.get("JAX_PLATFORMS"):
@@ -262,18 +263,18 @@ def devices() -> Finding:
 
 
 def disk(directory: Path) -> Finding:
-    """Looks at the free space of the disk that holds `directory`, where runs are written."""
+    """Checks the free disk space of `directory`, where runs are written."""
     free = shutil.disk_usage(directory).free
     found, wanted = f"{free / GIGABYTE:.1f} GB free", f"{FREE_WANTED / GIGABYTE:.0f} GB"
     if free >= FREE_WANTED:
         return Finding("disk", "ok", found, wanted)
-    status = "warning" if free >= FREE_NEEDED else "error"
+    status: Status = "warning" if free >= FREE_NEEDED else "error"
     why = "a checkpoint of 350M takes 4.3 GB"
     return Finding("disk", status, found, wanted, f"free some, or leave {directory}", why)
 
 
 def pip() -> str:
-    """Returns the command that runs this interpreter's pip, as short as it can be written."""
+    """Returns the command that runs this interpreter's pip, with a relative path if possible."""
     executable = Path(sys.executable)
     if executable.is_relative_to(Path.cwd()):
         executable = executable.relative_to(Path.cwd())

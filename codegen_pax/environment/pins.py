@@ -1,4 +1,4 @@
-"""The lock files and what is installed, by package name."""
+"""Locked and installed versions, by package name."""
 
 import re
 import sys
@@ -23,8 +23,8 @@ def locked(name: str = "base.txt") -> dict[str, str]:
 def installed() -> dict[str, tuple[str, ...]]:
     """Returns {package: versions} of this interpreter's packages.
 
-    Only the first directory of `sys.path` that holds a package counts, for that is where it is
-    imported from. More than one version means that an installer left two there.
+    Only the first directory of `sys.path` with a package counts, since it is imported from there.
+    More than one version means that an installer has left two in that directory.
     """
     versions: dict[str, tuple[str, ...]] = {}
     for directory in sys.path:
@@ -33,11 +33,11 @@ def installed() -> dict[str, tuple[str, ...]]:
             name = distribution.metadata["Name"]
             if name and distribution.version:  # a half-removed package has neither
                 here.setdefault(normalised(name), set()).add(distribution.version)
-        for name, found in here.items():
-            versions.setdefault(name, tuple(sorted(found)))
+        for name, present in here.items():
+            versions.setdefault(name, tuple(sorted(present)))
     return versions
 
 
 def normalised(name: str) -> str:
-    """Returns a package's name as the package index compares it (PEP 503)."""
+    """Returns the normalised name of a package (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -8,7 +8,6 @@ Letters of array shapes, here and in every docstring of the project:
 """
 
 from codegen_pax.model.decoding import greedy_decoder, sample_decoder
-from codegen_pax.model.language_modelling import CodeGenModel
-from codegen_pax.model.network import language_model, shard
+from codegen_pax.model.network import CodeGenModel, language_model, shard
 
 __all__ = ["CodeGenModel", "greedy_decoder", "language_model", "sample_decoder", "shard"]

@@ -1,20 +1,20 @@
-"""How continuations are chosen: settings of praxis' decoders, with their traps handled."""
+"""Configurations of praxis' greedy and sampling decoders."""
 
 import jax.numpy as jnp
 from praxis import decoder_hparams, pax_fiddle, py_utils, pytypes, token_samplers
 
-from codegen_pax import limits
+from codegen_pax import decoding_limits
 
 
 class NucleusSampler(token_samplers.DefaultNextTokenSampler):
-    """Draws from the nucleus of the tempered distribution, as transformers does.
+    """Nucleus sampling after the temperature is applied, as in transformers.
 
     tempered:  [B, V] = softmax(logits / temperature)
-    nucleus:   [B, V] = the likeliest tokens of `tempered` that add up to top_p
+    nucleus:   [B, V] = the most likely tokens of `tempered` whose probabilities sum to top_p
     new_ids:   [B]    ~ tempered, within the nucleus
 
-    praxis' own sampler cuts the nucleus first, at temperature 1, and tempers what is left: at a
-    low temperature that lets many more tokens through.
+    praxis' sampler selects the nucleus at temperature 1 and applies the temperature afterwards; at
+    a low temperature that admits many more tokens.
     """
 
     def __call__(
@@ -25,23 +25,35 @@ class NucleusSampler(token_samplers.DefaultNextTokenSampler):
         decode_loop_state: py_utils.NestedMap,
         **kwargs,
     ) -> py_utils.NestedMap:
-        """Returns `new_ids` [B] and, for the log-probabilities, the `logits` [B, V] untempered."""
-        # A quotient of bfloat16 has as many values, but other ones may be alike.
+        """Samples the next tokens.
+
+        Args:
+            model: the model that decodes.
+            logits: [B, V].
+            temperature: the logits are divided by it.
+            decode_loop_state: praxis' state of the decoding loop.
+            **kwargs: passed to praxis' sampler.
+
+        Returns:
+            `new_ids` [B], and the `logits` [B, V] without the temperature, from which praxis
+            computes log-probabilities.
+        """
+        # In float32: division in bfloat16 could make different logits equal.
         tempered = logits.astype(jnp.float32) / temperature
-        drawn = super().__call__(model, tempered, 1.0, decode_loop_state, **kwargs)
-        drawn.logits = logits
-        return drawn
+        result = super().__call__(model, tempered, 1.0, decode_loop_state, **kwargs)
+        result.logits = logits
+        return result
 
 
 def greedy_decoder(
     *, prompt_length: int, max_new_tokens: int, eos_id: int
 ) -> decoder_hparams.GreedyDecoderHParams:
-    """Returns the settings for always taking the likeliest token.
+    """Returns the configuration of greedy decoding.
 
     Args:
-        prompt_length: P, the width of the batch's `ids`; shorter prompts are fine.
-        max_new_tokens: M, at most so many tokens after each prompt.
-        eos_id: the token that ends a row; what follows it is filled with id 0, so cut at
+        prompt_length: P, the width of the batch's `ids`; prompts may be shorter.
+        max_new_tokens: M, the largest number of tokens to add to each prompt.
+        eos_id: the token that ends a sequence. praxis fills what follows with id 0, so truncate at
             `decode_lengths`, which counts prompt, new tokens and the end token.
     """
     return decoder_hparams.GreedyDecoderHParams(
@@ -58,26 +70,28 @@ def sample_decoder(
     top_p: float,
     num_samples: int,
 ) -> decoder_hparams.SampleDecoderHParams:
-    """Returns the settings for drawing tokens at a temperature from the nucleus `top_p`.
+    """Returns the configuration of nucleus sampling at a temperature.
 
     Args:
-        prompt_length, max_new_tokens, eos_id: as in `greedy_decoder`.
+        prompt_length: P, as in `greedy_decoder`.
+        max_new_tokens: M, as in `greedy_decoder`.
+        eos_id: as in `greedy_decoder`.
         temperature: the logits are divided by it.
-        top_p: probability, above 0 and at most 1.
-        num_samples: K, continuations of each prompt, kept in the order drawn.
+        top_p: probability mass of the nucleus, above 0 and at most 1.
+        num_samples: K, the number of continuations of each prompt, in the order sampled.
 
     Raises:
-        ValueError: a number is out of its range: see `limits`.
+        ValueError: a value is out of range; see `codegen_pax.decoding_limits`.
     """
-    limits.check_temperature(temperature)
-    limits.check_top_p(top_p)
-    limits.check_samples(num_samples)
+    decoding_limits.check_temperature(temperature)
+    decoding_limits.check_top_p(top_p)
+    decoding_limits.check_samples(num_samples)
     return decoder_hparams.SampleDecoderHParams(
         **_lengths(prompt_length, max_new_tokens),
         eos_id=eos_id,
         temperature=temperature,
         p=top_p,
-        # praxis draws from the 40 likeliest unless told otherwise.
+        # praxis' default is the 40 most likely tokens.
         k=0,
         next_token_sampler_tpl=pax_fiddle.Config(NucleusSampler),
         num_samples=num_samples,
@@ -86,8 +100,8 @@ def sample_decoder(
 
 
 def _lengths(prompt_length: int, max_new_tokens: int) -> dict[str, int | bool]:
-    """How far to decode: with one forward pass over the prompt, M counts new tokens alone."""
-    limits.check_length(max_new_tokens)
+    """Returns the length fields: with a forward pass over the prompt, M counts only new tokens."""
+    decoding_limits.check_length(max_new_tokens)
     return {
         "fprop_for_prefix": True,
         "seqlen": prompt_length + max_new_tokens,

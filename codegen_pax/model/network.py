@@ -1,13 +1,15 @@
-"""The CodeGen network as one praxis configuration, and how it lies on a mesh of devices."""
+"""The CodeGen network as a praxis configuration, its sharding over a mesh, and the Pax model."""
 
 import math
 from collections.abc import Sequence
 
-from praxis import base_layer, pax_fiddle
+import numpy as np
+from praxis import base_input, base_layer, base_model, pax_fiddle, py_utils
 from praxis.layers import (
     activations,
     attentions,
     linears,
+    models,
     normalizations,
     transformer_models,
     transformers,
@@ -16,11 +18,13 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.model.block import Block
-from codegen_pax.model.embedding import Embedding
-from codegen_pax.model.feed_forward import FeedForward
-from codegen_pax.model.rotary import PartialRotaryEmbedding
-from codegen_pax.model.softmax import Softmax
+from codegen_pax.model.layers import (
+    Block,
+    Embedding,
+    FeedForward,
+    PartialRotaryEmbedding,
+    Softmax,
+)
 
 # A feed-forward is this many times as wide as the model: F = 4 D (modules.py of jaxformer).
 FEED_FORWARD_RATIO = 4
@@ -44,9 +48,10 @@ def language_model(
     x:      [B, T, D] = x + attention(norm(x)) + forward(norm(x)), `layers` times
     logits: [B, T, V] = final_norm(x) @ W + b
 
-    Weights start as jaxformer's do: truncated normal at two standard deviations, without haiku's
-    correction for the truncation; out of attention and feed-forward 2 / layers / sqrt(D), the
-    embedding 1 / sqrt(V), all others 1 / sqrt(fan-in); biases zero, norms one.
+    Weights are initialised as in jaxformer: truncated normal at two standard deviations, without
+    haiku's correction for the truncation. The standard deviation is 2 / layers / sqrt(D) for the
+    output projections of attention and feed-forward, 1 / sqrt(V) for the embedding, and
+    1 / sqrt(fan-in) for all others; biases start at zero, norm scales at one.
     Source: salesforce/jaxformer, models/decoder/inter.
 
     Args:
@@ -54,16 +59,16 @@ def language_model(
         model_dims: D.
         heads: N.
         head_dims: H; scores are divided by sqrt(H).
-        rotary_dims: the first dimensions of each head that carry the position.
+        rotary_dims: number of leading dimensions of each head that are rotated by position.
         vocab_size: V, the padded size: 51,200 for every published model.
         embedding_bias: train a bias on the embedding, as jaxformer does; without it the
             parameters are those of the released weights.
         z_loss: weight of the mean of logsumexp(logits)^2 in the loss.
-        remat: what the backward pass finds saved of each block: a value of praxis'
-            AutodiffCheckpointType. The gradients are the same for all.
+        remat: what each block saves for the backward pass, a value of praxis'
+            AutodiffCheckpointType. Gradients do not depend on it.
 
     Raises:
-        ValueError: `remat` is unknown, or D is not N H (praxis would scale and shape otherwise).
+        ValueError: `remat` is unknown, or D is not N H.
     """
     if model_dims != heads * head_dims:
         raise InvalidValueError(
@@ -88,14 +93,14 @@ def language_model(
         rotary_position_emb_tpl=pax_fiddle.Config(PartialRotaryEmbedding, rotary_dims=rotary_dims),
     )
     attention.combined_qkv_proj_tpl.params_init = fan_in
-    # The projections in are one matrix of their own, so `proj_tpl` makes the one out alone.
+    # Query, key and value have `combined_qkv_proj_tpl`, so `proj_tpl` is the output projection.
     attention.proj_tpl.params_init = out_of_block
 
     forward = pax_fiddle.Config(
         FeedForward,
         activation_tpl=pax_fiddle.Config(activations.GELU, approximate=True),
         add_skip_connection=False,
-        # The block's norm is the only one, but the layer always makes one.
+        # The block normalises once for both halves, but this layer always creates a norm.
         ln_tpl=pax_fiddle.Config(normalizations.IdentityNorm),
         fflayer_tpl=pax_fiddle.Config(linears.FeedForward, weight_init=fan_in),
         output_init=out_of_block,
@@ -124,7 +129,7 @@ def language_model(
         name="lm",
         model_dims=model_dims,
         vocab_size=vocab_size,
-        # Attention follows the batch's `segment_ids` and `segment_pos`.
+        # Attention masks and positions come from the batch's `segment_ids` and `segment_pos`.
         packed_input=True,
         position_emb_tpl=None,
         separate_embedding_tpl=pax_fiddle.Config(
@@ -142,7 +147,7 @@ def language_model(
 
 
 def _checkpoint_policy(remat: str) -> AutodiffCheckpointType:
-    """Returns the policy of that name; an unknown one is an error that names the nearest."""
+    """Returns the policy named `remat`; raises InvalidValueError for an unknown name."""
     policies = [policy.value for policy in AutodiffCheckpointType]
     if remat not in policies:
         raise InvalidValueError(names.unknown("remat policy", remat, policies))
@@ -155,16 +160,16 @@ def shard(
     mesh_shape: Sequence[int],
     mesh_axis_names: Sequence[str] = ("replica", "data", "mdl"),
 ) -> None:
-    """Writes into `lm_config`, in place, how weights and activations lie on the mesh.
+    """Sets the sharding of weights and activations in `lm_config`, in place.
 
-    Weights: heads, feed-forward and vocabulary over the model axis, the model dimension over the
-    data axis; the axis of layers is never cut. Optimizer moments follow their weights.
-    Activations: batch over the replica and data axes; heads, feed-forward and vocabulary over the
-    model axis; so too, where there are no replicas, the model dimension between blocks, which is
-    what the backward pass keeps.
+    Weights: heads, feed-forward and vocabulary are sharded over the model axis, the model dimension
+    over the data axis; the layer axis is not sharded. Optimizer moments follow their weights.
+    Activations: the batch is sharded over the replica and data axes; heads, feed-forward and
+    vocabulary over the model axis; and, without replicas, so is the model dimension between
+    blocks, which the backward pass saves.
 
     Args:
-        lm_config: what `language_model` returned.
+        lm_config: the configuration from `language_model`.
         mesh_shape: devices along each axis.
         mesh_axis_names: the replica, data and model axes, in this order.
 
@@ -174,7 +179,7 @@ def shard(
     replica, data, mdl = mesh_axis_names
     replica_size, data_size, mdl_size = mesh_shape
     stack = lm_config.stacked_transformer_tpl.block
-    for what, size, axis, parts in (
+    for dimension, size, axis, parts in (
         ("heads", stack.num_heads, mdl, mdl_size),
         ("vocab_size", lm_config.vocab_size, mdl, mdl_size),
         ("model_dims", lm_config.model_dims, mdl, mdl_size),
@@ -183,16 +188,16 @@ def shard(
     ):
         if size % parts:
             raise InvalidValueError(
-                f"mesh {tuple(mesh_shape)}: {what} {size} cannot be split evenly over the {parts} "
-                f"devices of axis {axis}; wanted a divisor of {size}"
+                f"mesh {tuple(mesh_shape)}: {dimension} {size} cannot be split evenly over the"
+                f" {parts} devices of axis {axis}; wanted a divisor of {size}"
             )
 
     lm_config.ici_mesh_shape = list(mesh_shape)
     lm_config.mesh_axis_names = list(mesh_axis_names)
 
     batch = (replica, data)
-    # With replicas too, XLA (jaxlib 0.5.3) gives rows of the batch each other's values where it
-    # contracts a D cut over `mdl` with weights cut over `data`; tests/model shows the mesh.
+    # With replicas, XLA (jaxlib 0.5.3) mixes up rows of the batch where it contracts a D sharded
+    # over `mdl` with weights sharded over `data`; tests/model has the mesh that shows it.
     residual = [batch, None, mdl if replica_size == 1 else None]
     block = stack.transformer_layer_params_tpl
 
@@ -215,3 +220,74 @@ def shard(
     softmax = lm_config.softmax_tpl
     softmax.weight_split_dims_mapping.wt = [data, mdl]
     softmax.activation_split_dims_mapping.out = [batch, None, mdl]
+
+
+class CodeGenModel(models.LanguageModel):
+    """praxis' language model, with padding and loss weights taken from the batch.
+
+    Training and evaluation read `ids`, `labels`, `weights`, `paddings`, `segment_ids` and
+    `segment_pos`, all [B, T]:
+
+    attends:    [B, T, T] = causal and same segment_ids
+    positions:  [B, T]    = segment_pos
+    log_pplx:   []        = sum(weights * cross-entropy(logits, labels)) / sum(weights)
+    total_loss: []        = log_pplx + z_loss * mean of logsumexp(logits)^2 under weights
+
+    Decoding reads `ids` [B, P], `paddings` [B, P] and `prefix_lengths` [B]; prompts are padded on
+    the right. No token id means padding: id 0 is '!' in GPT-2's vocabulary.
+    """
+
+    def process_decode_out(
+        self, input_obj: base_input.BaseInput, decode_out: py_utils.NestedMap
+    ) -> base_model.ProcessDecodeOut:
+        """Turns one decoded batch into rows of plain numbers; detokenising is left to the reader.
+
+        Args:
+            input_obj: unused.
+            decode_out: the result of `decode` as numpy arrays: `ids` [B, P], `prefix_lengths` [B],
+                `output_ids` [B, K, P + M], `logprobs` [B, K, P + M] and `decode_lengths` [B, K];
+                the axis of samples, K, may be absent.
+
+        Returns:
+            - weighted scalars: `decoded_length`, the mean number of new tokens.
+            - a pair (key, row) for each real row of the batch; padding rows of the last batch
+              (`eval_sample_weights` 0) are dropped. The key is the prompt's ids; a seqio input
+              that enumerates its examples replaces it by its own. A row holds `prefix_ids`,
+              `prefix_length`, and the lists `decoded_ids` and `logprobs`, with one array per
+              sample: without the prompt, up to and including the end-of-text token if there is
+              one.
+            - no clu metrics.
+        """
+        del input_obj
+        batch = len(decode_out.ids)
+        output_ids = decode_out.output_ids.reshape(batch, -1, decode_out.output_ids.shape[-1])
+        logprobs = decode_out.logprobs.reshape(output_ids.shape)
+        decode_lengths = decode_out.decode_lengths.reshape(batch, -1)
+        prefix_lengths = decode_out.prefix_lengths.reshape(batch, -1)[:, 0]
+        is_real = decode_out.get("eval_sample_weights", np.ones(batch))
+
+        rows = []
+        for i in np.flatnonzero(is_real):
+            start = int(prefix_lengths[i])
+            prefix_ids = decode_out.ids[i, :start]
+            rows.append(
+                (
+                    " ".join(map(str, prefix_ids)),
+                    {
+                        "prefix_ids": prefix_ids,
+                        "prefix_length": start,
+                        "decoded_ids": [
+                            ids[start:end]
+                            for ids, end in zip(output_ids[i], decode_lengths[i], strict=True)
+                        ],
+                        "logprobs": [
+                            values[start:end]
+                            for values, end in zip(logprobs[i], decode_lengths[i], strict=True)
+                        ],
+                    },
+                )
+            )
+        new_tokens = [len(ids) for _, row in rows for ids in row["decoded_ids"]]
+        mean = np.float32(np.mean(new_tokens) if new_tokens else 0.0)
+        metrics = py_utils.NestedMap(decoded_length=(mean, np.float32(len(new_tokens))))
+        return metrics, rows, py_utils.NestedMap()

@@ -1,8 +1,8 @@
-"""The arrays of a Pax checkpoint, one zarr folder each: read, and written without Pax.
+"""Reads the arrays of a Pax checkpoint, one zarr directory each, and writes new ones without Pax.
 
-A checkpoint that is written here has the weights in any type of `tensors.DTYPES`: Orbax makes them
-the network's own when it restores them. The optimizer's arrays and the step are zero, and a zarr
-array that is zero has no chunks: fresh moments take no room.
+A checkpoint that is written here stores the weights in any type of `tensors.DTYPES`: Orbax converts
+them when it restores them. The optimizer's arrays and the step are zero, and a zarr array that is
+zero has no chunks, so that fresh moments take no room.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +19,44 @@ import tensorstore
 from etils import epath
 
 from codegen_pax.runs import checksums
-from codegen_pax.runs.lineage import COMMITTED, STATE, WEIGHTS, arrays_of
+from codegen_pax.runs.checkpoints import (
+    COMMIT_FILE,
+    METADATA,
+    STATE,
+    WEIGHT_PREFIX,
+    weight_directories,
+)
 from codegen_pax.weights import finite, recutting
 from codegen_pax.weights.layout import Weight
 
 
 class Variables:
-    """The model's variables in a checkpoint, opened and not read.
+    """The weights of a checkpoint: opened, and read in parts.
 
     Attributes:
-        checkpoint: its directory.
-        stores: by the variable's name, as "params.lm.final_ln.bias".
+        checkpoint: The directory of the checkpoint.
+        stores: The array of each weight by its name, such as "params.lm.final_ln.bias".
     """
 
     def __init__(self, checkpoint: epath.PathLike, *, contents: bool = False):
-        """Opens `<job>/checkpoints/checkpoint_<step>`, local or a URL.
+        """Opens the weights of a checkpoint, after a comparison with its checksums.
 
         Args:
-            checkpoint: its directory.
-            contents: whether to compare what is stored with its checksums, and not sizes alone.
+            checkpoint: The directory of the checkpoint, local or a URL.
+            contents: Whether to compare contents with the checksums, and not sizes alone.
 
         Raises:
-            FileNotFoundError: no array is there.
-            OSError: one cannot be opened.
-            ValueError: a chunk is missing, which would be read as zeros, or is not what was saved.
+            FileNotFoundError: The checkpoint has no weights.
+            OSError: A weight cannot be opened.
+            ValueError: A chunk is missing (it would be read as zeros), or is not what was saved.
         """
         self.checkpoint = epath.Path(checkpoint)
-        arrays = arrays_of(checkpoint)
-        checksums.check(checkpoint, f"{STATE}/{WEIGHTS}", contents=contents)
+        arrays = weight_directories(checkpoint)
+        checksums.check(checkpoint, f"{STATE}/{WEIGHT_PREFIX}", contents=contents)
         opening = {
-            directory.name.removeprefix(WEIGHTS): tensorstore.open(_spec(directory), open=True)
+            directory.name.removeprefix(WEIGHT_PREFIX): tensorstore.open(
+                _spec(directory), open=True
+            )
             for directory in arrays
         }
         self.stores = {
@@ -57,82 +65,98 @@ class Variables:
         }
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each variable."""
+        """Returns the shape of each weight."""
         return {name: tuple(store.shape) for name, store in self.stores.items()}
 
     def dtypes(self) -> dict[str, np.dtype]:
-        """Type that each variable is stored as."""
+        """Returns the type that each weight is stored as."""
         return {name: store.dtype.numpy_dtype for name, store in self.stores.items()}
 
     def nbytes(self, name: str) -> int:
-        """Bytes of a variable, uncompressed."""
+        """Returns the uncompressed bytes of a weight."""
         store = self.stores[name]
         return math.prod(store.shape) * store.dtype.numpy_dtype.itemsize
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """A part of a variable, as it is stored."""
+        """Reads a part of a weight, in the type that it is stored as."""
         reading = self.stores[name][index].read()
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
     def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
-        """Whether its chunks are much larger than the cuts, of this shape, that it is read by."""
-        store = self.stores[weight.variable]
-        return recutting.is_needed(store.shape, store.chunk_layout.read_chunk.shape, cut)
-
-    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
-        """Copies a weight to a folder, in smaller chunks, and reads it there from now on.
+        """Returns whether the chunks are much larger than the slices that are read of a weight.
 
         Args:
-            weight: the weight.
-            cut: the shape that no chunk is to be larger than.
-            folder: a new one.
+            weight: The weight.
+            cut: The shape of the slices.
+        """
+        store = self.stores[weight.variable]
+        return recutting.is_needed(store.shape, _chunk_shape(store), cut)
+
+    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
+        """Copies a weight in smaller chunks, from where it is read from now on.
+
+        Args:
+            weight: The weight.
+            cut: The largest shape of a chunk.
+            folder: A new directory for the copy.
 
         Raises:
-            OSError: it cannot be read, or the disk is full.
+            OSError: The weight cannot be read, or the disk is full.
         """
         store, name = self.stores[weight.variable], weight.variable
-        chunk, dtype = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
+        chunk, dtype = _chunk_shape(store), store.dtype.numpy_dtype
         piece = recutting.piece_shape(chunk, dtype.itemsize)
-        copied = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
-        array = self.checkpoint / STATE / f"{WEIGHTS}{name}"
+        copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
+        array = self.checkpoint / STATE / f"{WEIGHT_PREFIX}{name}"
         read = functools.partial(self.read, name)
         for box, part in recutting.pieces(array, store.shape, chunk, dtype, read):
-            _result(copied[box].write(part), f"{folder} cannot be written")
-        self.stores[name] = copied
+            _result(copy[box].write(part), f"{folder} cannot be written")
+        self.stores[name] = copy
 
 
-def open_array(directory: epath.Path) -> tensorstore.TensorStore:
-    """An array of a checkpoint, weights or not; OSError if it cannot be opened."""
-    opening = tensorstore.open(_spec(directory), open=True)
-    return _result(opening, f"{directory} cannot be opened")
+def count_not_finite(directory: epath.Path) -> int:
+    """Returns how many numbers of an array are infinite or not a number, weights or not.
+
+    Raises:
+        OSError: The array cannot be opened or read.
+        ValueError: TensorStore cannot decode it.
+    """
+    store = _result(tensorstore.open(_spec(directory), open=True), f"{directory} cannot be opened")
+
+    def read(box: recutting.Box) -> np.ndarray:
+        return np.asarray(store[box].read().result())
+
+    if not store.shape:  # the step: a single number has no grid of chunks
+        return int(not np.isfinite(read(())))
+    dtype = store.dtype.numpy_dtype
+    parts = recutting.pieces(directory, store.shape, _chunk_shape(store), dtype, read)
+    return sum(int((~np.isfinite(part)).sum()) for _, part in parts)
 
 
 def read_variables(checkpoint: epath.PathLike) -> dict:
-    """The variables of one checkpoint, as a nested dict of arrays.
+    """Reads all weights of a checkpoint.
 
     Args:
-        checkpoint: `<job>/checkpoints/checkpoint_<step>`, local or `gs://`.
+        checkpoint: The directory of the checkpoint, local or a URL.
 
     Returns:
-        What `model.apply` takes: `{"params": {"lm": {...}}}`, in float32, as Pax restores them.
+        What `model.apply` takes: `{"params": {"lm": {...}}}`, in float32, as Pax restores it.
 
     Raises:
-        FileNotFoundError: no array is there.
-        ValueError: a file is not as it was saved, by its checksum; or a weight is no finite number.
+        FileNotFoundError: The checkpoint has no weights.
+        ValueError: A file is not what was saved, or a weight is not finite.
     """
-    opened = Variables(checkpoint, contents=True)
-    reading = {
-        name: tensorstore.cast(store, np.float32).read() for name, store in opened.stores.items()
-    }
+    stores = Variables(checkpoint, contents=True).stores
+    reading = {name: tensorstore.cast(store, np.float32).read() for name, store in stores.items()}
     variables: dict = {}
-    for name, array in reading.items():
+    for name, future in reading.items():
         *branches, leaf = name.split(".")
         tree = variables
         for branch in branches:
             tree = tree.setdefault(branch, {})
-        tree[leaf] = found = np.asarray(array.result())
-        if not finite.is_finite(found):
-            raise finite.refusal(f"{checkpoint}: {name}", found.shape, [(0, found)])
+        tree[leaf] = array = np.asarray(future.result())
+        if not finite.is_finite(array):
+            raise finite.refusal(f"{checkpoint}: {name}", array.shape, [(0, array)])
     return variables
 
 
@@ -141,65 +165,75 @@ class NewCheckpoint:
 
     def __init__(
         self,
-        folder: Path,
+        checkpoint: Path,
         arrays: Mapping[str, Any],
         metadata: Mapping[str, Any],
         weights: Mapping[Weight, tuple[np.dtype, tuple[int, ...]]],
     ):
-        """Makes every array, or opens those that are there.
+        """Creates each array, or opens it if it exists.
 
         Args:
-            folder: `<job>/checkpoints/checkpoint_00000000`.
-            arrays: shape and type of every array of the train state, by the name of its folder.
-            metadata: that Pax keeps beside them.
-            weights: the type that each is stored as, and the shape of its chunks.
+            checkpoint: The directory of the checkpoint.
+            arrays: The shape and type of each array of the train state, by its name.
+            metadata: What Pax keeps beside the arrays.
+            weights: The type that each weight is stored as, and the shape of its chunks.
         """
-        self._folder = folder
-        stored = {f"{WEIGHTS}{weight.variable}": how for weight, how in weights.items()}
+        storage = {f"{WEIGHT_PREFIX}{weight.variable}": how for weight, how in weights.items()}
         self._stores = {}
         for name, array in arrays.items():
-            # Layers apart, so that a device that holds a part of each reads no more.
+            # One chunk a layer, so that a device that holds a part of each layer reads no more.
             chunks = (1, *array.shape[1:]) if len(array.shape) > 1 else array.shape
-            kind, chunks = stored.get(name, (array.dtype, chunks))
-            path = folder / STATE / name
-            self._stores[name] = _create(path, array.shape, np.dtype(kind).name, chunks)
-        (folder / "metadata").mkdir(exist_ok=True)
-        (folder / "metadata" / "metadata").write_text(json.dumps(metadata))
-        (folder / COMMITTED).write_text("")
+            dtype, chunks = storage.get(name, (array.dtype, chunks))
+            path = checkpoint / STATE / name
+            self._stores[name] = _create(path, array.shape, np.dtype(dtype).name, chunks)
+        file = checkpoint / METADATA
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(metadata))
+        (checkpoint / COMMIT_FILE).write_text("")
 
     def write(self, weight: Weight, index: tuple[slice, ...], part: np.ndarray) -> None:
         """Writes a part of a weight."""
-        writing = self._stores[f"{WEIGHTS}{weight.variable}"][index].write(part)
+        writing = self._stores[f"{WEIGHT_PREFIX}{weight.variable}"][index].write(part)
         _result(writing, f"{weight.variable} cannot be written")
 
 
-def _create(path: Path, shape, dtype: str, chunks) -> tensorstore.TensorStore:
+def _create(
+    path: Path, shape: Sequence[int], dtype: str, chunks: Sequence[int]
+) -> tensorstore.TensorStore:
+    """Creates an array, or opens it if it exists."""
     opening = tensorstore.open(
         {
             **_spec(epath.Path(path)),
             "metadata": {
                 "shape": list(shape),
                 "chunks": list(chunks),
-                "compressor": None,  # weights hardly get smaller, and it takes ten times as long
+                "compressor": None,  # weights hardly compress, and it takes ten times as long
             },
             "dtype": dtype,
         },
         create=True,
         open=True,
     )
-    return _result(opening, f"{path} cannot be made")
+    return _result(opening, f"{path} cannot be created")
 
 
-def _result(future: tensorstore.Future, what: str) -> Any:
-    """What a future of tensorstore gives; OSError for whatever it could not do."""
+def _chunk_shape(store: tensorstore.TensorStore) -> tuple[int, ...]:
+    """Returns the shape of a chunk of a zarr array."""
+    shape = store.chunk_layout.read_chunk.shape
+    assert shape is not None and None not in shape  # zarr has one grid for the whole array
+    return tuple(size for size in shape if size is not None)
+
+
+def _result(future: tensorstore.Future | tensorstore.WriteFutures, failure: str) -> Any:
+    """Returns the result of a future of TensorStore; raises its errors as OSError."""
     try:
         return future.result()
     except ValueError as error:
-        raise OSError(f"{what}: {error}") from error
+        raise OSError(f"{failure}: {error}") from error
 
 
 def _spec(directory: epath.Path) -> dict[str, Any]:
-    """The directory as tensorstore takes it: a URL, or a path of this machine with any name."""
+    """Returns how TensorStore finds an array: by a URL, or by a local path with any name."""
     text = str(directory)
     kvstore = f"{text}/" if "://" in text else {"driver": "file", "path": str(directory.resolve())}
     return {"driver": "zarr", "kvstore": kvstore}

@@ -1,170 +1,247 @@
-"""A run's checkpoints: checksums for each that is saved, and a look before one is restored.
+"""The checkpoints of a job: where they are, which are complete, and what room the next ones need.
 
-Pax tells the training input when a checkpoint is being saved, and nobody when it is whole. So each
-host has a thread that waits for that, reads back the host's part of the files, which the machine
-mostly still has in memory, and writes down their checksums (`weights.checksums`). What a run that
-was killed could not do is done by the next one, for the newest checkpoint, and marked as later.
+Pax saves a checkpoint in a directory of its own below the job directory (`--job_log_dir`):
+
+    checkpoints/checkpoint_00000010/
+        state/<array>/          one zarr array each, for the weights, the optimizer and the step
+        metadata/metadata       JSON: the shapes of the weights
+        train_input/            the position in the training data, a file for each host
+        lineage.json            the receipt (`runs.lineage`)
+        checksums-*.json        sizes and checksums of the files (`runs.checksums`)
+
+No other module spells these names. Nothing of Pax, JAX or TensorStore is imported here, so that a
+command can tell at once which checkpoints a job has.
 """
 
 from __future__ import annotations
 
-import atexit
+import json
+import math
 import os
-import queue
-import threading
-import time
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-import jax
-import numpy as np
-from absl import logging
 from etils import epath
-from jax.experimental import multihost_utils
 
-from codegen_pax.runs import checksums, job_lock, lineage
+from codegen_pax.errors import InvalidValueError, MissingFileError
+from codegen_pax.names import counted
 
-# Of a checkpoint's files those that Pax restores; a receipt that is missing keeps nobody from it.
-RESTORED = (f"{lineage.STATE}/", "metadata/", "train_input/")
-WEIGHTS = f"{lineage.STATE}/{lineage.WEIGHTS}"
+DIRECTORY = "checkpoints"  # in the job directory
+STATE = "state"  # in a checkpoint, as the names below
+METADATA = "metadata/metadata"
+TRAIN_INPUT = "train_input"
+# The weight `params.lm.final_ln.bias` is the array `state/mdl_vars.params.lm.final_ln.bias`.
+WEIGHT_PREFIX = "mdl_vars."
+# Object storage cannot rename a directory. There Orbax writes this file once a checkpoint is
+# complete, and ignores a checkpoint without it.
+COMMIT_FILE = "commit_success.txt"
 
-_UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
-_LOOK_SECONDS = 0.5
-_NICER = 10  # of the thread, than the run is: a step goes first
-_LEAST_URGENT = 19  # of Linux
-_PARTS = tuple[tuple[int, int], ...]
+# On a disk, the name of a checkpoint has this suffix, and more, until it is complete.
+_TEMPORARY_SUFFIX = ".orbax-checkpoint-tmp"
+_NAME = re.compile(r"checkpoint_(\d+)")
+
+# Pax stores three float32 numbers for a parameter: the weight and Adam's two moments.
+BYTES_PER_PARAMETER = 12
+# Before the first step the moments are zero, and TensorStore stores no chunk that is zero.
+FIRST_BYTES_PER_PARAMETER = 4
 
 
-def follow() -> None:
-    """From now on this process refuses to save in a directory that another run has taken, and gives
-    its checksums to each checkpoint that it saves.
+def directory(job: epath.PathLike) -> epath.Path:
+    """Returns the directory of all checkpoints of a job, whether it exists or not."""
+    return epath.Path(job) / DIRECTORY
+
+
+def path(job: epath.PathLike, step: int) -> epath.Path:
+    """Returns the directory of the checkpoint of a step, whether it exists or not."""
+    return directory(job) / f"checkpoint_{step:08d}"
+
+
+def job_of(checkpoint: epath.PathLike) -> epath.Path:
+    """Returns the job directory of a checkpoint."""
+    return epath.Path(checkpoint).parent.parent
+
+
+def is_below_job(checkpoint: epath.PathLike) -> bool:
+    """Returns whether a directory is where the checkpoints of a job are, complete or not."""
+    return epath.Path(checkpoint).parent.name == DIRECTORY
+
+
+def complete_path(checkpoint: epath.PathLike) -> epath.Path:
+    """Returns what a checkpoint is called once it is complete."""
+    checkpoint = epath.Path(checkpoint)
+    return checkpoint.parent / checkpoint.name.partition(_TEMPORARY_SUFFIX)[0]
+
+
+def step_of(checkpoint: epath.PathLike) -> int | None:
+    """Returns the step of a complete checkpoint by its name; None for any other directory."""
+    checkpoint = epath.Path(checkpoint)
+    match = _NAME.fullmatch(checkpoint.name)
+    if not match or ("://" in str(checkpoint) and not (checkpoint / COMMIT_FILE).exists()):
+        return None
+    return int(match[1])
+
+
+def is_complete(checkpoint: epath.PathLike) -> bool:
+    """Returns whether a checkpoint exists and is complete."""
+    return epath.Path(checkpoint).is_dir() and step_of(checkpoint) is not None
+
+
+def complete_steps(job: epath.PathLike) -> Iterator[int]:
+    """Yields the steps of the complete checkpoints of a job, the newest first.
+
+    In object storage each takes a request, so that a caller may stop early.
     """
-    from codegen_pax.data.stream import training  # TensorFlow; `check` needs none of it
-
-    training.on_save[:] = [lambda folder: job_lock.check_held(folder.parent.parent), is_saved]
-
-
-def is_saved(checkpoint: epath.PathLike) -> None:
-    """Sees to it that a checkpoint that is being saved gets this host's checksums when it is whole.
-
-    Args:
-      checkpoint: `<job>/checkpoints/checkpoint_<step>`, whatever it is called while unfinished.
-    """
-    folder = epath.Path(checkpoint)
-    whole = folder.parent / folder.name.partition(_UNFINISHED)[0]
-    if whole.parent.name == lineage.CHECKPOINTS:
-        _writer().add(whole, ((jax.process_index(), jax.process_count()),), later=False)
+    named = [entry for entry in _entries(job) if _NAME.fullmatch(entry.name)]
+    for entry in sorted(named, key=lambda entry: int(entry.name.rpartition("_")[2]), reverse=True):
+        if (step := step_of(entry)) is not None:
+            yield step
 
 
-def complete(job: epath.PathLike) -> None:
-    """Begins to write what the newest checkpoint lacks of checksums.
-
-    Each host of a run that goes on from it calls this, and does a share.
-    """
-    step = lineage.last_step(job)
-    if step is None:
-        return
-    checkpoint = lineage.checkpoint(job, step)
-    known = checksums.read(checkpoint)
-    hosts, own = jax.process_count(), jax.process_index()
-    missing = known.missing if known else tuple((part, hosts) for part in range(hosts))
-    if mine := tuple(one for one in missing if one[0] % hosts == own):
-        _writer().add(checkpoint, mine, later=True)
+def last_step(job: epath.PathLike) -> int | None:
+    """Returns the step of the newest complete checkpoint of a job; None if it has none."""
+    return next(complete_steps(job), None)
 
 
-def check(checkpoint: epath.PathLike | None, prefix: str | tuple[str, ...] = RESTORED) -> None:
-    """Refuses a checkpoint that would be restored otherwise than it was saved.
+def incomplete(job: epath.PathLike) -> list[str]:
+    """Returns the names of whatever is beside the complete checkpoints of a job, sorted."""
+    complete = {path(job, step).name for step in complete_steps(job)}
+    return sorted(entry.name for entry in _entries(job) if entry.name not in complete)
 
-    Looks whether every chunk is there, with its size; each host looks at its share, and so each has
-    to call it.
 
-    Args:
-      checkpoint: its folder; None if this host finds none.
-      prefix: which of its files will be read: those whose names begin with it, or with one of it.
+def weight_directories(checkpoint: epath.PathLike) -> list[epath.Path]:
+    """Returns the zarr directories of the weights of a checkpoint, sorted.
 
     Raises:
-      checksums.DamagedCheckpointError: it is damaged; raised on every host.
+        FileNotFoundError: The checkpoint has no weights.
     """
-    hosts = jax.process_count()
-    found: list[str] = []
-    error: checksums.DamagedCheckpointError | None = None
+    state = epath.Path(checkpoint) / STATE
+    # A glob would also interpret brackets in the names of the directories above.
+    entries = state.iterdir() if state.is_dir() else ()
+    arrays = sorted(entry for entry in entries if entry.name.startswith(WEIGHT_PREFIX))
+    if not arrays:
+        raise MissingFileError(
+            f"{checkpoint} holds no weights: wanted zarr arrays named {STATE}/{WEIGHT_PREFIX}*"
+        )
+    return arrays
+
+
+def weight_shapes(checkpoint: epath.PathLike) -> dict[str, tuple[int, ...]]:
+    """Returns the name and the shape of each weight, as Pax' metadata of a checkpoint have them.
+
+    Raises:
+        FileNotFoundError: The metadata are missing.
+        ValueError: They are damaged.
+    """
+    file = epath.Path(checkpoint) / METADATA
+    if not file.exists():
+        raise MissingFileError(f"{file} is missing")
     try:
-        if checkpoint is not None:
-            share = (jax.process_index(), hosts)
-            found = checksums.problems(checkpoint, prefix=prefix, share=share)
-    except checksums.DamagedCheckpointError as raised:
-        error = raised
-    bad = np.int32(bool(found or error))
-    if hosts > 1:
-        others = np.flatnonzero(multihost_utils.process_allgather(bad)).tolist()
-        found = found or [f"host {host} found what is wrong" for host in others]
-    if error:
-        raise error
-    if found:
-        raise checksums.damaged(checkpoint or "the checkpoint", found)
+        tree = json.loads(file.read_text())["train_state_metadata"]["mdl_vars"]
+        return dict(_leaf_shapes(tree))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidValueError(f"{file} is damaged: {error!r}") from error
 
 
-class _Writer:
-    """The thread that writes checksums, one checkpoint after another."""
-
-    def __init__(self):
-        self._waiting: queue.SimpleQueue[tuple[epath.Path, _PARTS, bool] | None]
-        self._waiting = queue.SimpleQueue()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="checksums", daemon=True)
-        self._thread.start()
-        # Python waits for the threads that save before it comes to this.
-        atexit.register(self.finish)
-
-    def add(self, checkpoint: epath.Path, parts: _PARTS, *, later: bool) -> None:
-        self._waiting.put((checkpoint, parts, later))
-
-    def finish(self) -> None:
-        """Does what is left to do; of a checkpoint that has not become whole there is nothing."""
-        self._end.set()
-        self._waiting.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        thread = threading.get_native_id()  # of Linux: the niceness of this thread alone
-        niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICER
-        os.setpriority(os.PRIO_PROCESS, thread, min(niceness, _LEAST_URGENT))
-        while found := self._waiting.get():
-            checkpoint, parts, later = found
-            try:
-                if self._becomes_whole(checkpoint) and not self._is_behind():
-                    _write(checkpoint, parts, later)
-            except Exception as error:  # whatever a file system raises: the run goes on without
-                if checkpoint.exists():  # and was not removed to make room for newer ones
-                    logging.warning("%s has no checksums from this host: %s", checkpoint, error)
-
-    def _becomes_whole(self, checkpoint: epath.Path) -> bool:
-        while not (checkpoint.is_dir() and lineage.step_of(checkpoint) is not None):
-            # The next one is saved only when this one is whole, or will never be.
-            if self._end.is_set() or self._is_behind():
-                return checkpoint.is_dir() and lineage.step_of(checkpoint) is not None
-            self._end.wait(_LOOK_SECONDS)
-        return True
-
-    def _is_behind(self) -> bool:
-        """Whether a newer one is waiting: Pax may be about to remove this one."""
-        return not self._end.is_set() and not self._waiting.empty()
+def _leaf_shapes(
+    tree: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for name, value in tree.items():
+        if "unpadded_shape" in value:
+            yield f"{prefix}{name}", tuple(value["unpadded_shape"])
+        else:
+            yield from _leaf_shapes(value, f"{prefix}{name}.")
 
 
-def _write(checkpoint: epath.Path, parts: _PARTS, later: bool) -> None:
-    begun = time.monotonic()
-    # Threads cannot be started when Python is about to end; there is time.
-    sizes = [checksums.write(checkpoint, part, of, later=later, threads=1) for part, of in parts]
-    logging.info(
-        "%s: checksums of %.2f GB in %.1f s",
-        checkpoint,
-        sum(sizes) / 1e9,
-        time.monotonic() - begun,
+def _entries(job: epath.PathLike) -> list[epath.Path]:
+    folder = directory(job)
+    return [*folder.iterdir()] if folder.is_dir() else []
+
+
+def check_writable(job: epath.PathLike) -> None:
+    """Raises ValueError if a job directory cannot be made, or is not writable for this user.
+
+    Makes nothing. Object storage is not asked.
+    """
+    if "://" in os.fspath(job):
+        return
+    nearest = _nearest_existing(job)
+    if not nearest.is_dir():
+        raise InvalidValueError(f"{job} cannot be a job directory: {nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InvalidValueError(f"{job} is not writable: this user may not write to {nearest}")
+
+
+def num_remaining(newest: int | None, steps: int, interval: int) -> int:
+    """Returns how many checkpoints a run has still to save.
+
+    Args:
+        newest: The step of its newest checkpoint; None if it has none: Pax saves step 0 too.
+        steps: The steps of the whole run, after which Pax saves in any case.
+        interval: The steps between two checkpoints.
+    """
+    done = newest or 0
+    if steps <= done:
+        return 0
+    between = range((done // interval + 1) * interval, steps, interval)
+    return len(between) + 1 + (newest is None)
+
+
+def check_room(
+    job: epath.PathLike, *, parameters: int, steps: int, interval: int, max_to_keep: int
+) -> str:
+    """Checks that the disk has room for the checkpoints of a run until it ends.
+
+    A checkpoint takes 12 bytes a parameter, that of step 0 takes 4. Pax keeps the first and the
+    newest `max_to_keep`, and writes a checkpoint before it removes another. (It also keeps one
+    every twelve hours. Those are not counted, as the duration of a run is not known here.)
+
+    Args:
+        job: The job directory, whether it exists or not.
+        parameters: The number of trained parameters.
+        steps: The steps of the whole run.
+        interval: The steps between two checkpoints.
+        max_to_keep: How many of the newest checkpoints Pax keeps.
+
+    Returns:
+        The room needed and the room free, in words; '' for object storage, and if the run has
+        nothing to save.
+
+    Raises:
+        ValueError: There is less room than is needed.
+    """
+    if "://" in os.fspath(job):
+        return ""
+    saved = list(complete_steps(job))
+    remaining = num_remaining(max(saved, default=None), steps, interval)
+    if not remaining:
+        return ""
+    first = not saved
+    more = max(1, min(remaining, max_to_keep + 2 - len(saved)))
+    needed = parameters * (first * FIRST_BYTES_PER_PARAMETER + (more - first) * BYTES_PER_PARAMETER)
+    free = shutil.disk_usage(_nearest_existing(job)).free
+    if needed > free:
+        raise InvalidValueError(
+            f"{job}: the disk has {_gigabytes(free)} free; wanted {_gigabytes(needed)}, for "
+            f"{counted(more, 'more checkpoint')} at a time of up to "
+            f"{_gigabytes(parameters * BYTES_PER_PARAMETER)} each "
+            f"({parameters:,} parameters of {BYTES_PER_PARAMETER} bytes): make room, or keep fewer "
+            "checkpoints (train.save_max_to_keep, in a task of your own)"
+        )
+    return (
+        f"{_gigabytes(needed)} of {_gigabytes(free)} free are enough for "
+        f"{counted(more, 'checkpoint')}"
     )
 
 
-_made: list[_Writer] = []
+def _gigabytes(size: float) -> str:
+    """Formats `'4.28 GB'`, or megabytes below 10 MB."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{math.ceil(size / 1e4) / 100:.2f} MB"
 
 
-def _writer() -> _Writer:
-    if not _made:
-        _made.append(_Writer())
-    return _made[0]
+def _nearest_existing(job: epath.PathLike) -> Path:
+    """Returns the directory, or the nearest one above it that exists."""
+    absolute = Path(job).absolute()
+    return next(place for place in (absolute, *absolute.parents) if place.exists())

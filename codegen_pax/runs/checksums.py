@@ -1,14 +1,14 @@
-"""What the files of a checkpoint were when it was saved: the size and the CRC-32C of each.
+"""The size and the CRC-32C of each file of a checkpoint, from when it was saved.
 
-    checksums-00000-of-00004.json   in the checkpoint's folder, one from each host of the run:
+    checksums-00000-of-00004.json   in the checkpoint, one from each host of the run:
         format, later   1; whether it was not written by the run that saved the checkpoint
         files           name in the checkpoint -> [bytes, CRC-32C in hexadecimal]
 
-Each host takes the files whose names fall to it by a hash. A chunk of a zarr array that is not
-there reads as zeros, so what was there has to be known from elsewhere. Checkpoints that have no
-checksums are judged by their arrays' own metadata: Orbax stores every chunk, those of zeros too; an
-import stores none of an array that is zero (`checkpoint.NewCheckpoint`) and packs nothing, by
-which its arrays are known.
+A hash of its name decides which host a file falls to. A missing chunk of a zarr array reads as
+zeros, so that the files alone do not tell whether one was lost. Checkpoints without checksums are
+judged by the metadata of their arrays: Orbax stores every chunk, even one of zeros; an import
+stores no chunk of an array that is zero, and is recognised by its arrays, which are uncompressed
+(`checkpoint_arrays.NewCheckpoint`).
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from etils import epath
 
 from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs.checkpoints import STATE, job_of
 
 FORMAT = 1
-STATE = "state"  # the folder of the arrays, one folder each
 _FILE = re.compile(r"checksums-(\d{5})-of-(\d{5})\.json")
 _ZARRAY = ".zarray"
 _THREADS = 32
-_MOST_CHUNKS = 10_000_000  # of an array: more are not of a network, and would not fit in memory
-_PIECE = 1 << 22  # bytes that are read at once
-# What comes and goes: locks of tensorstore and Orbax, files that are being written.
-_PASSING = re.compile(r".*(\.__lock|\.unfinished)|LOCKED")
+_MAX_CHUNKS = 10_000_000  # of an array; no network has more, and their names fill the memory
+_BLOCK_BYTES = 1 << 22  # read at once
+# Files that come and go: locks of TensorStore and Orbax, and files that are being written.
+_TRANSIENT = re.compile(r".*(\.__lock|\.unfinished)|LOCKED")
 
 
 class DamagedCheckpointError(InvalidValueError):
-    """A checkpoint's files are not those that were saved."""
+    """The files of a checkpoint are not those that were saved."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checksums:
-    """What is known of a checkpoint's files.
+    """What is known of the files of a checkpoint.
 
     Attributes:
-      files: name -> its bytes and its CRC-32C.
-      missing: the (part, parts) that no host has written.
-      later: whether some were not written by the run that saved the checkpoint.
+        files: The bytes and the CRC-32C of each file, by its name.
+        missing: The (host, hosts) whose checksums are missing.
+        later: Whether some were not written by the run that saved the checkpoint.
     """
 
     files: Mapping[str, tuple[int, int]]
@@ -59,69 +59,77 @@ class Checksums:
     later: bool
 
 
-def part_of(name: str, parts: int) -> int:
-    """Which of so many hosts takes a file."""
-    return zlib.crc32(name.encode()) % parts
+def file_path(checkpoint: epath.PathLike, host: int = 0, hosts: int = 1) -> epath.Path:
+    """Returns the file of the checksums from a host, whether it exists or not."""
+    return epath.Path(checkpoint) / f"checksums-{host:05d}-of-{hosts:05d}.json"
+
+
+def host_of(name: str, hosts: int) -> int:
+    """Returns which of the hosts a file falls to."""
+    return zlib.crc32(name.encode()) % hosts
 
 
 def write(
     checkpoint: epath.PathLike,
-    part: int = 0,
-    parts: int = 1,
+    host: int = 0,
+    hosts: int = 1,
     *,
     later: bool = False,
     threads: int = _THREADS,
 ) -> int:
-    """Reads a host's part of a whole checkpoint, and writes down its sizes and checksums.
+    """Reads the files of a complete checkpoint that fall to a host, and writes their checksums.
 
     Args:
-      checkpoint: its folder.
-      part, parts: of how many hosts this is which.
-      later: whether this is not the run that saved it.
-      threads: that read at once; with 1 none is started.
+        checkpoint: The directory of the checkpoint.
+        host: The number of the host.
+        hosts: The number of hosts.
+        later: Whether this run is not the one that saved the checkpoint.
+        threads: How many threads read at once; with 1, none is started.
 
     Returns:
-      The bytes that were read.
+        The number of bytes read.
     """
     checkpoint = epath.Path(checkpoint)
-    with _mapping(threads) as mapped:
-        names = [name for name in files_of(checkpoint, threads) if part_of(name, parts) == part]
-        read_again = mapped(lambda name: checksum(checkpoint / name), names)
-        found = dict(zip(names, read_again, strict=True))
-    said = {
+    with _thread_map(threads) as mapped:
+        names = [name for name in file_sizes(checkpoint, threads) if host_of(name, hosts) == host]
+        results = mapped(lambda name: checksum(checkpoint / name), names)
+        files = dict(zip(names, results, strict=True))
+    content = {
         "format": FORMAT,
         "later": later,
-        "files": {name: [size, f"{crc:08x}"] for name, (size, crc) in sorted(found.items())},
+        "files": {name: [size, f"{crc:08x}"] for name, (size, crc) in sorted(files.items())},
     }
-    unfinished = checkpoint / f"checksums-{part:05d}-of-{parts:05d}.json.unfinished"
-    unfinished.write_text(json.dumps(said, indent=0) + "\n")
-    unfinished.replace(checkpoint / unfinished.name.removesuffix(".unfinished"))
-    return sum(size for size, _ in found.values())
+    file = file_path(checkpoint, host, hosts)
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=0) + "\n")
+    unfinished.replace(file)
+    return sum(size for size, _ in files.values())
 
 
 def read(checkpoint: epath.PathLike) -> Checksums | None:
-    """The checksums of a checkpoint; None if it has none.
+    """Returns the checksums of a checkpoint; None if it has none.
 
     Raises:
-      DamagedCheckpointError: a file of them is no JSON, or of another format.
+        DamagedCheckpointError: A file of checksums is not JSON, or has another format.
     """
     files: dict[str, tuple[int, int]] = {}
-    there: dict[int, set[int]] = {}  # parts -> those of them that are there
+    present: dict[int, set[int]] = {}  # number of hosts -> those with checksums
     later = False
-    for path in epath.Path(checkpoint).iterdir():
-        if named := _FILE.fullmatch(path.name):
-            part, parts = map(int, named.groups())
-            there.setdefault(parts, set()).add(part)
-            said_later, found = _parsed(path)
-            later |= said_later
-            files |= found
-    if not there:
+    for file in epath.Path(checkpoint).iterdir():
+        if match := _FILE.fullmatch(file.name):
+            host, hosts = map(int, match.groups())
+            present.setdefault(hosts, set()).add(host)
+            is_later, of_host = _parse(file)
+            later |= is_later
+            files |= of_host
+    if not present:
         return None
-    # A run on another number of hosts may have left the rest to do.
+    # A later run, on another number of hosts, may have written all of them anew.
     missing = [
-        [(part, parts) for part in range(parts) if part not in own] for parts, own in there.items()
+        tuple((host, hosts) for host in range(hosts) if host not in those)
+        for hosts, those in present.items()
     ]
-    return Checksums(files, tuple(min(missing, key=len)), later)
+    return Checksums(files, min(missing, key=lambda pairs: len(pairs)), later)
 
 
 def problems(
@@ -130,75 +138,85 @@ def problems(
     prefix: str | tuple[str, ...] = "",
     share: tuple[int, int] = (0, 1),
     contents: bool = False,
-    on_bytes: Callable[[int], None] = lambda count: None,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
-    """What of a checkpoint is not as it was saved, a line each; nothing if all is well.
+    """Lists the files of a checkpoint that are not as they were saved.
 
     Args:
-      checkpoint: its folder.
-      prefix: which files are looked at: those whose names begin with it, or with one of it.
-      share: of them the (part, parts) that this host looks at.
-      contents: whether to read the files, and not their sizes alone.
-      on_bytes: called with the bytes of each file that was looked at, from any thread.
+        checkpoint: The directory of the checkpoint.
+        prefix: Only files whose names begin with it, or with one of it, are checked.
+        share: Of these, only those that fall to this (host, hosts) are checked.
+        contents: Whether to compare contents, and not sizes alone.
+        on_bytes: Called with the bytes of each checked file, from any thread.
+
+    Returns:
+        A line for each problem.
 
     Raises:
-      DamagedCheckpointError: the checksums themselves are damaged.
-      OSError: something cannot be read.
+        DamagedCheckpointError: The checksums themselves are damaged.
+        OSError: A file cannot be read.
     """
     checkpoint = epath.Path(checkpoint)
     known = read(checkpoint)
     files = dict(known.files) if known else {}
 
-    def look(name: str) -> str | None:
-        said = files.get(name)
+    def problem(name: str) -> str | None:
+        saved = files.get(name)
         try:
             size = (checkpoint / name).stat().length
-            if said and size != said[0]:
-                return f"{name} has {size:,} bytes; {said[0]:,} were saved"
-            if said and contents and checksum(checkpoint / name)[1] != said[1]:
-                return f"{name} has other bytes than were saved: its checksum does not fit"
+            if saved and size != saved[0]:
+                return f"{name} has {size:,} bytes; {saved[0]:,} were saved"
+            if saved and contents and checksum(checkpoint / name)[1] != saved[1]:
+                return f"{name} has other bytes than were saved: its checksum differs"
         except FileNotFoundError:
             return f"{name} is missing"
         on_bytes(size)
         return None
 
-    with _mapping(_THREADS) as mapped:
-        wrong, wanted = _chunks(checkpoint, prefix, files, mapped)
-        names = sorted({name for name in files if name.startswith(prefix)} | wanted)
-        mine = [name for name in names if part_of(name, share[1]) == share[0]]
-        # The metadata of an array may be missed twice.
-        return [*dict.fromkeys([*wrong, *filter(None, mapped(look, mine))])]
+    with _thread_map(_THREADS) as mapped:
+        found, chunks = _check_arrays(checkpoint, prefix, files, mapped)
+        names = sorted({name for name in files if name.startswith(prefix)} | chunks)
+        shared = [name for name in names if host_of(name, share[1]) == share[0]]
+        # The metadata of an array may be reported as missing twice.
+        return [*dict.fromkeys([*found, *filter(None, mapped(problem, shared))])]
 
 
 def check(checkpoint: epath.PathLike, prefix: str = "", *, contents: bool = False) -> None:
-    """Raises DamagedCheckpointError unless files are as they were saved: see `problems`."""
+    """Raises DamagedCheckpointError unless files are as they were saved; see `problems`."""
     if found := problems(checkpoint, prefix=prefix, contents=contents):
-        raise damaged(checkpoint, found)
+        raise damaged_error(checkpoint, found)
 
 
-def damaged(checkpoint: epath.PathLike, found: list[str]) -> DamagedCheckpointError:
-    """The error that tells a checkpoint's problems."""
-    also = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
-    job = epath.Path(checkpoint).parent.parent
+def damaged_error(checkpoint: epath.PathLike, problems: list[str]) -> DamagedCheckpointError:
+    """Returns the error that reports the problems of a checkpoint."""
+    more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
     return DamagedCheckpointError(
-        f"{checkpoint} is damaged: {found[0]}{also}; `codegen-pax verify {job}` finds the newest"
-        " good step, and says how to go on from it"
+        f"{checkpoint} is damaged: {problems[0]}{more}; `codegen-pax verify {job_of(checkpoint)}` "
+        "finds the newest good step, and says how to go on from it"
     )
 
 
-def files_of(checkpoint: epath.PathLike, threads: int = _THREADS) -> dict[str, int]:
-    """Name in the checkpoint -> bytes of each file, but of what comes and goes and of checksums."""
+def file_sizes(checkpoint: epath.PathLike, threads: int = _THREADS) -> dict[str, int]:
+    """Returns the bytes of each file of a checkpoint, without checksums and transient files.
+
+    Args:
+        checkpoint: The directory of the checkpoint.
+        threads: How many threads list at once; with 1, none is started.
+
+    Returns:
+        Name in the checkpoint -> bytes.
+    """
     checkpoint = epath.Path(checkpoint)
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     folders = [("", checkpoint)]
-    with _mapping(threads) as mapped:
+    with _thread_map(threads) as mapped:
         while folders:
             listed = mapped(lambda folder: [path.name for path in folder[1].iterdir()], folders)
             entries = [
                 (f"{prefix}{name}", folder / name)
                 for (prefix, folder), names in zip(folders, listed, strict=True)
                 for name in names
-                if not _PASSING.fullmatch(name) and not _FILE.fullmatch(name)
+                if not _TRANSIENT.fullmatch(name) and not _FILE.fullmatch(name)
             ]
             folders = []
             for (name, path), stat in zip(
@@ -207,83 +225,89 @@ def files_of(checkpoint: epath.PathLike, threads: int = _THREADS) -> dict[str, i
                 if stat.is_directory:
                     folders.append((f"{name}/", path))
                 else:
-                    found[name] = stat.length
-    return found
+                    sizes[name] = stat.length
+    return sizes
 
 
 def checksum(path: epath.Path) -> tuple[int, int]:
-    """The bytes of a file, and their CRC-32C."""
+    """Returns the bytes of a file, and their CRC-32C."""
     size = crc = 0
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            crc = google_crc32c.extend(crc, piece)
-            size += len(piece)
+        while block := file.read(_BLOCK_BYTES):
+            crc = google_crc32c.extend(crc, block)
+            size += len(block)
     return size, crc
 
 
-def _parsed(path: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
+def _parse(file: epath.Path) -> tuple[bool, dict[str, tuple[int, int]]]:
+    """Returns `later` and `files` of a file of checksums."""
     try:
-        said = json_files.read(path)
-        if said["format"] != FORMAT:
+        content = json_files.read(file)
+        if content["format"] != FORMAT:
             raise DamagedCheckpointError(
-                f"{path} has format {said['format']}; wanted {FORMAT}, which this version reads"
+                f"{file} has format {content['format']}; this version reads format {FORMAT}"
             )
-        files = {name: (int(size), int(crc, 16)) for name, (size, crc) in said["files"].items()}
-        return bool(said["later"]), files
+        files = {name: (int(size), int(crc, 16)) for name, (size, crc) in content["files"].items()}
+        return bool(content["later"]), files
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DamagedCheckpointError):
             raise
         raise DamagedCheckpointError(
-            f"{path} is damaged ({error!r}): what was saved is not known; remove it to read the"
-            " checkpoint unchecked"
+            f"{file} is damaged ({error!r}), so that it is unknown what was saved; remove it to "
+            "read the checkpoint unchecked"
         ) from error
 
 
-def _chunks(
+def _check_arrays(
     checkpoint: epath.Path,
     prefix: str | tuple[str, ...],
     known: Mapping[str, object],
     mapped: Callable[..., Iterable],
 ) -> tuple[list[str], set[str]]:
-    """What is wrong with the arrays' metadata, and the names of the chunks they should have."""
+    """Returns problems of the metadata of the arrays, and the names of the chunks they imply."""
     state = checkpoint / STATE
     if not state.is_dir():
         return [f"{STATE} is missing"], set()
     folders = [path for path in state.iterdir() if f"{STATE}/{path.name}".startswith(prefix)]
 
-    def of(folder: epath.Path) -> tuple[list[str], list[str]]:
+    def check_array(folder: epath.Path) -> tuple[list[str], list[str]]:
         name = f"{STATE}/{folder.name}"
         path = folder / _ZARRAY
-        if not path.exists():  # a file of Orbax's own, or an array without it
+        if not path.exists():  # a file of Orbax, or an array that has lost it
             return ([f"{name}/{_ZARRAY} is missing"] if folder.is_dir() else []), []
         try:
-            said = json_files.read(path)
-            grid = [-(-n // c) for n, c in zip(said["shape"], said["chunks"], strict=True)]
-            if math.prod(grid) > _MOST_CHUNKS:
-                raise InvalidValueError(f"{math.prod(grid):,} chunks")
-            separator = said.get("dimension_separator", ".")
-            chunks = [
-                separator.join(map(str, at)) or "0" for at in itertools.product(*map(range, grid))
-            ]
-            packed = said["compressor"] is not None
+            chunks, is_compressed = _parse_zarray(path)
         except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             return [f"{name}/{_ZARRAY} is damaged: {error!r}"], []
         names = [f"{name}/{chunk}" for chunk in chunks]
-        is_zero = not packed and not any(one in known for one in names)
-        if is_zero and not {path.name for path in folder.iterdir()} & {*chunks}:
+        may_be_zero = not is_compressed and not any(chunk in known for chunk in names)
+        if may_be_zero and not {path.name for path in folder.iterdir()} & {*chunks}:
             return [], []
         return [], names
 
-    found = [*mapped(of, folders)]
-    wrong = [line for lines, _ in found for line in lines]
+    results = [*mapped(check_array, folders)]
+    found = [line for lines, _ in results for line in lines]
     if not folders:
-        wrong.append(f"{STATE} holds no array")
-    return wrong, {name for _, names in found for name in names}
+        found.append(f"{STATE} holds no array")
+    return found, {name for _, names in results for name in names}
+
+
+def _parse_zarray(path: epath.Path) -> tuple[list[str], bool]:
+    """Returns the names of the chunks of an array, and whether they are compressed."""
+    metadata = json_files.read(path)
+    grid = [-(-n // c) for n, c in zip(metadata["shape"], metadata["chunks"], strict=True)]
+    if math.prod(grid) > _MAX_CHUNKS:
+        raise InvalidValueError(f"{math.prod(grid):,} chunks")
+    separator = metadata.get("dimension_separator", ".")
+    chunks = [
+        separator.join(map(str, index)) or "0" for index in itertools.product(*map(range, grid))
+    ]
+    return chunks, metadata["compressor"] is not None
 
 
 @contextlib.contextmanager
-def _mapping(threads: int) -> Iterator[Callable[..., Iterable]]:
-    """Maps a function over items, in their order, in so many threads; in this one if 1."""
+def _thread_map(threads: int) -> Iterator[Callable[..., Iterable]]:
+    """Yields a `map` that runs in this many threads, and keeps the order; with 1, in this one."""
     if threads == 1:
         yield map
         return

@@ -1,4 +1,4 @@
-"""Turns the ids that `paxml.main --mode=decode_once` or training wrote into text to read."""
+"""Completions of prompts: those that a run has decoded, and new ones from a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,38 +6,51 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
+from etils import epath
+from praxis import base_layer, decoder_hparams, pax_fiddle, py_utils
+
+from codegen_pax import model
 from codegen_pax.errors import MissingFileError
+from codegen_pax.runs.checkpoint_arrays import read_variables
 
 
 def read_decoded(job: Path) -> list[dict]:
-    """Every decoded row of the job's last decode: what `CodeGenModel.process_decode_out` wrote.
+    """Reads the prompts of the last decoding of a job and their completions.
+
+    Args:
+        job: A directory in which `paxml.main --mode=decode_once`, or training, has decoded.
+
+    Returns:
+        The rows that `CodeGenModel.process_decode_out` wrote.
 
     Raises:
-      FileNotFoundError: the job was never decoded.
+        FileNotFoundError: The job was never decoded.
     """
     files = sorted((job / "decoder_out").glob("*/decoder_out_*.jsonl"))
     if not files:
         raise MissingFileError(f"{job} has no decoded prompts; wanted decoder_out/*/*.jsonl")
-    last_step = max(_step(path) for path in files)
+    last_step = max(map(_decoded_step, files))
     return [
         json.loads(line)
-        for path in files
-        if _step(path) == last_step
-        for line in path.read_text().splitlines()
+        for file in files
+        if _decoded_step(file) == last_step
+        for line in file.read_text().splitlines()
     ]
 
 
-def _step(path: Path) -> int:
-    """`decoder_out_600_shard_0.jsonl` -> 600."""
-    return int(path.stem.split("_")[2])
+def _decoded_step(file: Path) -> int:
+    """Returns 600 for `decoder_out_600_shard_0.jsonl`."""
+    return int(file.stem.split("_")[2])
 
 
 def render(rows: Sequence[dict], to_text: Callable[[Sequence[int]], str]) -> str:
-    """Prompts and what followed them, as one text for a person.
+    """Renders prompts and their completions as one text.
 
     Args:
-      rows: of `read_decoded`.
-      to_text: from ids to text.
+        rows: The result of `read_decoded`.
+        to_text: Converts ids to text.
     """
     parts = []
     for number, row in enumerate(rows, 1):
@@ -47,3 +60,57 @@ def render(rows: Sequence[dict], to_text: Callable[[Sequence[int]], str]) -> str
                 f"--- completion ({len(sample)} tokens)\n{to_text(sample)}\n"
             )
     return "\n".join(parts)
+
+
+def continue_prompts(
+    network: pax_fiddle.Config[model.CodeGenModel],
+    checkpoint: epath.PathLike,
+    prompts: Sequence[Sequence[int]],
+    decoder: decoder_hparams.DecoderHParams,
+    seed: int,
+) -> list[list[np.ndarray]]:
+    """Continues prompts with the weights of a checkpoint, on the devices of this process.
+
+    Args:
+        network: The model, whose own decoder is replaced.
+        checkpoint: The directory of the checkpoint.
+        prompts: The ids of each prompt, none of them empty.
+        decoder: How to choose tokens. `seqlen - max_decode_steps` is at least the longest prompt.
+        seed: Of the draws.
+
+    Returns:
+        For each prompt and each sample, the new ids up to and with the end of text.
+    """
+    config = network.clone()
+    config.decoder_tpl = decoder
+    lm = base_layer.instantiate(config)
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    width = decoder.seqlen - decoder.max_decode_steps
+    ids = np.zeros((len(prompts), width), np.int32)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    paddings = (np.arange(width) >= lengths[:, np.newaxis]).astype(np.float32)
+    batch = py_utils.NestedMap(
+        ids=ids, paddings=paddings, weights=1 - paddings, prefix_lengths=lengths
+    )
+
+    @jax.jit
+    def decode(variables, key, batch):
+        hparams = base_layer.JaxContext.HParams(do_eval=True)
+        with base_layer.JaxContext.new_context(hparams=hparams):
+            (_, out, _), _ = lm.apply(
+                variables,
+                batch,
+                method=lm.decode,
+                mutable=[
+                    base_layer.DECODE_CACHE,
+                    base_layer.SUMMARIES,
+                    base_layer.NON_TRAINABLE,
+                ],
+                rngs={base_layer.RANDOM: key},
+            )
+        return out
+
+    out = decode(read_variables(checkpoint), jax.random.PRNGKey(seed), batch)
+    _, rows, _ = lm.process_decode_out(None, jax.tree.map(np.asarray, out))
+    return [row["decoded_ids"] for _, row in rows]

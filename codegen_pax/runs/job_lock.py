@@ -1,13 +1,15 @@
-"""Which run trains in a job's directory: one at a time, of however many hosts.
+"""The lock of a job directory: one run at a time trains there, on however many hosts.
 
-Its first host holds the directory, for all of them, until it ends:
+The first host of a run holds the lock for all hosts until it ends:
 
-    holder.lock   locked by that process; the system unlocks it when the process dies, however
-    holder.json   who it is, for others to read; written anew every few seconds, removed at the end
+    holder.lock   locked by its process; the system unlocks it whenever and however the process dies
+    holder.json   who holds the lock, for others to read; rewritten every few seconds as a sign of
+                  life, removed at the end
 
-A lock reaches every process of a machine, and of a network file system that keeps locks. Where it
-does not reach (a bucket, another machine), a process that finds `holder.json` waits for it to
-change: if it does, its writer lives, and if not, it is dead. No clock is compared with another's.
+The system's lock reaches every process of a machine, and of a network file system with locks. Where
+it does not reach (object storage, another machine), a process that finds `holder.json` waits for it
+to change: if it does, the holder is alive, and if not, it is dead. The clocks of two machines are
+never compared.
 """
 
 from __future__ import annotations
@@ -36,149 +38,162 @@ from jax.experimental import multihost_utils
 from codegen_pax import json_files
 from codegen_pax.errors import UserError
 
-FILE = "holder.json"
-LOCK = "holder.lock"
+HOLDER_FILE = "holder.json"
+LOCK_FILE = "holder.lock"
 
 SIGN_SECONDS = 10.0  # between two signs of life
-SILENCE_SECONDS = 60.0  # without one, a holder is dead
-# Its own last sign is so old, by a clock that need not be ours, that nobody waits for another.
-_LONG_AGO = 3_600.0
-# Of two that write `holder.json` of a bucket at once, the last one holds it: both look again then.
-_SETTLED_SECONDS = 2.0
+SILENCE_SECONDS = 60.0  # a holder that gives no sign of life for so long is dead
+# Two runs may write `holder.json` in object storage at once, and the last one to do so holds the
+# lock. After this time both look whose it is.
+SETTLING_SECONDS = 2.0
+# Nobody waits for a holder whose last sign of life is so old, though its clock may be another.
+_STALE_SECONDS = 3_600.0
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one whenever the machine has started
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes whenever the machine starts
 _MESSAGE_BYTES = 2_048
 
-_held: dict[str, _Hold] = {}
+_locks: dict[str, _JobLock] = {}  # those that this process holds, by the job directory
 
 
 class JobInUseError(UserError):
-    """Another run trains in the job's directory."""
+    """Another run trains in the job directory."""
 
 
-def hold(job: epath.PathLike, experiment: str) -> None:
-    """Makes this run the one that trains in a job's directory, until its first host ends.
+def acquire(job: epath.PathLike, experiment: str) -> None:
+    """Locks a job directory for this run until its first host ends, or releases it.
 
-    Every host of a run calls it, after `jax.distributed` has been initialised.
+    Every host of a run calls this, after `jax.distributed` has been initialised. To acquire a lock
+    again that this process holds does nothing.
 
     Args:
-      job: the directory; made if it is not there.
-      experiment: what is trained, for whoever finds it held.
+        job: The job directory, which is made if it does not exist.
+        experiment: The name of what is trained, for whoever finds the directory locked.
 
     Raises:
-      JobInUseError: another run trains there; raised on every host.
+        JobInUseError: Another run trains there; raised on every host.
     """
-    found: Exception | None = None
+    error: Exception | None = None
     if jax.process_index() == 0:
         try:
-            _take(epath.Path(job), experiment)
-        except (UserError, OSError) as error:
-            found = error
-    said = str(found or "")
+            _acquire_on_first_host(epath.Path(job), experiment)
+        except (UserError, OSError) as raised:
+            error = raised
+    message = str(error or "")
     if jax.process_count() > 1:
-        said = _from_the_first_host(said)
-    if said:
-        raise found or JobInUseError(said)
+        message = _from_first_host(message)
+    if message:
+        raise error or JobInUseError(message)
+
+
+def release(job: epath.PathLike) -> None:
+    """Unlocks a job directory, if this process holds its lock."""
+    if lock := _locks.get(str(job)):
+        lock.release()
 
 
 def check_held(job: epath.PathLike) -> None:
-    """Raises JobInUseError if another run has taken a directory from this process meanwhile.
+    """Raises JobInUseError if another run has taken the lock of a directory from this process.
 
-    That happens where no lock reaches, to a process that could give no sign of life for long.
+    This happens where the system's lock does not reach, if this process could give no sign of life
+    for long.
     """
-    own = _held.get(str(job))
-    if own and own.lost:
-        raise JobInUseError(own.lost)
+    lock = _locks.get(str(job))
+    if lock and lock.lost:
+        raise JobInUseError(lock.lost)
 
 
-def read(job: epath.PathLike) -> dict[str, Any] | None:
-    """Who holds a job's directory, as its `holder.json` says; None without one."""
-    path = epath.Path(job) / FILE
+def read_holder(job: epath.PathLike) -> dict[str, Any] | None:
+    """Reads who holds the lock of a job directory.
+
+    Returns:
+        The content of `holder.json`: {} if it is unreadable, None if there is none.
+    """
+    path = epath.Path(job) / HOLDER_FILE
     if not path.exists():
         return None
     try:
-        said = json_files.read(path)
+        holder = json_files.read(path)
     except ValueError:
-        said = None  # it is being written, or is another's
-    return said if isinstance(said, dict) else {}
+        holder = None  # it is being written, or is not a holder's
+    return holder if isinstance(holder, dict) else {}
 
 
-class _Hold:
-    """A directory that this process holds, and the thread that gives its signs of life.
+class _JobLock:
+    """A lock that this process holds, and the thread that gives its signs of life.
 
     Attributes:
-      lost: who has taken it from this process, as an error says it; nothing while it is held.
+        lost: The message of an error that says who has taken the lock; '' while it is held.
     """
 
-    def __init__(self, job: epath.Path, said: dict[str, Any], lock: IO | None):
-        self._job, self._said, self._lock = job, said, lock
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="holder", daemon=True)
+    def __init__(self, job: epath.Path, holder: dict[str, Any], lock_file: IO | None):
+        self._job, self._holder, self._lock_file = job, holder, lock_file
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="job_lock", daemon=True)
         self.lost = ""
 
     def start(self) -> None:
-        """Says whose the directory is; JobInUseError if another has said so at the same time."""
-        self._sign()
-        if self._lock is None:
-            time.sleep(_SETTLED_SECONDS)
-            if not self._is_ours():
-                raise _in_use(self._job, read(self._job))
+        """Writes the first sign of life; JobInUseError if another run does at the same time."""
+        self._write_sign()
+        if self._lock_file is None:
+            time.sleep(SETTLING_SECONDS)
+            if not self._is_held():
+                raise _in_use_error(self._job, read_holder(self._job))
         self._thread.start()
         atexit.register(self.release)
 
     def release(self) -> None:
-        """Lets go of the directory."""
-        self._end.set()
+        """Unlocks the directory."""
+        self._stop.set()
         self._thread.join()
-        # What cannot be removed is a dead holder's.
+        # If the file cannot be removed, others find that its writer is dead.
         with contextlib.suppress(OSError):
-            if self._is_ours():
-                (self._job / FILE).unlink()
-        if self._lock is not None:
-            self._lock.close()
-        _held.pop(str(self._job), None)
+            if self._is_held():
+                (self._job / HOLDER_FILE).unlink()
+        if self._lock_file is not None:
+            self._lock_file.close()
+        _locks.pop(str(self._job), None)
         atexit.unregister(self.release)
 
-    def _live(self) -> None:
-        while not self._end.wait(SIGN_SECONDS):
+    def _run(self) -> None:
+        while not self._stop.wait(SIGN_SECONDS):
             try:
-                if not self._is_ours():
-                    self.lost = str(_in_use(self._job, read(self._job)))
+                if not self._is_held():
+                    self.lost = str(_in_use_error(self._job, read_holder(self._job)))
                     logging.error("%s", self.lost)
                     return
-                self._sign()
+                self._write_sign()
             except Exception as error:  # whatever the file system raises: try again, and train on
                 logging.warning("%s: no sign of life written: %s", self._job, error)
 
-    def _is_ours(self) -> bool:
-        return (read(self._job) or {}).get("token") == self._said["token"]
+    def _is_held(self) -> bool:
+        return (read_holder(self._job) or {}).get("token") == self._holder["token"]
 
-    def _sign(self) -> None:
-        self._said["signs"] += 1
-        self._said["time"] = time.time()
-        path, text = self._job / FILE, json.dumps(self._said, indent=1) + "\n"
+    def _write_sign(self) -> None:
+        self._holder["signs"] += 1
+        self._holder["time"] = time.time()
+        path, text = self._job / HOLDER_FILE, json.dumps(self._holder, indent=1) + "\n"
         if _is_url(self._job):
-            path.write_text(text)  # whole or not at all
+            path.write_text(text)  # object storage writes atomically
             return
-        unfinished = path.with_name(f"{FILE}.unfinished")
+        unfinished = path.with_name(f"{HOLDER_FILE}.unfinished")
         unfinished.write_text(text)
         unfinished.replace(path)
 
 
-def _take(job: epath.Path, experiment: str) -> None:
-    if str(job) in _held:
+def _acquire_on_first_host(job: epath.Path, experiment: str) -> None:
+    if str(job) in _locks:
         return
     job.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as closing:
-        lock = None if _is_url(job) else _locked(job)
-        if lock:
-            closing.enter_context(lock)
-        boot = _boot()
-        before = read(job)
-        # A process of this machine that lives would have the lock.
-        if before is not None and not (lock and before.get("boot") == boot):
+    with contextlib.ExitStack() as stack:
+        lock_file = None if _is_url(job) else _lock_file(job)
+        if lock_file:
+            stack.enter_context(lock_file)
+        boot = _BOOT_ID.read_text().strip()
+        before = read_holder(job)
+        # A process of this machine that is alive would hold the system's lock.
+        if before is not None and not (lock_file and before.get("boot") == boot):
             _wait_until_dead(job, before)
-        said = {
+        holder = {
             "token": uuid.uuid4().hex,
             "experiment": experiment,
             "command": shlex.join(sys.argv),
@@ -189,75 +204,75 @@ def _take(job: epath.Path, experiment: str) -> None:
             "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "signs": 0,
         }
-        hold = _Hold(job, said, lock)
-        hold.start()
-        _held[str(job)] = hold
-        closing.pop_all()
+        lock = _JobLock(job, holder, lock_file)
+        lock.start()
+        _locks[str(job)] = lock
+        stack.pop_all()
 
 
-def _locked(job: epath.Path) -> IO | None:
-    """The lock of a directory of this machine; None where the file system has no locks.
+def _lock_file(job: epath.Path) -> IO | None:
+    """Opens and locks `holder.lock`; None if the file system has no locks.
 
-    Raises JobInUseError if another process has it.
+    Raises:
+        JobInUseError: Another process has locked it.
     """
-    with contextlib.ExitStack() as closing:
-        lock = closing.enter_context(open(job / LOCK, "a"))
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(job / LOCK_FILE, "a"))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(job, read(job)) from None
+            raise _in_use_error(job, read_holder(job)) from None
         except OSError as error:
             logging.warning("%s: its file system has no locks (%s)", job, error)
             return None
-        closing.pop_all()
-        return lock
+        stack.pop_all()
+        return file
 
 
-def _wait_until_dead(job: epath.Path, found: dict[str, Any]) -> None:
-    """Returns when a holder that no lock tells of is dead; JobInUseError if it lives."""
-    last = found.get("time")
-    if isinstance(last, float) and time.time() - last > _LONG_AGO:
+def _wait_until_dead(job: epath.Path, holder: dict[str, Any]) -> None:
+    """Returns when a holder beyond the reach of the system's lock is dead.
+
+    Raises:
+        JobInUseError: It is alive.
+    """
+    last_sign = holder.get("time")
+    if isinstance(last_sign, float) and time.time() - last_sign > _STALE_SECONDS:
         return
-    logging.info("%s: waiting for a sign of life of %s", job, _described(found))
+    logging.info("%s: waiting for a sign of life of %s", job, _describe(holder))
     end = time.monotonic() + SILENCE_SECONDS
     while time.monotonic() < end:
         time.sleep(min(1.0, SIGN_SECONDS))
-        now = read(job)
+        now = read_holder(job)
         if now is None:
             return  # it has ended
-        if now != found:
-            raise _in_use(job, now)
+        if now != holder:
+            raise _in_use_error(job, now)
 
 
-def _in_use(job: epath.Path, found: dict[str, Any] | None) -> JobInUseError:
+def _in_use_error(job: epath.Path, holder: dict[str, Any] | None) -> JobInUseError:
     return JobInUseError(
-        f"another run trains in {job}: {_described(found or {})}; wait until it has ended, stop it,"
-        " or give this one a --job_log_dir of its own"
+        f"another run trains in {job}: {_describe(holder or {})}; wait until it ends, stop it, or "
+        "give this one a --job_log_dir of its own"
     )
 
 
-def _described(found: dict[str, Any]) -> str:
-    """A holder, in words."""
-    if not found:
-        return f"its {FILE} does not say which"
-    hosts = found.get("hosts", 1)
-    also = f" and {hosts - 1} more" if isinstance(hosts, int) and hosts > 1 else ""
+def _describe(holder: dict[str, Any]) -> str:
+    if not holder:
+        return f"its {HOLDER_FILE} does not say which"
+    hosts = holder.get("hosts", 1)
+    others = f" and {hosts - 1} more" if isinstance(hosts, int) and hosts > 1 else ""
     return (
-        f"{found.get('experiment')}, process {found.get('pid')} on {found.get('host')}{also},"
-        f" since {found.get('since')} ({found.get('command')})"
+        f"{holder.get('experiment')}, process {holder.get('pid')} on {holder.get('host')}{others}, "
+        f"since {holder.get('since')} ({holder.get('command')})"
     )
-
-
-def _boot() -> str:
-    return _BOOT.read_text().strip()
 
 
 def _is_url(job: epath.Path) -> bool:
     return "://" in str(job)
 
 
-def _from_the_first_host(said: str) -> str:
-    """What the first host says, on every host."""
-    content = said.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
+def _from_first_host(message: str) -> str:
+    """Returns the first host's message on every host."""
+    content = message.encode()[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES, b"\0")
     sent = multihost_utils.broadcast_one_to_all(np.frombuffer(content, np.uint8).astype(np.int32))
     return np.asarray(sent).astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")

@@ -1,88 +1,68 @@
-"""Starts the stock Pax binary in a child process, keeps its log, and follows its steps."""
+"""Runs the stock Pax binary in a child process, keeps its log, and follows the lines it reports."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from codegen_pax.errors import UserError
+from codegen_pax.runs import log
 
-# What a run says of itself begins so, behind the date and the place of a logged line; what it was
-# refused for begins its line.
-MARK = "codegen-pax: "
-_OURS = re.compile(rf"\] {MARK}(.+)")
-_STEP = re.compile(r"step ([\d,]+) of [\d,]+: loss (\S+)")
-# The last line of a Python traceback: `ValueError: ...`, perhaps with the module in front.
-_ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")
-_TAIL_LINES = 2_000
-_DOOR = "codegen"  # the module of the experiments of the tables
+_TAIL_LINES = 2_000  # of the log, in which the cause of a failure is looked for
+_TABLES_MODULE = "codegen"  # registers the experiments of the tables
 
-# glibc gives each large array fresh pages of 4 KiB and takes them back: on a CPU, adding 1 to 52
-# million floats took 114 ms, 25 ms with pages of 2 MiB. A value of the user's own goes before.
+# glibc maps fresh pages of 4 KiB for each large array and unmaps them again: on a CPU, adding 1 to
+# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. A value of the user's overrides it.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 class PaxFailedError(UserError):
-    """The Pax binary did not end well; the message is its last error and where its log lies."""
+    """The Pax binary failed; the message has its last error and the path of its log."""
 
 
 class RefusedError(UserError):
-    """The Pax binary was refused what it was to do, and has left nothing; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """What a run says of itself.
-
-    Attributes:
-      text: what it says.
-      step: of a line about a step, which; of any other None.
-    """
-
-    text: str
-    step: int | None = None
+    """The Pax binary refused to start, and has left nothing; the message says why."""
 
 
 def run_pax(
     experiment: str,
-    job_dir: Path,
+    job: Path,
     *,
     flags: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    on_line: Callable[[Line], None] = lambda line: None,
+    on_line: Callable[[log.Line], None] = lambda _: None,
 ) -> Path:
-    """Runs `python -m paxml.main --exp=<experiment> --job_log_dir=<job_dir>`, which trains.
+    """Trains by `python -m paxml.main --exp=<experiment> --job_log_dir=<job>`.
 
     Args:
-      experiment: `module.Class`, as the binary takes it.
-      job_dir: made if it is not there; the log goes to `logs/train.log` under it.
-      flags: further flags of the binary.
-      environment: settings added to this process's own.
-      on_line: called with each line that the run says of itself.
+        experiment: `module.Class`, as the binary takes it.
+        job: The job directory, which is made if it does not exist; the log goes to
+            `logs/train.log` in it.
+        flags: More flags of the binary.
+        environment: Variables to add to the environment of this process.
+        on_line: Called with each line that the run reports about itself.
 
     Returns:
-      The log's path.
+        The path of the log.
 
     Raises:
-      RefusedError: it was refused before it began; what was made for its log is gone.
-      PaxFailedError: the binary exited with another status than 0.
+        RefusedError: The run was refused before it began; what was made for its log is removed.
+        PaxFailedError: The binary exited with a status other than 0.
     """
-    log_path = job_dir / "logs" / "train.log"
-    made = [path for path in (log_path, *log_path.parents) if not path.exists()]
+    log_path = job / "logs" / "train.log"
+    created = [path for path in (log_path, *log_path.parents) if not path.exists()]
     log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "-m",
         "paxml.main",
         f"--exp={experiment}",
-        f"--job_log_dir={job_dir.resolve()}",
+        f"--job_log_dir={job.resolve()}",
         "--mode=train",
         *flags,
     ]
@@ -96,34 +76,36 @@ def run_pax(
         errors="replace",
     )
     try:
-        with log_path.open("a") as log:
-            for line in process.stdout:
-                log.write(line)
+        with log_path.open("a") as file:
+            for line in process.stdout or ():
+                file.write(line)
                 tail.append(line.rstrip())
-                if match := _OURS.search(line):
-                    log.flush()
-                    on_line(_line(match[1]))
+                if parsed := log.parse(line):
+                    file.flush()
+                    on_line(parsed)
         status = process.wait()
     finally:
-        if process.poll() is None:  # an interrupt or an error of ours: do not leave it behind
+        if process.poll() is None:  # after an interrupt, or an error of ours
             process.terminate()
             process.wait()
     if status:
-        if _leave_nothing(made, job_dir, tail):
-            raise RefusedError(_refusal(tail))
+        refusal = log.refusal(tail)
+        if refusal is not None and _remove_log_of_refusal(created, job):
+            raise RefusedError(refusal)
         raise PaxFailedError(
             f"paxml.main --exp={experiment} exited with status {status}: "
-            f"{_last_error(tail)} (whole log: {log_path})"
+            f"{log.last_error(tail)} (whole log: {log_path})"
         )
     return log_path
 
 
 def _search_path(experiment: str) -> dict[str, str]:
-    """Where the binary looks for modules: for an experiment of the tables not where it is started.
+    """Returns the variables that say where the binary looks for modules.
 
-    That may be a run's folder, and nothing in it is code.
+    For an experiment of the tables this is never the working directory, which may be a job
+    directory: nothing in that is code.
     """
-    if experiment.rpartition(".")[0] != _DOOR:
+    if experiment.rpartition(".")[0] != _TABLES_MODULE:
         return {}
     root = Path(__file__).resolve().parents[2]
     checkout = [str(root)] if (root / "setup.py").is_file() else []  # else it is installed
@@ -131,38 +113,20 @@ def _search_path(experiment: str) -> dict[str, str]:
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _line(text: str) -> Line:
-    match = _STEP.match(text)
-    return Line(text, match and int(match[1].replace(",", "")))
-
-
-def _leave_nothing(made: Sequence[Path], job_dir: Path, lines: Sequence[str]) -> bool:
-    """Removes what was made for the log of a run that was refused; whether that was all there was.
+def _remove_log_of_refusal(created: Sequence[Path], job: Path) -> bool:
+    """Removes what was made for the log of a refused run, if the run has left nothing else.
 
     Args:
-      made: the log and the folders above it that were not there before, the log first.
-      job_dir: the run's folder.
-      lines: the end of the log.
+        created: The log and the directories above it that did not exist before, the log first.
+        job: The job directory.
+
+    Returns:
+        Whether it was removed.
     """
-    if not made or _refusal(lines) is None:
-        return False
-    if [path for path in job_dir.rglob("*") if not path.is_dir()] != made[:1]:
-        return False  # it had begun
-    made[0].unlink()
-    for folder in made[1:]:
+    if not created or [path for path in job.rglob("*") if not path.is_dir()] != [created[0]]:
+        return False  # an earlier run has left something, or this one had begun
+    created[0].unlink()
+    for folder in created[1:]:
         with contextlib.suppress(OSError):  # somebody else has put something there
             folder.rmdir()
     return True
-
-
-def _refusal(lines: Sequence[str]) -> str | None:
-    """What a run was refused for, which is the last line that it says, without date and place."""
-    said = (line.removeprefix(MARK) for line in reversed(lines) if line.startswith(MARK))
-    return next(said, None)
-
-
-def _last_error(lines: Sequence[str]) -> str:
-    if refusal := _refusal(lines):
-        return refusal
-    errors = [line for line in lines if _ERROR.match(line)]
-    return errors[-1] if errors else next((line for line in reversed(lines) if line), "no output")

@@ -1,8 +1,8 @@
-"""The programs of Pax that train and evaluate, as Pax has them, saying on host 0 how a run goes.
+"""Pax's programs that train and evaluate, with reports on host 0 of how a run goes.
 
-Pax runs the programs that an experiment names, and takes the executor from it. What is added: what
-the run starts with; the first and the last step recorded, whatever the interval; a line for every
-record; and an evaluation before the first step.
+Pax runs the programs that an experiment names, by the executor that it names. These add what a run
+starts with, records of the first and the last step whatever the interval, a line for each record,
+and an evaluation before the first step.
 """
 
 from __future__ import annotations
@@ -16,30 +16,39 @@ from paxml import executors, partitioning, programs, summary_utils, tasks_lib
 from praxis import base_input, base_layer, py_utils
 
 from codegen_pax.runs import log
-from codegen_pax.runs.pace import Pace, duration
+from codegen_pax.runs.progress import Pace, format_duration
 
-# Names of what a step gives: cross-entropy in nats a predicted token, without the z-loss, as the
-# events have it too (`events.CROSS_ENTROPY`); and the learning rate that the step was made with.
+# Results of a step: cross-entropy in nats a predicted token, without the z-loss, which the events
+# have too (`summary.CROSS_ENTROPY`); and the learning rate of the step.
 _CROSS_ENTROPY = "log_pplx"
-_RATE = "learning/lr"
+_LEARNING_RATE = "learning/lr"
 
 
-class _Records(summary_utils.SummaryHandler):
-    """Pax's summaries of a training step; also of some steps between, and each is told of."""
+class StepSummaryHandler(summary_utils.SummaryHandler):
+    """Writes Pax's summaries of training steps, and reports each step that is written."""
 
     def __init__(
-        self, *arguments: Any, always: Sequence[int], told: Callable[..., None], **more: Any
+        self,
+        *arguments: Any,
+        extra_steps: Sequence[int],
+        on_record: Callable[[int, float, float | None], None],
+        **keyword_arguments: Any,
     ):
-        """
+        """Creates a handler.
+
         Args:
-          always: steps that are written whatever the interval.
-          told: called with step, cross-entropy and learning rate of each that is written.
+            *arguments: Of Pax's handler.
+            extra_steps: Steps that are written whatever the interval.
+            on_record: Called with the step, the cross-entropy and the learning rate of each step
+                that is written.
+            **keyword_arguments: Of Pax's handler.
         """
-        super().__init__(*arguments, **more)
-        self._always, self._told = frozenset(always), told
+        super().__init__(*arguments, **keyword_arguments)
+        self._extra_steps, self._on_record = frozenset(extra_steps), on_record
 
     def should_write(self, step: int) -> bool:
-        return step in self._always or super().should_write(step)
+        """Returns whether a step is written."""
+        return step in self._extra_steps or super().should_write(step)
 
     def process(
         self,
@@ -47,35 +56,43 @@ class _Records(summary_utils.SummaryHandler):
         loss: jax.Array,
         weighted_scalars: Mapping[str, Any] | None,
         summary_tensors: Mapping[str, Any],
-        **more: Any,
+        **keyword_arguments: Any,
     ) -> bool:
-        written = super().process(step, loss, weighted_scalars, summary_tensors, **more)
+        """Writes a step if it is due, reports it, and returns whether it was written."""
+        written = super().process(
+            step, loss, weighted_scalars, summary_tensors, **keyword_arguments
+        )
         if written:
             entropy = (weighted_scalars or {}).get(_CROSS_ENTROPY, (loss,))[0]
-            self._told(step, _number(entropy), _rate(summary_tensors))
+            self._on_record(step, _number(entropy), _learning_rate(summary_tensors))
         return written
 
 
 class TrainProgram(programs.SingleTaskTrainProgram):
-    """Trains, and says how it goes."""
+    """Trains, and reports how it goes."""
+
+    _train_summary_handler: summary_utils.SummaryHandler
+    _pace: Pace  # since `setup`, which Pax calls first
 
     def __init__(
-        self, batch_tokens: int, opening: Callable[[int, base_input.BaseInput], Sequence[str]]
+        self,
+        batch_tokens: int,
+        first_lines: Callable[[int, base_input.BaseInput], Sequence[str]],
     ):
-        """
+        """Creates a program.
+
         Args:
-          batch_tokens: tokens of a step.
-          opening: gives the lines to begin with, from the step that the run goes on from and its
-            input, restored to its place.
+            batch_tokens: The tokens of a step.
+            first_lines: Returns the lines to report before the first step of a run, from the step
+                that it resumes from and its input, which is restored to its position.
         """
         super().__init__()
-        self._batch_tokens, self._opening = batch_tokens, opening
-        self._evaluations: Sequence[programs.BaseEvalProgram] = ()
-        self._pace: Pace | None = None
+        self._batch_tokens, self._first_lines = batch_tokens, first_lines
+        self._first_evaluations: Sequence[programs.BaseEvalProgram] = ()
 
     def evaluate_first(self, evaluations: Sequence[programs.BaseEvalProgram]) -> None:
-        """What is evaluated before the first step of a run that begins with step 0."""
-        self._evaluations = evaluations
+        """Has programs run before the first step, if that is step 0."""
+        self._first_evaluations = evaluations
 
     def setup(
         self,
@@ -88,6 +105,7 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         init_step: int,
         enable_summary_writer: bool = True,
     ) -> None:
+        """Prepares Pax's program; also records the first and the last step, and reports."""
         super().setup(
             task,
             train_input,
@@ -101,7 +119,7 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         train, last = task.train, int(task.train.num_train_steps)
         self._pace = Pace(last, self._batch_tokens)
         self._train_summary_handler.close()
-        self._train_summary_handler = _Records(
+        self._train_summary_handler = StepSummaryHandler(
             self.summary_writer,
             train.summary_interval_steps,
             accumulate_interval_steps=train.summary_accumulate_interval_steps,
@@ -110,34 +128,35 @@ class TrainProgram(programs.SingleTaskTrainProgram):
             is_async=train.async_summary_writing,
             name="training",
             metrics_prefix=task.decode.metrics_prefix,
-            always=(init_step + 1, last),
-            told=self._tell,
+            extra_steps=(init_step + 1, last),
+            on_record=self._report,
         )
-        # On every host: reading what the data is asks the others.
-        for line in self._opening(init_step, train_input):
+        # On every host, as the hosts exchange what their data is.
+        for line in self._first_lines(init_step, train_input):
             log.info("%s", line)
 
     def update_state(self, state: Any, step: int) -> Any:
-        """Pax calls it before each step, after the checkpoint of the step before."""
-        if step == 0 and self._evaluations:
-            evaluated = programs.get_eval_train_state(
+        """Evaluates before step 0: Pax calls it before each step, after the last checkpoint."""
+        if step == 0 and self._first_evaluations:
+            eval_state = programs.get_eval_train_state(
                 self._task, state, self._task.train.eval_use_ema_states
             )
-            for program in self._evaluations:
-                program.run(evaluated, step)
+            for program in self._first_evaluations:
+                program.run(eval_state, step)
         return state
 
     def run(self, state: Any, step: int) -> programs.TrainProgramOutput:
+        """Makes a step."""
         self._pace.resume()
         output = super().run(state, step)
         if self._is_paused_after(output.new_train_step):
-            # What comes next waits for the step anyway; so it is not counted as a part of it.
+            # What comes next waits for the step anyway, and is not measured as a part of it.
             jax.block_until_ready(output.loss)
             self._pace.pause()
         return output
 
     def _is_paused_after(self, step: int) -> bool:
-        """Whether Pax saves, evaluates or decodes before the next step."""
+        """Returns whether Pax saves, evaluates or decodes before the next step."""
         train = self._task.train
         intervals = (
             train.save_interval_steps,
@@ -146,22 +165,23 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         )
         return any(interval and step % interval == 0 for interval in intervals)
 
-    def _tell(self, step: int, entropy: float, rate: float | None) -> None:
+    def _report(self, step: int, entropy: float, learning_rate: float | None) -> None:
         speed, left = self._pace.at(step)
         parts = [f"step {step:,} of {int(self._task.train.num_train_steps):,}: loss {entropy:.4f}"]
-        if rate is not None:
-            parts.append(f"rate {rate:.3g}")
+        if learning_rate is not None:
+            parts.append(f"rate {learning_rate:.3g}")
         if speed is not None:
             parts.append(f"{speed:,.0f} tokens/s")
         if left is not None:
-            parts.append(f"{duration(left)} left")
+            parts.append(f"{format_duration(left)} left")
         log.info("%s", ", ".join(parts))
 
 
 class EvalProgram(programs.SingleTaskEvalProgram):
-    """Evaluates, and says what came of it."""
+    """Evaluates, and reports the loss."""
 
     def run(self, state: Any, step: int) -> programs.EvalProgramOutput:
+        """Evaluates the state of a step."""
         output = super().run(state, step)
         if output.eval_metrics and _CROSS_ENTROPY in output.eval_metrics:
             log.info(
@@ -174,21 +194,22 @@ class EvalProgram(programs.SingleTaskEvalProgram):
 
 
 class Executor(executors.DefaultExecutor):
-    """Pax's own, which lets a training program evaluate before its first step."""
+    """Pax's executor, which lets a training program evaluate before its first step."""
 
     def start(self) -> None:
+        """Runs the programs."""
         if isinstance(self._train_program, TrainProgram):
             self._train_program.evaluate_first(self._eval_programs)
         super().start()
 
 
 def _number(value: Any) -> float:
-    """A scalar that every device holds; waits until it is there."""
+    """Returns a scalar that every device holds, once it is computed."""
     return float(py_utils.maybe_unreplicate_for_fully_replicated(value))
 
 
-def _rate(summaries: Mapping[str, Any]) -> float | None:
+def _learning_rate(summaries: Mapping[str, Any]) -> float | None:
     for key, value in summary_utils.flatten_summary_dict(summaries):
-        if base_layer.trim_summary_type_from_key(key) == _RATE:
+        if base_layer.trim_summary_type_from_key(key) == _LEARNING_RATE:
             return _number(value)
     return None

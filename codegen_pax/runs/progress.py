@@ -1,4 +1,4 @@
-"""Progress bars that follow the steps of a run, or the bytes of a conversion."""
+"""How fast a run or a conversion goes, how long it will take, and progress bars for it."""
 
 from __future__ import annotations
 
@@ -19,33 +19,104 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from codegen_pax.runs.launch import Line
+from codegen_pax.runs.log import Line
 
-_SECONDS = 1.0  # between two lines of bytes, at least
+_MIN_SECONDS = 1.0  # between two lines about bytes
+
+
+class Pace:
+    """Measures steps without what happens between them: evaluations and checkpoints.
+
+    The first measured step includes compilation, so that speed counts from its end.
+    """
+
+    def __init__(self, steps: int, batch_tokens: int, clock: Callable[[], float] = time.monotonic):
+        """Starts with no step done.
+
+        Args:
+            steps: The steps of the whole run.
+            batch_tokens: The tokens of a step.
+            clock: Returns seconds.
+        """
+        self._steps, self._batch_tokens, self._clock = steps, batch_tokens, clock
+        self._paused_at: float | None = None
+        self._paused_seconds = 0.0
+        self._first: tuple[int, float] | None = None  # a step, and when it was done
+        self._last: tuple[int, float] | None = None  # the same, without earlier pauses
+
+    def pause(self) -> None:
+        """Notes that something else than training takes time from now on."""
+        self._paused_at = self._clock()
+
+    def resume(self) -> None:
+        """Notes that training goes on, or begins."""
+        if self._paused_at is not None:
+            self._paused_seconds += self._clock() - self._paused_at
+            self._paused_at = None
+
+    def at(self, step: int) -> tuple[float | None, float | None]:
+        """Notes that a step is done, and returns the speed and the time left.
+
+        Returns:
+            Tokens a second since the last noted step, without pauses; and seconds until the last
+            step of the run at the pace since the first noted one, with pauses. Both are None at the
+            first noted step.
+        """
+        now = self._clock()
+        training = now - self._paused_seconds
+        speed = left = None
+        if self._first is None or self._last is None:
+            self._first = (step, now)
+        else:
+            steps, seconds = step - self._last[0], training - self._last[1]
+            speed = steps * self._batch_tokens / seconds if seconds > 0 else None
+            left = (now - self._first[1]) / (step - self._first[0]) * (self._steps - step)
+        self._last = (step, training)
+        return speed, left
+
+
+def format_duration(seconds: float) -> str:
+    """Formats `'3 d 4 h'`, `'2 h 5 min'`, `'12 min 30 s'` or `'8 s'`."""
+    whole = round(seconds)
+    for size, name, smaller_size, smaller_name in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            larger = f"{whole // size} {name}"
+            return f"{larger} {rest} {smaller_name}" if rest else larger
+    return f"{whole} s"
 
 
 @contextlib.contextmanager
 def follow_run(title: str, steps: int, console: Console) -> Iterator[Callable[[Line], None]]:
-    """Shows what a run says of itself, until the block ends.
+    """Shows the lines that a run reports, until the block ends.
 
-    On a terminal a bar has its step and the line about it, and other lines stand above. Elsewhere
-    each line is printed, of those about steps one for every tenth of the run.
+    On a terminal, the newest line about a step stands beside a bar, and other lines above it.
+    Elsewhere each line is printed, but those about steps only once for each tenth of the run.
+
+    Args:
+        title: The name of the run.
+        steps: The steps of the whole run.
+        console: Where to print.
 
     Yields:
-      What to call with each line.
+        A function to call with each line.
     """
     if not console.is_terminal:
         yield _line_printer(title, steps, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=steps, said="")
+        bar = progress.add_task(title, total=steps, line="")
 
         def on_line(line: Line) -> None:
             if line.step is None:
                 progress.console.print(line.text, highlight=False, markup=False)
             else:
-                progress.update(bar, completed=line.step, said=escape(line.text))
+                progress.update(bar, completed=line.step, line=escape(line.text))
 
         yield on_line
 
@@ -67,14 +138,19 @@ def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], 
 
 @contextlib.contextmanager
 def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """Shows how many of `total` bytes are done, the speed and the time left, until the block ends.
+    """Shows how many bytes are done, the speed and the time left, until the block ends.
 
-    Where there is no terminal a line is printed for every tenth instead, but for those that follow
-    the last one within a second, and for the end.
+    Without a terminal, a line is printed for each tenth instead: at most one a second, and one at
+    the end.
+
+    Args:
+        title: What is done.
+        total: The bytes that are to be done.
+        console: Where to print.
 
     Yields:
-      What to call with bytes whenever some are done, from any thread; first with those that were
-      there before.
+        A function to call, from any thread, with the bytes done since the last call; at first with
+        those that were done before.
     """
     if not console.is_terminal:
         yield _byte_printer(title, total, console)
@@ -94,20 +170,21 @@ def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[
 
 def _byte_printer(title: str, total: int, console: Console) -> Callable[[int], None]:
     lock = threading.Lock()
-    begun = last = time.monotonic()
-    done = said = 0
-    before: int | None = None  # what was there already, and took no time
+    start = last_time = time.monotonic()
+    done = last_tenth = 0
+    done_before: int | None = None  # by an earlier run, in none of this one's time
 
     def on_bytes(count: int) -> None:
-        nonlocal done, said, before, last
+        nonlocal done, done_before, last_tenth, last_time
         with lock:
-            before = count if before is None else before
+            done_before = count if done_before is None else done_before
             done += count
             tenth = 10 * done // max(1, total)
             now = time.monotonic()
-            if tenth > said and done > before and (done >= total or now - last >= _SECONDS):
-                said, last = tenth, now
-                left = (now - begun) / (done - before) * (total - done)
+            is_due = done >= total or now - last_time >= _MIN_SECONDS
+            if tenth > last_tenth and done > done_before and is_due:
+                last_tenth, last_time = tenth, now
+                left = (now - start) / (done - done_before) * (total - done)
                 console.print(f"{title}: {decimal(done)} of {decimal(total)}, {left:.0f} s left")
 
     return on_bytes

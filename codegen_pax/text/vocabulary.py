@@ -1,11 +1,11 @@
-"""The vocabularies as seqio wants them: in Python, inside a tf.data graph, and pickled for Beam.
+"""The tokenizers as seqio vocabularies: in Python, in a tf.data graph, and pickled for Beam.
 
-`encode` gives the ids of `transformers`' GPT2Tokenizer or CodeGenTokenizer on any text, and so
-takes the characters `<|endoftext|>` for the end of a text. `encode_document` differs in that alone:
-there they are thirteen ordinary characters. Corpora are read with `encode_document`.
+`encode` gives the ids of `transformers`' GPT2Tokenizer or CodeGenTokenizer for any text, in which
+the characters `<|endoftext|>` are the end-of-text token. In `encode_document` they are thirteen
+ordinary characters; that is the only difference. Corpora are tokenised by `encode_document`.
 
-Trap: seqio wants 0 as the padding id, and says so here too (`pad_id`), but in GPT-2 id 0 is `!`.
-Nothing in this project may take padding from an id; it comes from lengths.
+The padding id of seqio is 0 (`pad_id`), but in GPT-2 id 0 is `!`: never derive padding from an id,
+only from lengths.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from codegen_pax.text import tokenizer
 class CodeGenVocabulary(seqio.Vocabulary):
     """A seqio vocabulary over GPT-2's BPE: 'gpt2' (50,257 ids) or 'codegen' (50,295 ids).
 
-    It holds its name and nothing else: the tokenizer is made once in each process on first use, so
-    an instance is cheap to make, to compare and to pickle, and reads no file before it is used.
+    It holds only its name, and each process creates the tokenizer once, on first use: an instance
+    is cheap to create, compare and pickle.
 
     `decode(encode(text)) == text` for any text of Unicode scalar values (a lone surrogate is not
-    text: encoding one raises). `decode` gives back all ids, what follows an end of text included,
-    unlike other seqio vocabularies: cut generated ids at their lengths. Bytes that are not UTF-8
-    become U+FFFD, and an id beyond the vocabulary becomes nothing, as in `transformers`.
+    text: encoding one raises). `decode` decodes all ids, including those after an end-of-text
+    token, unlike other seqio vocabularies: truncate generated ids at their lengths. Bytes that are
+    not UTF-8 become U+FFFD, and ids beyond the vocabulary become nothing, as in `transformers`.
     """
 
     def __init__(self, name: str):
@@ -39,14 +39,17 @@ class CodeGenVocabulary(seqio.Vocabulary):
 
     @property
     def bos_id(self) -> None:
+        """None: GPT-2 has no token for the beginning of a sequence."""
         return None
 
     @property
     def eos_id(self) -> int:
+        """The id of `<|endoftext|>`."""
         return tokenizer.END_OF_TEXT_ID
 
     @property
     def unk_id(self) -> None:
+        """None: byte-level BPE encodes any text."""
         return None
 
     @property
@@ -54,24 +57,24 @@ class CodeGenVocabulary(seqio.Vocabulary):
         return tokenizer.SIZES[self.name]
 
     def encode_document(self, text: str) -> list[int]:
-        """Ids of a whole document: as `encode`, but `<|endoftext|>` is ordinary text."""
+        """Encodes a document: as `encode`, but `<|endoftext|>` is ordinary text."""
         return tokenizer.load(self.name, literal=True).encode(text).ids
 
     def encode_tf(self, s: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
-        """UTF-8 strings to int32 ids, in a graph: [] -> [n], [k] -> ragged [k, n], ragged too."""
+        """Encodes UTF-8 strings in a graph, to int32: [] -> [n]; [k] or ragged -> ragged."""
         return _encode_tf(self.name, s, literal=False)
 
     def encode_document_tf(self, s: tf.Tensor | tf.RaggedTensor) -> tf.Tensor | tf.RaggedTensor:
-        """`encode_document` in a graph; shapes as in `encode_tf`."""
+        """Encodes documents in a graph; shapes as in `encode_tf`."""
         return _encode_tf(self.name, s, literal=True)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """All ids to text; integers, an array or a tensor of shape [n]."""
+        """Decodes ids: integers, an array or a tensor of shape [n]."""
         ids = ids.numpy() if isinstance(ids, tf.Tensor) else ids
         return self._decode(ids.tolist() if isinstance(ids, np.ndarray) else list(ids))
 
     def decode_tf(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Integer ids to UTF-8 strings, in a graph: [n] -> [], [k, n] or ragged -> [k]."""
+        """Decodes ids to UTF-8 strings in a graph: [n] -> []; [k, n] or ragged -> [k]."""
         return _decode_tf(self.name, ids)
 
     def _encode(self, s: str) -> list[int]:
@@ -101,12 +104,12 @@ class CodeGenVocabulary(seqio.Vocabulary):
 
 @functools.cache
 def vocabulary(name: str) -> CodeGenVocabulary:
-    """The vocabulary 'gpt2' or 'codegen', one instance a process; ValueError for another name."""
+    """Returns the vocabulary 'gpt2' or 'codegen', one instance per process."""
     return CodeGenVocabulary(name)
 
 
-# The graph functions are declared stateless: tf.data refuses to checkpoint a stateful one, and the
-# exact resume of a run rests on that checkpoint. Autograph has nothing to convert in them.
+# The graph functions are declared stateless: tf.data cannot checkpoint stateful ones, and exact
+# resumption needs that checkpoint. Autograph has nothing to convert in them.
 
 
 @tf.autograph.experimental.do_not_convert
@@ -116,9 +119,9 @@ def _encode_tf(name: str, s: tf.Tensor | tf.RaggedTensor, *, literal: bool):
     s = tf.convert_to_tensor(s)
 
     def encode_one(text: bytes) -> np.ndarray:
-        # Without the offsets that `encode` also works out: a third of the time.
-        words = tokenizer.load(name, literal=literal)
-        return np.asarray(words.encode_batch_fast([text.decode("utf-8")])[0].ids, np.int32)
+        # Computes no offsets, and takes a third of the time of `encode`.
+        bpe = tokenizer.load(name, literal=literal)
+        return np.asarray(bpe.encode_batch_fast([text.decode("utf-8")])[0].ids, np.int32)
 
     def encode_many(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = [text.decode("utf-8") for text in texts]

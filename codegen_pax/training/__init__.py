@@ -1,3 +1,1 @@
-"""How the network learns: Adam with optax's arithmetic, gradients summed over micro-batches, and
-the learner that joins them to a schedule. The numbers come from the caller.
-"""
+"""Optimizer, gradient accumulation and learner; all hyperparameters come from the caller."""

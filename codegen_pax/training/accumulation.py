@@ -1,4 +1,4 @@
-"""Gradients of a batch that is too large to be run at once: summed over micro-batches."""
+"""Gradient accumulation: the gradient of a batch as a sum over micro-batches."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ SCALARS = (base_layer.SummaryType.SCALAR, base_layer.SummaryType.AGGREGATE_SCALA
 
 
 class AccumulatedGradient(sgf.BaseStochasticGradient):
-    """The gradient of the mean loss, computed a micro-batch at a time.
+    """The gradient of the mean loss, computed one micro-batch at a time.
 
     With A = `accumulation_steps` and g_a the gradient of micro-batch a:
 
       sum = 0; for a in 0 .. A - 1: sum = sum + round(share_a g_a)     in `accumulation_dtype`
       gradient = sum / A                                               in the variables' dtype
 
-    share_a is micro-batch a's part of the batch's `weights`, times A: exactly 1 where every row
-    has as many predicted tokens as the next, so that the result is the plain mean that
-    jaxformer takes; where rows differ (loss on answers alone) each token of the batch counts the
-    same, and the result does not depend on A. The learner sees one gradient: it is clipped once,
-    after the sum, and one optimizer step is counted. (`optimizers.ShardedStaticAccumulator` clips
+    share_a is the fraction of the batch's `weights` in micro-batch a, times A. It is exactly 1
+    where all rows have equally many predicted tokens, and the result is then the plain mean, as in
+    jaxformer; where rows differ (loss on answers only) every token of the batch has the same
+    weight, and the result does not depend on A. The learner sees one gradient: it clips once,
+    after the sum, and counts one optimizer step. (`optimizers.ShardedStaticAccumulator` clips
     every micro-batch and counts each as a step.)
 
-    Micro-batch a holds rows a, a + A, a + 2A, ... of the batch, so that a batch whose rows are
-    sharded stays sharded: every device's rows are split among all micro-batches, and no row
-    moves (where A divides a device's rows; the result is the same where it does not).
+    Micro-batch a holds rows a, a + A, a + 2A, ... of the batch, so that a sharded batch stays
+    sharded: the rows of every device are divided among all micro-batches, and no row moves
+    between devices if A divides the rows per device. If it does not, the result is the same.
 
     Losses, metrics and summaries are means over micro-batches, metrics by their own weights;
-    per-example outputs come back in the order of the batch's rows.
+    per-example outputs are returned in the order of the batch's rows.
 
     Attributes:
-      accumulation_steps: micro-batches in a batch.
-      accumulation_dtype: of the sum, 'float32' or 'bfloat16'. jaxformer sums in bfloat16
-        (`grad_sum` in its `models/decoder/inter/model.py`); it then also clips and squares in
-        bfloat16, which is not copied here.
+        accumulation_steps: A, the number of micro-batches in a batch.
+        accumulation_dtype: dtype of the sum, 'float32' or 'bfloat16'. jaxformer sums in bfloat16
+            (`grad_sum` in its `models/decoder/inter/model.py`), where clipping and Adam's squares
+            then are in bfloat16 too; here they are in float32.
     """
 
     accumulation_steps: int = 1
@@ -58,15 +58,25 @@ class AccumulatedGradient(sgf.BaseStochasticGradient):
             )
 
     def grad_fn(self, loss_fn, mdl_vars_grad, mdl_vars_nograd_and_inputs, prng_key):
-        """As `sgf.StandardGradient.grad_fn`; the batch's fields are [B, ...], `weights` [B, T].
+        """Computes loss, auxiliary outputs and gradient of a batch.
+
+        Args:
+            loss_fn: as for `sgf.StandardGradient.grad_fn`.
+            mdl_vars_grad: variables with a gradient.
+            mdl_vars_nograd_and_inputs: (other variables, batch); the batch's fields are [B, ...],
+                `weights` [B, T].
+            prng_key: split among the micro-batches.
+
+        Returns:
+            ((loss, auxiliary outputs), gradient), as `sgf.StandardGradient.grad_fn`.
 
         Raises:
-          ValueError: B is not a multiple of `accumulation_steps`, or the model has variables that
-            a step changes without a gradient.
+            ValueError: B is not a multiple of `accumulation_steps`, or a step updates variables
+                without a gradient.
         """
         fixed_vars, batch = mdl_vars_nograd_and_inputs
         steps, dtype = self.accumulation_steps, jnp.dtype(self.accumulation_dtype)
-        micro_batches = split(batch, steps)
+        micro_batches = split_batch(batch, steps)
         weights = micro_batches.weights.astype(jnp.float32).sum((1, 2))
         shares = steps * weights / weights.sum()
         value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
@@ -92,14 +102,14 @@ class AccumulatedGradient(sgf.BaseStochasticGradient):
         return (losses.mean(), aux), grads
 
 
-def split(batch: NestedMap, steps: int) -> NestedMap:
-    """Micro-batches: every field [B, ...] as [steps, B / steps, ...].
+def split_batch(batch: NestedMap, steps: int) -> NestedMap:
+    """Returns micro-batches: every field [B, ...] as [steps, B / steps, ...].
 
-    Row j of micro-batch a is row j * steps + a: B is cut into [B / steps, steps], which leaves a
-    sharding of B on its first part.
+    Row j of micro-batch a is row j * steps + a: B is reshaped to [B / steps, steps], which keeps a
+    sharding of B on the first of the two axes.
 
     Raises:
-      ValueError: B is not a multiple of `steps`.
+        ValueError: B is not a multiple of `steps`.
     """
 
     def split_field(path, x):
@@ -115,7 +125,7 @@ def split(batch: NestedMap, steps: int) -> NestedMap:
 
 
 def _merge(aux_info):
-    """What the loss function reports beside its mean, of all micro-batches as of one batch."""
+    """Returns the auxiliary outputs of all micro-batches as those of one batch."""
     _, metrics, updated_vars, summaries, per_example, clu_metrics = aux_info
     if jax.tree.leaves((updated_vars, clu_metrics)):
         raise InvalidValueError(
@@ -138,7 +148,7 @@ def _merge(aux_info):
 
 
 def _weighted_mean(values, weights):
-    """(mean, weight) of `values` [A] by `weights` [A]; 0 where nothing has weight."""
+    """Returns the mean of `values` [A] weighted by `weights` [A], and the total weight."""
     total = weights.sum()
     mean = jnp.where(weights > 0, values * weights, 0).sum() / jnp.where(total > 0, total, 1)
     return mean, total

@@ -1,4 +1,4 @@
-"""The learner of a Pax task: schedule, clipping, optimizer and accumulation, from plain values."""
+"""The learner of a Pax task: schedule, clipping, optimizer and gradient accumulation."""
 
 from __future__ import annotations
 
@@ -25,30 +25,34 @@ def learner(
     accumulation_steps: int = 1,
     accumulation_dtype: str = "float32",
 ) -> pax_fiddle.Config[learners.Learner]:
-    """A learner that trains every variable on `total_loss`, z-loss included.
+    """Returns a learner that trains every variable on `total_loss`, which includes the z-loss.
 
     The defaults, up to `clip_norm`, are jaxformer's (`create_model` in its
-    `models/decoder/inter/model.py`, `config/codegen_*_nl.json`); a name in brackets below is the
-    field of those files. Without accumulation nothing is summed, in any dtype.
+    `models/decoder/inter/model.py`, `config/codegen_*_nl.json`); names in brackets below are
+    fields of those files.
 
     Args:
-      learning_rate: the maximum (`opt_lr_max`).
-      warmup_steps: of linear warm-up from 0, the value at the first step (`opt_warmup_steps`).
-      anneal_steps: length of the cosine, which starts where the warm-up ends; flat afterwards
-        (`opt_anneal_steps`). For a cosine that ends with the training: steps - warmup_steps.
-      decay: which arrays are decayed, 'stacked_rank' (jaxformer) or 'matrices'; see `OptaxAdam`.
-      min_ratio: the rate where the cosine ends, over the maximum (`opt_lr_end / opt_lr_max`).
-      beta1: decay rate of Adam's first moment.
-      beta2: decay rate of Adam's second moment.
-      epsilon: of Adam.
-      weight_decay: decoupled, times the learning rate (`opt_weight_decay`).
-      clip_norm: of the whole gradient, after accumulation (`opt_clip_by_global_norm`).
-      accumulation_steps: micro-batches in a batch (`opt_gradient_accumulation_steps`); with 1 the
-        batch is run at once.
-      accumulation_dtype: of the sum over micro-batches, 'float32', or 'bfloat16' as in jaxformer.
+        learning_rate: the peak (`opt_lr_max`).
+        warmup_steps: steps of linear warm-up from 0, the rate of the first step
+            (`opt_warmup_steps`).
+        anneal_steps: length of the cosine decay after the warm-up; the rate is constant afterwards
+            (`opt_anneal_steps`). For a decay that ends with training: steps - warmup_steps.
+        decay: which arrays weight decay applies to, 'stacked_rank' (jaxformer) or 'matrices'; see
+            `OptaxAdam`.
+        min_ratio: final over peak learning rate (`opt_lr_end / opt_lr_max`).
+        beta1: decay rate of Adam's first moment.
+        beta2: decay rate of Adam's second moment.
+        epsilon: Adam's epsilon.
+        weight_decay: decoupled, multiplied by the learning rate (`opt_weight_decay`).
+        clip_norm: maximum of the global norm of the accumulated gradient
+            (`opt_clip_by_global_norm`).
+        accumulation_steps: micro-batches in a batch (`opt_gradient_accumulation_steps`); with 1
+            there is no accumulation.
+        accumulation_dtype: dtype of the sum over micro-batches, 'float32', or 'bfloat16' as in
+            jaxformer.
 
     Raises:
-      ValueError: a number of steps that is not possible.
+        ValueError: a number of steps is out of range.
     """
     if warmup_steps < 0 or anneal_steps < 1 or accumulation_steps < 1:
         raise InvalidValueError(

@@ -48,7 +48,7 @@ def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> d
         model_type: 'codegen' or 'gptj'.
         dtype: of the weights, which `from_pretrained(..., dtype="auto")` loads them as: 'float32',
             'float16' or 'bfloat16'.
-        tokenizer_class: transformers' name, as `text.hugging_face.write_tokenizer` returns it.
+        tokenizer_class: transformers' name, as `text.tokenizer.write_tokenizer` returns it.
     """
     found = {
         "architectures": [_ARCHITECTURES[model_type]],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
 from codegen_pax.weights import cuts, embedding, finite, layout, moving
 from codegen_pax.weights.cuts import Cut, Layout
@@ -21,10 +21,10 @@ from codegen_pax.weights.tensors import Source
 from codegen_pax.weights.workspace import Workspace
 
 if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told without them
-    from codegen_pax.training.state import State
+    from codegen_pax.training.train_state import TrainStateSpec
 
 # Below a job's directory; weights that are imported are a run's start.
-CHECKPOINT = Path(lineage.checkpoint(".", 0))
+CHECKPOINT = Path(checkpoints.path(".", 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,9 @@ def plan(
     return Plan(found, dims, dtypes, files, has_bias and not dims.embedding_bias, parts)
 
 
-def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
+def run(
+    chosen: Plan, state: TrainStateSpec, workspace: Workspace, on_bytes: Callable[[int], None]
+) -> None:
     """Writes the checkpoint into the workspace, all but what an earlier run has written.
 
     Args:
@@ -160,15 +162,15 @@ def run(chosen: Plan, state: State, workspace: Workspace, on_bytes: Callable[[in
     moving.move(chosen, chosen.layout.cuts, one, workspace, on_bytes)
 
 
-def check_state(chosen: Plan, state: State) -> None:
+def check_state(chosen: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
-        f"{lineage.WEIGHTS}{weight.variable}": weight.pax_shape(chosen.dims)
+        f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(chosen.dims)
         for weight in chosen.dtypes
     }
     wanted = {
         name: array.shape
         for name, array in state.arrays.items()
-        if name.startswith(lineage.WEIGHTS)
+        if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
     layout.check_shapes("the experiment's", found, wanted)

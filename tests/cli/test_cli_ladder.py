@@ -5,7 +5,7 @@ import json
 import pytest
 
 from codegen_pax.cli import ladder, main, training
-from codegen_pax.runs import events
+from codegen_pax.runs import summary
 
 NAMES = [f"CodeGenNano{phase}" for phase in ladder.PHASES]
 MIXTURES = [f"codegen_nano_{phase.lower()}" for phase in ladder.PHASES]
@@ -20,11 +20,11 @@ def runs(monkeypatch):
         asked.append({"experiment": experiment, "job": job, "start": start, "evaluate": evaluate})
 
     def losses(job, mixture):
-        return [events.Scalar(1, 0.0, NAMES.index(job.name) + MIXTURES.index(mixture) / 10)]
+        return [summary.Scalar(1, 0.0, NAMES.index(job.name) + MIXTURES.index(mixture) / 10)]
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(training, "print_summary", lambda *_: None)
-    monkeypatch.setattr(events, "evaluation_losses", losses)
+    monkeypatch.setattr(summary, "evaluation_losses", losses)
     return asked
 
 

@@ -21,7 +21,7 @@ from codegen_pax.errors import (
     UsageError,
     UserError,
 )
-from codegen_pax.runs import folder
+from codegen_pax.runs import checkpoints
 
 ROOT = Path(__file__).parents[2]
 # Each takes seconds to import, or imports one that does.
@@ -197,7 +197,7 @@ def test_listing_showing_and_what_is_refused_at_once_import_nothing_heavy():
 
 def test_the_start_is_refused_before_the_disk(monkeypatch, tmp_path, capsys):
     """What the user forgot to say, not how large the disk would have to be."""
-    monkeypatch.setattr(folder, "check_room", lambda *_, **__: pytest.fail("it was asked for"))
+    monkeypatch.setattr(checkpoints, "check_room", lambda *_, **__: pytest.fail("it was asked for"))
     assert main(["run", "CodeGen16BMono", "--output", str(tmp_path / "job")]) == 1
     assert "CODEGEN_START_FROM" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -267,7 +267,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("pile --runner=FnApiRunner --workers=2", 2, "--workers is the local runner's"),
         ("pile --runner=FnApiRunner -- --direct_num_workers=two", 2, "invalid int value: 'two'"),
         ("pile --benchmarks none.jsonl", 1, "No such file or directory: 'none.jsonl'"),
-        ("pile", 1, "found nothing to read at x; wanted .jsonl"),
+        ("pile", 1, "found nothing to read at x; expected .jsonl"),
         ("pile --input nonsense://x/y.jsonl", 1, "cannot reach nonsense://x/y.jsonl: "),
     ],
 )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from codegen_pax.cli.main import main
-from codegen_pax.runs import sampling
-from codegen_pax.text.prompts import instruction_prompt
+from codegen_pax.runs import completions
+from codegen_pax.text.instruction_format import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 
 WORDS = vocabulary("codegen")
@@ -28,7 +28,7 @@ def sample(tmp_path, monkeypatch):
             return [[np.array([*WORDS.encode(text), WORDS.eos_id]) for text in answers]]
 
         (tmp_path / "checkpoints" / "checkpoint_00000003").mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(sampling, "continue_prompts", continue_prompts)
+        monkeypatch.setattr(completions, "continue_prompts", continue_prompts)
         status = main(
             ["sample", str(tmp_path), prompt, f"--experiment=CodeGenNano{experiment}", *options]
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codegen_pax.cli.main import main
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 
 ROOT = Path(__file__).parents[2]
 HASHES = {"NL": "11" * 32, "Multi": "22" * 32}
@@ -257,13 +257,13 @@ def test_an_import_was_not_trained(run, capsys):
 def test_a_run_without_a_step_is_not_shown_as_training(step, said, tmp_path, capsys):
     lineage.write(tmp_path, document("NL"))
     if step is not None:
-        lineage.write(lineage.checkpoint(tmp_path, step), document("NL"))
+        lineage.write(checkpoints.path(tmp_path, step), document("NL"))
     assert printed(capsys, str(tmp_path))[2] == f"kind {said}"
 
 
 def test_a_run_on_weights_of_unknown_origin_is_not_trained_at_their_step(tmp_path, capsys):
     lineage.write(tmp_path, document("NL", [pax("NL", 7, None)]))
-    lineage.checkpoint(tmp_path, 7).mkdir(parents=True)
+    checkpoints.path(tmp_path, 7).mkdir(parents=True)
     assert printed(capsys, str(tmp_path))[2] == "kind not trained yet: step 7 is where it began"
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from codegen_pax.cli.main import main
-from codegen_pax.runs import checksums, lineage
+from codegen_pax.runs import checkpoints, checksums
 from tests.runs import small_jobs
 
 A = "state/mdl_vars.params.lm.a"
-M = "state/opt_states_0.no_prefix_2.m.params.lm.a"
+M = f"state/{small_jobs.MOMENT}"
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def job(tmp_path):
 
 
 def checkpoint(job, step):
-    return Path(lineage.checkpoint(job, step))
+    return Path(checkpoints.path(job, step))
 
 
 @pytest.fixture
 def verify(job, capsys):
-    """Runs the command; returns its status and what it says."""
+    """Runs the command; returns its status and its JSON."""
 
     def run():
         status = main(["verify", str(job), "--json"])
@@ -74,12 +74,12 @@ def half_copied(folder):
 
 def without_an_array(folder):
     """An old one, whose metadata alone tells."""
-    remove("checksums-00000-of-00001.json")(folder)
+    checksums.file_path(folder).unlink()
     shutil.rmtree(folder / A)
 
 
 def cut_without_checksums(folder):
-    remove("checksums-00000-of-00001.json")(folder)
+    checksums.file_path(folder).unlink()
     path = folder / M / "0.0"
     path.write_bytes(path.read_bytes()[:-4])
 
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told_and_the_good_step_named(damage, said, job, verify
 
 
 def test_what_a_terminal_obeys_is_not_printed(job, capsys):
-    (job / "checkpoints" / "odd \x1b[2J").mkdir()
+    (checkpoints.directory(job) / "odd \x1b[2J").mkdir()
     assert main(["verify", str(job)]) == 0
     said = capsys.readouterr().out
     assert "odd \ufffd[2J" in said and "\x1b" not in said
@@ -135,21 +135,19 @@ def test_a_job_without_a_good_checkpoint(job, verify, capsys):
 
 def test_the_job_itself(job, verify):
     (job / "lineage.json").unlink()
-    (job / "checkpoints" / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
+    (checkpoints.directory(job) / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
     status, found = verify()
     assert status == 1 and found["problems"] == ["lineage.json is missing"]
     assert "checkpoint_00000008.orbax-checkpoint-tmp-17" in found["notes"][0]
     for step in (2, 4, 6):
         shutil.rmtree(checkpoint(job, step))
-    assert "there is no whole checkpoint" in verify()[1]["problems"]
+    assert "there is no complete checkpoint" in verify()[1]["problems"]
 
 
 def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
-    (checkpoint(job, 6) / "checksums-00000-of-00001.json").unlink()
+    checksums.file_path(checkpoint(job, 6)).unlink()
     checksums.write(checkpoint(job, 4), later=True)
-    (checkpoint(job, 2) / "checksums-00000-of-00001.json").rename(
-        checkpoint(job, 2) / "checksums-00000-of-00002.json"
-    )
+    checksums.file_path(checkpoint(job, 2)).rename(checksums.file_path(checkpoint(job, 2), 0, 2))
     status, found = verify()
     assert status == 0 and found["newest_good_step"] == 6
     assert [one["checksums"] for one in found["checkpoints"]] == ["none", "later", "in part"]
@@ -157,4 +155,4 @@ def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
 
 def test_what_is_no_folder_is_told(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nothing")]) == 1
-    assert "nothing is no directory; wanted a run's folder" in capsys.readouterr().err
+    assert "nothing is not a directory; wanted a job directory" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from codegen_pax.cli.main import main
 from codegen_pax.model.decoding import NucleusSampler
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.runs.sampling import continue_prompts
+from codegen_pax.runs.completions import continue_prompts
 from codegen_pax.text import tokenizer
 from codegen_pax.weights import cuts, hugging_face_files, importing, layout, vocabulary_rows
 from codegen_pax.weights.tensors import Files

@@ -15,7 +15,7 @@ from codegen_pax.cli import main
 from codegen_pax.data.format import counts, manifest
 from codegen_pax.data.prepare import examine, local, outcome, pipeline
 from codegen_pax.data.prepare.settings import WORK, Settings
-from codegen_pax.data.sources import discovery, errors, lines, partitions
+from codegen_pax.data.sources import discovery, errors, json_records, partitions
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
 FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
@@ -24,11 +24,11 @@ LINES = "".join(json.dumps(record) + "\n" for record in CODE).encode()
 ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 
 
-def prepare(path, at_most=partitions.SPLIT_BYTES):
+def prepare(path, at_most=partitions.PARTITION_BYTES):
     """Prepares one file; returns the manifest."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
     found = discovery.find("bigquery", [str(path)])
-    pieces = partitions.split("bigquery", found, at_most)
+    pieces = partitions.plan("bigquery", found, at_most)
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     return pipeline.finish(settings)
@@ -38,7 +38,7 @@ def look_at(path):
     """The first step of the pipeline on one file, and what is said of all inputs after it."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
     pipeline.begin(settings)
-    pieces = partitions.split("bigquery", discovery.find("bigquery", [str(path)]))
+    pieces = partitions.plan("bigquery", discovery.find("bigquery", [str(path)]))
     damaged, lines_seen = {}, collections.Counter()
     for piece in pieces:
         seen = examine.examine(piece, settings)
@@ -73,9 +73,9 @@ ERRORS = {
     "nul.jsonl.zst": (bytes(9_000), "is damaged"),
     "nul.parquet": (bytes(9_000), "is damaged"),
     "nul.avro": (bytes(9_000), "is damaged"),
-    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds bytes of zero"),
-    "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what was wanted .content"),
-    "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what was wanted .content"),
+    "nul.jsonl": (bytes(9_000), "is damaged .the line at byte 0 holds NUL bytes"),
+    "names.jsonl": (LINES.replace(b'"content"', b'"contents"'), "lack what is expected .content"),
+    "types.jsonl": (b'{"content": 7, "path": "a.py"}\n', "lack what is expected .content"),
     "utf16.jsonl": (LINES.decode().encode("utf-16"), "looks like UTF-16 text; write it as UTF-8"),
 }
 
@@ -171,8 +171,8 @@ def test_a_table_that_is_damaged(tmp_path, ending, damage):
     ("records", "said"),
     [
         ([{"contnt": "x", "path": "a.py"}], "has no column content .nearest: contnt."),
-        ([{"content": 7, "path": "a.py"}], "has a column content of type int64; wanted text"),
-        ([{"content": ["x"], "path": "a.py"}], "has a column content of type list.*; wanted text"),
+        ([{"content": 7, "path": "a.py"}], "has a column content of type int64; expected text"),
+        ([{"content": ["x"], "path": "a.py"}], "has a column content of type list.*; expected text"),
     ],
 )
 def test_a_table_of_other_columns(tmp_path, records, said):
@@ -182,18 +182,18 @@ def test_a_table_of_other_columns(tmp_path, records, said):
 
 
 def test_bad_records_among_good_ones_are_counted(tmp_path):
-    long = b'{"content": "' + b"a" * lines.MAX_LINE_BYTES + b'"}'
+    long = b'{"content": "' + b"a" * json_records.MAX_LINE_BYTES + b'"}'
     bad = {"invalid_utf8": b'{"content": "\xff"}', "line_too_long": long, "nul_bytes": bytes(9_000)}
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
     made = prepare(path).counts
-    assert [*made["damaged"]] == [str(path)]  # by the bytes of zero
+    assert [*made["damaged"]] == [str(path)]  # by its NUL bytes
     found = counts.by_rule(made["documents"])
     assert found.pop(counts.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
     assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
     assert found.pop(counts.IN)[0] == 404
     assert found == {rule: [1, len(line), 0] for rule, line in bad.items()}
-    assert len(long) > lines.MAX_LINE_BYTES
+    assert len(long) > json_records.MAX_LINE_BYTES
 
 
 def test_bad_cells_of_a_table_are_counted(tmp_path):

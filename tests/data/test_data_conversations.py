@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codegen_pax.data.format.documents import Turn
 from codegen_pax.data.sources import conversations, schemas
-from codegen_pax.text import prompts
+from codegen_pax.text import instruction_format
 
 CALL = {"name": "weather", "arguments": {"city": "Graz"}}
 CALLED = '### Call:\n{"name": "weather", "arguments": {"city": "Graz"}}'
@@ -225,7 +225,7 @@ READ = {
 @pytest.mark.parametrize("name", READ)
 def test_every_part_is_in_its_place(name):
     record, wanted = READ[name]
-    assert conversations.turns(record) == (wanted, ["id"] if name == "ultrachat" else [])
+    assert conversations.parse(record) == (wanted, ["id"] if name == "ultrachat" else [])
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -301,7 +301,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("rule", REFUSED)
 def test_what_is_not_understood_is_refused_under_a_rule(rule):
-    found = [schemas.document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]]
+    found = [schemas.to_document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]]
     assert found == [rule] * len(found)
 
 
@@ -316,21 +316,24 @@ def test_fields_that_are_not_read_are_named():
         "license": "mit",
         "empty": [],
     }
-    found = schemas.document("instruction", record, "x", 0, 1)
+    found = schemas.to_document("instruction", record, "x", 0, 1)
     assert found.licence == "mit"
     assert found.unread == ("prompt", "category", "messages.reasoning_content")
 
 
 def test_a_conversation_with_tools_as_its_row_has_it():
     turns = [
-        ("system", prompts.system_content(" Be brief. ", '{"name": "f"}')),
+        ("system", instruction_format.system_content(" Be brief. ", '{"name": "f"}')),
         ("user", "Rain?"),
-        ("assistant", prompts.answer_content("I look. \n", ['{"name": "f"}', '{"name": "g"}'])),
+        (
+            "assistant",
+            instruction_format.answer_content("I look. \n", ['{"name": "f"}', '{"name": "g"}']),
+        ),
         ("tool", "wet\n"),
         ("tool", "cold"),
         ("assistant", "Yes."),
     ]
-    assert prompts.conversation(turns) == [
+    assert instruction_format.conversation(turns) == [
         (
             'Be brief.\n\n### Tools:\n{"name": "f"}\n\n### Instruction:\nRain?\n\n### Answer:\n',
             False,
@@ -351,10 +354,10 @@ def test_conversations_without_tools_are_as_ever(pairs, system):
     for question, answer in pairs:
         turns += [("user", question), ("assistant", answer)]
         wanted += [
-            (prompts.instruction_prompt(question), False),
-            (prompts.instruction_answer(answer), True),
+            (instruction_format.instruction_prompt(question), False),
+            (instruction_format.instruction_answer(answer), True),
         ]
     if system.strip():
         turns.insert(0, ("system", system))
         wanted[0] = (f"{system.strip()}\n\n{wanted[0][0]}", False)
-    assert prompts.conversation(turns) == wanted
+    assert instruction_format.conversation(turns) == wanted

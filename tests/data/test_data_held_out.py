@@ -35,14 +35,14 @@ def records(languages, repositories=1_000):
     ]
 
 
-def prepare(folder, rows, corpus="bigquery", at_most=partitions.SPLIT_BYTES, **options):
+def prepare(folder, rows, corpus="bigquery", at_most=partitions.PARTITION_BYTES, **options):
     """(manifest, file's name -> its bytes)."""
     folder.mkdir()
     (folder / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     chosen = Settings(corpus, str(folder / "out"), **{"row_length": T, **options})
     found = discovery.find(corpus, [str(folder / "raw.jsonl")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split(corpus, found, at_most))
+    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
     made = pipeline.finish(chosen)
     paths = [path for path in Path(chosen.output).rglob("*") if path.is_file()]
     return made, {

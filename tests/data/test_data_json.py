@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen_pax.data.format.documents import Document, Dropped, Turn
-from codegen_pax.data.sources import arrays, discovery, errors, lines, partitions, reading, sniffing
+from codegen_pax.data.sources import (
+    discovery,
+    errors,
+    json_records,
+    partitions,
+    reading,
+    sniffing,
+)
 
 PAIRS = [{"instruction": f"Add {n} to {n}.", "output": f"{2 * n}"} for n in range(40)]
 POINTER = (
@@ -44,13 +51,13 @@ RECORDS = st.lists(st.dictionaries(st.text(max_size=5), VALUES), min_size=3, max
 
 
 def read_all(path, corpus="instruction"):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]))
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]))
     return [found for piece in pieces for found in reading.documents(piece)]
 
 
 def elements(content, *, chunk=7, limit=1 << 20, is_wrapped=False):
     pieces = (content[at : at + chunk] for at in range(0, len(content), chunk))
-    return list(arrays.elements(pieces, "x.json", limit, is_wrapped))
+    return list(json_records.elements(pieces, "x.json", limit, is_wrapped))
 
 
 @settings(max_examples=25, deadline=None)
@@ -172,20 +179,20 @@ def test_tables_that_are_something_else(tmp_path, name):
 def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "a"}\n{"text": b}\n')
-    assert reading.complaint("pile", str(path), 1, 1) is None
-    assert reading.complaint("pile", str(path), 499, 498) is None
-    said = reading.complaint("pile", str(path), 1, 499)
-    assert f"{path} holds little to read: 499 of 500 records do not parse, or lack what" in said
+    assert reading.explain_unreadable("pile", str(path), 1, 1) is None
+    assert reading.explain_unreadable("pile", str(path), 499, 498) is None
+    said = reading.explain_unreadable("pile", str(path), 1, 499)
+    assert f"{path} holds little to read: 499 of 500 records are not valid JSON, or lack what" in said
     assert said.endswith("""it begins with '{"text": "a"}'""")
     path.write_bytes(b"{'text': 'a'}\n" * 9)
-    said = reading.complaint("pile", str(path), 0, 9)
+    said = reading.explain_unreadable("pile", str(path), 0, 9)
     assert "all 9 records lack" in said and "looks like Python's own notation" in said
     for content, looks in (
         (b'{"text": "\xe9"}\n' * 9, "text that is not UTF-8: write it as UTF-8"),
         (b'{"text": {"0": "a", "1": "b"}}', "one object that holds all: write its records"),
     ):
         path.write_bytes(content)
-        assert f"; it looks like {looks}" in reading.complaint("pile", str(path), 0, 9)
+        assert f"; it looks like {looks}" in reading.explain_unreadable("pile", str(path), 0, 9)
 
 
 def test_lines_stay_lines(tmp_path):
@@ -202,8 +209,8 @@ def test_lines_stay_lines(tmp_path):
         b"\xef\xbb\xbf" + good,
     ):
         (tmp_path / "x.jsonl").write_bytes(content)
-        assert sniffing.json_layout(str(tmp_path / "x.jsonl")) == sniffing.LINES, content
+        assert sniffing.json_framing(str(tmp_path / "x.jsonl")) == sniffing.Framing.LINES, content
     long = b'{"text": "' + b"x" * (2 << 20) + b'"}\n'
     (tmp_path / "x.jsonl").write_bytes(long * 2)
-    assert sniffing.json_layout(str(tmp_path / "x.jsonl")) == sniffing.LINES
-    assert len(list(lines.lines(str(tmp_path / "x.jsonl")))) == 2
+    assert sniffing.json_framing(str(tmp_path / "x.jsonl")) == sniffing.Framing.LINES
+    assert len(list(json_records.lines(str(tmp_path / "x.jsonl")))) == 2

@@ -11,7 +11,7 @@ from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import licences
 from codegen_pax.data.sources import discovery, partitions
-from codegen_pax.data.sources.tree_licences import Licences
+from codegen_pax.data.sources.tree_licences import TreeLicences
 
 MIT = """MIT License
 
@@ -71,7 +71,7 @@ GITHUB = {"key": "mit", "name": "MIT License", "spdx_id": "MIT", "url": "https:/
     ],
 )
 def test_a_licence_is_read_in_any_shape(value, stated):
-    assert licences.stated(value) == stated
+    assert licences.to_expression(value) == stated
 
 
 def test_an_exception_is_no_licence_and_no_licence_an_exception():
@@ -97,18 +97,18 @@ CELLS = st.recursive(
 @example("(" * 50_000)
 @example("MIT AND " * 50_000)
 def test_of_anything_no_more_than_a_rule_comes_out(value):
-    stated = licences.stated(value)
+    stated = licences.to_expression(value)
     assert len(stated) <= licences.MAX_CHARACTERS + 1
     assert licences.rejection(stated) in (None, *licences.RULES)
     assert licences.rejection(stated, licences.ANY) is None
-    assert licences.normal(licences.normal(stated)) == licences.normal(stated)
+    assert licences.normalise(licences.normalise(stated)) == licences.normalise(stated)
 
 
 def test_a_licence_nested_without_an_end_is_unknown():
     value = "mit"
     for _ in range(100_000):
         value = [value]
-    assert licences.normal(licences.stated(value)) == "unknown"
+    assert licences.normalise(licences.to_expression(value)) == "unknown"
 
 
 TREE = {
@@ -189,23 +189,23 @@ def write(folder, contents):
 
 def test_the_licence_of_a_file_is_what_it_or_the_nearest_folder_states(tmp_path):
     write(tmp_path, TREE)
-    found = Licences(str(tmp_path))
-    assert {path: licences.normal(found.of("", path, TREE[path])) for path in STATED} == STATED
+    found = TreeLicences(str(tmp_path))
+    assert {path: licences.normalise(found.find("", path, TREE[path])) for path in STATED} == STATED
 
 
 def test_a_repository_ends_what_binds_it(tmp_path):
     write(tmp_path, {"LICENSE": MIT, "theirs/src/x.py": "", "x.py": ""})
-    found = Licences(str(tmp_path))
-    assert found.of("theirs", "theirs/src/x.py", "") == ""
-    assert found.of("", "theirs/src/x.py", "") == found.of("", "x.py", "") == "MIT"
+    found = TreeLicences(str(tmp_path))
+    assert found.find("theirs", "theirs/src/x.py", "") == ""
+    assert found.find("", "theirs/src/x.py", "") == found.find("", "x.py", "") == "MIT"
 
 
 def test_of_a_part_of_a_repository_the_rest_is_looked_at(tmp_path):
     write(tmp_path, {"r/LICENSE": MIT, "r/.git/HEAD": "", "r/src/a/x.py": "", "LICENSE": APACHE})
-    assert Licences(str(tmp_path / "r" / "src")).of("", "a/x.py", "") == "MIT"
+    assert TreeLicences(str(tmp_path / "r" / "src")).find("", "a/x.py", "") == "MIT"
     (tmp_path / "r" / ".git" / "HEAD").unlink()
     (tmp_path / "r" / ".git").rmdir()  # then nobody knows where it ends
-    assert Licences(str(tmp_path / "r" / "src")).of("", "a/x.py", "") == ""
+    assert TreeLicences(str(tmp_path / "r" / "src")).find("", "a/x.py", "") == ""
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_tree_counts_by_licence_and_filters_where_asked(tmp_path, asked, dropp
     chosen = Settings("tree", str(tmp_path / "out"), row_length=8, licences=asked)
     found = discovery.find("tree", [str(tmp_path / "t")])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split("tree", found))
+    local.run_here(chosen, found, partitions.plan("tree", found))
     made = pipeline.finish(chosen)
     assert made.settings["licences"] == list(asked or ["any"])
     assert made.settings["licences_from"] == "files"

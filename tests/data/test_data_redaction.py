@@ -86,7 +86,7 @@ def test_more_secrets_than_are_replaced_are_no_document():
     keys = [f"AKIA{n:016d}" for n in range(redaction.MAX_SECRETS + 1)]
     assert redaction.redact("\n".join(keys[1:]))[1] == {"secret": redaction.MAX_SECRETS}
     assert redaction.redact("\n".join(keys[1:] * 9))[1] == {"secret": 9 * redaction.MAX_SECRETS}
-    with pytest.raises(redaction.TooManySecretsError, match="more than 256 different secrets"):
+    with pytest.raises(redaction.TooManySecretsError, match="more than 256 distinct secrets"):
         redaction.redact("\n".join(keys))
 
 
@@ -139,7 +139,7 @@ def test_our_patterns_find_what_those_of_detect_secrets_do(text):
         "softlayer": "SoftlayerDetector",
     }
     wanted = set().union(*(theirs(module, name, text) for module, name in detectors.items()))
-    assert set(redaction._secrets(text)) == wanted
+    assert set(redaction.find_secrets(text)) == wanted
 
 
 BEGIN, END = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"

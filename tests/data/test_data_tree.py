@@ -12,8 +12,7 @@ from codegen_pax.data.format import counts, trace
 from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.prepared import CorpusMissingError
-from codegen_pax.data.sources import discovery as raw_inputs
-from codegen_pax.data.sources import partitions
+from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.data.stream import inputs
 from codegen_pax.text import tokenizer
 from experiments.declaration import declare
@@ -51,9 +50,9 @@ def prepared(tmp_path_factory):
     output = folder / "data" / NAME
     settings = Settings("tree", str(output), row_length=T, validation=0.2, seed=3)
     left_out = collections.Counter()
-    found = raw_inputs.find("tree", [str(folder / "repositories")], left_out)
+    found = discovery.find("tree", [str(folder / "repositories")], left_out)
     pipeline.begin(settings)
-    local.run_here(settings, found, partitions.split("tree", found, 1_000))
+    local.run_here(settings, found, partitions.plan("tree", found, 1_000))
     return folder, pipeline.finish(settings, left_out), epath.Path(output)
 
 
@@ -173,5 +172,5 @@ def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):
     paths = ["--input", str(tmp_path / "repositories"), "--output", str(tmp_path / "out")]
     assert main.main(["prepare", "tree", *paths, "--languages", "C++"]) == 1
     said = capsys.readouterr().err
-    assert "no file is in a language that is kept (cpp); files by ending: 2 .sol (--lang" in said
+    assert "no file is in a language that is kept (cpp); files by extension: 2 .sol (--lang" in said
     assert not (tmp_path / "out").exists()

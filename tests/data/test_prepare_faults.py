@@ -22,7 +22,7 @@ def prepare(corpus, folder, row_length, **more):
     )
     found = discovery.find(corpus, [str(folder)])
     pipeline.begin(settings)
-    local.run_here(settings, found, partitions.split(corpus, found))
+    local.run_here(settings, found, partitions.plan(corpus, found))
     return pipeline.finish(settings)
 
 
@@ -123,11 +123,11 @@ def test_a_tree_of_files_as_people_have_them(tmp_path):
 
 
 @pytest.fixture
-def split():
-    return partitions.Split("pile", os.fsdecode(b"caf\xe9.jsonl"), 3, 9)
+def partition():
+    return partitions.Partition("pile", os.fsdecode(b"caf\xe9.jsonl"), 3, 9)
 
 
-def test_what_a_reader_raises_names_the_input_and_the_record(split):
+def test_what_a_reader_raises_names_the_input_and_the_record(partition):
     def documents(count):
         for number in range(count):
             yield Document("x", "as it is shown", number)
@@ -136,7 +136,7 @@ def test_what_a_reader_raises_names_the_input_and_the_record(split):
     said = r"cannot read caf\xe9.jsonl ({}): ZeroDivisionError: division by zero"
     for count, place in ((0, "at its beginning"), (3, "after the line at byte 2")):
         with pytest.raises(work.StepError) as error:
-            list(work.named(documents(count), split))
+            list(work.named(documents(count), partition))
         assert str(error.value) == said.format(place)
 
 
@@ -147,7 +147,7 @@ def raising(kind):
     return step
 
 
-def test_what_a_step_raises_names_its_element(split):
+def test_what_a_step_raises_names_its_element(partition):
     def broken(element, *more):
         raise KeyError("a")
 
@@ -157,7 +157,7 @@ def test_what_a_step_raises_names_its_element(split):
     with pytest.raises(work.StepError, match=r"^cannot go on at bucket 2 of go, train: KeyError:"):
         work.naming(broken, order.place)((("go", "train", 2), []), None)
     with pytest.raises(OSError, match="No space left"):
-        work.naming(full, str)(split)
+        work.naming(full, str)(partition)
     for kind in (MemoryError, RecursionError):
         with pytest.raises(work.StepError, match=rf"^cannot go on at x: {kind.__name__}$"):
             work.naming(raising(kind), str)("x")
@@ -173,9 +173,9 @@ def test_a_batch_with_a_document_that_cannot_be_tokenised_loses_that_alone(tmp_p
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(9)))
     settings = Settings("pile", str(tmp_path / "out"), row_length=32, validation=0.0)
-    (split,) = partitions.split("pile", discovery.find("pile", [str(raw)]))
+    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
     pipeline.begin(settings)
-    examine.examine(split, settings)
+    examine.examine(partition, settings)
     encode = tokenise._encode
 
     def encoded(batch, settings):
@@ -184,7 +184,7 @@ def test_a_batch_with_a_document_that_cannot_be_tokenised_loses_that_alone(tmp_p
         return encode(batch, settings)
 
     monkeypatch.setattr(tokenise, "_encode", encoded)
-    keyed = (split.number, {"split": [split], "drops": []})
+    keyed = (partition.number, {"partition": [partition], "drops": []})
     made = tokenise.tokenise(keyed, settings, {("", "train"): 1})
     ((rules,),) = (by_licence.values() for by_licence in made.counts.values())
     assert {rule: values[0] for rule, values in rules.items()} == {"kept": 8, "internal_error": 1}
@@ -204,7 +204,7 @@ def test_a_guard_lets_what_is_not_the_documents_through():
 def test_inputs_that_a_killed_worker_read_are_named(tmp_path):
     settings = Settings("pile", str(tmp_path / "out"))
     settings.work.mkdir(parents=True)
-    pieces = [partitions.Split("pile", f"{name}.jsonl", n, 9) for n, name in enumerate("abc")]
+    pieces = [partitions.Partition("pile", f"{name}.jsonl", n, 9) for n, name in enumerate("abc")]
     a, _, _ = [work.Progress(settings.work, "examine", piece) for piece in pieces]
     a.finish()
     assert local._at_work(settings, pieces) == ", while it read b.jsonl or c.jsonl"

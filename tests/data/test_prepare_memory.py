@@ -13,7 +13,7 @@ import pytest
 from codegen_pax.data.prepare import duplicates, examine, order, pipeline, tokenise
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
-from codegen_pax.data.sources import discovery, lines, partitions
+from codegen_pax.data.sources import discovery, json_records, partitions
 
 TRAIN = ("", "train")
 
@@ -31,7 +31,7 @@ def peak(function, *arguments):
 def small_pieces(monkeypatch):
     """What is held at once, scaled down, so that a few thousand documents are many pieces."""
     for module, name, value in (
-        (lines, "_CHUNK", 1 << 14),
+        (json_records, "CHUNK_BYTES", 1 << 14),
         (examine, "HELD_BYTES", 1 << 14),
         (tokenise, "BATCH_DOCUMENTS", 128),
         (tokenise, "RUN_DOCUMENTS", 512),
@@ -47,22 +47,22 @@ def signature(text):
 
 
 def peaks(folder, count):
-    """The peaks of both looks at one split of `count` small documents, every fourth a copy."""
+    """The peaks of both looks at one partition of `count` small documents, every fourth a copy."""
     folder.mkdir()
     texts = [f"text {n - (n % 4 == 3)}" for n in range(count)]
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     (folder / "raw.jsonl.gz").write_bytes(gzip.compress(data))
     settings = Settings("pile", str(folder / "out"), validation=0.0, near_duplicates=True, ranges=2)
-    (split,) = partitions.split("pile", discovery.find("pile", [str(folder / "raw.jsonl.gz")]))
+    (partition,) = partitions.plan("pile", discovery.find("pile", [str(folder / "raw.jsonl.gz")]))
     pipeline.begin(settings)
-    found, first = peak(examine.examine, split, settings)
+    found, first = peak(examine.examine, partition, settings)
     drops = []
     for number in range(2):
         files = [path for place, path in found.digests if place == number]
         drops += [told for _, told in duplicates.exact((number, files), settings)]
     places = np.concatenate([np.fromfile(path, "<i4") for _, path in drops])
     assert sorted(places) == list(range(3, count, 4))
-    keyed = (split.number, {"split": [split], "drops": drops})
+    keyed = (partition.number, {"partition": [partition], "drops": drops})
     tokenised, second = peak(tokenise.tokenise, keyed, settings, {TRAIN: 1})
     ((rules,),) = (by_licence.values() for by_licence in tokenised.counts.values())
     assert rules["kept"][0] == count * 3 // 4 and rules["exact_duplicate"][0] == count // 4
@@ -82,15 +82,15 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
     raw = tmp_path / "raw.jsonl"
     pairs = [{"instruction": f"Add {n}.", "output": f"{n} " * (n % 7 + 1)} for n in range(count)]
     raw.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    (split,) = partitions.split("instruction", discovery.find("instruction", [str(raw)]))
+    (partition,) = partitions.plan("instruction", discovery.find("instruction", [str(raw)]))
     shards, held = [], []
     for rows in (32, count):
         monkeypatch.setattr(order, "_ROWS", rows)
         output = str(tmp_path / f"out{rows}")
         settings = Settings("instruction", output, row_length=length, validation=0.0)
         pipeline.begin(settings)
-        examine.examine(split, settings)
-        keyed = (split.number, {"split": [split], "drops": []})
+        examine.examine(partition, settings)
+        keyed = (partition.number, {"partition": [partition], "drops": []})
         tokenised = tokenise.tokenise(keyed, settings, {TRAIN: 1})
         segments = [segment for _, segment in tokenised.segments]
         keyed = ((*TRAIN, 0), segments)

@@ -16,13 +16,13 @@ LINES = [json.dumps({"text": text}) + "\n" for text in TEXTS]
 
 @pytest.fixture
 def begun(tmp_path):
-    """An input, its one split, and the settings of a run that has begun."""
+    """An input, its one partition, and the settings of a run that has begun."""
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(LINES))
     settings = Settings("pile", str(tmp_path / "out"), row_length=8, validation=0.0)
-    (split,) = partitions.split("pile", discovery.find("pile", [str(raw)]))
+    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
     pipeline.begin(settings)
-    return raw, split, settings
+    return raw, partition, settings
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,17 @@ def begun(tmp_path):
     ],
 )
 def test_an_input_that_changed_between_the_looks_is_named(begun, lines, said):
-    raw, split, settings = begun
-    examine.examine(split, settings)
+    raw, partition, settings = begun
+    examine.examine(partition, settings)
     raw.write_text("".join(lines))
     said = said.format(place=sum(map(len, LINES[:4])))
     with pytest.raises(errors.ChangedInputError, match=rf"raw.jsonl changed while .*{said}"):
-        keyed = (split.number, {"split": [split], "drops": []})
+        keyed = (partition.number, {"partition": [partition], "drops": []})
         tokenise.tokenise(keyed, settings, {("", "train"): 1})
 
 
 def test_versions_are_asked_before_the_run(begun, monkeypatch):
-    raw, split, settings = begun
+    raw, partition, settings = begun
     wanted = importlib.metadata.version("tokenizers")
 
     def gone(name):
@@ -58,7 +58,7 @@ def test_versions_are_asked_before_the_run(begun, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", gone)
     with pytest.raises(pipeline.PackageMissingError, match=r"apache-beam, .* is not installed;"):
         pipeline.begin(settings)
-    local.run_here(settings, discovery.find("pile", [str(raw)]), [split])
+    local.run_here(settings, discovery.find("pile", [str(raw)]), [partition])
     assert pipeline.finish(settings).versions["tokenizers"] == wanted
 
 

@@ -15,14 +15,14 @@ def test_a_step_that_is_tried_again_gives_the_same(tmp_path):
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(50)))
     settings = Settings("pile", str(tmp_path / "out"), row_length=32, validation=0.0)
-    (split,) = partitions.split("pile", discovery.find("pile", [str(raw)]))
+    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
     pipeline.begin(settings)
 
     def segments(tokenised):
         return [segment for _, segment in tokenised.segments]
 
-    assert examine.examine(split, settings) == examine.examine(split, settings)
-    keyed = (split.number, {"split": [split], "drops": []})
+    assert examine.examine(partition, settings) == examine.examine(partition, settings)
+    keyed = (partition.number, {"partition": [partition], "drops": []})
     first, again = (tokenise.tokenise(keyed, settings, {TRAIN: 1}) for _ in range(2))
     assert first == again
     shards = []

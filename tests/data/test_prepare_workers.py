@@ -73,7 +73,7 @@ def settings(tmp_path):
 
 def test_one_worker_and_three_give_the_same_bytes(raw, settings, tmp_path):
     found = discovery.find("bigquery", [str(raw)])
-    pieces = partitions.split("bigquery", found)
+    pieces = partitions.plan("bigquery", found)
     made = []
     for workers in (1, 3):
         chosen = dataclasses.replace(settings, output=str(tmp_path / f"out{workers}"))
@@ -121,7 +121,7 @@ def bucket(tmp_path, monkeypatch):
 def test_behind_a_url_the_same_is_made_and_nothing_is_left(raw, settings, bucket):
     folder, asked = bucket
     found = discovery.find("bigquery", [str(raw)])
-    pieces = partitions.split("bigquery", found)
+    pieces = partitions.plan("bigquery", found)
     pipeline.begin(settings)
     local.run_here(settings, found, pieces)
     wanted = pipeline.finish(settings)

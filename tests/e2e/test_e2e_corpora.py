@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegen_pax.data.stream.inputs import training_input
-from codegen_pax.runs import events, lineage
+from codegen_pax.runs import lineage, summary
 from codegen_pax.text import tokenizer
 from experiments import registry
 from experiments.declaration import declarations
@@ -38,10 +38,10 @@ def jobs(pax, corpora, tmp_path_factory):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_each_phase_trains_and_is_evaluated(jobs, phase):
-    losses = [scalar.value for scalar in events.training_losses(jobs[phase])]
+    losses = [scalar.value for scalar in summary.training_losses(jobs[phase])]
     assert len(losses) == 2 and all(0 < loss < np.log(51_200) + 1 for loss in losses)
     mixture = f"codegen_{CORPORA[phase]}"
-    first, evaluated = events.evaluation_losses(jobs[phase], mixture)
+    first, evaluated = summary.evaluation_losses(jobs[phase], mixture)
     assert (first.step, evaluated.step) == (0, 2) and 0 < evaluated.value < np.log(51_200) + 1
     said = lineage.read(jobs[phase])
     assert said["mixture"] == mixture

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 
 from codegen_pax.cli.main import main
 from codegen_pax.data.format import manifest
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables
 
 pytestmark = pytest.mark.e2e
@@ -49,7 +49,7 @@ def resumed(older, pax, tmp_path_factory):
     """The job as it goes on from step 3 on another mesh, and further than it was to go."""
     job = tmp_path_factory.mktemp("resumed") / "job"
     shutil.copytree(older / "job", job)
-    shutil.rmtree(lineage.checkpoint(job, 6))
+    shutil.rmtree(checkpoints.path(job, 6))
     pax.run(
         "older_experiments.Older",
         job,
@@ -62,7 +62,7 @@ def resumed(older, pax, tmp_path_factory):
 
 
 def weights(job, step) -> dict[str, np.ndarray]:
-    variables = Variables(lineage.checkpoint(job, step))
+    variables = Variables(checkpoints.path(job, step))
     return {name: variables.read(name) for name in variables.shapes()}
 
 
@@ -76,7 +76,7 @@ def test_it_comes_to_the_same_weights_and_goes_on(older, resumed):
     for name, array in wanted.items():
         # Adam's steps of the rate, 3e-7 at most: bfloat16 on another mesh differs by a part of one.
         np.testing.assert_allclose(found[name], array, atol=moved / 10, err_msg=name)
-    assert lineage.last_step(resumed) == STEPS
+    assert checkpoints.last_step(resumed) == STEPS
 
 
 def test_its_receipts_are_true_at_their_steps(older, resumed):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen_pax.runs import events, lineage
+from codegen_pax.runs import lineage, summary
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from tests.e2e import conftest, prepared_experiments
 
@@ -69,7 +69,7 @@ def trained_since(job: Path):
 
 def losses(job: Path) -> dict[int, np.float32]:
     """Step -> cross-entropy, exactly as it was written."""
-    return {scalar.step: np.float32(scalar.value) for scalar in events.training_losses(job)}
+    return {scalar.step: np.float32(scalar.value) for scalar in summary.training_losses(job)}
 
 
 def weights(job: Path) -> dict[str, np.ndarray]:
@@ -112,7 +112,7 @@ def test_the_loss_is_of_every_language_and_falls(one_host):
     assert found[1] == pytest.approx(np.log(51_200), abs=0.5)
     assert found[STEPS] < found[1] - 1
     assert checkpoint(one_host, 4).is_dir()  # where it is evaluated too
-    evaluated = events.evaluation_losses(one_host, "codegen_bigquery")
+    evaluated = summary.evaluation_losses(one_host, "codegen_bigquery")
     assert [scalar.step for scalar in evaluated] == [0, 4, 8, 12]
 
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from codegen_pax.runs import completions, events, lineage
+from codegen_pax.runs import checkpoints, completions, lineage, summary
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.text.vocabulary import vocabulary
 from tasks.prompts import PROSE
@@ -43,13 +43,13 @@ def resumed(pax, tmp_path_factory):
 
 
 def test_training_learns(whole):
-    losses = [scalar.value for scalar in events.training_losses(whole)]
+    losses = [scalar.value for scalar in summary.training_losses(whole)]
     assert losses[-1] < np.log(51_200) - 2  # from the uniform distribution
 
 
 def test_the_run_command_leaves_a_folder_to_look_at(whole):
     found = json.loads((whole / "summary.json").read_text())
-    first, evaluated = events.evaluation_losses(whole, "codegen_nano_nl")
+    first, evaluated = summary.evaluation_losses(whole, "codegen_nano_nl")
     assert found["first_validation_loss"] == first.value
     assert found["validation_loss"] == evaluated.value
     assert found["steps"] == 20 and found["tokens"] == 20 * 16 * 64
@@ -94,7 +94,7 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     assert "steps between: records 1, checkpoints 10, evaluations 20" in opening
     steps = [line for line in said(log) if line.startswith("step ")]
     assert [line.partition(":")[0] for line in steps] == [f"step {n} of 20" for n in range(1, 21)]
-    losses = [f"loss {scalar.value:.4f}" for scalar in events.training_losses(whole)]
+    losses = [f"loss {scalar.value:.4f}" for scalar in summary.training_losses(whole)]
     assert all(loss in line for loss, line in zip(losses, steps, strict=True))
     # Two steps of warm-up to 5e-3; the cosine begins with the third.
     assert [line.split(", ")[1] for line in steps[:3]] == ["rate 0", "rate 0.0025", "rate 0.005"]
@@ -153,7 +153,7 @@ def test_every_checkpoint_of_a_killed_job_has_its_lineage(whole, resumed):
     """The same as the job's, which is that of one that was not killed; no file is half written."""
     for job in (whole, resumed):
         kept = sorted((job / "checkpoints").iterdir())
-        assert [lineage.step_of(path) for path in kept] == [0, 10, 20]
+        assert [checkpoints.step_of(path) for path in kept] == [0, 10, 20]
         assert all(lineage.read(path) == lineage.read(job) for path in kept)
         assert not list(job.rglob("*.unfinished"))
     assert lineage.read(whole) == lineage.read(resumed) and "resumed" not in lineage.read(whole)
@@ -161,7 +161,7 @@ def test_every_checkpoint_of_a_killed_job_has_its_lineage(whole, resumed):
 
 def test_evaluated(whole):
     """Before the first step, to compare with, and after the last."""
-    first, last = events.evaluation_losses(whole, "codegen_nano_nl")
+    first, last = summary.evaluation_losses(whole, "codegen_nano_nl")
     assert (first.step, last.step) == (0, 20)
     assert first.value == pytest.approx(np.log(51_200), abs=0.5)
     assert 2 < last.value < first.value - 2
@@ -183,6 +183,6 @@ def test_decode_once_as_training_did(pax, whole, resumed):
     assert [row["decoded_ids"] for row in rows] == [
         row["decoded_ids"] for row in completions.read_decoded(whole)
     ]
-    (evaluated,) = events.evaluation_losses(resumed, "codegen_nano_nl")
-    _, trained = events.evaluation_losses(whole, "codegen_nano_nl")
+    (evaluated,) = summary.evaluation_losses(resumed, "codegen_nano_nl")
+    _, trained = summary.evaluation_losses(whole, "codegen_nano_nl")
     assert evaluated.value == pytest.approx(trained.value, rel=1e-6)

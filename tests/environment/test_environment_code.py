@@ -31,7 +31,7 @@ def tree(tmp_path, monkeypatch):
     for name, text in {"codegen.py": "a\n", "tasks/b.py": "b\n", "README.md": "c\n"}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    monkeypatch.setattr(code, "_ROOT", root)
+    monkeypatch.setattr(code, "ROOT", root)
     return root
 
 
@@ -156,9 +156,9 @@ def test_it_imports_nothing_heavy_and_tells_of_this_tree():
 
 def test_in_words():
     sha256 = "0123456789abcdef" * 4
-    assert code.words({"sha256": sha256}) == "sources 0123456789ab"
+    assert code.describe({"sha256": sha256}) == "sources 0123456789ab"
     with_git = {"sha256": sha256, "commit": "fedcba9876543210" * 2, "dirty": False}
-    assert code.words(with_git) == "commit fedcba987654, sources 0123456789ab"
+    assert code.describe(with_git) == "commit fedcba987654, sources 0123456789ab"
     changed = "commit fedcba987654, changed since, sources 0123456789ab"
-    assert code.words(with_git | {"dirty": True}) == changed
-    assert code.words(None) == "not recorded"
+    assert code.describe(with_git | {"dirty": True}) == changed
+    assert code.describe(None) == "not recorded"

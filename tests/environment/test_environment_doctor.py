@@ -61,7 +61,7 @@ def test_each_wrong_package_is_named_with_its_cure(install):
         assert finding.mend.endswith(f"{package}=={locked(package)}")
         assert finding.why
     # JAX is not imported by packages known to be wrong.
-    assert named(findings, "devices").found == "not asked"
+    assert named(findings, "devices").found == "not checked"
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_libtpu_without_a_tpu_is_an_error_unless_the_platform_is_set(install, no
     findings = diagnose()
     assert named(findings, "libtpu").status == "error"
     assert "JAX_PLATFORMS" in named(findings, "libtpu").mend
-    # JAX would hang: it is not asked.
-    assert named(findings, "devices").found == "not asked"
+    # JAX would hang: it is not checked.
+    assert named(findings, "devices").found == "not checked"
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert diagnosis.libtpu(diagnosis.pins.installed()).status == "ok"
 

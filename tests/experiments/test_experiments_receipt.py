@@ -128,7 +128,9 @@ def test_a_job_that_resumes_keeps_its_lineage_and_notes_what_is_other(job, monke
     wanted = [
         changed("mesh", "1x1x1", "1x2x1"),
         changed(
-            "code of codegen-pax", code.words(before["code"]["codegen-pax"]), "sources " + "ab" * 6
+            "code of codegen-pax",
+            code.describe(before["code"]["codegen-pax"]),
+            "sources " + "ab" * 6,
         ),
         changed("jax", before["versions"]["jax"], "0.0.1"),
     ]

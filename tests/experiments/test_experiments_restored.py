@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from codegen_pax.runs import checkpoints, checksums, lineage
+from codegen_pax.runs import checkpoints, checksums, verification
 from experiments import start
 from experiments.declaration import find_declaration
 from tests.runs import small_jobs
@@ -22,7 +22,7 @@ def job(tmp_path, monkeypatch):
 
 
 def remove(job, step, name):
-    (lineage.checkpoint(job, step) / name).unlink()
+    (checkpoints.path(job, step) / name).unlink()
 
 
 def binary(monkeypatch, mode, job, **flags):
@@ -50,7 +50,7 @@ def test_what_would_be_restored_is_looked_at(mode, job, monkeypatch):
 def test_the_step_and_the_folder_that_are_to_be_decoded(job, monkeypatch):
     declaration = find_declaration("CodeGenNanoMono")
     remove(job, 3, f"{A}/0.0")
-    named = job / lineage.CHECKPOINTS
+    named = job / checkpoints.DIRECTORY
     chosen = {"restore_checkpoint_dir": named, "restore_checkpoint_step": [5]}
     binary(monkeypatch, "decode_once", job.parent / "other", **chosen)
     start.check_restored(declaration)
@@ -69,4 +69,4 @@ def test_of_a_start_the_weights_are_looked_at(job, monkeypatch):
     remove(job, 5, f"{A}/0.0")
     with pytest.raises(checksums.DamagedCheckpointError, match=f"{A}/0.0 is missing"):
         start.check_restored(declaration)
-    assert checkpoints.WEIGHTS == "state/mdl_vars."
+    assert verification.WEIGHT_FILES == "state/mdl_vars."

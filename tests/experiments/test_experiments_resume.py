@@ -9,7 +9,7 @@ from praxis import pax_fiddle
 from praxis.layers import activations
 
 import codegen
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 from experiments import receipt, resume, start
 
 BLOCK = "task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl"
@@ -34,7 +34,7 @@ def begun():
 def job(tmp_path, begun, monkeypatch):
     """A job of it, with a checkpoint of step 40 of 180, as the stock binary is about to go on."""
     folder = tmp_path / "job"
-    for path in (folder, lineage.checkpoint(folder, 40)):
+    for path in (folder, checkpoints.path(folder, 40)):
         lineage.write(path, begun)
     monkeypatch.setattr(start, "is_training", lambda: True)
     flags = SimpleNamespace(FLAGS=SimpleNamespace(job_log_dir=str(folder)))
@@ -219,7 +219,7 @@ def older(document, hosts=1):
 
 @pytest.mark.parametrize("hosts", [1, 2])
 def test_an_older_receipt_says_less_and_is_gone_on_from(hosts, job, begun):
-    for folder in (job, lineage.checkpoint(job, 40)):
+    for folder in (job, checkpoints.path(job, 40)):
         lineage.write(folder, older(begun, hosts))
     with pytest.raises(ValueError, match=r"datasets\[0\]\.batch_size was 4, is 8"):
         receipt.keep(job, variant(batch_rows=8))
@@ -236,7 +236,7 @@ def test_modules_that_were_renamed_lock_nobody_out(job, begun):
         for line in begun["snapshot"]
     ]
     assert moved != begun["snapshot"]
-    lineage.write(lineage.checkpoint(job, 40), begun | {"snapshot": moved, "class": "x.y.Mono"})
+    lineage.write(checkpoints.path(job, 40), begun | {"snapshot": moved, "class": "x.y.Mono"})
     receipt.keep(job, codegen.CodeGenNanoMono())
     (noted,) = lineage.read(job)["history"]
     assert noted["changes"] == [
@@ -256,7 +256,7 @@ def test_what_a_version_has_added_at_its_default_and_what_is_set_no_more(job, be
         ([*begun["snapshot"], f"{default} = 1"], f"{default} was 1, is not set"),
         (added, f"{OPTIMIZER}.decay was not set, is 'stacked_rank'"),
     ):
-        lineage.write(lineage.checkpoint(job, 40), begun | {"snapshot": lines})
+        lineage.write(checkpoints.path(job, 40), begun | {"snapshot": lines})
         if refused is None:
             receipt.keep(job, codegen.CodeGenNanoMono())
             continue
@@ -273,9 +273,9 @@ def test_fewer_steps_than_were_trained(job):
 
 
 def test_weights_that_were_imported_bind_the_network_alone(job, begun):
-    for folder in (job, lineage.checkpoint(job, 40)):
+    for folder in (job, checkpoints.path(job, 40)):
         lineage.write(folder, begun | {"kind": "import"})
-    weights = lineage.checkpoint(job, 40) / "state" / f"{lineage.WEIGHTS}w"
+    weights = checkpoints.path(job, 40) / "state" / f"{checkpoints.WEIGHT_PREFIX}w"
     weights.mkdir(parents=True)
     (weights / "0").write_bytes(b"0")
     with pytest.raises(ValueError, match=r"x_times was 2, is 3"):
@@ -293,7 +293,7 @@ def rates(declaration):
 def test_more_steps_leave_the_schedule_as_the_receipt_has_it(job, begun):
     wanted = [20, 160, 5e-3, 5e-4]
     assert rates(variant(steps=1_000).declaration()) == wanted
-    lineage.write(lineage.checkpoint(job, 40), older(begun))
+    lineage.write(checkpoints.path(job, 40), older(begun))
     assert rates(variant(steps=1_000).declaration()) == pytest.approx(wanted)
     receipt.keep(job, variant(steps=1_000))
     assert lineage.read(job)["declared"]["anneal_steps"] == 160
@@ -309,7 +309,7 @@ def test_another_schedule_is_refused_unless_it_is_asked_for(job, monkeypatch):
     receipt.keep(job, another)
     kept = lineage.read(job)
     assert not [one for one in kept["history"][0]["changes"] if OPTIMIZER in one["name"]]
-    lineage.write(lineage.checkpoint(job, 50), kept)
+    lineage.write(checkpoints.path(job, 50), kept)
     monkeypatch.setenv("CODEGEN_SCHEDULE", "declared")
     assert rates(another.declaration())[:3] == [30, 400, 1e-3]
     receipt.keep(job, another)
@@ -319,7 +319,7 @@ def test_another_schedule_is_refused_unless_it_is_asked_for(job, monkeypatch):
     }
     assert noted[f"{OPTIMIZER}.learning_rate"] == ("0.005", "0.001")
     assert noted[f"{OPTIMIZER}.lr_schedule.decay_end"] == ("180", "430")
-    lineage.write(lineage.checkpoint(job, 60), lineage.read(job))
+    lineage.write(checkpoints.path(job, 60), lineage.read(job))
     monkeypatch.delenv("CODEGEN_SCHEDULE")  # from here on it is the job's
     receipt.keep(job, another)
     assert len(lineage.read(job)["history"]) == 2

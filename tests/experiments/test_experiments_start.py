@@ -5,7 +5,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from paxml import checkpoint_paths
 
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints
 from experiments import start
 
 
@@ -34,10 +34,10 @@ def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path.parent)
     for job in (epath.Path(tmp_path), epath.Path(tmp_path.name)):
-        assert start.start_step(job) == lineage.last_step(job) == newest
+        assert start.start_step(job) == checkpoints.last_step(job) == newest
     monkeypatch.undo()
     found = checkpoint_paths.latest_checkpoint_if_exists(epath.Path(tmp_path) / "checkpoints")
-    wanted = None if newest is None else lineage.checkpoint(tmp_path, newest)
+    wanted = None if newest is None else checkpoints.path(tmp_path, newest)
     assert found == wanted  # what the stock binary goes on with
 
 
@@ -47,4 +47,4 @@ def test_the_checkpoint_to_start_from_is_decided_once(tmp_path):
     (tmp_path / "checkpoints" / "checkpoint_00000004").mkdir(parents=True)
     assert start.start_step(job) == 4
     (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir()
-    assert (start.start_step(job), lineage.last_step(job)) == (4, 8)
+    assert (start.start_step(job), checkpoints.last_step(job)) == (4, 8)

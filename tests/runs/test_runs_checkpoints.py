@@ -1,299 +1,144 @@
-"""Checksums of checkpoints: written when they are whole, and what they find."""
+"""The checkpoints of a job: which are complete, and whether there is room for the next ones."""
 
+import collections
 import json
 import os
-import re
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
+import shutil
 
-import numpy as np
 import pytest
-import tensorflow as tf
-from etils import epath
 
-from codegen_pax.runs import checkpoints, checksums, lineage
-from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
+from codegen_pax.runs import checkpoints
 from tests.runs import small_jobs
 
-A = "state/mdl_vars.params.lm.a"
-M = "state/opt_states_0.no_prefix_2.m.params.lm.a"
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    (found,) = small_jobs.write_job(tmp_path / "job", [3])
-    return Path(found)
-
-
-def test_checksums_are_of_every_file(checkpoint):
-    # The check value of CRC-32C (RFC 3720, B.4): 32 bytes of zeros, and of ones.
-    for content, wanted in ((bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)):
-        (checkpoint / "zeros").write_bytes(content)
-        assert checksums.checksum(epath.Path(checkpoint / "zeros")) == (32, wanted)
-    checksums.write(checkpoint)
-    found = checksums.read(checkpoint)
-    there = [path for path in checkpoint.rglob("*") if path.is_file()]
-    names = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in there}
-    del names["checksums-00000-of-00001.json"]
-    assert {name: size for name, (size, _) in found.files.items()} == names
-    assert {f"{A}/{chunk}" for chunk in ("0.0", "0.1", "1.0", "1.1", ".zarray")} <= set(names)
-    assert not found.missing and not found.later
-    assert checksums.problems(checkpoint, contents=True) == []
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(bytes(content))
-
-
-def zero(path):
-    path.write_bytes(bytes(len(path.read_bytes())))
-
-
-DAMAGES = {
-    "missing chunk": (Path.unlink, f"{A}/1.0", "is missing", True),
-    "missing chunk of a moment": (Path.unlink, f"{M}/0.1", "is missing", True),
-    "missing step": (Path.unlink, "state/step/0", "is missing", True),
-    "missing metadata": (Path.unlink, f"{A}/.zarray", "is missing", True),
-    "cut": (cut, f"{A}/0.0", r"has \d+ bytes; \d+ were saved", False),
-    "emptied": (lambda path: path.write_bytes(b""), f"{A}/0.0", "has 0 bytes", False),
-    "flipped": (flip, f"{A}/0.1", "has other bytes than were saved", False),
-    "zeroed": (zero, "state/mdl_vars.params.lm.b/2", "has other bytes than were saved", False),
-}
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["with checksums", "without"])
-@pytest.mark.parametrize(("damage", "name", "said", "shows"), DAMAGES.values(), ids=DAMAGES)
-def test_what_is_damaged_is_named(known, damage, name, said, shows, checkpoint):
-    if known:
-        checksums.write(checkpoint)
-    damage(checkpoint / name)
-    found = checksums.problems(checkpoint, contents=True)
-    if not known and not shows:  # its metadata does not tell
-        assert found == []
-        return
-    assert len(found) == 1, found
-    with pytest.raises(checksums.DamagedCheckpointError) as caught:
-        checksums.check(checkpoint, contents=True)
-    assert re.match(f"{checkpoint} is damaged: {name} {said}", str(caught.value))
-    if not name.startswith("state/mdl_vars."):
-        read_variables(checkpoint)  # needs the weights alone
-        return
-    readers = [read_variables]
-    readers += [Variables] if "bytes than" not in said else []  # which looks at sizes
-    readers += [lineage.fingerprint] if "missing" not in said else []  # which reads what is there
-    for reader in readers:
-        with pytest.raises(checksums.DamagedCheckpointError, match=name):
-            reader(checkpoint)
-
-
-def test_a_whole_array_or_all_of_them_may_be_missing(checkpoint):
-    checksums.write(checkpoint)
-    for path in (checkpoint / A).iterdir():
-        path.unlink()
-    (checkpoint / A).rmdir()
-    assert f"{A}/0.0 is missing" in checksums.problems(checkpoint)
-    (checkpoint / "state").rename(checkpoint / "elsewhere")
-    assert "state is missing" in checksums.problems(checkpoint)
-
-
-def test_zeros_of_an_import_have_no_chunks_and_those_of_a_run_have(tmp_path):
-    packed = small_jobs.write_checkpoint(tmp_path / "run", **{A[6:]: np.zeros((4, 6), np.float32)})
-    assert (packed / A / "1.1").exists()  # so one that is not there was lost
-    plain = small_jobs.write_checkpoint(tmp_path / "import", packed=False)
-    for path in (plain / M).glob("[0-9]*"):
-        path.unlink()
-    assert checksums.problems(plain) == []
-    (plain / A / "0.1").unlink()
-    assert checksums.problems(plain) == [f"{A}/0.1 is missing"]
-    (plain / A / "0.1").write_bytes(b"1")
-    checksums.write(plain)  # from here on all is known
-    (plain / A / "0.1").unlink()
-    assert checksums.problems(plain) == [f"{A}/0.1 is missing"]
-
-
-BROKEN = ["", "{", "[]", "[" * 10_000, '{"format": 7}', '{"format": 1, "files": 3}']
-
-
-@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
-def test_checksums_that_are_damaged_are_named(content, checkpoint):
-    checksums.write(checkpoint)
-    path = checkpoint / "checksums-00000-of-00001.json"
-    path.write_text(content)
-    with pytest.raises(checksums.DamagedCheckpointError, match=str(path)):
-        checksums.problems(checkpoint)
+Usage = collections.namedtuple("Usage", "total used free")
 
 
 @pytest.mark.parametrize(
-    "content", ["[" * 10_000, '{"shape": [1000000000, 9], "chunks": [1, 1], "compressor": null}']
+    ("names", "newest"),
+    [
+        (None, None),
+        ([], None),
+        (["checkpoint_00000004.orbax-checkpoint-tmp-17"], None),
+        (["checkpoint_00000000"], 0),
+        (["checkpoint_00000004", "checkpoint_123456789", "checkpoint_5.tmp", "notes"], 123456789),
+    ],
 )
-def test_metadata_that_no_array_has_is_named(content, checkpoint):
-    (checkpoint / A / ".zarray").write_text(content)
-    (found,) = checksums.problems(checkpoint)
-    assert found.startswith(f"{A}/.zarray is damaged")
+def test_the_last_step_is_that_of_the_newest_complete_checkpoint(names, newest, tmp_path):
+    for name in names or ():
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    if names is not None:
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    assert checkpoints.last_step(tmp_path) == newest
+    steps = [checkpoints.step_of(tmp_path / "checkpoints" / name) for name in names or ()]
+    assert max((step for step in steps if step is not None), default=None) == newest
+    rest = sorted(name for name, step in zip(names or (), steps, strict=True) if step is None)
+    assert checkpoints.incomplete(tmp_path) == rest
 
 
-@pytest.fixture
-def hosts(monkeypatch):
-    """Says which of how many hosts this is."""
-
-    def say(host, count):
-        monkeypatch.setattr(checkpoints.jax, "process_index", lambda: host)
-        monkeypatch.setattr(checkpoints.jax, "process_count", lambda: count)
-
-    return say
-
-
-@pytest.fixture
-def writer(monkeypatch):
-    """A writer of its own, which is waited for by `finish`."""
-    made = []
-    monkeypatch.setattr(checkpoints, "_made", made)
-    yield lambda: made.pop().finish()
-    for one in made:
-        one.finish()
+def test_in_object_storage_a_commit_file_tells_which_are_complete(bucket, tmp_path):
+    for step in (20, 30):
+        checkpoints.path(tmp_path, step).mkdir(parents=True)
+    assert checkpoints.last_step(bucket) is None
+    (checkpoints.path(tmp_path, 20) / "commit_success.txt").write_text("done")
+    assert checkpoints.last_step(bucket) == 20
+    assert checkpoints.is_complete(checkpoints.path(bucket, 20))
+    assert not checkpoints.is_complete(checkpoints.path(bucket, 30))
 
 
-def test_each_host_writes_its_part_when_the_checkpoint_is_whole(checkpoint, hosts, writer):
-    unfinished = checkpoint.with_name(f"{checkpoint.name}.orbax-checkpoint-tmp-17")
-    checkpoint.rename(unfinished)
-    for host in range(3):
-        hosts(host, 3)
-        checkpoints.is_saved(unfinished)
-        if host == 0:
-            assert checksums.read(unfinished) is None
-            (unfinished / A / "9.9").write_bytes(b"the last chunk")
-            unfinished.rename(checkpoint)
-        writer()
-        missing = tuple((part, 3) for part in range(host + 1, 3))
-        assert checksums.read(checkpoint).missing == missing
-    found = checksums.read(checkpoint)
-    assert not found.missing and not found.later
-    assert found.files[f"{A}/9.9"][0] == 14
-    each = [json.loads(path.read_text())["files"] for path in checkpoint.glob("checksums-*")]
-    assert sum(map(len, each)) == len(found.files) and all(each)
+def test_an_incomplete_checkpoint_tells_its_job_and_its_name_to_be(tmp_path):
+    complete = checkpoints.path(tmp_path, 4)
+    for suffix in ("", ".orbax-checkpoint-tmp-17"):
+        checkpoint = complete.with_name(complete.name + suffix)
+        assert checkpoints.complete_path(checkpoint) == complete
+        assert checkpoints.job_of(checkpoint) == complete.parents[1]
+        assert checkpoints.is_below_job(checkpoint)
+    assert not checkpoints.is_below_job(tmp_path / "elsewhere" / "checkpoint_00000004")
 
 
-def test_a_step_goes_before_the_checksums(checkpoint, writer, monkeypatch):
-    """However nice the run itself is."""
-    seen = []
-    monkeypatch.setattr(
-        checkpoints, "_write", lambda *arguments: seen.append(os.getpriority(os.PRIO_PROCESS, 0))
-    )
-    checkpoints.is_saved(checkpoint)
-    writer()
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert seen == [min(own + 10, 19)]
+def test_the_shapes_of_weights_are_those_of_the_metadata(tmp_path):
+    checkpoint = small_jobs.write_checkpoint(checkpoints.path(tmp_path, 4))
+    assert checkpoints.weight_shapes(checkpoint) == small_jobs.WEIGHTS
+    metadata = checkpoint / "metadata" / "metadata"
+    for content in ("{", "[]", json.dumps({"train_state_metadata": {"mdl_vars": {"a": 3}}})):
+        metadata.write_text(content)
+        with pytest.raises(ValueError, match="metadata/metadata is damaged"):
+            checkpoints.weight_shapes(checkpoint)
+    metadata.unlink()
+    with pytest.raises(FileNotFoundError, match="metadata/metadata is missing"):
+        checkpoints.weight_shapes(checkpoint)
 
 
-def test_one_that_never_becomes_whole_is_given_up(tmp_path, writer):
-    checkpoints.is_saved(tmp_path / "checkpoints" / "checkpoint_00000004.orbax-checkpoint-tmp-1")
-    writer()
-    assert not (tmp_path / "checkpoints").exists()
+def test_the_check_of_a_directory_does_not_make_it(tmp_path):
+    checkpoints.check_writable(tmp_path / "not" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    checkpoints.check_writable("gs://bucket/job")  # not asked
 
 
-def test_what_a_killed_run_left_undone_is_done_later(checkpoint, hosts, writer, tmp_path):
-    checksums.write(checkpoint, 1, 4)
-    for host in range(2):  # the next run has two hosts
-        hosts(host, 2)
-        checkpoints.complete(tmp_path / "job")
-        writer()
-    found = checksums.read(checkpoint)
-    assert not found.missing and found.later
-    assert checksums.problems(checkpoint, contents=True) == []
+@pytest.mark.parametrize("job", ["file", "file/job", "file/a/b"])
+def test_a_file_in_the_way_is_named(job, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=f"{tmp_path}/file is not a directory"):
+        checkpoints.check_writable(tmp_path / job)
 
 
-def test_a_receipt_that_is_missing_keeps_nobody_from_going_on(checkpoint):
-    checksums.write(checkpoint)
-    (checkpoint / lineage.FILE).unlink()
-    checkpoints.check(checkpoint)
-    (checkpoint / "train_input" / "process_0").unlink()
-    with pytest.raises(checksums.DamagedCheckpointError, match="train_input/process_0 is missing"):
-        checkpoints.check(checkpoint)
-    checkpoints.check(checkpoint, checkpoints.WEIGHTS)
-    checkpoints.check(None)  # there is none yet
+def test_a_directory_that_is_not_writable_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may do anything
+    with pytest.raises(ValueError, match="may not write to"):
+        checkpoints.check_writable(tmp_path / "job")
 
 
-def test_hosts_look_at_their_shares_and_all_are_told(checkpoint, hosts, monkeypatch):
-    checksums.write(checkpoint)
-    (checkpoint / A / "0.0").unlink()
-    owner, said = checksums.part_of(f"{A}/0.0", 3), {}
-    for host in (owner, *({0, 1, 2} - {owner})):
-        hosts(host, 3)
-        sent = []
-
-        def gathered(own, sent=sent):
-            sent.append(int(own))
-            return np.array([host == owner for host in range(3)], np.int32)
-
-        monkeypatch.setattr(checkpoints.multihost_utils, "process_allgather", gathered)
-        with pytest.raises(checksums.DamagedCheckpointError) as caught:
-            checkpoints.check(checkpoint)
-        assert sent == [host == owner]
-        said[host] = str(caught.value)
-    assert f"{A}/0.0 is missing" in said.pop(owner)
-    assert all(f"host {owner} found what is wrong" in line for line in said.values())
+@pytest.mark.parametrize(
+    ("newest", "steps", "interval", "count"),
+    [
+        (None, 4, 4, 2),  # 0 and 4
+        (None, 20, 10, 3),  # 0, 10, 20
+        (None, 25, 10, 4),  # 0, 10, 20, 25
+        (10, 25, 10, 2),  # 20, 25
+        (13, 25, 10, 2),  # a polite stop is at any step
+        (0, 20, 10, 2),  # an import
+        (25, 25, 10, 0),
+        (30, 25, 10, 0),
+    ],
+)
+def test_num_remaining(newest, steps, interval, count):
+    assert checkpoints.num_remaining(newest, steps, interval) == count
 
 
-def test_a_run_that_ends_at_once_has_written_them(checkpoint):
-    """Python waits for the threads that save, and then for the checksums."""
-    unfinished = checkpoint.with_name(f"{checkpoint.name}.orbax-checkpoint-tmp-17")
-    checkpoint.rename(unfinished)
-    code = f"""
-        import threading, time
-        from pathlib import Path
-        from codegen_pax.runs import checkpoints
-        checkpoints.is_saved({str(unfinished)!r})
-        def save():
-            time.sleep(0.3)
-            Path({str(unfinished)!r}).rename({str(checkpoint)!r})
-        threading.Thread(target=save).start()
-    """
-    code = textwrap.dedent(code)
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
-    assert not checksums.read(checkpoint).missing
+def room(free, monkeypatch, job, *there, **changed):
+    """A run of 500 steps that saves every ten, in a folder with checkpoints of these steps."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free))
+    for step in there:
+        checkpoints.path(job, step).mkdir(parents=True, exist_ok=True)
+    plan = {"parameters": 1_000_000, "steps": 500, "interval": 10, "max_to_keep": 10}
+    return checkpoints.check_room(job, **plan | changed)
 
 
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """What epath asks TensorFlow to do with a bucket is done with a folder."""
-
-    def here(path):
-        return str(path).replace("gs://bucket", str(tmp_path))
-
-    for name in ("exists", "isdir", "listdir", "stat", "remove", "makedirs", "rename"):
-        function = getattr(tf.io.gfile, name)
-
-        def call(*paths, function=function, **more):
-            return function(*[here(path) for path in paths if isinstance(path, str)], **more)
-
-        monkeypatch.setattr(tf.io.gfile, name, call)
-
-    class File(tf.io.gfile.GFile):
-        def __init__(self, path, *arguments):
-            super().__init__(here(path), *arguments)
-
-    monkeypatch.setattr(tf.io.gfile, "GFile", File)
-    return epath.Path("gs://bucket/job/checkpoints/checkpoint_00000003")
+@pytest.mark.parametrize(
+    ("there", "changed", "needed"),
+    [
+        ([], {}, 4 + 11 * 12),  # the first without moments; ten, and one that is being written
+        ([], {"steps": 10}, 4 + 12),
+        ([0], {}, 11 * 12),  # one of twelve is there
+        ([0, 480], {}, 2 * 12),  # two are to come
+        ([0, *range(100, 200, 10)], {}, 12),
+        (range(0, 300, 10), {}, 12),  # one is written before one is removed
+    ],
+)
+def test_a_disk_has_just_enough_or_not(there, changed, needed, monkeypatch, tmp_path):
+    assert "enough" in room(needed * 10**6, monkeypatch, tmp_path, *there, **changed)
+    with pytest.raises(ValueError, match=f"wanted {needed / 1_000:.2f} GB"):
+        room(needed * 10**6 - 1, monkeypatch, tmp_path, *there, **changed)
 
 
-def test_in_a_bucket_a_checkpoint_is_whole_when_it_says_so(checkpoint, bucket, writer):
-    checkpoints.is_saved(bucket)
-    assert checksums.read(checkpoint) is None
-    (checkpoint / lineage.COMMITTED).write_text("whole")
-    writer()
-    assert not checksums.read(bucket).missing
-    assert checksums.problems(bucket, contents=True) == []
-    flip(checkpoint / A / "0.0")
-    (checkpoint / M / "0.0").unlink()
-    assert checksums.problems(bucket, contents=True) == [
-        f"{A}/0.0 has other bytes than were saved: its checksum does not fit",
-        f"{M}/0.0 is missing",
-    ]
+def test_the_needed_room_is_reported(monkeypatch, tmp_path):
+    job = tmp_path / "job"
+    with pytest.raises(ValueError) as error:
+        room(20 * 10**9, monkeypatch, job, parameters=356_713_472)
+    assert f"{job}: the disk has 20.00 GB free; wanted 48.51 GB, for 12 more" in str(error.value)
+    assert "4.28 GB each (356,713,472 parameters of 12 bytes)" in str(error.value)
+
+
+def test_a_run_that_saves_nothing_or_elsewhere_needs_no_room(monkeypatch, tmp_path):
+    assert room(0, monkeypatch, tmp_path, 500) == ""
+    plan = {"parameters": 10**12, "steps": 2, "interval": 1, "max_to_keep": 10}
+    assert checkpoints.check_room("gs://bucket/job", **plan) == ""

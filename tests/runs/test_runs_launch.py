@@ -1,14 +1,12 @@
-"""The stock binary as a child: what a failure says, what it leaves, and what progress shows."""
+"""The stock binary as a child process: what is reported of it, and what a failure leaves."""
 
 import io
 import subprocess
 
 import pytest
-from rich.console import Console
 
 from codegen_pax.runs import launch
-from codegen_pax.runs.launch import Line
-from codegen_pax.runs.progress import follow_run
+from codegen_pax.runs.log import Line
 
 
 @pytest.mark.e2e
@@ -49,14 +47,14 @@ I1127 02:55:00.685653 1400 programs.py:158] codegen-pax: step 1,200 of 2,000: lo
 
 def run(monkeypatch, job, lines, status=0, then=lambda: None):
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Child(lines, status, then))
-    said = []
-    launch.run_pax("mine.Short", job, on_line=said.append)
-    return said
+    reported = []
+    launch.run_pax("mine.Short", job, on_line=reported.append)
+    return reported
 
 
-def test_the_lines_that_a_run_says_of_itself_are_followed(tmp_path, monkeypatch):
-    said = run(monkeypatch, tmp_path / "job", LOG)
-    assert said == [
+def test_the_lines_that_a_run_reports_are_followed(tmp_path, monkeypatch):
+    reported = run(monkeypatch, tmp_path / "job", LOG)
+    assert reported == [
         Line("weights: random"),
         Line("after step 0: validation loss 11.09 on x"),
         Line("step 1,200 of 2,000: loss nan, rate 0", 1_200),
@@ -96,32 +94,3 @@ def test_what_is_not_its_own_stays(tmp_path, monkeypatch):
     with pytest.raises(launch.RefusedError, match=r"^shard 3 is damaged$"):
         run(monkeypatch, tmp_path / "jobs" / "job", REFUSED, 1)
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["other"]
-
-
-def shown(terminal: bool, steps: int) -> str:
-    """What is shown of a run of 40 steps until so many are done."""
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
-    with follow_run("Short", 40, console) as on_line:
-        on_line(Line("mesh: 1x1x1 [replica x data x mdl]"))
-        for step in range(1, steps + 1):
-            on_line(Line(f"step {step} of 40: loss {10 - step / 10:.3f}, {40 - step} s left", step))
-        on_line(Line("after step 40: validation loss 9.000 on x"))
-    return console.file.getvalue()
-
-
-def test_progress_without_a_terminal_is_a_line_for_every_tenth():
-    printed = shown(False, 40).splitlines()
-    assert len(printed) == 13
-    assert printed[0] == "Short: mesh: 1x1x1 [replica x data x mdl]"
-    assert printed[1] == "Short: step 1 of 40: loss 9.900, 39 s left"
-    assert printed[6] == "Short: step 20 of 40: loss 8.000, 20 s left"
-    assert printed[-2:] == [
-        "Short: step 40 of 40: loss 6.000, 0 s left",
-        "Short: after step 40: validation loss 9.000 on x",
-    ]
-
-
-def test_progress_on_a_terminal_shows_the_newest_step_and_what_else_is_said():
-    printed = shown(True, 20)
-    assert "step 20 of 40: loss 8.000, 20 s left" in printed
-    assert "mesh: 1x1x1 [replica x data x mdl]" in printed and "loss 9.000" in printed

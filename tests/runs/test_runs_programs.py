@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 from praxis import base_layer
 
-from codegen_pax.runs import events, programs
+from codegen_pax.runs import programs, summary
 
 
 @pytest.fixture(autouse=True)
@@ -17,13 +17,13 @@ def parsed_flags():
     flags.FLAGS.unparse_flags()
 
 
-def records(folder, told):
-    return programs._Records(
+def make_handler(folder, records):
+    return programs.StepSummaryHandler(
         tf.summary.create_file_writer(str(folder)),
         5,
         log_interval_steps=5,
-        always=(1, 12),
-        told=lambda *values: told.append(values),
+        extra_steps=(1, 12),
+        on_record=lambda *values: records.append(values),
     )
 
 
@@ -37,18 +37,18 @@ def process(handler, step, **scalars):
     )
 
 
-def test_the_first_and_the_last_step_are_recorded_and_told(tmp_path):
-    told = []
-    handler = records(tmp_path / "summaries" / "train", told)
+def test_the_first_and_the_last_step_are_recorded_and_reported(tmp_path):
+    records = []
+    handler = make_handler(tmp_path / "summaries" / "train", records)
     for step in range(1, 13):
         process(handler, step, log_pplx=(jnp.float32(10 - step), jnp.float32(64)))
-    assert [(step, entropy) for step, entropy, _ in told] == [(1, 9), (5, 5), (10, 0), (12, -2)]
-    assert [rate for *_, rate in told] == pytest.approx([0.001, 0.005, 0.01, 0.012])
-    found = events.training_losses(tmp_path)
+    assert [(step, entropy) for step, entropy, _ in records] == [(1, 9), (5, 5), (10, 0), (12, -2)]
+    assert [rate for *_, rate in records] == pytest.approx([0.001, 0.005, 0.01, 0.012])
+    found = summary.training_losses(tmp_path)
     assert [(one.step, one.value) for one in found] == [(1, 9.0), (5, 5.0), (10, 0.0), (12, -2.0)]
 
 
-def test_a_model_without_that_metric_is_told_by_its_loss(tmp_path):
-    told = []
-    process(records(tmp_path, told), 1)
-    assert told[0][1] == 99
+def test_a_model_without_that_metric_is_reported_by_its_loss(tmp_path):
+    records = []
+    process(make_handler(tmp_path, records), 1)
+    assert records[0][1] == 99

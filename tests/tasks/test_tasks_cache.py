@@ -35,7 +35,7 @@ def cached(tmp_path_factory):
         settings = Settings(corpus, str(folder / "data" / corpus), row_length=T, validation=0.2)
         found = discovery.find(corpus, [str(raw)])
         pipeline.begin(settings)
-        local.run_here(settings, found, partitions.split(corpus, found))
+        local.run_here(settings, found, partitions.plan(corpus, found))
         pipeline.finish(settings)
     done = subprocess.run(
         [

@@ -8,7 +8,7 @@ import seqio
 
 import codegen
 from codegen_pax.data.rules.languages import LANGUAGES
-from codegen_pax.text.prompts import instruction_prompt
+from codegen_pax.text.instruction_format import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 from experiments.declaration import find_declaration
 from experiments.phases import PHASES, Phase

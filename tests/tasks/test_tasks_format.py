@@ -12,7 +12,7 @@ from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.data.stream import inputs as pax_inputs
-from codegen_pax.text.prompts import instruction_answer, instruction_prompt
+from codegen_pax.text.instruction_format import instruction_answer, instruction_prompt
 from tasks import definition
 from tasks.prompts import NANO_INSTRUCTIONS
 
@@ -32,7 +32,7 @@ def conversations(tmp_path, monkeypatch):
     )
     found = discovery.find("instruction", [str(raw)])
     pipeline.begin(settings)
-    local.run_here(settings, found, partitions.split("instruction", found))
+    local.run_here(settings, found, partitions.plan("instruction", found))
     pipeline.finish(settings)
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
     return "codegen_instruction"

@@ -125,7 +125,9 @@ def test_micro_batches_keep_the_sharding_of_rows():
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     rows = jnp.arange(64 * 3).reshape(64, 3)
     compiled = (
-        jax.jit(lambda x: accumulation.split(x, 4), in_shardings=sharded).lower(rows).compile()
+        jax.jit(lambda x: accumulation.split_batch(x, 4), in_shardings=sharded)
+        .lower(rows)
+        .compile()
     )
     assert compiled.output_shardings.is_equivalent_to(
         NamedSharding(mesh, PartitionSpec(None, "data")), 3

@@ -6,19 +6,19 @@ import jax
 import numpy as np
 
 from codegen_pax.runs.checkpoint_arrays import Variables
-from codegen_pax.training.state import State
+from codegen_pax.training.train_state import TrainStateSpec
 from codegen_pax.weights import cuts, exporting, hugging_face_files, importing, layout
 from codegen_pax.weights.tensors import Files
 from codegen_pax.weights.workspace import Workspace
 
 
-def state(dims: layout.Dimensions) -> State:
+def state(dims: layout.Dimensions) -> TrainStateSpec:
     """The arrays of a train state without an optimizer, under the names that Pax gives them."""
     arrays = {
         f"mdl_vars.{weight.variable}": jax.ShapeDtypeStruct(weight.pax_shape(dims), np.float32)
         for weight in layout.weights(dims)
     }
-    return State({"step": jax.ShapeDtypeStruct((), np.uint32), **arrays}, {"version": 1.1})
+    return TrainStateSpec({"step": jax.ShapeDtypeStruct((), np.uint32), **arrays}, {"version": 1.1})
 
 
 def import_plan(folder: Path, dims: layout.Dimensions, files: Files | None = None):

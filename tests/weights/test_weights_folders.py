@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.weights import hugging_face_files, jaxformer_files, safetensors_files
 from codegen_pax.weights.tensors import Files
 from tests.weights.networks import Network, assert_holds, save_bin

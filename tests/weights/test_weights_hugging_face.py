@@ -10,7 +10,7 @@ import transformers
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
-from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.weights import hugging_face
 from codegen_pax.weights.card import card
 from experiments.sizes import SIZES

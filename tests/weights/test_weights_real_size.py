@@ -13,7 +13,7 @@ from praxis import base_layer, pax_fiddle
 from codegen_pax import model
 from codegen_pax.cli.main import main
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.runs.sampling import continue_prompts
+from codegen_pax.runs.completions import continue_prompts
 from codegen_pax.weights import layout
 from experiments.declaration import find_declaration
 from tests.model.random_models import Shape, reference

@@ -2,7 +2,7 @@
 
 Counts are kept for each language and licence, and for each rule: documents, bytes of text, and
 tokens where a document was tokenised (the end of text included). `IN` and `KEPT` are rules too.
-A licence counts as SPDX spells it (`licences.normal`), so that a corpus has no more of them than
+A licence counts as SPDX spells it (`licences.normalise`), so that a corpus has no more of them than
 there are: what a document itself says of it is in its provenance.
 
 Files that are not read are no documents: `left_out` in the manifest has how many of them there are
@@ -44,7 +44,7 @@ def add(
 
 def add_document(counts: Counts, document: Document, rule: str, size: int, tokens: int = 0) -> None:
     """Adds one document to what `rule` decided."""
-    add(counts, document.language, spdx.normal(document.licence), rule, size, tokens)
+    add(counts, document.language, spdx.normalise(document.licence), rule, size, tokens)
 
 
 def merged(several: Iterable[Counts]) -> Counts:

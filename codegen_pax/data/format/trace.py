@@ -55,8 +55,8 @@ def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
       ManifestError: there is no finished corpus around it, or it is none of its shards.
       OSError: it cannot be reached.
     """
-    path = storage.folder(shard if storage.is_url(shard) else os.path.abspath(shard))
-    with storage.told(shard):
+    path = storage.as_epath(shard if storage.is_url(shard) else os.path.abspath(shard))
+    with storage.translate_errors(shard):
         return _located(path)
 
 
@@ -87,7 +87,7 @@ def trace(shard: str, row: int) -> list[Origin]:
     if not 0 <= row < found.rows:
         wanted = f"wanted 0 to {found.rows - 1}" if found.rows else "it has none at all"
         raise InvalidValueError(f"{shard} has no row {row}: {wanted}")
-    with storage.told(shard), storage.open_file(str(folder / found.documents)) as file:
+    with storage.translate_errors(shard), storage.open_file(str(folder / found.documents)) as file:
         try:
             # In this thread: one of pyarrow's may let go of the file when Python has ended already,
             # and that aborts the process.
@@ -116,7 +116,7 @@ def text(shard: str, row: int) -> str:
     """
     folder, manifest, found = locate(shard)
     size = manifest.row_format.record_bytes
-    with storage.told(shard), (folder / found.name).open("rb") as file:
+    with storage.translate_errors(shard), (folder / found.name).open("rb") as file:
         file.seek(row * size)
         data = file.read(size)
     if len(data) < size:

@@ -15,7 +15,7 @@ from codegen_pax.data.rules import near_duplicates
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 
-_PAIR = np.dtype([("split", "<i4"), ("place", "<i4")])
+_PAIR = np.dtype([("partition", "<i4"), ("place", "<i4")])
 _EDGE = np.dtype([("first", _PAIR), ("other", _PAIR)])
 
 # Of pairs that are compared, held at once: 64 MiB of MinHashes.
@@ -26,22 +26,22 @@ _ROUNDS = 64
 
 
 def _load(files: Iterable[str], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """(records, number of the split of each), in the order of splits and places."""
-    # split, piece of it, path
+    """(records, number of the partition of each), in the order of partitions and places."""
+    # partition, piece of it, path
     pieces = sorted((*map(int, epath.Path(path).name.split("-")), path) for path in files)
     arrays = [np.frombuffer(epath.Path(path).read_bytes(), dtype) for *_, path in pieces]
-    splits = [split for split, *_ in pieces]
-    return np.concatenate(arrays), np.repeat(splits, [len(array) for array in arrays])
+    partitions = [partition for partition, *_ in pieces]
+    return np.concatenate(arrays), np.repeat(partitions, [len(array) for array in arrays])
 
 
 def _told(
-    rule: str, name: str, splits: np.ndarray, places: np.ndarray, settings: Settings
+    rule: str, name: str, partitions: np.ndarray, places: np.ndarray, settings: Settings
 ) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Writes the places to drop of each split; (split, (rule, file))."""
-    for split in np.unique(splits):
-        path = str(settings.work / rule / name / f"{split:06d}")
-        work.write(path, np.sort(places[splits == split]).astype("<i4").tobytes())
-        yield int(split), (rule, path)
+    """Writes the places to drop of each partition; (partition, (rule, file))."""
+    for partition in np.unique(partitions):
+        path = str(settings.work / rule / name / f"{partition:06d}")
+        work.write(path, np.sort(places[partitions == partition]).astype("<i4").tobytes())
+        yield int(partition), (rule, path)
 
 
 def place(keyed: tuple[int, Iterable[str]]) -> str:
@@ -59,24 +59,24 @@ def exact(
       settings: of the corpus.
 
     Yields:
-      (split, (rule, file of places to drop)).
+      (partition, (rule, file of places to drop)).
     """
     number, files = keyed
-    records, splits = _load(files, DIGEST)
+    records, partitions = _load(files, DIGEST)
     _, firsts = np.unique(records["digest"], return_index=True)
     others = np.ones(len(records), bool)
     others[firsts] = False
-    yield from _told(EXACT, f"{number:05d}", splits[others], records["place"][others], settings)
+    yield from _told(EXACT, f"{number:05d}", partitions[others], records["place"][others], settings)
 
 
 def edges(keyed: tuple[int, Iterable[str]], settings: Settings) -> str:
     """Near duplicates that share a band of a range, as a file of _EDGE; returns its path."""
     number, files = keyed
-    records, splits = _load(files, BAND)
+    records, partitions = _load(files, BAND)
     order = np.argsort(records["band"], kind="stable")
     bands = records["band"][order]
     documents = np.empty(len(records), _PAIR)
-    documents["split"], documents["place"] = splits[order], records["place"][order]
+    documents["partition"], documents["place"] = partitions[order], records["place"][order]
     found = [np.empty(0, _EDGE)]
     for _ in range(_ROUNDS):
         first = np.searchsorted(bands, bands)  # where the run of equal bands begins
@@ -102,7 +102,7 @@ def _similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
     for start in range(0, len(pairs), _HELD):
         among = slice(start, start + _HELD)
         sides = (_signatures(pairs[side][among], settings) for side in ("first", "other"))
-        found[among] = near_duplicates.similar(*sides)
+        found[among] = near_duplicates.are_similar(*sides)
     return found
 
 
@@ -110,11 +110,11 @@ def _signatures(documents: np.ndarray, settings: Settings) -> np.ndarray:
     """The MinHashes of documents (_PAIR [n]): uint32 [n, PERMUTATIONS]."""
     size = near_duplicates.SIGNATURE.itemsize
     found = np.empty((len(documents), near_duplicates.PERMUTATIONS), np.uint32)
-    order = np.lexsort((documents["place"], documents["split"]))
-    splits, places = documents["split"][order].tolist(), documents["place"][order].tolist()
-    wanted = zip(splits, places, order.tolist(), strict=True)
-    for split, group in itertools.groupby(wanted, key=lambda one: one[0]):
-        with epath.Path(signature_file(settings, split)).open("rb") as file:
+    order = np.lexsort((documents["place"], documents["partition"]))
+    partitions, places = documents["partition"][order].tolist(), documents["place"][order].tolist()
+    wanted = zip(partitions, places, order.tolist(), strict=True)
+    for partition, group in itertools.groupby(wanted, key=lambda one: one[0]):
+        with epath.Path(signature_file(settings, partition)).open("rb") as file:
             for _, place, number in group:
                 file.seek(place * size)
                 found[number] = np.frombuffer(file.read(size), "<u4")
@@ -131,5 +131,5 @@ def near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, tuple[
         for path in sorted(files)
         for edge in np.frombuffer(epath.Path(path).read_bytes(), _EDGE)
     )
-    dropped = np.array(sorted(near_duplicates.dropped(pairs)), np.int32).reshape(-1, 2)
+    dropped = np.array(sorted(near_duplicates.all_but_first(pairs)), np.int32).reshape(-1, 2)
     yield from _told(NEAR, "all", dropped[:, 0], dropped[:, 1], settings)

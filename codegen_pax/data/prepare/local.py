@@ -29,10 +29,10 @@ import psutil
 
 from codegen_pax.data.prepare import pipeline
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import partitions as raw_splits
-from codegen_pax.data.sources import paths, storage
+from codegen_pax.data.sources import partitions as input_partitions
+from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError, UserError
-from codegen_pax.quiet import quietly
+from codegen_pax.silent_imports import silenced
 
 # Not DirectRunner: it may fetch and start Prism, a program that is not of this machine.
 LOCAL_RUNNER = "FnApiRunner"
@@ -47,7 +47,7 @@ _RAISED = re.compile(
 
 _IN_STEP = "[while running '"  # is in every error of a step
 
-# step -> share of the bytes of the splits that it has seen
+# step -> share of the bytes of the partitions that it has seen
 OnProgress = Callable[[dict[str, int]], None]
 
 
@@ -61,7 +61,7 @@ class RunnerError(InvalidValueError):
 
 def check(runner: str, options: Sequence[str]) -> None:
     """Raises RunnerError unless Beam knows the runner, and can read those options that it knows."""
-    with quietly():
+    with silenced():
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.runner import create_runner
     said = io.StringIO()
@@ -78,21 +78,21 @@ def check(runner: str, options: Sequence[str]) -> None:
 def run_here(
     settings: Settings,
     inputs: Sequence[storage.File],
-    splits: Sequence[raw_splits.Split],
+    partitions: Sequence[input_partitions.Partition],
     options: Sequence[str] = (f"--runner={LOCAL_RUNNER}",),
 ) -> None:
     """Runs the pipeline in this process, with Beam's own options."""
-    with quietly():
+    with silenced():
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     with beam.Pipeline(options=PipelineOptions(list(options))) as built:
-        pipeline.build(built, settings, inputs, splits)
+        pipeline.build(built, settings, inputs, partitions)
 
 
 def run(
     settings: Settings,
     inputs: Sequence[storage.File],
-    splits: Sequence[raw_splits.Split],
+    partitions: Sequence[input_partitions.Partition],
     *,
     workers: int,
     runner: str | None = None,
@@ -103,8 +103,8 @@ def run(
 
     Args:
       settings: what to prepare; its output was made ready by `pipeline.begin`.
-      inputs: what `raw.inputs.find` found.
-      splits: what `raw.splits.split` made of them.
+      inputs: what `discovery.find` found.
+      partitions: what `partitions.plan` made of them.
       workers: processes of the local runner.
       runner: of Beam; the local one if None.
       options: of Beam, further ones.
@@ -165,7 +165,7 @@ def run(
     error = said.get("error") or f"the pipeline ended with status {process.returncode}"
     if said.get("died"):
         error = _last_step(Path(log.name).read_text(errors="replace"))
-        error = error or said["died"] + _at_work(settings, splits)
+        error = error or said["died"] + _at_work(settings, partitions)
     raise PrepareError(f"{error}; {settings.output} is unfinished (whole log: {log.name})")
 
 
@@ -191,15 +191,15 @@ def _progress(settings: Settings) -> dict[str, int]:
     return seen
 
 
-def _at_work(settings: Settings, splits: Sequence[raw_splits.Split]) -> str:
+def _at_work(settings: Settings, partitions: Sequence[input_partitions.Partition]) -> str:
     """Which inputs were being read, in words; '' if that cannot be known."""
     found: set[str] = set()
     if not storage.is_url(settings.output):
         with contextlib.suppress(OSError, ValueError):
             for path in Path(settings.work / "progress").iterdir():
-                split = splits[int(path.name.partition("-")[2])]
-                if int(path.read_text() or 0) < split.size:
-                    found.add(paths.shown(split.source))
+                partition = partitions[int(path.name.partition("-")[2])]
+                if int(path.read_text() or 0) < partition.size:
+                    found.add(storage.escape_path(partition.source))
     return f", while it read {' or '.join(sorted(found))}" if found else ""
 
 
@@ -281,7 +281,9 @@ def main() -> int:
     threading.excepthook = _killed
     threading.Thread(target=_follow, args=(request["parent"],), daemon=True).start()
     try:
-        run_here(settings, inputs, raw_splits.split(settings.corpus, inputs), request["options"])
+        run_here(
+            settings, inputs, input_partitions.plan(settings.corpus, inputs), request["options"]
+        )
     except BaseException as error:  # told to the parent, whatever it is
         text = f"{_kind(error)}: {error}"
         said = {"error": reason(text), "traceback": traceback.format_exc()}

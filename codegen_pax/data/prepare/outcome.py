@@ -10,9 +10,9 @@ from codegen_pax.data.format.manifest import Manifest
 from codegen_pax.data.prepare.examine import GIT_LFS_POINTER
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import languages, licences
-from codegen_pax.data.sources import paths, reading, sniffing
+from codegen_pax.data.sources import reading, sniffing, storage
 from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.errors import UserError
 
 # What the manifest's counts have only where there is some.
@@ -86,7 +86,7 @@ def faulty_inputs(
     mostly = {}
     for source in sorted(sources - damaged.keys()):
         records = (lines.get((source, is_readable), 0) for is_readable in (True, False))
-        if complaint := reading.complaint(corpus, paths.named(source), *records):
+        if complaint := reading.explain_unreadable(corpus, storage.unescape_path(source), *records):
             mostly[source] = complaint
     found = dict(sorted((dict(damaged) | mostly).items()))
     if 2 * len(mostly) > len(sources) or (found and not any(readable for _, readable in lines)):
@@ -95,17 +95,17 @@ def faulty_inputs(
     return found
 
 
-def check_languages(settings: Settings, splits: Sequence[Split]) -> None:
+def check_languages(settings: Settings, partitions: Sequence[Partition]) -> None:
     """Raises NothingKeptError for trees without a file that is in a language that is kept."""
-    endings = languages.by_ending(
-        paths.shown(file.path) for split in splits for file in split.files
+    endings = languages.count_extensions(
+        storage.escape_path(file.path) for partition in partitions for file in partition.files
     )
     kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
     if endings and not kept & endings.keys():
         wanted = ", ".join(settings.languages)
         raise NothingKeptError(
             f"no file is in a language that is kept ({wanted});"
-            f" {languages.refusal(endings, settings.languages)}"
+            f" {languages.describe_extensions(endings, settings.languages)}"
         )
 
 
@@ -124,7 +124,7 @@ def _of_counts(by_rule: Mapping[str, list[int]], counts: Mapping[str, Any]) -> I
     """
     if GIT_LFS_POINTER in by_rule:
         number = by_rule[GIT_LFS_POINTER][0]
-        yield f"git-LFS pointers in place of documents: {number:,}; {sniffing.GIT_LFS}"
+        yield f"git-LFS pointers in place of documents: {number:,}; {sniffing.GIT_LFS_REMEDY}"
     for line in counts.get("defects", ()):
         yield f"left out by a defect of this program: {line}"
     if unread := counts.get("unread_fields"):

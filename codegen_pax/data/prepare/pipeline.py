@@ -19,8 +19,8 @@ from codegen_pax.data.format.manifest import FILE, Manifest, Shard
 from codegen_pax.data.prepare import outcome, work
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages
-from codegen_pax.data.sources import paths, storage, tree
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources import storage, tree
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
 
@@ -92,9 +92,9 @@ def begin(settings: Settings) -> None:
       OSError: it cannot be written, or a file of problems cannot be read.
       PackageMissingError: a version cannot be told.
     """
-    output = storage.folder(settings.output)
+    output = storage.as_epath(settings.output)
     versions = _versions()
-    with storage.told(settings.output):
+    with storage.translate_errors(settings.output):
         _begin(output, settings)
         work.write(settings.work / _VERSIONS, json.dumps(versions).encode())
         work.write(settings.work / _CODE, json.dumps(code.of_project()).encode())
@@ -161,18 +161,20 @@ def _gathered(several: Iterable[Iterable[str]]) -> list[str]:
 def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
     if corpus != "tree":
         return _file(file)
-    listing = tree.listing(file.path)
+    listing = tree.list_files(file.path)
     return {
-        "path": paths.shown(file.path),
+        "path": storage.escape_path(file.path),
         "bytes": file.size,
         "sha256": tree.sha256(file.path, listing.files),
-        "endings": languages.by_ending(paths.shown(found.path) for found in listing.files),
+        "endings": languages.count_extensions(
+            storage.escape_path(found.path) for found in listing.files
+        ),
     }
 
 
 def _file(file: storage.File) -> dict[str, Any]:
     """What the manifest says of a file."""
-    path = paths.shown(file.path)
+    path = storage.escape_path(file.path)
     return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
 
 
@@ -180,16 +182,21 @@ def build(
     pipeline,
     settings: Settings,
     inputs: Sequence[storage.File],
-    splits: Sequence[Split],
+    partitions: Sequence[Partition],
 ) -> None:
     """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
     import apache_beam as beam
 
     from codegen_pax.data.prepare import duplicates, examine, held_out, order, tokenise
 
-    pieces = pipeline | "Splits" >> beam.Create(list(splits)) | "SpreadSplits" >> beam.Reshuffle()
-    examined = pieces | "Examine" >> beam.Map(
-        work.naming(examine.examine, lambda split: paths.shown(split.source)), settings
+    partitioned = (
+        pipeline
+        | "Partitions" >> beam.Create(list(partitions))
+        | "SpreadPartitions" >> beam.Reshuffle()
+    )
+    examined = partitioned | "Examine" >> beam.Map(
+        work.naming(examine.examine, lambda partition: storage.escape_path(partition.source)),
+        settings,
     )
     lines = beam.pvalue.AsSingleton(
         examined
@@ -227,7 +234,7 @@ def build(
         )
     tokenised = (
         {
-            "split": pieces | "BySplit" >> beam.Map(lambda split: (split.number, split)),
+            "partition": partitioned | "ByPartition" >> beam.Map(lambda one: (one.number, one)),
             "drops": drops | "Drops" >> beam.Flatten(),
         }
         | "WithDrops" >> beam.CoGroupByKey()
@@ -335,14 +342,14 @@ def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Man
 
     Args:
       settings: of the corpus.
-      left_out: of files that were found and not read, how many by reason (`raw.inputs.find`).
+      left_out: of files that were found and not read, how many by reason (`discovery.find`).
 
     Raises:
       counts.AccountError: the account does not come out even.
       NothingKeptError: there is nothing to train on.
       Of both there is no manifest then.
     """
-    with storage.told(settings.output):
+    with storage.translate_errors(settings.output):
         return _finish(settings, left_out or {})
 
 
@@ -357,7 +364,7 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
     account.check(counts, rows)
     endings = _summed(one.pop("endings", {}) for one in said["inputs"])
     additions = {name: said[name] for name in outcome.COUNTED if said.get(name)}
-    hint = languages.refusal(endings, settings.languages) if endings else ""
+    hint = languages.describe_extensions(endings, settings.languages) if endings else ""
     outcome.check(account.by_rule(counts), rows, additions, settings, hint)
     written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
     for name in ("corpus", "output", "row_length"):
@@ -369,7 +376,7 @@ def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
     written["benchmarks"] = [
         _file(storage.stat_file(found.path))
         | {
-            "path": paths.shown(path),
+            "path": storage.escape_path(path),
             "problems": found.problems,
             "unknowable": list(found.unknowable),
         }

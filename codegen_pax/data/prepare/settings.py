@@ -103,7 +103,7 @@ class Settings:
 
     def __post_init__(self):
         wanted = self.languages or self.kind.languages or languages.LANGUAGES
-        found = tuple(dict.fromkeys(languages.check(name) for name in wanted))
+        found = tuple(dict.fromkeys(languages.resolve(name) for name in wanted))
         object.__setattr__(self, "languages", found)
 
     @property

@@ -22,10 +22,10 @@ from codegen_pax.data.prepare.duplicates import EXACT, NEAR
 from codegen_pax.data.prepare.examine import KEPT, content, kept_file, told
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages, redaction
-from codegen_pax.data.sources import paths, reading
+from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import ChangedInputError
-from codegen_pax.data.sources.partitions import Split
-from codegen_pax.text import prompts, tokenizer
+from codegen_pax.data.sources.partitions import Partition
+from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
@@ -42,7 +42,7 @@ Bucket = tuple[str, str, int]  # part, 'train' or 'validation', number
 
 @dataclasses.dataclass(frozen=True)
 class Tokenised:
-    """What came of a split.
+    """What came of a partition.
 
     Attributes:
       counts: of what was dropped and kept since `examine`.
@@ -75,10 +75,10 @@ def _problems(paths: tuple[str, ...], redacted: bool) -> decontamination.Problem
 
 
 class _Run:
-    """Token documents of one split that wait to be written together."""
+    """Token documents of one partition that wait to be written together."""
 
-    def __init__(self, settings: Settings, split: int, buckets: Mapping[tuple[str, str], int]):
-        self._settings, self._split, self._buckets = settings, split, buckets
+    def __init__(self, settings: Settings, partition: int, buckets: Mapping[tuple[str, str], int]):
+        self._settings, self._partition, self._buckets = settings, partition, buckets
         self._number = 0
         self._waiting: dict[Bucket, list] = {}
         self._tokens = self._documents = 0
@@ -113,7 +113,7 @@ class _Run:
     def flush(self) -> None:
         if not self._waiting:
             return
-        path = self._settings.work / "runs" / f"{self._split:06d}-{self._number:04d}"
+        path = self._settings.work / "runs" / f"{self._partition:06d}-{self._number:04d}"
         start = 0
         with work.whole(path) as file:
             for bucket, waiting in sorted(self._waiting.items()):
@@ -149,23 +149,24 @@ def _kept(path: epath.Path) -> Iterator[tuple[int, bytes]]:
             yield from struct.iter_unpack("<q32s", data)
 
 
-def _again(split: Split, settings: Settings) -> Iterator[tuple[int, Document, bytes]]:
+def _again(partition: Partition, settings: Settings) -> Iterator[tuple[int, Document, bytes]]:
     """(place, document, digest) of those that passed the first look.
 
     Raises ChangedInputError if one of them is not what it was then.
     """
-    progress = work.Progress(settings.work, "tokenise", split)
-    documents = work.named(reading.documents(split), split)
-    for place, (wanted, digest) in enumerate(_kept(kept_file(settings, split.number))):
+    progress = work.Progress(settings.work, "tokenise", partition)
+    documents = work.named(reading.documents(partition), partition)
+    for place, (wanted, digest) in enumerate(_kept(kept_file(settings, partition.number))):
         for number, found in documents:
             progress.add(found.size)
             if number == wanted:
                 break
         else:
-            raise ChangedInputError(split.source, "it holds fewer records")
+            raise ChangedInputError(partition.source, "it holds fewer records")
         if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
             raise ChangedInputError(
-                paths.named(found.source), f"{split.place(found.record)} is another"
+                storage.unescape_path(found.source),
+                f"{partition.describe_record(found.record)} is another",
             )
         yield place, told(found, settings), digest
     progress.finish()
@@ -194,7 +195,7 @@ def _contaminated(document: Document, settings: Settings) -> bool:
 
 def _segments(document: Document, settings: Settings) -> list[tuple[str, bool]]:
     if document.turns:
-        return prompts.conversation([(turn.role, turn.content) for turn in document.turns])
+        return instruction_format.conversation([(turn.role, turn.content) for turn in document.turns])
     prefix = languages.prefix(document.language) if settings.prefix else ""
     return [(prefix + document.text, False)]
 
@@ -220,9 +221,9 @@ def _encode(
 
 
 def source(keyed: tuple[int, Mapping[str, Iterable]]) -> str:
-    """The input of a split that is to be tokenised."""
-    (split,) = keyed[1]["split"]
-    return paths.shown(split.source)
+    """The input of a partition that is to be tokenised."""
+    (partition,) = keyed[1]["partition"]
+    return storage.escape_path(partition.source)
 
 
 def tokenise(
@@ -230,26 +231,26 @@ def tokenise(
     settings: Settings,
     buckets: Mapping[tuple[str, str], int],
 ) -> Tokenised:
-    """Tokenises a split into runs of documents.
+    """Tokenises a partition into runs of documents.
 
     Args:
-      keyed: (number of the split, {'split': [it], 'drops': (rule, file of places to drop)...}).
+      keyed: (partition number, {'partition': [it], 'drops': (rule, file of places to drop)...}).
       settings: of the corpus.
       buckets: (part, 'train' or 'validation') -> how many buckets it is shuffled in.
     """
     # Workers are processes: each of them starting a thread for every core would only be in the way.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    (split,) = keyed[1]["split"]
-    drops = _drops(keyed[1]["drops"], kept_file(settings, split.number))
+    (partition,) = keyed[1]["partition"]
+    drops = _drops(keyed[1]["drops"], kept_file(settings, partition.number))
     counts: account.Counts = {}
     redacted: collections.Counter[str] = collections.Counter()
     defects: list[str] = []
-    run = _Run(settings, split.number, buckets)
+    run = _Run(settings, partition.number, buckets)
 
     def note(document: Document, size: int, guard: work.Guard) -> None:
         account.add_document(counts, document, guard.rule, size)
         if len(defects) < work.MOST_DEFECTS:
-            defects.append(work.of_record(document, guard.why, split))
+            defects.append(work.of_record(document, guard.why, partition))
 
     def write(batch: list[_Ready]) -> None:
         with work.Guard() as guard:
@@ -271,7 +272,7 @@ def tokenise(
 
     batch: list[_Ready] = []
     waiting = 0
-    for place, document, digest in _again(split, settings):
+    for place, document, digest in _again(partition, settings):
         size = document.size
         rule = _RULES[drops[place]]
         with work.Guard() as guard:

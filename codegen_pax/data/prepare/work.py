@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from etils import epath
 
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.sources import paths, storage
-from codegen_pax.data.sources.partitions import Split
+from codegen_pax.data.sources import storage
+from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.schemas import INTERNAL_ERROR
 from codegen_pax.errors import UserError
 
-MOST_DEFECTS = 20  # of a split that are written out
+MOST_DEFECTS = 20  # of a partition that are written out
 # These are not for one document: the machine's, or the user's.
 _OF_THE_RUN = (MemoryError, OSError, UserError)
 
@@ -53,7 +53,7 @@ class Guard:
 
 def described(error: BaseException) -> str:
     """An error in one line."""
-    said = paths.shown(" ".join(str(error).split()))
+    said = storage.escape_path(" ".join(str(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -77,17 +77,18 @@ def naming(function: Callable, place: Callable[[Any], str]) -> Callable:
     return step
 
 
-def of_record(found: Document | Dropped, why: str, split: Split) -> str:
-    """What is wrong with a record of a split, in one line."""
-    return f"{found.source}{'' if split.files else f', {split.place(found.record)}'}: {why}"
+def of_record(found: Document | Dropped, why: str, partition: Partition) -> str:
+    """What is wrong with a record of a partition, in one line."""
+    place = "" if partition.files else f", {partition.describe_record(found.record)}"
+    return f"{found.source}{place}: {why}"
 
 
 def named(
-    documents: Iterator[Document | Dropped], split: Split
+    documents: Iterator[Document | Dropped], partition: Partition
 ) -> Iterator[tuple[int, Document | Dropped]]:
-    """Numbers the documents of a split.
+    """Numbers the documents of a partition.
 
-    Raises StepError for whatever the reader of the split raises, if it is not the user's error.
+    Raises StepError for whatever the reader of the partition raises, if it is not the user's error.
     """
     found = None
     try:
@@ -96,8 +97,10 @@ def named(
     except UserError:
         raise
     except Exception as error:
-        place = f"after {split.place(found.record)}" if found else "at its beginning"
-        source = found.source if found and split.files else paths.shown(split.source)
+        place = f"after {partition.describe_record(found.record)}" if found else "at its beginning"
+        source = (
+            found.source if found and partition.files else storage.escape_path(partition.source)
+        )
         raise StepError(f"cannot read {source} ({place}): {described(error)}") from error
 
 
@@ -124,30 +127,30 @@ def whole(path: epath.Path, staged: epath.Path | None = None) -> Iterator[Binary
 
 
 class Progress:
-    """How many bytes of a split a step has seen, in a file that is written every second.
+    """How many bytes of a partition a step has seen, in a file that is written every second.
 
     Behind a URL nobody looks for it, and nothing is written.
     """
 
-    def __init__(self, folder: epath.Path, step: str, split: Split):
-        self._path = folder / "progress" / f"{step}-{split.number:06d}"
+    def __init__(self, folder: epath.Path, step: str, partition: Partition):
+        self._path = folder / "progress" / f"{step}-{partition.number:06d}"
         self._is_read = not storage.is_url(str(folder))
         if self._is_read:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._total = split.size
+        self._total = partition.size
         self._seen = 0
         self._next = time.monotonic() + 1
         self._tell(0)
 
     def add(self, size: int) -> None:
-        """`size` more bytes of text were seen. A compressed split holds more than its own size."""
+        """`size` more bytes of text were seen; a compressed partition holds more than its size."""
         self._seen += size
         if time.monotonic() >= self._next:
             self._tell(min(self._seen, self._total))
             self._next = time.monotonic() + 1
 
     def finish(self) -> None:
-        """The split was read to its end."""
+        """The partition was read to its end."""
         self._tell(self._total)
 
     def _tell(self, seen: int) -> None:

@@ -1,1 +1,1 @@
-"""What a document must pass: languages, licences, filters, secrets, duplicates, benchmarks."""
+"""Why documents are dropped or changed: language, licence, filters, secrets, copies, benchmarks."""

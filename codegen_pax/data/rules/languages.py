@@ -1,4 +1,4 @@
-"""The programming languages: one entry each, and everything else follows from it."""
+"""The programming languages: one entry each, from which everything else follows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class Language:
     """One language.
 
     Attributes:
-      label: what people call it.
-      extensions: endings of its files' names, in lower case; `.h` is C or C++ by content.
-      comment: what begins a comment that ends with its line.
-      spellings: of its name that people use, besides the key, the label and the extensions.
+        label: Its name as people write it.
+        extensions: Of its files, in lower case; whether `.h` is C or C++ depends on the content.
+        comment: What begins a comment that ends with the line.
+        aliases: Further names, besides the key, the label and the extensions.
     """
 
     label: str
     extensions: tuple[str, ...]
     comment: str = "//"
-    spellings: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
-# Endings and spellings: GitHub's list of languages (linguist).
+# Extensions and aliases: GitHub's list of languages (linguist).
 LANGUAGES = {
     "c": Language("C", (".c", ".h")),
     "clojure": Language("Clojure", (".clj", ".cljc", ".cljs"), ";"),
     "cpp": Language(
-        "C++", (".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".h"), spellings=("cplusplus",)
+        "C++", (".cc", ".cpp", ".cxx", ".hh", ".hpp", ".hxx", ".h"), aliases=("cplusplus",)
     ),
     "csharp": Language("C#", (".cs",)),
     "cuda": Language("CUDA", (".cu", ".cuh")),
@@ -42,110 +42,114 @@ LANGUAGES = {
     "dart": Language("Dart", (".dart",)),
     "elixir": Language("Elixir", (".ex", ".exs"), "#"),
     "fortran": Language("Fortran", (".f", ".f90"), "!"),
-    "go": Language("Go", (".go",), spellings=("golang",)),
+    "go": Language("Go", (".go",), aliases=("golang",)),
     "haskell": Language("Haskell", (".hs",), "--"),
     "java": Language("Java", (".java",)),
-    "javascript": Language("JavaScript", (".js", ".mjs"), spellings=("ecmascript",)),
+    "javascript": Language("JavaScript", (".js", ".mjs"), aliases=("ecmascript",)),
     "julia": Language("Julia", (".jl",), "#"),
     "kotlin": Language("Kotlin", (".kt", ".kts")),
     "lua": Language("Lua", (".lua",), "--"),
     "php": Language("PHP", (".php",)),
-    "python": Language("Python", (".py",), "#", spellings=("python3",)),
-    "r": Language("R", (".r",), "#", spellings=("rscript",)),
+    "python": Language("Python", (".py",), "#", aliases=("python3",)),
+    "r": Language("R", (".r",), "#", aliases=("rscript",)),
     "ruby": Language("Ruby", (".rb",), "#"),
     "rust": Language("Rust", (".rs",)),
     "scala": Language("Scala", (".scala",)),
-    "shell": Language("Shell", (".sh",), "#", spellings=("bash", "shell-script", "zsh")),
+    "shell": Language("Shell", (".sh",), "#", aliases=("bash", "shell-script", "zsh")),
     "solidity": Language("Solidity", (".sol",)),
     "swift": Language("Swift", (".swift",)),
     "typescript": Language("TypeScript", (".ts",)),
     "vyper": Language("Vyper", (".vy",), "#"),
 }
 
-# What is prepared of collections of GitHub unless others are asked for.
+# Those prepared from GitHub corpora by default.
 DEFAULT = ("python", "java", "javascript", "go", "cpp", "rust", "c")
 
-_MOST_ENDINGS = 10  # that an error lists
+_MAX_LISTED = 10  # extensions in one error
 
 _MARKED_AS_CPP = re.compile(
     r"^[ \t]*(namespace\b|template\s*<|class\s+\w|using\s+\w)|\bstd::|#\s*include\s*<\w+>", re.M
 )
 
 
-def check(language: str) -> str:
-    """The key of a language, in any spelling: key, label, ending or another; in any case.
+def resolve(language: str) -> str:
+    """Returns the key of a language given by its key, label, extension or an alias, in any case.
 
-    Raises ValueError with the nearest names if it is none of the table.
+    Raises:
+        ValueError: It is not in the table; the message has the nearest names.
     """
-    found = _spellings().get(_folded(language))
-    if found is None:
+    key = _keys_by_name().get(_fold(language))
+    if key is None:
         raise InvalidValueError(names.unknown("language", language, LANGUAGES))
-    return found
+    return key
 
 
-def _spellings() -> dict[str, str]:
-    """Spelling -> key. An ending that two languages have, as `.h`, names neither."""
-    found: dict[str, str] = {}
-    endings = [ending for entry in LANGUAGES.values() for ending in entry.extensions]
+def _keys_by_name() -> dict[str, str]:
+    """Folded name -> key. An extension that two languages share, such as `.h`, names neither."""
+    keys: dict[str, str] = {}
+    extensions = [extension for entry in LANGUAGES.values() for extension in entry.extensions]
     for key, entry in LANGUAGES.items():
-        own = [ending for ending in entry.extensions if endings.count(ending) == 1]
-        for spelling in (*own, *entry.spellings, entry.label):
-            found.setdefault(_folded(spelling), key)
-    return found | {key: key for key in LANGUAGES}
+        own = [extension for extension in entry.extensions if extensions.count(extension) == 1]
+        for name in (*own, *entry.aliases, entry.label):
+            keys.setdefault(_fold(name), key)
+    return keys | {key: key for key in LANGUAGES}
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     name = name.strip().casefold().removeprefix(".")
     return re.sub(r"[-_ ]", "", name).replace("plus", "+").replace("sharp", "#")
 
 
-def by_path(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None:
-    """The language of a file by the ending of its name; None if it is none of `among`.
+def detect(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None:
+    """Returns the language of a file by its extension; None if it is not one of `among`.
 
     Args:
-      path: of the file; its last part alone is looked at.
-      text: its content, which tells C from C++ in a header.
-      among: the languages to tell apart. A header is C++ or C whichever of them is wanted: C++ is
-        no C because nobody asked for C++.
+        path: Of the file; only its last part matters.
+        text: Its content, which tells C from C++ in a header.
+        among: Keys of the languages to choose from. A C++ header is not C where only C is among
+            them.
     """
-    ending = PurePosixPath(path).suffix.lower()
-    if ending == ".h":
-        found = "cpp" if _MARKED_AS_CPP.search(text) else "c"
-        return found if found in among else None
-    return next((name for name in among if ending in LANGUAGES[name].extensions), None)
+    extension = PurePosixPath(path).suffix.lower()
+    if extension == ".h":
+        key = "cpp" if _MARKED_AS_CPP.search(text) else "c"
+        return key if key in among else None
+    return next((key for key in among if extension in LANGUAGES[key].extensions), None)
 
 
-def by_ending(paths: Iterable[str]) -> dict[str, int]:
-    """Ending of a file's name, in lower case, '' for none -> how many files; the most first."""
-    found = collections.Counter(PurePosixPath(path).suffix.lower() for path in paths)
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+def count_extensions(paths: Iterable[str]) -> dict[str, int]:
+    """Returns how many files have each extension, in lower case, '' for none; the most first."""
+    counts = collections.Counter(PurePosixPath(path).suffix.lower() for path in paths)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def refusal(endings: Mapping[str, int], wanted: Collection[str]) -> str:
-    """What to say where none of `wanted` was found: what there is, and how it is taken.
+def describe_extensions(extensions: Mapping[str, int], languages: Collection[str]) -> str:
+    """Returns what to say where no file is in `languages`: what there is, and how to select it.
 
     Args:
-      endings: see `by_ending`.
-      wanted: keys of the table.
+        extensions: As `count_extensions` returns them.
+        languages: Keys of the table.
     """
     listed = []
-    for ending, number in list(endings.items())[:_MOST_ENDINGS]:
-        keys = [key for key, entry in LANGUAGES.items() if ending in entry.extensions]
-        others = [key for key in keys if key not in wanted]
-        how = f" (--languages {' or '.join(others)})" if others and len(others) == len(keys) else ""
-        listed.append(f"{number:,} {ending or 'without an ending'}{how}")
-    if more := len(endings) - len(listed):
-        listed.append(f"{more:,} other endings")
+    for extension, number in list(extensions.items())[:_MAX_LISTED]:
+        keys = [key for key, entry in LANGUAGES.items() if extension in entry.extensions]
+        is_new = keys and not any(key in languages for key in keys)
+        option = f" (--languages {' or '.join(keys)})" if is_new else ""
+        listed.append(f"{number:,} {extension or 'without an extension'}{option}")
+    if more := len(extensions) - len(listed):
+        listed.append(f"{more:,} other extensions")
     return (
-        f"files by ending: {', '.join(listed)}; a language that the table lacks is one entry in"
+        f"files by extension: {', '.join(listed)}; a language that the table lacks is one entry in"
         " codegen_pax/data/rules/languages.py"
     )
 
 
 def prefix(language: str) -> str:
-    """The line that names its language before a file of the multi-lingual phase.
+    """Returns the line that names its language before a file of the multi-lingual phase.
 
-    The paper says that the name is put there and not in which form: a comment is ours.
+    The paper says that the name is put there, but not in which form: a comment is ours.
+
+    Args:
+        language: Any name that `resolve` takes.
     """
-    entry = LANGUAGES[check(language)]
+    entry = LANGUAGES[resolve(language)]
     return f"{entry.comment} {entry.label}\n"

@@ -1,4 +1,4 @@
-"""Which licences a corpus may hold, as SPDX expressions."""
+"""The licences that a corpus may hold, as SPDX expressions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from codegen_pax.errors import InvalidValueError
 
 RULES = ("licence_unknown", "licence_not_allowed")
-UNKNOWN = "unknown"  # what counts call a licence that is no SPDX expression
+UNKNOWN = "unknown"  # in counts: a licence that is not an SPDX expression
 ANY = ("any",)  # in place of SPDX identifiers: no document is dropped for its licence
 
-MAX_CHARACTERS = 1_000  # ours: what is longer is a licence's text, or nonsense, and no expression
-_MAX_DEPTH = 8  # of lists and structs in one another, in a cell: ours
-# Where a struct names a licence, the best first: GitHub's API and exports (`key`, `name`,
-# `spdx_id`), SPDX documents (`licenseId`), npm (`type`).
-_FIELDS = (
+MAX_CHARACTERS = 1_000  # ours: a longer text is the text of a licence, or nonsense
+_MAX_DEPTH = 8  # ours: of nested lists and structs in a cell
+# The fields that name a licence in a struct, the best first: of GitHub's API and exports (`key`,
+# `name`, `spdx_id`), SPDX documents (`licenseId`), npm (`type`).
+_STRUCT_FIELDS = (
     "spdx_id",
     "spdx",
     "spdx_license_id",
@@ -30,8 +30,8 @@ _FIELDS = (
     "licence",
 )
 
-# Ours: of the licences that GitHub tells apart and the Blue Oak Council's list of permissive ones,
-# those that ask for no more than a notice. SPDX identifiers.
+# Ours: of the licences that GitHub distinguishes and those that the Blue Oak Council lists as
+# permissive, the ones that require no more than a notice. SPDX identifiers.
 PERMISSIVE = (
     "0BSD",
     "AFL-3.0",
@@ -62,71 +62,72 @@ PERMISSIVE = (
 
 @functools.cache
 def _spdx():
-    # Reading SPDX's list takes a second: only who checks a licence pays it.
+    # Reading SPDX's list takes a second, which only those pay who check a licence.
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()
 
 
-def stated(value: object) -> str:
-    """What a field of a record says of its licence, as one expression; '' if it says nothing.
+def to_expression(value: object) -> str:
+    """Returns what a field of a record states as its licence, as one expression; '' if nothing.
 
     Args:
-      value: text, bytes, or a list of licences, all of which bind; a struct that names one
-        (`_FIELDS`), wraps one, or gives each a number (how sure a detector is); None.
-
-    What is understood as none of these is returned as a text that is no expression.
+        value: Text, bytes, or a list of licences, all of which bind; a struct that names one
+            (`_STRUCT_FIELDS`), wraps one, or maps each to a number (a detector's confidence); None.
+            Anything else is returned as a text that is not an expression.
     """
     try:
-        found = " ".join(_stated(value, _MAX_DEPTH).split())
-    except RecursionError:  # JSON may be nested as deep as Python goes
+        expression = " ".join(_to_expression(value, _MAX_DEPTH).split())
+    except RecursionError:  # JSON may be nested as deeply as Python allows
         return UNKNOWN
-    return found if len(found) <= MAX_CHARACTERS else f"{found[:MAX_CHARACTERS]}…"
+    is_short = len(expression) <= MAX_CHARACTERS
+    return expression if is_short else f"{expression[:MAX_CHARACTERS]}…"
 
 
-def _stated(value: object, depth: int) -> str:
-    if value is None or value != value:  # NaN is what pandas writes for nothing
+def _to_expression(value: object, depth: int) -> str:
+    if value is None or value != value:  # pandas writes NaN for a missing value
         return ""
     if isinstance(value, bytes):
-        return _name(value)
+        return _to_text(value)
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return _stated(dict(value), depth)  # a map, as pyarrow gives it
-        return _joined(_stated(item, depth - 1) for item in value) if depth else UNKNOWN
+            return _to_expression(dict(value), depth)  # a map in pyarrow
+        return _all_of(_to_expression(item, depth - 1) for item in value) if depth else UNKNOWN
     if isinstance(value, Mapping):
-        return _of_struct(value, depth - 1) if depth else UNKNOWN
+        return _from_struct(value, depth - 1) if depth else UNKNOWN
     return str(value)
 
 
-def _name(found: object) -> str:
-    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+def _to_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _of_struct(struct: Mapping, depth: int) -> str:
-    struct = {_name(name): value for name, value in struct.items()}
-    by_name = {name.lower(): value for name, value in struct.items()}
-    for name in _FIELDS:
-        if found := _stated(by_name.get(name), depth):
-            return found
+def _from_struct(struct: Mapping, depth: int) -> str:
+    struct = {_to_text(name): value for name, value in struct.items()}
+    by_lower_name = {name.lower(): value for name, value in struct.items()}
+    for name in _STRUCT_FIELDS:
+        if expression := _to_expression(by_lower_name.get(name), depth):
+            return expression
     if all(isinstance(value, (int, float)) for value in struct.values()):
-        return _joined(struct)
-    if len(struct) == 1:  # what Spark, Hive and BigQuery put around the items of a list
-        return _stated(next(iter(struct.values())), depth)
+        return _all_of(struct)
+    if len(struct) == 1:  # Spark, Hive and BigQuery wrap the items of a list
+        return _to_expression(next(iter(struct.values())), depth)
     return UNKNOWN if any(value is not None for value in struct.values()) else ""
 
 
-def _joined(several: Iterable[str]) -> str:
-    """One expression that holds all; what is found of nothing is left out."""
-    found = [one for one in several if one]
-    if len(found) == 1:
-        return found[0]
-    return " AND ".join(f"({one})" if " " in one.strip() else one for one in found)
+def _all_of(expressions: Iterable[str]) -> str:
+    """One expression for all that are not empty."""
+    stated = [expression for expression in expressions if expression]
+    if len(stated) == 1:
+        return stated[0]
+    return " AND ".join(f"({one})" if " " in one.strip() else one for one in stated)
 
 
-def check(identifiers: Iterable[str]) -> tuple[str, ...]:
-    """SPDX identifiers as SPDX spells them, in order, without doubles; `ANY` as it is.
+def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
+    """Returns SPDX identifiers as SPDX spells them, in order, each once; `ANY` as it is.
 
-    Raises ValueError for one that SPDX does not know, with the nearest, and for `any` among others.
+    Raises:
+        ValueError: SPDX has no such licence; the message has the nearest. Or `any` is not alone.
     """
     from codegen_pax import names
 
@@ -134,68 +135,69 @@ def check(identifiers: Iterable[str]) -> tuple[str, ...]:
     if any(identifier.lower() in ANY for identifier in identifiers):
         if len(identifiers) > 1:
             raise InvalidValueError(
-                f"found {', '.join(identifiers)}; wanted `any` alone, or SPDX identifiers"
+                f"found {', '.join(identifiers)}; expected `any` alone, or SPDX identifiers"
             )
         return ANY
 
     known = {key.lower(): key for key in _spdx().known_symbols}
-    found = {}
+    resolved: dict[str, None] = {}
     for identifier in identifiers:
         if identifier.lower() not in known:
             raise InvalidValueError(names.unknown("licence", identifier, known.values()))
-        found[known[identifier.lower()]] = None
-    return tuple(found)
+        resolved[known[identifier.lower()]] = None
+    return tuple(resolved)
 
 
 @functools.lru_cache(maxsize=10_000)
-def _parsed(licence: str):
-    """The tree of an SPDX expression; None if it is none."""
+def _parse(licence: str):
+    """The tree of an SPDX expression; None if it is not one."""
     if len(licence) > MAX_CHARACTERS:
         return None
     try:
-        return _spdx().parse(licence, validate=True, strict=True)  # an exception is no licence
+        # Strict: an exception by itself is not a licence.
+        return _spdx().parse(licence, validate=True, strict=True)
     except Exception:
-        # For `()` or `(MIT ()` license-expression raises an IndexError, for others an
-        # AssertionError: whatever it cannot read is no expression.
+        # license-expression raises an IndexError for `()` or `(MIT ()`, an AssertionError for
+        # others: whatever it cannot read is not an expression.
         return None
 
 
 @functools.lru_cache(maxsize=10_000)
-def normal(licence: str) -> str:
-    """A licence as SPDX spells it, the same for equal expressions: `MIT` for `mit`.
+def normalise(licence: str) -> str:
+    """Returns a licence as SPDX spells it, the same for equal expressions: `MIT` for `mit`.
 
-    `UNKNOWN` if it is no SPDX expression; '' if none was found.
+    `UNKNOWN` if it is not an SPDX expression; '' if none is stated.
     """
     if not licence:
         return ""
-    tree = _parsed(licence)
+    tree = _parse(licence)
     return UNKNOWN if tree is None else tree.simplify().render()
 
 
 @functools.lru_cache(maxsize=10_000)
 def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None:
-    """The rule by which a document of this licence is dropped; None if it is kept.
+    """Returns the rule by which a document of this licence is dropped; None if it is kept.
 
     Args:
-      licence: an SPDX expression, or an identifier in any case, as GitHub's `apache-2.0`. Of `OR`
-        one licence must be allowed, of `AND` all; an exception (`WITH`) only permits more.
-      allowed: SPDX identifiers as `check` returns them.
+        licence: An SPDX expression, or an identifier in any case, such as GitHub's `apache-2.0`. Of
+            `OR` one licence must be allowed, of `AND` all; an exception (`WITH`) only permits more.
+        allowed: SPDX identifiers as `resolve` returns them.
     """
     from license_expression import LicenseWithExceptionSymbol
 
     if allowed == ANY:
         return None
-    spdx, tree = _spdx(), _parsed(licence)
+    spdx, tree = _spdx(), _parse(licence)
     if tree is None:
         return "licence_unknown"
 
-    def fits(node) -> bool:
+    def is_allowed(node) -> bool:
         if isinstance(node, spdx.AND):
-            return all(map(fits, node.args))
+            return all(map(is_allowed, node.args))
         if isinstance(node, spdx.OR):
-            return any(map(fits, node.args))
+            return any(map(is_allowed, node.args))
         if isinstance(node, LicenseWithExceptionSymbol):
-            return fits(node.license_symbol)
+            return is_allowed(node.license_symbol)
         return node.key in allowed
 
-    return None if fits(tree) else "licence_not_allowed"
+    return None if is_allowed(tree) else "licence_not_allowed"

@@ -1,18 +1,18 @@
 """Near duplicates by MinHash and locality-sensitive hashing, with datasketch.
 
-A file is the set of its shingles, five tokens each: words, and runs of other marks, so that files
-that differ in operators alone are two. Two files that have a band of their MinHashes in common are
-compared by the whole of them; if the Jaccard similarity that they estimate is `THRESHOLD` or more
-the files fall into one cluster, of which the first is kept. The threshold and shingles of five are
-those of BigCode's The Stack (arXiv 2211.15533, section 3.3), whose tokens are words alone.
+A file is the set of its shingles of five tokens: words, and runs of other characters, so that files
+that differ only in operators are different. Two files with a band of their MinHashes in common are
+compared by all of their MinHashes; if the Jaccard similarity that these estimate is `THRESHOLD` or
+more, the files fall into one cluster, of which the first is kept. The threshold and the shingles of
+five are those of BigCode's The Stack (arXiv 2211.15533, section 3.3), whose tokens are words only.
 
 What is left to chance: the estimate has a standard error of 0.03 (sqrt(s (1 - s) / 128)), and two
-files may have no band in common. Of 40,000 simulated pairs of similarity s were joined
+files may have no band in common. Of 40,000 simulated pairs of similarity s, this share was joined:
 
     s        0.70     0.75    0.80   0.85   0.90   0.95
     joined   0.00%    0.3%    8%     52%    96%    99.98%
 
-A cluster is a chain: its ends may be less alike than its links.
+A cluster is a chain: its ends may be less similar than its links.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import functools
 import itertools
 import re
 import zlib
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -31,29 +31,29 @@ THRESHOLD = 0.85
 PERMUTATIONS = 128  # ours: datasketch's own default
 SHINGLE_TOKENS = 5
 SEED = 1
-_BATCH = 4_096  # shingles that are hashed at once
+_BATCH_SHINGLES = 4_096  # hashed at once
 
-# A MinHash: of each permutation the smallest hash of a shingle.
+# A MinHash: for each permutation, the smallest hash of a shingle.
 SIGNATURE = np.dtype(("<u4", PERMUTATIONS))
-_OF_NOTHING = np.iinfo(np.uint32).max  # in every place, if there is no shingle
+_NO_SHINGLE = np.iinfo(np.uint32).max  # the MinHash of a text without shingles, in every place
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key", int, tuple[int, int])
 
 
 @functools.cache
-def _bands() -> tuple[int, int]:
-    """How many bands, and values in each: 11 of 11."""
+def _band_shape() -> tuple[int, int]:
+    """The number of bands, and of values in each: 11 of 11."""
     from datasketch import MinHashLSH
 
-    # A pair that is missed stays missed; one that is found for nothing is only compared.
+    # A missed pair stays missed, while a pair found in vain costs one comparison.
     index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     return index.b, index.r
 
 
 def _shingles(text: str) -> Iterator[bytes]:
-    """Every shingle; one that repeats, as often: the smallest hash is the same."""
+    """Yields every shingle, repeated ones as often as they occur: the smallest hash is the same."""
     tokens: collections.deque[str] = collections.deque(maxlen=SHINGLE_TOKENS)
     is_short = True
     for match in _TOKEN.finditer(text):
@@ -66,39 +66,42 @@ def _shingles(text: str) -> Iterator[bytes]:
 
 
 def signature(text: str) -> np.ndarray:
-    """The MinHash of a text: uint32 [PERMUTATIONS]."""
+    """Returns the MinHash of a text: uint32 [PERMUTATIONS]."""
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
     shingles = _shingles(text)
-    # datasketch holds several KB for each of a batch: of 16 MiB of single letters, 30 GB.
-    while batch := set(itertools.islice(shingles, _BATCH)):
+    # datasketch holds several KB for each shingle of a batch: 30 GB for 16 MiB of single letters.
+    while batch := set(itertools.islice(shingles, _BATCH_SHINGLES)):
         sketch.update_batch(batch)
     return sketch.hashvalues.astype("<u4")
 
 
 def bands(signature: np.ndarray) -> list[bytes]:
-    """The bands of a MinHash: near duplicates mostly have one or more in common.
+    """Returns the bands of a MinHash, of which near duplicates mostly share one or more.
 
-    A band begins with its number, so bands of different places never meet. A text without a token
-    has none: it is like no other.
+    A band begins with its number, so that bands at different places never match. A text without
+    tokens has no bands and is a near duplicate of no other.
+
+    Args:
+        signature: uint32 [PERMUTATIONS].
     """
-    if (signature == _OF_NOTHING).all():
+    if (signature == _NO_SHINGLE).all():
         return []
-    number, size = _bands()
+    number, size = _band_shape()
     return [
         band.to_bytes(1, "big") + signature[band * size : (band + 1) * size].tobytes()
         for band in range(number)
     ]
 
 
-def similar(first: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Which pairs of MinHashes [n, PERMUTATIONS] are of near duplicates: bool [n]."""
+def are_similar(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns which pairs of MinHashes [n, PERMUTATIONS] belong to near duplicates: bool [n]."""
     return (first == other).mean(axis=1) >= THRESHOLD
 
 
-def dropped(pairs: Iterable[tuple[Key, Key]]) -> set[Key]:
-    """All but the first (by the keys' order) of each cluster that `pairs` connect."""
+def all_but_first(pairs: Iterable[tuple[Key, Key]]) -> set[Key]:
+    """Returns all but the smallest key of each cluster that `pairs` connect."""
     parents: dict[Key, Key] = {}
 
     def root(key: Key) -> Key:

@@ -1,8 +1,8 @@
-"""E-mail addresses and secrets out of a text, before it is tokenised.
+"""Replaces e-mail addresses and secrets in a text before it is tokenised.
 
-Secrets are told by the detectors of detect-secrets that know a service's own format (its detectors
-of high entropy and of keywords also find hashes, colours and examples). Where they take ordinary
-code for a secret the pattern is ours, and narrower. Nothing is asked of any service.
+Secrets are found by those detectors of detect-secrets that know the format of a service (its
+detectors of high entropy and of keywords also find hashes, colours and examples). Where these take
+ordinary code for a secret, the pattern is ours, and narrower. No service is contacted.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from collections.abc import Iterator
 
 EMAIL = "<EMAIL>"
 SECRET = "<SECRET>"
-RULE = "too_many_secrets"  # by which a document is dropped that is beyond these limits
+RULE = "too_many_secrets"  # drops a document beyond these limits
 
-# Ours. Each different secret is looked for in all of a text, and a text that was changed is looked
-# through again: without an end a text of nothing else would take time with its square.
+# Ours. Each distinct secret is searched for in all of a text, and a text that was changed is
+# searched again: without limits, a text full of secrets would take quadratic time.
 MAX_SECRETS = 256
 MAX_ROUNDS = 16
 
 
 class TooManySecretsError(Exception):
-    """A text holds more secrets than are replaced: it is to be left out as a whole."""
+    """A text holds more secrets than are replaced: all of it should be dropped."""
 
 
-# Patterns begin with what is rare, and look back from there: a search for it alone is fast.
+# Patterns begin with what is rare and look back from there, since such a search is fast.
 
-# The domains of RFC 2606 are nobody's.
-_NOBODY = r"(?!(?:[\w-]+\.){0,127}example\.(?:com|net|org)\b)"
-# Of a host's name 127 labels at most, as DNS has it: each that is tried takes memory.
-_AT_HOST = rf"@{_NOBODY}(?:[^\W_](?:[^\W_]|-){{0,62}}\.){{1,127}}[^\W\d_]{{2,24}}\b"
+# The domains of RFC 2606 belong to nobody.
+_NOT_EXAMPLE = r"(?!(?:[\w-]+\.){0,127}example\.(?:com|net|org)\b)"
+# A host name has at most 127 labels, as in DNS: each that is tried takes memory.
+_AT_HOST = rf"@{_NOT_EXAMPLE}(?:[^\W_](?:[^\W_]|-){{0,62}}\.){{1,127}}[^\W\d_]{{2,24}}\b"
 _ADDRESSED = re.compile(_AT_HOST.replace("@", r"@(?<=[\w.+-]@)", 1))
-# `git@host` is an account of all, and what stands before the host of a URL (`user`) no address.
+# `git@host` is everybody's account, and the user in a URL (group `user`) is not an address.
 _EMAIL = re.compile(
     r"(?<=\w)(?P<user>://[\w.%+~-]{1,256}(?::[^\s/?#@\"'<>,;()]{0,256})?@)"
     rf"|(?<!\w)(?!git@)\w[\w.+-]{{0,63}}{_AT_HOST}"
 )
-# `scheme://user:password@host`; not the words and the marks that stand for a password in examples.
+# `scheme://user:password@host`, but not the words and marks that stand for passwords in examples.
 _BASIC_AUTH = re.compile(
     r"(://(?<=\w://)[\w.%+~-]{0,256}:)"
     r"(?!(?:pass|passwd|password|pw|pwd|secret|token|x+|\W?\w)@)"
-    rf"[^\s:/?#\[\]@!$&'()*+,;=\"<>{{}}\\`]{{1,256}}(?=@{_NOBODY}[\w\[])",
+    rf"[^\s:/?#\[\]@!$&'()*+,;=\"<>{{}}\\`]{{1,256}}(?=@{_NOT_EXAMPLE}[\w\[])",
     re.I,
 )
 _KEY_MARK = re.compile(
     r"-----(BEGIN|END) (?:[A-Z0-9]+ ){0,9}PRIVATE KEY(?: BLOCK)?-----"  # `RSA`, `OPENSSH`, ...
 )
-_KEY_CHARACTERS = 20_000  # between the marks
+_MAX_KEY_CHARACTERS = 20_000  # between the marks
 _DETECTORS = (
     "aws.AWSKeyDetector",
     "azure_storage_key.AzureStorageKeyDetector",
@@ -62,13 +62,11 @@ _DETECTORS = (
     "stripe.StripeDetector",
     "twilio.TwilioKeyDetector",
 )
-
-
-# Their patterns hold what stands around a secret; the secret is the first group.
-_IN_CONTEXT = {"AWSKeyDetector"}
-# Of these detect-secrets' own take time with the square or the cube of a run of spaces, or of a
-# text that begins their token again and again. What ours find is the same, but that SoftLayer's own
-# takes any `sl` for the name. Each is looked for only where a word stands, in lower case.
+# The patterns of these also match what is around a secret, which is their first group.
+_WITH_CONTEXT = {"AWSKeyDetector"}
+# The patterns of detect-secrets for these take time quadratic or cubic in a run of spaces, or in a
+# text that begins their token again and again. Ours find the same, except that theirs for SoftLayer
+# takes any `sl` for its name. Each is searched for only in a text that has its word, in lower case.
 _GAP = r"(?: *+(?:=>|:=|::|=|:) *+| ++)"
 _NAMED_KEYS = {
     "secret": re.compile(  # IBM Cloud Object Storage
@@ -85,14 +83,14 @@ _NAMED_KEYS = {
         r"https?://api.softlayer.com/soap/v3(?:.1)?/([a-z0-9]{64})", re.I
     ),
 }
-# A JSON web token, and a key of OpenAI. A run in which there is none is passed over as a whole:
-# what fails from its first beginning fails from every later one.
+# A JSON web token, and a key of OpenAI. A run without one is skipped as a whole, since what fails
+# from its first possible beginning fails from every later one.
 _WEB_TOKEN = re.compile(r"eyJ[\w=-]++(\.[\w=-]+\.?)?", re.A)
 _OPENAI_RUN = re.compile(r"sk-[\w-]*+", re.A)
 _OPENAI_MARK = "T3BlbkFJ"
 _OPENAI_KEY = re.compile(rf"(?<=[A-Za-z0-9]{{20}}){_OPENAI_MARK}[A-Za-z0-9]{{20}}")
-# Of npm detect-secrets' own takes minutes for a long line with many slashes; those of the others
-# begin and end in the middle of a word. Discord's tokens begin with decimal digits in base64.
+# The pattern of detect-secrets for npm takes minutes for a long line with many slashes; those for
+# the others match in the middle of a word. Discord's tokens begin with decimal digits in base64.
 _NPM_LOGIN = re.compile(r"(:_authToken=)[A-Fa-f0-9-]{36}\b")
 _TOKENS = tuple(
     re.compile(pattern, re.A)
@@ -110,32 +108,33 @@ _TOKENS = tuple(
 def _detectors() -> tuple:
     import importlib
 
-    found = []
+    detectors = []
     for name in _DETECTORS:
-        module, _, kind = name.partition(".")
-        found.append(getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), kind)())
-    return tuple(found)
+        module, _, class_name = name.partition(".")
+        plugin = importlib.import_module(f"detect_secrets.plugins.{module}")
+        detectors.append(getattr(plugin, class_name)())
+    return tuple(detectors)
 
 
 @functools.cache
-def _web_tokens():
+def _web_token_detector():
     from detect_secrets.plugins.jwt import JwtTokenDetector
 
     return JwtTokenDetector()
 
 
 def _is_web_token(token: str) -> bool:
-    """Whether its parts are JSON in base64."""
+    """Whether the parts of a token are JSON in base64."""
     try:
-        return _web_tokens().is_formally_valid(token)
-    except RecursionError:  # it is, as deep as nobody needs it
+        return _web_token_detector().is_formally_valid(token)
+    except RecursionError:  # it is JSON, nested more deeply than anybody needs
         return True
 
 
-def _secrets(text: str) -> Iterator[str]:
-    """What the detectors find, whole: their own `analyze_string` gives but a group's match."""
+def find_secrets(text: str) -> Iterator[str]:
+    """Yields what the detectors find, all of it: their own `analyze_string` has only a group."""
     for detector in _detectors():
-        group = 1 if type(detector).__name__ in _IN_CONTEXT else 0
+        group = 1 if type(detector).__name__ in _WITH_CONTEXT else 0
         for pattern in detector.denylist:
             yield from (match[group if pattern.groups else 0] for match in pattern.finditer(text))
     lower = text.lower()
@@ -151,87 +150,112 @@ def _secrets(text: str) -> Iterator[str]:
                 yield run[0][: keys[-1].end()]
 
 
-def _without_keys(text: str) -> tuple[str, int]:
-    """The text without private keys in PEM, and how many they were.
+def _replace_private_keys(text: str) -> tuple[str, int]:
+    """The text without private keys in PEM, and how many there were.
 
-    A key goes from the first mark that is near enough to its end.
+    A key goes from the first begin mark that is near enough to its end mark.
     """
     parts: list[str] = []
-    begins: collections.deque[re.Match] = collections.deque()
-    done = 0
+    begin_marks: collections.deque[re.Match] = collections.deque()
+    copied = 0  # characters of the text that `parts` stand for
     for mark in _KEY_MARK.finditer(text):
         if mark[1] == "BEGIN":
-            begins.append(mark)
+            begin_marks.append(mark)
             continue
-        while begins and mark.start() - begins[0].end() > _KEY_CHARACTERS:
-            begins.popleft()
-        if begins:
-            parts += (text[done : begins[0].start()], SECRET)
-            done = mark.end()
-        begins.clear()
-    return "".join([*parts, text[done:]]), len(parts) // 2
+        while begin_marks and mark.start() - begin_marks[0].end() > _MAX_KEY_CHARACTERS:
+            begin_marks.popleft()
+        if begin_marks:
+            parts += (text[copied : begin_marks[0].start()], SECRET)
+            copied = mark.end()
+        begin_marks.clear()
+    return "".join([*parts, text[copied:]]), len(parts) // 2
 
 
 def patterns() -> dict[str, re.Pattern]:
-    """Every pattern that a text is searched for, by a name for people."""
-    ours = {name.strip("_").lower(): value for name, value in globals().items()}
-    found = {name: value for name, value in ours.items() if isinstance(value, re.Pattern)}
-    found |= {f"token {number}": pattern for number, pattern in enumerate(_TOKENS)}
-    found |= {f"key of {word}": pattern for word, pattern in _NAMED_KEYS.items()}
+    """Returns every pattern that texts are searched for, by a name for people."""
+    constants = {name.strip("_").lower(): value for name, value in globals().items()}
+    named = {name: value for name, value in constants.items() if isinstance(value, re.Pattern)}
+    named |= {f"token {number}": pattern for number, pattern in enumerate(_TOKENS)}
+    named |= {f"key of {word}": pattern for word, pattern in _NAMED_KEYS.items()}
     for detector in _detectors():
         for number, pattern in enumerate(detector.denylist):
-            found[f"{type(detector).__name__} {number}"] = pattern
-    return found
+            named[f"{type(detector).__name__} {number}"] = pattern
+    return named
 
 
 def redact(text: str) -> tuple[str, collections.Counter[str]]:
-    """The text without them, and how many of each kind ('email', 'secret') were replaced.
+    """Returns a text without addresses and secrets, and how many of each were replaced.
 
-    Of a text that is redacted already nothing is replaced. It takes time in proportion to the text.
+    In a redacted text nothing is replaced again. The time is proportional to the text.
 
-    Raises TooManySecretsError beyond `MAX_SECRETS` different ones, or `MAX_ROUNDS` of looking.
+    Returns:
+        (text, counts by kind: 'email' and 'secret').
+
+    Raises:
+        TooManySecretsError: There are more than `MAX_SECRETS` distinct secrets, or replacing some
+            still reveals others after `MAX_ROUNDS` searches.
     """
     counts: collections.Counter[str] = collections.Counter()
-    different: set[str] = set()
-    for _ in range(MAX_ROUNDS):  # where one went, another may be told from what stood beside it
-        text, found = _redact_once(text, different)
-        if not found:
+    distinct: set[str] = set()
+    for _ in range(MAX_ROUNDS):  # a replaced secret may have hidden the one next to it
+        text, replaced = _redact_once(text, distinct)
+        if not replaced:
             return text, counts
-        counts += found
-    raise TooManySecretsError(f"secrets behind secrets, {MAX_ROUNDS} deep")
+        counts += replaced
+    raise TooManySecretsError(f"secrets still appear after {MAX_ROUNDS} rounds of redaction")
 
 
-def _redact_once(text: str, different: set[str]) -> tuple[str, collections.Counter[str]]:
-    """As `redact`, looking once; adds what the detectors find to `different`."""
+def _redact_once(text: str, distinct: set[str]) -> tuple[str, collections.Counter[str]]:
+    """Redacts as `redact` does, in one search; adds what the detectors find to `distinct`."""
     counts: collections.Counter[str] = collections.Counter()
+    if "PRIVATE KEY" in text:
+        text, counts["secret"] = _replace_private_keys(text)
+    text, num_formats = _replace_formats(text)
+    text, num_detected = _replace_detected(text, distinct)
+    counts["secret"] += num_formats + num_detected
+    if _ADDRESSED.search(text):
+        text, counts["email"] = _replace_addresses(text)
+    return text, +counts
 
-    def replace(placeholder: str, pattern: re.Pattern, text: str) -> str:
-        text, number = pattern.subn(placeholder, text)
-        counts["secret"] += number
-        return text
 
-    def address(match: re.Match) -> str:
+def _replace_formats(text: str) -> tuple[str, int]:
+    """The text without what our own patterns for secrets match, and how many there were."""
+    total = 0
+    for pattern in _TOKENS:
+        text, number = pattern.subn(SECRET, text)
+        total += number
+    for pattern in (_NPM_LOGIN, _BASIC_AUTH):
+        text, number = pattern.subn(rf"\1{SECRET}", text)
+        total += number
+    return text, total
+
+
+def _replace_detected(text: str, distinct: set[str]) -> tuple[str, int]:
+    """The text without what `find_secrets` yields, and how many there were."""
+    secrets = set()
+    for secret in find_secrets(text):
+        secrets.add(secret)
+        distinct.add(secret)
+        if len(distinct) > MAX_SECRETS:
+            raise TooManySecretsError(f"more than {MAX_SECRETS:,} distinct secrets")
+    total = 0
+    # Wherever they are, the longest first, since one may be part of another.
+    for secret in sorted(secrets, key=lambda secret: (-len(secret), secret)):
+        total += text.count(secret)
+        text = text.replace(secret, SECRET)
+    return text, total
+
+
+def _replace_addresses(text: str) -> tuple[str, int]:
+    """The text without e-mail addresses, and how many there were."""
+    total = 0
+
+    def replacement(match: re.Match) -> str:
+        nonlocal total
         if match["user"]:
             return match[0]
-        counts["email"] += 1
+        total += 1
         return EMAIL
 
-    if "PRIVATE KEY" in text:
-        text, counts["secret"] = _without_keys(text)
-    for pattern in _TOKENS:
-        text = replace(SECRET, pattern, text)
-    for pattern in (_NPM_LOGIN, _BASIC_AUTH):
-        text = replace(rf"\1{SECRET}", pattern, text)
-    found = set()
-    for secret in _secrets(text):
-        found.add(secret)
-        different.add(secret)
-        if len(different) > MAX_SECRETS:
-            raise TooManySecretsError(f"more than {MAX_SECRETS:,} different secrets")
-    # Wherever they stand. The longest first: one may be part of another.
-    for secret in sorted(found, key=lambda secret: (-len(secret), secret)):
-        counts["secret"] += text.count(secret)
-        text = text.replace(secret, SECRET)
-    if _ADDRESSED.search(text):
-        text = _EMAIL.sub(address, text)
-    return text, +counts
+    text = _EMAIL.sub(replacement, text)
+    return text, total

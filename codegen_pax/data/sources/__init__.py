@@ -1,1 +1,1 @@
-"""Raw files, as people have them, to documents: found, split, and read in bounded memory."""
+"""Raw files as documents: found, partitioned among workers, and read in bounded memory."""

@@ -4,100 +4,116 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from codegen_pax import names
-from codegen_pax.data.sources import paths, storage, tree
+from codegen_pax.data.sources import storage, tree
+from codegen_pax.data.sources.sniffing import COMPRESSED, JSON_LINES, TABLES
 from codegen_pax.data.sources.storage import File
 from codegen_pax.errors import InvalidValueError
 
-_TREE = "a folder with files that are not hidden, vendored or git-ignored"
-
-JSON_LINES = (".jsonl", ".json", ".ndjson")
-COMPRESSED = (".gz", ".zst")
-TABLES = (".parquet", ".avro")
-
-# Folders of what a writer of tables, or macOS, keeps beside them: Spark's and Hive's unfinished
-# files and logs, Delta's log.
+# Folders that writers of tables, or macOS, keep next to the data: unfinished files and logs of
+# Spark and Hive, the log of Delta Lake.
 _BOOKKEEPING = frozenset(
     {"_temporary", "_spark_metadata", "_delta_log", "_delta_index", "_impala_insert_staging"}
     | {"__MACOSX"}
 )
 
-_LINES = tuple(kind + by for kind in JSON_LINES for by in ("", *COMPRESSED))
-# What each corpus is read from; `tree` is read from every file of a folder.
-ENDINGS = {
-    "pile": _LINES,
-    "bigquery": (*_LINES, *TABLES),
-    "bigpython": (*_LINES, *TABLES),
-    "instruction": _LINES,
+_JSON = tuple(kind + by for kind in JSON_LINES for by in ("", *COMPRESSED))
+# Corpus -> the extensions of the files it is read from; a tree is read from every file.
+EXTENSIONS: dict[str, tuple[str, ...]] = {
+    "pile": _JSON,
+    "bigquery": (*_JSON, *TABLES),
+    "bigpython": (*_JSON, *TABLES),
+    "instruction": _JSON,
     "tree": (),
 }
 
 
-def _left_out(file: File, root: str | None, endings: Sequence[str]) -> str | None:
-    """Why a file of a folder, `root`, or of a glob, of which that is None, is not read."""
+def find(corpus: str, patterns: Sequence[str], left_out: Counter[str] | None = None) -> list[File]:
+    """Returns the inputs of a corpus, sorted by path, each once.
+
+    Args:
+        corpus: A key of `EXTENSIONS`.
+        patterns: Files, globs or folders, local or URLs. A folder or glob stands for all its files
+            but hidden ones, those with another extension, and those in bookkeeping folders
+            (`_temporary`, `_delta_log` and the like). For `tree`, folders, each of which is one
+            input.
+        left_out: Receives how many files are left out for each reason, and how many are empty.
+
+    Raises:
+        ValueError: There is no such corpus; a pattern matches nothing; a named file has another
+            extension, or is one of the files in which macOS keeps metadata.
+    """
+    if corpus not in EXTENSIONS:
+        raise InvalidValueError(names.unknown("corpus", corpus, EXTENSIONS))
+    find_one = _find_tree if corpus == "tree" else _find_files
+    inputs: dict[str, File] = {}
+    for pattern in patterns:
+        files, reasons = find_one(pattern, EXTENSIONS[corpus])
+        if left_out is not None:
+            left_out.update(reasons)
+        if not files:
+            if corpus == "tree":
+                expected = "a folder with files that are not hidden, vendored or git-ignored"
+                expected += tree.describe_left_out(reasons)
+            else:
+                expected = ", ".join(EXTENSIONS[corpus])
+            raise InvalidValueError(
+                f"found nothing to read at {storage.escape_path(pattern)}; expected {expected}"
+            )
+        inputs |= {file.path: file for file in files}
+    if corpus != "tree":
+        for path in inputs:
+            _check_name(path, corpus)
+    return sorted(inputs.values())
+
+
+def _find_tree(pattern: str, _: Sequence[str]) -> tuple[list[File], Mapping[str, int]]:
+    """The tree as one input, if it has files, and how many files it leaves out, by reason."""
+    root = pattern.rstrip("/") if storage.is_url(pattern) else os.path.abspath(pattern)
+    listing = tree.list_files(root)
+    size = sum(file.size for file in listing.files)
+    return ([File(root, size)] if listing.files else []), listing.left_out
+
+
+def _find_files(pattern: str, extensions: Sequence[str]) -> tuple[list[File], Mapping[str, int]]:
+    """The files that match a pattern, and how many are left out or empty, by reason."""
+    in_folder = storage.walk_files(pattern)
+    root = pattern.rstrip("/") if in_folder else None
+    matches = in_folder or storage.glob_files(pattern)
+    if [file.path for file in matches] == [pattern]:
+        return matches, {}
+    reasons = [_reason_left_out(file, root, extensions) for file in matches]
+    files = [
+        file for file, reason in zip(matches, reasons, strict=True) if reason in (None, "empty")
+    ]
+    return files, Counter(filter(None, reasons))
+
+
+def _reason_left_out(file: File, root: str | None, extensions: Sequence[str]) -> str | None:
+    """Why a file is not read; `root` is the folder it was found in, None for a glob."""
     *folders, name = file.path.removeprefix(root or "").split("/")
     if not _BOOKKEEPING.isdisjoint(folders):
         return "bookkeeping"
-    # A glob finds hidden folders only if it spells the dot.
+    # A glob matches hidden folders only if it spells the dot.
     if name.startswith(".") or (root is not None and any(one[:1] == "." for one in folders)):
         return "hidden"
-    if not name.endswith(tuple(endings)):
+    if not name.endswith(tuple(extensions)):
         return "other_ending"
     return "empty" if not file.size else None
 
 
-def find(corpus: str, patterns: Sequence[str], unread: Counter[str] | None = None) -> list[File]:
-    """The inputs of a corpus, sorted by path, each once.
-
-    Args:
-      corpus: one of `ENDINGS`.
-      patterns: files, globs or folders, local or URLs. Of a folder or a glob every file but hidden
-        ones, those with an ending that is not read, and those in folders of `_BOOKKEEPING`. For
-        `tree`, folders: each is one input.
-      unread: gets how many files were left out, by reason, and how many are empty.
-
-    Raises:
-      ValueError: no such corpus; a pattern that finds nothing; a file that was named and has
-        another ending, or is what macOS keeps beside it.
-    """
-    if corpus not in ENDINGS:
-        raise InvalidValueError(names.unknown("corpus", corpus, ENDINGS))
-    found: dict[str, File] = {}
-    for pattern in patterns:
-        if corpus == "tree":
-            root = pattern.rstrip("/") if storage.is_url(pattern) else os.path.abspath(pattern)
-            listing = tree.listing(root)
-            sizes = [file.size for file in listing.files]
-            matched = [File(root, sum(sizes))] if sizes else []
-            left_out = tree.said(listing.left_out)
-            if unread is not None:
-                unread.update(listing.left_out)
-        else:
-            below = storage.below(pattern)
-            root = pattern.rstrip("/") if below else None
-            matched = below or storage.matching(pattern)
-            if [file.path for file in matched] != [pattern]:
-                reasons = [_left_out(file, root, ENDINGS[corpus]) for file in matched]
-                both = zip(matched, reasons, strict=True)
-                matched = [file for file, why in both if why in (None, "empty")]
-                if unread is not None:
-                    unread.update(filter(None, reasons))
-        if not matched:
-            what = ", ".join(ENDINGS[corpus]) or _TREE + left_out
-            raise InvalidValueError(
-                f"found nothing to read at {paths.shown(pattern)}; wanted {what}"
-            )
-        found |= {file.path: file for file in matched}
-    for path in found:
-        if ENDINGS[corpus] and not path.endswith(ENDINGS[corpus]):
-            raise InvalidValueError(
-                f"cannot read {paths.shown(path)}; {corpus} wanted {', '.join(ENDINGS[corpus])}"
-            )
-        if ENDINGS[corpus] and path.rpartition("/")[2].startswith("._"):
-            raise InvalidValueError(
-                f"cannot read {path}: macOS keeps there what it knows of a file, not what is in it;"
-                f" wanted {path.rpartition('/')[2][2:]}"
-            )
-    return sorted(found.values())
+def _check_name(path: str, corpus: str) -> None:
+    """Raises InvalidValueError for a file that was named and cannot be an input."""
+    name = path.rpartition("/")[2]
+    if not path.endswith(EXTENSIONS[corpus]):
+        raise InvalidValueError(
+            f"cannot read {storage.escape_path(path)}; {corpus} expects"
+            f" {', '.join(EXTENSIONS[corpus])}"
+        )
+    if name.startswith("._"):
+        raise InvalidValueError(
+            f"cannot read {path}: macOS keeps the metadata of {name[2:]} there, not its content;"
+            f" expected {name[2:]}"
+        )

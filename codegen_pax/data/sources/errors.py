@@ -1,49 +1,52 @@
-"""What may be wrong with an input."""
+"""Errors about inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codegen_pax.data.sources import paths
+from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
 
-_NAMED = 10  # inputs in one message
+_MAX_LISTED = 10  # inputs in one message
 
 
 class UnreadableInputError(InvalidValueError):
-    """An input of which no record can be read: others may be all right."""
+    """No record of this input can be read; other inputs may be fine."""
 
 
 class DamagedInputError(UnreadableInputError):
-    """An input that ends early or cannot be unpacked; nothing of it can be trusted."""
+    """The input is truncated or cannot be decompressed, so nothing in it can be trusted."""
 
-    def __init__(self, path: str, found: object):
+    def __init__(self, path: str, reason: object):
         super().__init__(
-            f"{paths.shown(path)} is damaged ({found}): fetch it again, or leave it out of --input"
+            f"{storage.escape_path(path)} is damaged ({reason}): fetch it again, or leave it out of"
+            " --input"
         )
 
 
 class ForeignInputError(UnreadableInputError):
-    """An input that is something else than its name says."""
+    """The input is something else than its name says."""
 
-    def __init__(self, path: str, looks: str, helps: str):
-        super().__init__(f"cannot read {paths.shown(path)}: it looks like {looks}; {helps}")
+    def __init__(self, path: str, content: str, remedy: str):
+        super().__init__(
+            f"cannot read {storage.escape_path(path)}: it looks like {content}; {remedy}"
+        )
 
 
 class InputsError(InvalidValueError):
-    """Several inputs cannot be read; the message has what is wrong with each."""
+    """Several inputs cannot be read; the message says what is wrong with each."""
 
     def __init__(self, errors: Sequence[object]):
-        named = "; ".join(map(str, errors[:_NAMED]))
-        more = f"; and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
-        super().__init__(f"{len(errors):,} inputs cannot be read: {named}{more}")
+        listed = "; ".join(map(str, errors[:_MAX_LISTED]))
+        more = f"; and {len(errors) - _MAX_LISTED:,} more" if len(errors) > _MAX_LISTED else ""
+        super().__init__(f"{len(errors):,} inputs cannot be read: {listed}{more}")
 
 
 class ChangedInputError(InvalidValueError):
-    """An input that was another when it was read again."""
+    """An input has changed between the first and the second time it was read."""
 
-    def __init__(self, path: str, found: object):
+    def __init__(self, path: str, change: object):
         super().__init__(
-            f"{paths.shown(path)} changed while it was prepared ({found}); wanted inputs that"
-            " nobody writes to"
+            f"{storage.escape_path(path)} changed while it was prepared ({change}); inputs must not"
+            " be written to"
         )

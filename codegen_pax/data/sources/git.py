@@ -1,149 +1,425 @@
-"""A git repository as it lies in its folder: which files it has, read without running git.
+"""A git repository as it lies in its folder: which files it has and ignores, without running git.
 
-So nothing that a repository's configuration names can run, and the same files are found where
-there is no git, and behind a URL. No configuration is read, a user's own list of ignored files
-(`core.excludesFile`) included: a corpus does not depend on whose machine it is made on.
+So nothing that a repository's configuration names can run, and the same files are found on a
+machine without git, and behind a URL. No configuration is read, and so no user's own list of
+ignored files (`core.excludesFile`): a corpus must not depend on whose machine it is made on.
+
+The lines of a `.gitignore` file are read as git itself reads them: as bytes, not text. What
+gitignore(5) leaves open is as in git 2.39, which the tests compare with. Patterns become regular
+expressions with atomic groups, so that no pattern takes exponential time.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import functools
 import hashlib
 import os
+import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from codegen_pax.data.sources import gitignore, storage
+from codegen_pax.data.sources import storage
 
 IGNORE_FILE = ".gitignore"
 
-# Of a list of patterns, as git has it (2.45); of an index ours: that of ten million files.
-_MOST_PATTERN_BYTES, _MOST_INDEX_BYTES = 100 << 20, 1 << 30
+# Of a list of patterns, as in git (2.45); of an index, ours: that of ten million files.
+_MAX_IGNORE_FILE_BYTES, _MAX_INDEX_BYTES = 100 << 20, 1 << 30
 _MODE = struct.Struct(">24xI")  # of an entry of the index
-_BEFORE_HASH = 40  # bytes of an entry
-_SUBMODULE = 0o160000
-_EXTENDED = 0x4000
+_ENTRY_HASH_OFFSET = 40  # bytes of an entry before its hash
+_SUBMODULE_MODE = 0o160000
+_EXTENDED_FLAG = 0x4000
 
-# (bytes of a path before what the rules speak of, the rules), of the nearest folder first
-RulesByFolder = tuple[tuple[int, gitignore.Rules], ...]
+_MAX_PATTERN_BYTES = 1 << 16  # ours: no path is as long as that
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+# The classes of POSIX: ASCII only, and without vertical tab and form feed as spaces, whatever the
+# locale.
+_LOWER = b"abcdefghijklmnopqrstuvwxyz"
+_DIGITS = b"0123456789"
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_LETTERS = _LOWER + _LOWER.upper()
+_POSIX_CLASSES = {
+    b"alnum": _LETTERS + _DIGITS,
+    b"alpha": _LETTERS,
+    b"blank": b" \t",
+    b"cntrl": bytes(range(0x20)) + b"\x7f",
+    b"digit": _DIGITS,
+    b"graph": _PRINTABLE[1:],
+    b"lower": _LOWER,
+    b"print": _PRINTABLE,
+    b"punct": bytes(set(_PRINTABLE[1:]) - set(_LETTERS + _DIGITS)),
+    b"space": b" \t\n\r",
+    b"upper": _LOWER.upper(),
+    b"xdigit": _DIGITS + b"abcdefABCDEF",
+}
+
+
+class _Pattern(NamedTuple):
+    """A line of an ignore file.
+
+    Attributes:
+        ignores: Whether what it matches is ignored; false after `!`.
+        folders_only: Whether it matches folders alone; true before `/`.
+        expression: A regular expression over the path relative to the file's folder.
+    """
+
+    ignores: bool
+    folders_only: bool
+    expression: bytes
+
+
+class IgnorePatterns:
+    """The patterns of one `.gitignore` file, of which the last that matches decides.
+
+    Args:
+        content: Of the file.
+    """
+
+    def __init__(self, content: bytes):
+        patterns = [pattern for line in _lines(content) if (pattern := _parse_line(line))]
+        self._patterns = [
+            (pattern.ignores, pattern.folders_only, re.compile(pattern.expression, re.DOTALL))
+            for pattern in reversed(patterns)
+        ]
+        # Most paths match no pattern, which a single search tells.
+        expressions = b"|".join(pattern.expression for pattern in patterns)
+        self._any = re.compile(expressions or b"(?!)", re.DOTALL)
+
+    def match(self, path: bytes, is_folder: bool) -> bool | None:
+        """Returns whether a path is ignored; None if no pattern matches it.
+
+        Args:
+            path: Relative to the folder of the file.
+            is_folder: Whether it is a folder.
+        """
+        if self._any.match(path):
+            for ignores, folders_only, expression in self._patterns:
+                if (is_folder or not folders_only) and expression.match(path):
+                    return ignores
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _ignore_patterns(content: bytes) -> IgnorePatterns:
+    """The patterns of a file with this content; many files of a tree are copies of one."""
+    return IgnorePatterns(content)
+
+
+# (bytes of a path before the part that the patterns match, the patterns), nearest folder first.
+PatternsByFolder = tuple[tuple[int, IgnorePatterns], ...]
+
+
+def add_patterns(
+    content: bytes | None, folder: bytes, patterns: PatternsByFolder
+) -> PatternsByFolder:
+    """Returns the patterns that apply below a folder.
+
+    Args:
+        content: Of the folder's `.gitignore`; None if it has none.
+        folder: Relative to the top of the repository, b'' for the top.
+        patterns: Those that apply to the folder itself.
+    """
+    if not content:
+        return patterns
+    return ((len(folder) + 1 if folder else 0, _ignore_patterns(content)), *patterns)
+
+
+def is_ignored(path: bytes, is_folder: bool, patterns: PatternsByFolder) -> bool:
+    """Returns whether a path is ignored, by the nearest patterns of which one matches it."""
+    for start, of_folder in patterns:
+        ignored = of_folder.match(path[start:], is_folder)
+        if ignored is not None:
+            return ignored
+    return False
+
+
+def read_ignore_file(folder: str) -> bytes | None:
+    """Returns the content of a folder's `.gitignore`; None without one. Git follows no link."""
+    return _read(f"{folder}/{IGNORE_FILE}", follow_links=False)
+
+
+class _NeverMatchesError(Exception):
+    """A pattern matches nothing: it ends inside a class or after a backslash."""
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    for line in content.removeprefix(_UTF8_MARK).split(b"\n"):
+        if not line.startswith(b"#"):
+            # A NUL ends a line too, as it ends every string in C.
+            yield _strip_spaces(line.removesuffix(b"\r").partition(b"\0")[0])
+
+
+def _strip_spaces(line: bytes) -> bytes:
+    """The line without the spaces at its end that no backslash protects."""
+    end = len(line.rstrip(b" "))
+    backslashes = end - len(line[:end].rstrip(b"\\"))
+    # An odd backslash protects the space after it, if there is one.
+    return line[: end + (backslashes % 2 and end < len(line))]
+
+
+def _parse_line(line: bytes) -> _Pattern | None:
+    """The pattern of a line; None if it can match nothing."""
+    ignores = not line.startswith(b"!")
+    pattern = line if ignores else line[1:]
+    folders_only = pattern.endswith(b"/")
+    if folders_only:
+        pattern = pattern[:-1]
+    in_any_folder = b"/" not in pattern
+    pattern = pattern.removeprefix(b"/")
+    if not pattern or len(pattern) > _MAX_PATTERN_BYTES:
+        return None
+    try:
+        expression = _translate(pattern, in_any_folder)
+    except _NeverMatchesError:
+        return None
+    prefix = b"(?:.*/)?+" if in_any_folder else b""
+    return _Pattern(ignores, folders_only, prefix + expression)
+
+
+class _Wildcard(enum.Enum):
+    """A wildcard that matches no fixed number of bytes."""
+
+    IN_FOLDER = rb"[^/]*?"  # `*`
+    FOLDERS = rb"(?:.*?/)??"  # `**/`
+    ANYTHING = rb".*?"  # `**` at the end
+
+
+def _translate(pattern: bytes, in_any_folder: bool) -> bytes:
+    """A pattern as a regular expression.
+
+    What stands between two wildcards fits best where it fits first, so nothing needs to be tried
+    twice: together with the wildcard before it, it is an atomic group. Wildcards that cross folders
+    divide a pattern into groups of such groups, for which the same holds.
+
+    Args:
+        pattern: Without `!` before it and `/` around it.
+        in_any_folder: Whether the expression is for the last part of a path, not all of it.
+
+    Raises:
+        _NeverMatchesError: The pattern matches nothing.
+    """
+    groups = [(b"", [b""])]  # (wildcard that crosses folders, what stands between the others)
+    for token in _tokens(pattern, in_any_folder):
+        if token is _Wildcard.IN_FOLDER:
+            groups[-1][1].append(b"")
+        elif isinstance(token, _Wildcard):
+            groups.append((token.value, [b""]))
+        else:
+            groups[-1][1][-1] += token
+    groups[-1][1][-1] += rb"\Z"
+    expression = b""
+    for wildcard, (first, *others) in groups:
+        expression += b"(?>%s%s" % (wildcard, first)
+        inner = (b"(?>%s%s)" % (_Wildcard.IN_FOLDER.value, part) for part in others)
+        expression += b"".join(inner) + b")"
+    return expression
+
+
+def _tokens(pattern: bytes, in_any_folder: bool) -> Iterator[_Wildcard | bytes]:
+    """Yields the wildcards of a pattern, and expressions for what is between them."""
+    at = 0
+    while at < len(pattern):
+        byte = pattern[at : at + 1]
+        if byte == b"*":
+            wildcard, at = _parse_stars(pattern, at, in_any_folder)
+            yield wildcard
+            continue
+        at += 1
+        if byte == b"?":
+            yield b"[^/]"
+        elif byte == b"[":
+            members, at = _parse_class(pattern, at)
+            yield b"[%s]" % b"".join(b"\\x%02x" % member for member in sorted(members))
+        else:
+            if byte == b"\\":
+                byte = _byte(pattern, at)
+                at += 1
+            yield re.escape(byte)
+
+
+def _byte(pattern: bytes, at: int) -> bytes:
+    """One byte of a pattern, which must have it.
+
+    Raises:
+        _NeverMatchesError: The pattern ends before it.
+    """
+    if at >= len(pattern):
+        raise _NeverMatchesError
+    return pattern[at : at + 1]
+
+
+def _parse_stars(pattern: bytes, start: int, in_any_folder: bool) -> tuple[_Wildcard, int]:
+    """The wildcard that begins at `start`, and where the pattern goes on."""
+    at = start
+    while pattern[at : at + 1] == b"*":
+        at += 1
+    rest = pattern[at:]
+    # Git compares what comes before the first wildcard by itself, and then reads the rest as if it
+    # were a pattern of its own: `a**/b` is `a`, any number of folders, `b`.
+    is_first = re.search(rb"[*?\[\\]", pattern[:start]) is None
+    follows_slash = is_first or pattern[start - 1 : start] == b"/"
+    precedes_slash = not rest or rest.startswith((b"/", b"\\/"))
+    if in_any_folder or at - start == 1 or not follows_slash or not precedes_slash:
+        return _Wildcard.IN_FOLDER, at
+    if rest.startswith(b"/"):
+        return _Wildcard.FOLDERS, at + 1
+    return _Wildcard.ANYTHING, at
+
+
+def _parse_class(pattern: bytes, at: int) -> tuple[set[int], int]:
+    """The bytes that a class `[...]` matches, and where the pattern goes on.
+
+    Args:
+        pattern: All of it.
+        at: Where the class begins, behind the `[`.
+
+    Raises:
+        _NeverMatchesError: It does not end, matches nothing, or names no class of POSIX.
+    """
+    is_negated = _byte(pattern, at) in (b"!", b"^")
+    at += is_negated
+    members: set[int] = set()
+    previous: int | None = None  # what a `-` makes the beginning of a range
+    start = at
+    while at == start or _byte(pattern, at) != b"]":
+        byte = _byte(pattern, at)
+        if byte == b"-" and previous is not None and pattern[at + 1 : at + 2] not in (b"", b"]"):
+            last, at = _parse_member(pattern, at + 1)
+            members.update(range(previous, last + 1))
+            previous = None
+        elif named := _parse_posix_class(pattern, at):
+            of_class, at = named
+            members.update(of_class)
+            previous = None
+        else:
+            previous, at = _parse_member(pattern, at)
+            members.add(previous)
+    if is_negated:
+        members = set(range(256)) - members
+    members.discard(ord("/"))
+    if not members:
+        raise _NeverMatchesError
+    return members, at + 1
+
+
+def _parse_member(pattern: bytes, at: int) -> tuple[int, int]:
+    """A byte of a class, which a backslash may quote, and where the class goes on."""
+    if _byte(pattern, at) == b"\\":
+        at += 1
+    return ord(_byte(pattern, at)), at + 1
+
+
+def _parse_posix_class(pattern: bytes, at: int) -> tuple[bytes, int] | None:
+    """The bytes of a `[:name:]` and where the class around it goes on; None if there is none."""
+    if pattern[at : at + 2] != b"[:":
+        return None
+    end = pattern.find(b"]", at + 2)
+    if end < 0:
+        raise _NeverMatchesError
+    if end == at + 2 or pattern[end - 1 : end] != b":":
+        return None  # a set that holds a bracket and a colon
+    name = pattern[at + 2 : end - 1]
+    if name not in _POSIX_CLASSES:
+        raise _NeverMatchesError
+    return _POSIX_CLASSES[name], end + 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """What git knows of the files of a work tree, whose paths are relative to its top.
+    """What git knows about the files of a work tree, whose paths are relative to its top.
 
     Attributes:
-      path: of its top, relative to the tree that is read: '..' and the like if it is above.
-      known: what its index has: files, and with a `/` after them submodules and the folders of all.
-      exclude: the rules of its `info/exclude`; they come after those of every folder.
+        path: Of its top, relative to the tree that is read: '..' and the like if it is above.
+        tracked: The files in its index, and, with a trailing `/`, submodules and the folders of
+            all of these.
+        exclude: The patterns of its `info/exclude`, which come after those of every folder.
     """
 
     path: str
-    known: frozenset[bytes] = frozenset()
-    exclude: RulesByFolder = ()
+    tracked: frozenset[bytes] = frozenset()
+    exclude: PatternsByFolder = ()
 
-    def has(self, path: bytes, is_folder: bool) -> bool:
+    def tracks(self, path: bytes, is_folder: bool) -> bool:
         """Whether a file is tracked, or a folder holds tracked files or is a submodule."""
-        return (path + b"/" if is_folder else path) in self.known
+        return (path + b"/" if is_folder else path) in self.tracked
 
 
-def repository(top: str, path: str = "") -> Repository:
-    """The repository whose work tree is `top`; one that knows nothing if it is none.
+def read_repository(top: str, path: str = "") -> Repository:
+    """Returns the repository whose work tree is `top`; one without tracked files if it is none.
 
     Args:
-      top: local or a URL.
-      path: see `Repository`.
+        top: A folder, local or a URL.
+        path: See `Repository`.
     """
-    folder = git_folder(top)
+    folder = git_dir(top)
     if folder is None:
         return Repository(path)
-    shared = (_read(f"{folder}/commondir") or b"").strip()  # of several work trees
-    common = _joined(folder, os.fsdecode(shared)) if shared else folder
+    common_dir = (_read(f"{folder}/commondir") or b"").strip()  # shared by several work trees
+    common = _join(folder, os.fsdecode(common_dir)) if common_dir else folder
     exclude = _read(f"{common}/info/exclude")
-    tracked = _tracked(folder)
+    tracked = _read_index(folder)
     folders: set[bytes] = set()
     for name in tracked:
-        above = name.rpartition(b"/")[0]
-        while above and above + b"/" not in folders:
-            folders.add(above + b"/")
-            above = above.rpartition(b"/")[0]
-    return Repository(
-        path,
-        frozenset(tracked | folders),
-        ((0, gitignore.rules(exclude)),) if exclude else (),
-    )
+        parent = name.rpartition(b"/")[0]
+        while parent and parent + b"/" not in folders:
+            folders.add(parent + b"/")
+            parent = parent.rpartition(b"/")[0]
+    return Repository(path, frozenset(tracked | folders), add_patterns(exclude, b"", ()))
 
 
-def git_folder(top: str) -> str | None:
-    """Where git keeps what it knows of a work tree; None if `top` is the top of none.
+def git_dir(top: str) -> str | None:
+    """Returns where git keeps its files of a work tree; None if `top` is not the top of one.
 
-    Of a submodule, or of a further work tree, `.git` is a file that names the folder.
+    In a submodule, and in a further work tree, `.git` is a file that names the folder.
     """
     path = f"{top}/.git"
     if storage.is_url(top):
-        if storage.matching(f"{path}/HEAD"):
+        if storage.glob_files(f"{path}/HEAD"):
             return path
     elif os.path.isdir(path):
         return path if os.path.lexists(f"{path}/HEAD") else None
     content = _read(path)
     if content is None:
         return None
-    named = content.removeprefix(b"gitdir:").strip()
-    return _joined(top, os.fsdecode(named))
+    return _join(top, os.fsdecode(content.removeprefix(b"gitdir:").strip()))
 
 
-def with_rules_of(content: bytes | None, folder: bytes, rules: RulesByFolder) -> RulesByFolder:
-    """The rules below a folder (b'' for the top) whose `.gitignore` has this content."""
-    if not content:
-        return rules
-    return ((len(folder) + 1 if folder else 0, gitignore.rules(content)), *rules)
-
-
-def ignores(path: bytes, is_folder: bool, rules: RulesByFolder) -> bool:
-    """What the nearest rule that speaks of a path says; those of folders above it come before."""
-    for start, found in rules:
-        said = found.ignores(path[start:], is_folder)
-        if said is not None:
-            return said
-    return False
-
-
-def read_ignore_file(folder: str) -> bytes | None:
-    """The content of a folder's `.gitignore`; None if it has none. To git a link is none."""
-    return _read(f"{folder}/{IGNORE_FILE}", follow_links=False)
-
-
-def _read(path: str, follow_links: bool = True, most: int = _MOST_PATTERN_BYTES) -> bytes | None:
-    """A file of git's; None if there is none to be read, or one of more than `most` bytes."""
-    if storage.is_url(path) and not storage.matching(path):
+def _read(
+    path: str, follow_links: bool = True, max_bytes: int = _MAX_IGNORE_FILE_BYTES
+) -> bytes | None:
+    """The content of one of git's files; None if it cannot be read or is too large."""
+    if storage.is_url(path) and not storage.glob_files(path):
         return None
     try:
-        with storage.open_regular(path, follow_links) as file:
-            content = file.read(most + 1)
-    except (OSError, ValueError):  # what a file of git's names need not be a path
+        with storage.open_regular_file(path, follow_links) as file:
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError):  # what one of git's files names need not be a path
         if storage.is_url(path):
             raise
         return None
-    return content if len(content) <= most else None
+    return content if len(content) <= max_bytes else None
 
 
-def _joined(folder: str, path: str) -> str:
+def _join(folder: str, path: str) -> str:
     if storage.is_url(folder):
-        kind, _, place = folder.partition("://")
-        return f"{kind}://{os.path.normpath(os.path.join(place, path))}"
+        scheme, _, place = folder.partition("://")
+        return f"{scheme}://{os.path.normpath(os.path.join(place, path))}"
     return os.path.join(folder, path)
 
 
-def _tracked(folder: str) -> set[bytes]:
-    """The paths that the index has, submodules with a `/` after them."""
-    data = _read(f"{folder}/index", most=_MOST_INDEX_BYTES)
+def _read_index(folder: str) -> set[bytes]:
+    """The paths in the index, submodules with a trailing `/`."""
+    data = _read(f"{folder}/index", max_bytes=_MAX_INDEX_BYTES)
     try:
-        return set(_index(data, folder)) if data else set()
-    except (struct.error, ValueError, IndexError):  # damaged: git would not go on
+        return set(_parse_index(data, folder)) if data else set()
+    except (struct.error, ValueError, IndexError):  # damaged: git itself would stop
         return set()
 
 
-def _index(data: bytes, folder: str) -> list[bytes]:
+def _parse_index(data: bytes, folder: str) -> list[bytes]:
     """The paths of an index of version 2, 3 or 4 (gitformat-index(5)), in order."""
     signature, version, count = struct.unpack_from(">4s2I", data)
     if signature != b"DIRC" or version not in (2, 3, 4):
@@ -151,57 +427,59 @@ def _index(data: bytes, folder: str) -> list[bytes]:
     hash_size = 32 if hashlib.sha256(data[:-32]).digest() == data[-32:] else 20
     names, name, at = [], b"", 12
     for _ in range(count):
-        begin = at
-        (mode,) = _MODE.unpack_from(data, begin)
-        at += _BEFORE_HASH + hash_size
+        start = at
+        (mode,) = _MODE.unpack_from(data, start)
+        at += _ENTRY_HASH_OFFSET + hash_size
         (flags,) = struct.unpack_from(">H", data, at)
-        at += 4 if flags & _EXTENDED else 2
-        if version == 4:  # of each path only what differs from the one before
-            cut, at = _number(data, at)
-            name = name[: len(name) - cut]
+        at += 4 if flags & _EXTENDED_FLAG else 2
+        if version == 4:  # of each path, only what differs from the one before
+            num_dropped, at = _parse_varint(data, at)
+            name = name[: len(name) - num_dropped]
         else:
             name = b""
         end = data.index(0, at)
         name += data[at:end]
-        at = end + 1 if version == 4 else begin + (end - begin + 8) // 8 * 8
-        names.append(name + b"/" if mode == _SUBMODULE else name)
+        at = end + 1 if version == 4 else start + (end - start + 8) // 8 * 8
+        names.append(name + b"/" if mode == _SUBMODULE_MODE else name)
     while at + 8 <= len(data) - hash_size:
         signature, size = struct.unpack_from(">4sI", data, at)
         at += 8
         if signature == b"link":  # a split index: only what has changed since the shared one
-            return _unshared(names, data[at : at + size], hash_size, folder)
+            return _merge_shared_index(names, data[at : at + size], hash_size, folder)
         at += size
     return names
 
 
-def _unshared(names: list[bytes], link: bytes, hash_size: int, folder: str) -> list[bytes]:
+def _merge_shared_index(
+    names: list[bytes], link: bytes, hash_size: int, folder: str
+) -> list[bytes]:
     path = f"{folder}/sharedindex.{link[:hash_size].hex()}"
-    data = _read(path, most=_MOST_INDEX_BYTES)
-    shared = _index(data, folder) if data else []
-    removed = set(_places(link, hash_size, len(shared))) if len(link) > hash_size else set()
-    kept = [name for place, name in enumerate(shared) if place not in removed]
-    return kept + [name for name in names if name.strip(b"/")]  # a changed one has no name here
+    data = _read(path, max_bytes=_MAX_INDEX_BYTES)
+    shared = _parse_index(data, folder) if data else []
+    removed = set(_set_bits(link, hash_size, len(shared))) if len(link) > hash_size else set()
+    remaining = [name for place, name in enumerate(shared) if place not in removed]
+    return remaining + [name for name in names if name.strip(b"/")]  # a changed entry has no name
 
 
-def _places(data: bytes, at: int, most: int) -> Iterator[int]:
-    """Which bits below `most` a bitmap has set (EWAH, as git writes it)."""
+def _set_bits(data: bytes, at: int, end: int) -> Iterator[int]:
+    """Yields the numbers, below about `end`, of the bits set in an EWAH bitmap of git's."""
     _, words = struct.unpack_from(">2I", data, at)
     values = iter(struct.unpack_from(f">{words}Q", data, at + 8))
     place = 0
     for marker in values:
         repeated = 64 * (marker >> 1 & 0xFFFFFFFF)
         if marker & 1:
-            yield from range(place, min(place + repeated, most))
+            yield from range(place, min(place + repeated, end))
         place += repeated
         for _ in range(marker >> 33):
             word = next(values, 0)
             yield from (place + bit for bit in range(64) if word >> bit & 1)
             place += 64
-            if place > most:
+            if place > end:
                 return
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
+def _parse_varint(data: bytes, at: int) -> tuple[int, int]:
     """A number of variable length, and where it ends."""
     value = data[at] & 127
     while data[at] & 128:

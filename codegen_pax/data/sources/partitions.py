@@ -1,31 +1,33 @@
-"""Inputs in pieces that workers read side by side."""
+"""Inputs in pieces that workers read in parallel."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from codegen_pax.data.sources import sniffing, tree
-from codegen_pax.data.sources.discovery import COMPRESSED, TABLES
 from codegen_pax.data.sources.errors import ForeignInputError, InputsError
+from codegen_pax.data.sources.sniffing import COMPRESSED, TABLES, Framing
 from codegen_pax.data.sources.storage import File, open_file
 
-SPLIT_BYTES = 64 << 20
+PARTITION_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """A piece of an input.
+class Partition:
+    """A piece of an input, which one worker reads.
 
     Attributes:
-      corpus: what the input is read as.
-      source: the input's path or URL.
-      number: of the piece among all of a corpus, from 0.
-      layout: of JSON, how its records lie in it: one of those of `formats`.
-      start, end: of plain JSON lines, bytes; of Parquet, row groups; else of no meaning (0, None).
-      size: bytes, about, for progress.
-      files: of a tree, the files to read, relative to `source`.
-      fault: why nothing of the input can be read, if it is something else than its name says.
+        corpus: What the input is read as.
+        source: The input's path or URL.
+        number: Of the partition among all of the corpus, from 0.
+        size: Bytes, approximately, for progress.
+        start: Of plain JSON lines, the first byte; of Parquet, the first row group; else 0.
+        end: The byte or row group behind the last; None for the end of the file.
+        files: Of a tree, the files to read, relative to `source`.
+        framing: How the records of a JSON file are told apart.
+        fault: Why nothing in the input can be read, if it is something else than its name says.
     """
 
     corpus: str
@@ -34,78 +36,85 @@ class Split:
     size: int
     start: int = 0
     end: int | None = None
-    files: tuple[tree.Listed, ...] = ()
-    layout: str = sniffing.LINES
+    files: tuple[tree.TreeFile, ...] = ()
+    framing: Framing = Framing.LINES
     fault: str = ""
 
-    def place(self, record: int) -> str:
-        """Which of its records one is, in words (`documents.Document.record`)."""
-        is_by_byte = not self.source.endswith((*COMPRESSED, *TABLES))
-        is_by_byte = is_by_byte and self.layout == sniffing.LINES and self.corpus != "tree"
-        return f"the line at byte {record:,}" if is_by_byte else f"record {record:,}"
+    def describe_record(self, record: int) -> str:
+        """Returns where a record is, in words, given its number (`documents.Document.record`)."""
+        is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
+        by_byte = is_plain and self.framing is Framing.LINES and self.corpus != "tree"
+        return f"the line at byte {record:,}" if by_byte else f"record {record:,}"
 
 
-def split(corpus: str, inputs: Sequence[File], at_most: int = SPLIT_BYTES) -> list[Split]:
-    """All pieces of the inputs, in their order; a function of the inputs alone.
+def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
+    """Returns all partitions of the inputs, in order, which depend on nothing but the inputs.
 
-    An input that is damaged, or something else than its name says, is one piece: whoever reads that
-    is told.
+    An input that is damaged, or something else than its name says, is one partition, and reading
+    that raises the error.
+
+    Args:
+        corpus: What the inputs are read as.
+        inputs: As `discovery.find` returns them.
+        max_bytes: The approximate size of a partition, of inputs that can be divided.
 
     Raises:
-      ForeignInputError: the only input is something else than its name says.
-      InputsError: of several inputs more than half are.
+        ForeignInputError: The only input is something else than its name says.
+        InputsError: More than half of several inputs are.
     """
-    found: list[Split] = []
+    partitions: list[Partition] = []
     errors: list[ForeignInputError] = []
     for file in inputs:
         try:
-            for piece in _pieces(corpus, file, at_most):
-                found.append(Split(corpus, file.path, len(found), **piece))
+            for fields in _divide(corpus, file, max_bytes):
+                partitions.append(Partition(corpus, file.path, len(partitions), **fields))
         except ForeignInputError as error:
             errors.append(error)
-            found.append(Split(corpus, file.path, len(found), file.size, fault=str(error)))
+            partitions.append(
+                Partition(corpus, file.path, len(partitions), file.size, fault=str(error))
+            )
     if 2 * len(errors) > len(inputs):
         raise errors[0] if len(errors) == 1 else InputsError(errors)
-    return found
+    return partitions
 
 
-def _pieces(corpus: str, file: File, at_most: int) -> Iterator[dict]:
+def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
+    """The fields of each partition of a file that differ between them."""
     if corpus == "tree":
-        yield from (
-            {"size": size, "files": files} for files, size in tree.groups(file.path, at_most)
-        )
+        for files, size in tree.group_files(file.path, max_bytes):
+            yield {"size": size, "files": files}
     elif file.size == 0:
         yield {"size": 0}
     elif file.path.endswith(TABLES):
-        sniffing.check(file.path)
+        sniffing.check_container(file.path)
         if file.path.endswith(".parquet"):
-            yield from _row_groups(file, at_most)
+            yield from _row_groups(file, max_bytes)
         else:
             yield {"size": file.size}
-    elif (layout := sniffing.json_layout(file.path)) != sniffing.LINES:
-        yield {"size": file.size, "layout": layout}
+    elif (framing := sniffing.json_framing(file.path)) is not Framing.LINES:
+        yield {"size": file.size, "framing": framing}
     elif file.path.endswith(COMPRESSED):
         yield {"size": file.size}
     else:
-        for start in range(0, file.size, at_most):
-            end = min(start + at_most, file.size)
+        for start in range(0, file.size, max_bytes):
+            end = min(start + max_bytes, file.size)
             yield {"start": start, "end": end, "size": end - start}
 
 
-def _row_groups(file: File, at_most: int) -> Iterator[dict]:
+def _row_groups(file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
     with open_file(file.path) as opened:
         try:
             metadata = parquet.ParquetFile(opened).metadata
-        # Who reads it is told what is wrong with it.
+        # Whoever reads the partition gets the error.
         except (pyarrow.ArrowException, OSError, ValueError):
             yield {"size": file.size}
             return
         start = size = 0
         for number in range(metadata.num_row_groups):
             size += metadata.row_group(number).total_byte_size
-            if size >= at_most or number == metadata.num_row_groups - 1:
+            if size >= max_bytes or number == metadata.num_row_groups - 1:
                 yield {"start": start, "end": number + 1, "size": size}
                 start, size = number + 1, 0

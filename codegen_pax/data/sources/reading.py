@@ -1,4 +1,4 @@
-"""The documents of a split, one after another."""
+"""The documents of a partition, one after another."""
 
 from __future__ import annotations
 
@@ -6,98 +6,110 @@ import json
 from collections.abc import Iterator
 
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.sources import arrays, paths, schemas, sniffing, tables, tree_documents
-from codegen_pax.data.sources.discovery import TABLES
+from codegen_pax.data.sources import json_records, schemas, sniffing, tables, tree
 from codegen_pax.data.sources.errors import UnreadableInputError
-from codegen_pax.data.sources.lines import MAX_LINE_BYTES, chunks, head, lines
-from codegen_pax.data.sources.partitions import Split
-from codegen_pax.data.sources.storage import open_file
+from codegen_pax.data.sources.partitions import Partition
+from codegen_pax.data.sources.sniffing import TABLES, Framing
+from codegen_pax.data.sources.storage import escape_path, open_file
 
 LINE_TOO_LONG = "line_too_long"
-# The rules by which a record may be one of another kind of file, not a damaged one of this kind.
-UNREADABLE = frozenset(
+# The rules that drop a record which may show that the file is of another kind, and undamaged.
+UNREADABLE_RULES = frozenset(
     {"missing_field", "malformed_json", "wrong_type", "invalid_utf8", LINE_TOO_LONG}
 )
-_EXAMPLE = 80  # bytes of a line that is shown
+_SHOWN_BYTES = 80  # of the first line, in a message
 
 
-def documents(split: Split) -> Iterator[Document | Dropped]:
-    """Every record of a split, in order, as a document or as why it is none.
+def documents(partition: Partition) -> Iterator[Document | Dropped]:
+    """Yields every record of a partition, in order, as a document or as the rule that drops it.
 
-    The memory it takes is that of one document, or of a batch of a table (`tables`).
+    The memory in use is that of one document, or of a batch of a table (`tables`).
+
+    Args:
+        partition: As `partitions.plan` returns it.
 
     Raises:
-      DamagedInputError: the input ends early or cannot be unpacked.
-      UnreadableInputError: something else than its name says; a table in which a column that is
-        needed is missing or holds no text, or whose codec no library here unpacks.
+        DamagedInputError: The input is truncated or cannot be decompressed.
+        UnreadableInputError: The input is something else than its name says; a table lacks a
+            required column, has one that holds no text, or has a codec that no library here
+            supports.
     """
-    if split.fault:
-        return _refused(split.fault)
-    if split.corpus == "tree":
-        return tree_documents.documents(split.source, split.files)
-    if split.source.endswith(".parquet"):
-        return tables.parquet(split)
-    return tables.avro(split) if split.source.endswith(".avro") else _json(split)
+    if partition.fault:
+        return _fail(partition.fault)
+    if partition.corpus == "tree":
+        return tree.read_documents(partition.source, partition.files)
+    if partition.source.endswith(".parquet"):
+        return tables.read_parquet(partition)
+    if partition.source.endswith(".avro"):
+        return tables.read_avro(partition)
+    return _read_json(partition)
 
 
-def _refused(fault: str) -> Iterator[Document | Dropped]:
-    """Raises UnreadableInputError when its first document is asked for, as damage does."""
+def _fail(fault: str) -> Iterator[Document | Dropped]:
+    """Raises UnreadableInputError when the first document is asked for, as damage does."""
     yield from ()
     raise UnreadableInputError(fault)
 
 
-def complaint(corpus: str, source: str, readable: int, unreadable: int) -> str | None:
-    """What is wrong with an input of JSON of which most records are unreadable: more than half.
+def explain_unreadable(
+    corpus: str, source: str, num_readable: int, num_unreadable: int
+) -> str | None:
+    """Returns what is wrong with a JSON input if more than half of its records are unreadable.
 
     Args:
-      corpus: what the input is read as.
-      source: the input, as a whole: a piece of it may well hold nothing but one damaged line.
-      readable: its records, documents or not.
-      unreadable: those that are dropped by one of `UNREADABLE`.
+        corpus: What the input is read as.
+        source: The input as a whole, since a partition may well hold one damaged line and no other.
+        num_readable: Its records that can be read, documents or not.
+        num_unreadable: Its records that one of `UNREADABLE_RULES` drops.
     """
-    if unreadable <= readable or corpus == "tree" or source.endswith(TABLES):
-        return None  # a table has columns, or an error
-    wanted = {"pile": "text", "instruction": "instruction and output, or messages"}
-    total = readable + unreadable
-    found = f"nothing to read: all {total:,} records lack"
-    if readable:
-        found = f"little to read: {unreadable:,} of {total:,} records do not parse, or lack"
-    start, _ = head(source)
-    first = next((line for line in start.split(b"\n") if line.strip()), b"")
-    looks = sniffing.looks_like(source)
+    if num_unreadable <= num_readable or corpus == "tree" or source.endswith(TABLES):
+        return None  # a table has its columns, or raises an error
+    expected = {"pile": "text", "instruction": "instruction and output, or messages"}
+    total = num_readable + num_unreadable
+    problem = f"nothing to read: all {total:,} records lack"
+    if num_readable:
+        problem = (
+            f"little to read: {num_unreadable:,} of {total:,} records are not valid JSON, or lack"
+        )
+    head, _ = json_records.read_head(source)
+    first_line = next((line for line in head.split(b"\n") if line.strip()), b"")
+    guess = sniffing.describe_unreadable(source)
     return (
-        f"{paths.shown(source)} holds {found} what was wanted"
-        f" ({wanted.get(corpus, ' and '.join(schemas.REQUIRED))});"
-        f" {looks + '; ' if looks else ''}it begins with"
-        f" {first[:_EXAMPLE].decode('utf-8', 'replace')!r}"
+        f"{escape_path(source)} holds {problem} what is expected"
+        f" ({expected.get(corpus, ' and '.join(schemas.REQUIRED))});"
+        f" {guess + '; ' if guess else ''}it begins with"
+        f" {first_line[:_SHOWN_BYTES].decode('utf-8', 'replace')!r}"
     )
 
 
-def _json(split: Split) -> Iterator[Document | Dropped]:
-    source = paths.shown(split.source)
-    for number, size, text in _json_records(split):
+def _read_json(partition: Partition) -> Iterator[Document | Dropped]:
+    source = escape_path(partition.source)
+    for number, size, text in _json_records(partition):
         if text is None:
             yield Dropped(LINE_TOO_LONG, size, source, number)
         elif text.strip():
-            yield _json_record(split, source, number, size, text)
+            yield _parse_json(partition, source, number, size, text)
 
 
-def _json_records(split: Split) -> Iterator[tuple[int, int, bytes | None]]:
-    """(position, bytes, JSON of it or None if it is too long) of the records of a split."""
-    if split.layout == sniffing.LINES:
-        yield from lines(split.source, split.start, split.end)
+def _json_records(partition: Partition) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yields (position, bytes, JSON or None if it is too long) of the records of a partition."""
+    if partition.framing is Framing.LINES:
+        yield from json_records.lines(partition.source, partition.start, partition.end)
         return
-    with open_file(split.source) as file:
-        is_wrapped = split.layout == sniffing.WRAPPED
-        content = chunks(file, split.source)
-        yield from arrays.elements(content, split.source, MAX_LINE_BYTES, is_wrapped)
+    with open_file(partition.source) as file:
+        yield from json_records.elements(
+            json_records.chunks(file, partition.source),
+            partition.source,
+            json_records.MAX_LINE_BYTES,
+            is_wrapped=partition.framing is Framing.WRAPPED,
+        )
 
 
-def _json_record(
-    split: Split, source: str, number: int, size: int, text: bytes
+def _parse_json(
+    partition: Partition, source: str, number: int, size: int, text: bytes
 ) -> Document | Dropped:
-    if b"\0" in text:  # JSON has no place for it; a disk that failed leaves files of nothing else
-        damage = f"{split.place(number)} holds bytes of zero"
+    if b"\0" in text:  # JSON has none; a failing disk leaves files of nothing else
+        damage = f"{partition.describe_record(number)} holds NUL bytes"
         return Dropped("nul_bytes", size, source, number, damage)
     try:
         record = json.loads(text)
@@ -105,4 +117,4 @@ def _json_record(
         return Dropped("invalid_utf8", size, source, number)
     except (ValueError, RecursionError):
         return Dropped("malformed_json", size, source, number)
-    return schemas.document(split.corpus, record, source, number, size)
+    return schemas.to_document(partition.corpus, record, source, number, size)

@@ -8,14 +8,15 @@ from typing import Any
 
 from codegen_pax.data.format.documents import Document, Dropped
 from codegen_pax.data.rules import licences
-from codegen_pax.data.sources import conversations, encodings, paths
-from codegen_pax.data.sources.conversations import NotUnderstoodError
+from codegen_pax.data.sources import conversations, sniffing
+from codegen_pax.data.sources.conversations import RecordError
 from codegen_pax.data.sources.errors import UnreadableInputError
+from codegen_pax.data.sources.storage import escape_path
 
-INTERNAL_ERROR = "internal_error"  # a rule or a reader failed: a defect of ours
+INTERNAL_ERROR = "internal_error"  # the rule for a defect of ours, in a rule or a reader
 MAX_DOCUMENT_BYTES = 16 << 20  # ours
 
-# Our name -> the spellings that exports of GitHub tables have.
+# Our name -> the names that exports of GitHub tables use.
 COLUMNS = {
     "content": ("content", "text", "code"),
     "path": ("path", "sample_path", "file_path", "max_stars_repo_path", "filename"),
@@ -24,111 +25,112 @@ COLUMNS = {
     "language": ("language", "lang"),
 }
 REQUIRED = ("content", "path")
-# How the names of types that hold text begin, in Parquet and Avro; all of a column may be null.
+# How the names of types that hold text begin, in Parquet and Avro; a column may be all null.
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary", "bytes", "null")
 
 
-def columns(types: Mapping[str, str], source: str) -> dict[str, str]:
-    """Our name -> the spelling of it in a table.
+def match_columns(types: Mapping[str, str], source: str) -> dict[str, str]:
+    """Returns the column of a table for each of our names that it has.
 
     Args:
-      types: column of the table -> its type's name, as Parquet or Avro has it.
-      source: the table, for errors.
+        types: Column of the table -> the name of its type in Parquet or Avro.
+        source: The table, for errors.
 
-    Raises UnreadableInputError for a table in which one of `REQUIRED` is missing, with its columns
-    and the nearest, or can hold no text.
+    Raises:
+        UnreadableInputError: A required column is missing or cannot hold text; the message has the
+            columns that there are, and the nearest.
     """
-    chosen = _spellings(types)
+    columns = _match_names(types)
     for name in REQUIRED:
-        if name not in chosen:
-            near = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
-            hint = f" (nearest: {near[0]})" if near else ""
+        if name not in columns:
+            nearest = difflib.get_close_matches(name, types, n=1, cutoff=0.5)
+            hint = f" (nearest: {nearest[0]})" if nearest else ""
             raise UnreadableInputError(
-                f"{paths.shown(source)} has no column {name}{hint}:"
-                f" found {', '.join(types) or 'none'}; wanted one of {', '.join(COLUMNS[name])}"
+                f"{escape_path(source)} has no column {name}{hint}:"
+                f" found {', '.join(types) or 'none'}; expected one of {', '.join(COLUMNS[name])}"
             )
-        if not types[chosen[name]].startswith(_TEXT_TYPES):
+        if not types[columns[name]].startswith(_TEXT_TYPES):
             raise UnreadableInputError(
-                f"{paths.shown(source)} has a column {chosen[name]} of type"
-                f" {types[chosen[name]]}; wanted text"
+                f"{escape_path(source)} has a column {columns[name]} of type"
+                f" {types[columns[name]]}; expected text"
             )
-    return chosen
+    return columns
 
 
-def _spellings(found: Collection[str]) -> dict[str, str]:
-    """Our name -> the spelling of it, of those that are found."""
+def _match_names(available: Collection[str]) -> dict[str, str]:
+    """Our name -> the first of its other names that is available."""
     return {
-        name: next(spelling for spelling in spellings if spelling in found)
-        for name, spellings in COLUMNS.items()
-        if any(spelling in found for spelling in spellings)
+        name: next(alias for alias in aliases if alias in available)
+        for name, aliases in COLUMNS.items()
+        if any(alias in available for alias in aliases)
     }
 
 
-def document(
-    corpus: str, record: object, source: str, number: int, size: int
+def to_document(
+    corpus: str, record: Any, source: str, number: int, size: int
 ) -> Document | Dropped:
-    """A record of one of the corpora to a document, or why it is none.
+    """Returns a record as a document, or as the rule that drops it.
 
     Args:
-      corpus: 'pile', 'bigquery', 'bigpython' or 'instruction'.
-      record: as JSON, Parquet or Avro gave it.
-      source: the input it is from.
-      number: of the record in it.
-      size: its bytes there, told if it is dropped.
+        corpus: 'pile', 'bigquery', 'bigpython' or 'instruction'.
+        record: As JSON, Parquet or Avro has it.
+        source: The input it comes from.
+        number: Of the record in the input.
+        size: Bytes of the record in the input, reported if it is dropped.
     """
-    defect = ""
     try:
-        is_listed = corpus == "instruction" and isinstance(record, list)  # of messages
-        if not is_listed and not isinstance(record, Mapping):
-            raise NotUnderstoodError("wrong_type")
-        found = _MAKERS[corpus](record, source, number)
-        rule = unusable(found)
-    except NotUnderstoodError as reason:
-        rule = str(reason)
+        is_messages = corpus == "instruction" and isinstance(record, list)
+        if not is_messages and not isinstance(record, Mapping):
+            raise RecordError("wrong_type")
+        document = _CONVERTERS[corpus](record, source, number)
+        rule = rejection(document)
+    except RecordError as error:
+        return Dropped(str(error), size, source, number)
     except Exception as error:  # a defect of ours costs this record alone
-        rule, defect = INTERNAL_ERROR, f"{type(error).__name__}: {error}"
-    return Dropped(rule, size, source, number, defect=defect) if rule else found
+        defect = f"{type(error).__name__}: {error}"
+        return Dropped(INTERNAL_ERROR, size, source, number, defect=defect)
+    return Dropped(rule, size, source, number) if rule else document
 
 
-def unusable(found: Document) -> str | None:
-    """The rule by which a document of any corpus cannot be used; None if it can."""
-    for text in (found.text, *(turn.content for turn in found.turns)):
+def rejection(document: Document) -> str | None:
+    """Returns the rule by which a document of any corpus is unusable; None if it can be used."""
+    for text in (document.text, *(turn.content for turn in document.turns)):
         if "\0" in text:
             return "nul_bytes"
     try:
-        size = found.size
-    except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+        size = document.size
+    except UnicodeEncodeError:  # JSON can spell a lone surrogate
         return "invalid_utf8"
     return "document_too_large" if size > MAX_DOCUMENT_BYTES else None
 
 
 def _text(record: Mapping[str, Any], name: str, path: str = "") -> str:
-    """A field that must be text, of the file of this name, without a byte-order mark."""
+    """The content of a file at `path`, which must be text, without its byte-order mark."""
     if name not in record:
-        raise NotUnderstoodError("missing_field")
+        raise RecordError("missing_field")
     value = record[name]
     if value is None:
-        raise NotUnderstoodError("null_content")
+        raise RecordError("null_content")
     if isinstance(value, bytes):
         try:
-            return encodings.decode(value, path)
-        except encodings.EncodingError as reason:
-            raise NotUnderstoodError(str(reason)) from None
+            return sniffing.decode_source(value, path)
+        except sniffing.EncodingError as error:
+            raise RecordError(str(error)) from None
     if not isinstance(value, str):
-        raise NotUnderstoodError("wrong_type")
-    return value.removeprefix(encodings.MARK)
+        raise RecordError("wrong_type")
+    return value.removeprefix(sniffing.BYTE_ORDER_MARK)
 
 
-def _name(record: Mapping[str, Any], name: str) -> str:
+def _path(record: Mapping[str, Any], name: str) -> str:
     """A field that must be the name of a file."""
     value = record[name]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    return paths.shown(_text({name: value}, name))
+    return escape_path(_text({name: value}, name))
 
 
 def _optional(record: Mapping[str, Any], name: str | None) -> str:
-    value = record.get(name)
+    value = None if name is None else record.get(name)
     if isinstance(value, (list, tuple)):
         return " AND ".join(str(item) for item in value if item)
     if isinstance(value, bytes):
@@ -136,46 +138,51 @@ def _optional(record: Mapping[str, Any], name: str | None) -> str:
     return str(value) if isinstance(value, (str, int)) else ""
 
 
+def _licence(record: Mapping[str, Any], name: str | None) -> str:
+    return "" if name is None else escape_path(licences.to_expression(record.get(name)))
+
+
 def _pile(record: Mapping[str, Any], source: str, number: int) -> Document:
     meta = record.get("meta")
     name = meta.get("pile_set_name") if isinstance(meta, Mapping) else None
-    repository = paths.shown(name) if isinstance(name, str) else ""
+    repository = escape_path(name) if isinstance(name, str) else ""
     return Document(_text(record, "text"), source, number, repository=repository, language="text")
 
 
 def _code(record: Mapping[str, Any], source: str, number: int) -> Document:
-    spelling = _spellings(record)
-    if not spelling.keys() >= set(REQUIRED):
-        raise NotUnderstoodError("missing_field")
-    values = {
-        name: paths.shown(_optional(record, spelling.get(name)))
-        for name in ("repository", "language")
-    }
-    path = _optional(record, spelling["path"])
-    content = _text(record, spelling["content"], path)
+    columns = _match_names(record)
+    if not columns.keys() >= set(REQUIRED):
+        raise RecordError("missing_field")
+    path = _optional(record, columns["path"])
     return Document(
-        content,
+        _text(record, columns["content"], path),
         source,
         number,
-        path=_name(record, spelling["path"]),
-        licence=paths.shown(licences.stated(record.get(spelling.get("licence")))),
-        **values,
+        path=_path(record, columns["path"]),
+        repository=escape_path(_optional(record, columns.get("repository"))),
+        licence=_licence(record, columns.get("licence")),
+        language=escape_path(_optional(record, columns.get("language"))),
     )
 
 
 def _instruction(record: Mapping[str, Any] | list, source: str, number: int) -> Document:
-    turns, unread = conversations.turns(record)
-    named = record if isinstance(record, Mapping) else {}
-    licence = next((name for name in COLUMNS["licence"] if name in named), None)
+    turns, unread = conversations.parse(record)
+    fields = record if isinstance(record, Mapping) else {}
+    licence = next((name for name in COLUMNS["licence"] if name in fields), None)
     return Document(
         "",
         source,
         number,
-        licence=paths.shown(licences.stated(named.get(licence))),
+        licence=_licence(fields, licence),
         language="text",
         turns=tuple(turns),
         unread=tuple(name for name in unread if name != licence),
     )
 
 
-_MAKERS = {"pile": _pile, "bigquery": _code, "bigpython": _code, "instruction": _instruction}
+_CONVERTERS = {
+    "pile": _pile,
+    "bigquery": _code,
+    "bigpython": _code,
+    "instruction": _instruction,
+}

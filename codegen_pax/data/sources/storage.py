@@ -1,7 +1,13 @@
-"""Files of this machine and behind URLs: found, listed and opened.
+r"""Files on this machine and behind URLs: listed, opened, hashed, and printed by name.
 
-A URL is Beam's if Beam has a file system for it, which for most takes an extra (`hdfs://`, `s3://`);
-else TensorFlow's, which reads `gs://` by itself.
+A URL belongs to Beam if Beam has a file system for it, which for most takes an extra (`hdfs://`,
+`s3://`); else to TensorFlow, which reads `gs://` by itself.
+
+A file name is bytes and need not be UTF-8. Python decodes a byte that is not UTF-8 as a lone
+surrogate, which JSON, Arrow and terminals reject. `escape_path` writes such a byte as `\xNN`, and
+so too a control character; a lone surrogate that a JSON record spells as `\uNNNN`; and a backslash
+in front of text that looks like one of these as `\x5c`. So every name has exactly one spelling,
+from which `unescape_path` restores its bytes, and an ordinary name is its own spelling.
 """
 
 from __future__ import annotations
@@ -13,23 +19,30 @@ import glob
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from etils import epath
 
-from codegen_pax import quiet
+from codegen_pax import silent_imports
 from codegen_pax.errors import MissingFileError
 
-_BUFFER = 1 << 20  # bytes that are asked for at once
+_BUFFER_BYTES = 1 << 20  # read at once
+
+_ESCAPES = r"x(5c|[0189a-f][0-9a-f]|7f)|u(d[89a-f][0-9a-f]{2})"
+_NEEDS_ESCAPE = re.compile(rf"[\0-\x1f\x7f\ud800-\udfff]|\\(?={_ESCAPES})")
+_ESCAPED = re.compile(rf"\\(?:{_ESCAPES})")
+_LAST_ASCII = 0x7F
+_FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF  # Python's "surrogateescape" (PEP 383)
 
 
 class UnreachableError(OSError):
-    """What is behind a URL cannot be reached, or no file system here knows the URL."""
+    """What is behind a URL cannot be reached, or no file system here supports the URL."""
 
-    def __init__(self, url: str, found: object):
-        super().__init__(f"cannot reach {url}: {str(found).partition(chr(10))[0]}")
+    def __init__(self, url: str, reason: object):
+        super().__init__(f"cannot reach {url}: {str(reason).partition(chr(10))[0]}")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -41,155 +54,198 @@ class File:
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is a URL and not of this machine."""
+    """Whether a path is a URL rather than a path on this machine."""
     return "://" in path
 
 
+def escape_path(path: str) -> str:
+    """Returns a file name as text without lone surrogates and control characters."""
+    return _NEEDS_ESCAPE.sub(_escape, path)
+
+
+def unescape_path(text: str) -> str:
+    """Returns the file name that `escape_path` was given, as `open` takes it."""
+    return _ESCAPED.sub(_unescape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code == ord("\\"):
+        return r"\x5c"
+    if _FIRST_BYTE <= code <= _LAST_BYTE:
+        code -= 0xDC00
+    elif code > _LAST_ASCII:
+        return f"\\u{code:04x}"
+    return f"\\x{code:02x}"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    if match[2]:
+        return chr(int(match[2], 16))
+    code = int(match[1], 16)
+    return chr(code if code <= _LAST_ASCII else 0xDC00 + code)
+
+
 @contextlib.contextmanager
-def told(path: str) -> Iterator[None]:
-    """Raises what TensorFlow's file systems raise as UnreachableError; any path may be given."""
+def translate_errors(path: str) -> Iterator[None]:
+    """Raises the errors of TensorFlow's file systems as UnreachableError.
+
+    Args:
+        path: What the block reads or writes. Nothing happens if it is not a URL.
+    """
     if not is_url(path):
         yield
         return
-    errors = quiet.tensorflow().errors
+    errors = silent_imports.tensorflow().errors
     try:
         yield
     except errors.OpError as error:
         raise UnreachableError(path, error.message) from error
 
 
-def folder(path: str) -> epath.Path:
-    """A folder to write to or to read a corpus from, there or not.
+def as_epath(folder: str) -> epath.Path:
+    """Returns a folder, existing or not, as a path that can be written to or read from.
 
-    Raises UnreachableError for a URL of a kind that is not known.
+    Raises:
+        UnreachableError: The URL is of an unknown kind.
     """
     try:
-        return epath.Path(path)
+        return epath.Path(folder)
     except KeyError as error:
-        raise UnreachableError(path, f"nothing here writes {error.args[0]}") from None
+        raise UnreachableError(folder, f"nothing here writes {error.args[0]}") from None
 
 
 def open_file(path: str) -> BinaryIO:
-    """A file's own bytes, compressed ones as they are."""
+    """Opens a file to read its bytes as they are: a compressed file is not decompressed."""
     if not is_url(path):
         return open(path, "rb")
-    if beam := _beam(path):
-        filesystems, as_it_is = beam
-        return filesystems.open(path, compression_type=as_it_is)
-    with told(path):
-        return io.BufferedReader(_TensorFlowFile(path), _BUFFER)
+    if filesystems := _beam_filesystems(path):
+        from apache_beam.io.filesystem import CompressionTypes
+
+        return filesystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    with translate_errors(path):
+        return io.BufferedReader(_TensorFlowFile(path), _BUFFER_BYTES)
 
 
-def open_regular(path: str, follow_links: bool = False) -> BinaryIO:
-    """A file's own bytes, as `open_file`; OSError for a link, and for a pipe or a device.
+def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:
+    """Opens a file as `open_file` does, but neither a link, a pipe nor a device.
 
-    Who opens a pipe as any file waits for its writer.
+    Opening a pipe as if it were a file would wait for whoever writes to it.
+
+    Raises:
+        OSError: The path is not a regular file.
     """
     if is_url(path):
         return open_file(path)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    opened = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
-    if stat.S_ISREG(os.fstat(opened).st_mode):
-        return os.fdopen(opened, "rb")
-    os.close(opened)
-    raise OSError(errno.ENXIO, "no regular file", path)
+    descriptor = os.open(path, flags if follow_links else flags | os.O_NOFOLLOW)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.ENXIO, "not a regular file", path)
 
 
-def matching(pattern: str) -> list[File]:
-    """The file of this name, or those that a glob finds, in no order."""
+def glob_files(pattern: str) -> list[File]:
+    """Returns the file with this name, or the files that match it as a glob, in no order."""
     if not is_url(pattern):
-        there = os.path.exists(pattern)
-        return _regular([pattern] if there else glob.iglob(pattern, recursive=True))
-    if beam := _beam(pattern):
-        return _matched(beam, pattern)
-    with told(pattern):
-        return _sized(quiet.tensorflow().io.gfile.glob(pattern))
+        is_name = os.path.exists(pattern)
+        return _regular_files([pattern] if is_name else glob.iglob(pattern, recursive=True))
+    if filesystems := _beam_filesystems(pattern):
+        return _beam_files(filesystems, pattern)
+    with translate_errors(pattern):
+        return _tensorflow_files(silent_imports.tensorflow().io.gfile.glob(pattern))
 
 
 def stat_file(path: str) -> File:
-    """One file; FileNotFoundError if it is not there."""
-    found = [file for file in matching(path) if file.path == path]
-    if not found:
-        raise MissingFileError(f"there is no file {path}")
-    return found[0]
+    """Returns one file.
 
-
-def below(path: str) -> list[File]:
-    """The files of a folder and of every folder in it, in no order; none if it is no folder.
-
-    Links to folders are no way. Raises OSError for a folder in it that cannot be read.
+    Raises:
+        FileNotFoundError: There is no such file.
     """
-    path = path.rstrip("/") or "/"
-    if is_url(path) and (beam := _beam(path)):
-        return _matched(beam, f"{path}/**")
-    with told(path):
-        if is_url(path):
-            gfile = quiet.tensorflow().io.gfile
-            walked = gfile.walk(path, onerror=_fail) if gfile.isdir(path) else ()
+    files = [file for file in glob_files(path) if file.path == path]
+    if not files:
+        raise MissingFileError(f"there is no file {path}")
+    return files[0]
+
+
+def walk_files(folder: str) -> list[File]:
+    """Returns the files in a folder and all its subfolders, in no order; none if it is no folder.
+
+    Links to folders are not followed.
+
+    Raises:
+        OSError: A subfolder cannot be read.
+    """
+    folder = folder.rstrip("/") or "/"
+    if is_url(folder) and (filesystems := _beam_filesystems(folder)):
+        return _beam_files(filesystems, f"{folder}/**")
+    with translate_errors(folder):
+        if is_url(folder):
+            gfile = silent_imports.tensorflow().io.gfile
+            walked = gfile.walk(folder, onerror=_raise) if gfile.isdir(folder) else ()
         else:
-            walked = os.walk(path, onerror=_fail) if os.path.isdir(path) else ()
-        found = (f"{place}/{name}" for place, _, names in walked for name in names)
-        return _sized(found) if is_url(path) else _regular(found)
+            walked = os.walk(folder, onerror=_raise) if os.path.isdir(folder) else ()
+        paths = (f"{parent}/{name}" for parent, _, names in walked for name in names)
+        return _tensorflow_files(paths) if is_url(folder) else _regular_files(paths)
 
 
 def sha256(path: str, follow_links: bool = True) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with open_regular(path, follow_links) as file:
-        while chunk := file.read(_BUFFER):
+    with open_regular_file(path, follow_links) as file:
+        while chunk := file.read(_BUFFER_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _fail(error: BaseException) -> NoReturn:
+def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _regular(paths: Iterable[str]) -> list[File]:
-    """Those that are files: no links that lead nowhere, no pipes, which would be waited for."""
+def _regular_files(paths: Iterable[str]) -> list[File]:
+    """The paths that are regular files: no dangling links, and no pipes, which would block."""
     files = []
     for path in paths:
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
                 raise
             continue
-        if stat.S_ISREG(found.st_mode):
-            files.append(File(path, found.st_size))
+        if stat.S_ISREG(status.st_mode):
+            files.append(File(path, status.st_size))
     return files
 
 
-def _sized(urls: Iterable[str]) -> list[File]:
-    """Those that are files, by TensorFlow."""
-    gfile = quiet.tensorflow().io.gfile
-    said = ((url, gfile.stat(url)) for url in urls)
-    return [File(url, found.length) for url, found in said if not found.is_directory]
+def _tensorflow_files(urls: Iterable[str]) -> list[File]:
+    """The URLs that TensorFlow says are files."""
+    gfile = silent_imports.tensorflow().io.gfile
+    statuses = ((url, gfile.stat(url)) for url in urls)
+    return [File(url, status.length) for url, status in statuses if not status.is_directory]
 
 
-def _beam(url: str):
-    """(Beam's file systems, 'uncompressed'), if one of them is for this URL."""
-    with quiet.quietly():  # it warns of clients of Google's that nothing here needs
-        from apache_beam.io.filesystem import CompressionTypes
+def _beam_filesystems(url: str) -> Any:
+    """The class `FileSystems` of Beam if one of its file systems handles this URL, else None."""
+    with silent_imports.silenced():  # it warns about Google's client libraries, which are not needed here
         from apache_beam.io.filesystems import FileSystems
     try:
         FileSystems.get_filesystem(url)
     except ValueError:
         return None
-    return FileSystems, CompressionTypes.UNCOMPRESSED
+    return FileSystems
 
 
-def _matched(beam, pattern: str) -> list[File]:
-    found = beam[0].match([pattern])[0].metadata_list
-    return [File(file.path, file.size_in_bytes) for file in found]
+def _beam_files(filesystems: Any, pattern: str) -> list[File]:
+    matches = filesystems.match([pattern])[0].metadata_list
+    return [File(match.path, match.size_in_bytes) for match in matches]
 
 
 class _TensorFlowFile(io.RawIOBase):
-    """A file that TensorFlow opens, as Python's readers want it."""
+    """A file opened by TensorFlow, with the interface of Python's own files."""
 
     def __init__(self, url: str):
-        self._file = quiet.tensorflow().io.gfile.GFile(url, "rb")
-        self._file.size()  # it opens when it is first asked: now is when errors are told
+        self._file = silent_imports.tensorflow().io.gfile.GFile(url, "rb")
+        self._file.size()  # it opens on the first call: make an error show now
 
     def readable(self) -> bool:
         return True
@@ -197,7 +253,7 @@ class _TensorFlowFile(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

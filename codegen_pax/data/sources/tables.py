@@ -1,9 +1,9 @@
 """The rows of tables, Parquet and Avro, as documents.
 
-What is damaged costs as little as the formats allow: a cell that is no UTF-8 its row; a page of
-Parquet the rest of its row group, each row counted; a block of Avro that block, counted once. Only
-a file whose footer or header cannot be read is lost as a whole. The memory it takes is that of
-`_ROWS` rows of a Parquet file, or of one block of an Avro file.
+Damage costs as little as the formats allow: a cell that is not UTF-8 costs its row; a Parquet page
+the rest of its row group, each row counted; an Avro block that block, counted once. A file is lost
+as a whole only if its footer or header cannot be read. The memory in use is that of `_BATCH_ROWS`
+rows of a Parquet file, or of one block of an Avro file.
 """
 
 from __future__ import annotations
@@ -15,82 +15,85 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.sources import paths, schemas
+from codegen_pax.data.sources import schemas
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
-from codegen_pax.data.sources.partitions import Split
-from codegen_pax.data.sources.storage import UnreachableError, open_file
+from codegen_pax.data.sources.partitions import Partition
+from codegen_pax.data.sources.storage import UnreachableError, escape_path, open_file
 from codegen_pax.errors import is_from_the_system
 
-DAMAGED = "damaged"  # the rule that drops what cannot be unpacked or decoded
+DAMAGED = "damaged"  # the rule that drops what cannot be decompressed or decoded
 
-# Of the specification, and lz4, which fastavro adds.
+# Those of the specification, and lz4, which fastavro adds.
 AVRO_CODECS = ("null", "deflate", "bzip2", "snappy", "xz", "zstandard", "lz4")
 
-_ROWS = 256  # held at once
-_MAX_BLOCK_BYTES = 256 << 20  # ours, of Avro: some four times the longest record that is read
+_BATCH_ROWS = 256  # held at once
+_MAX_BLOCK_BYTES = 256 << 20  # ours, of Avro: about four times the longest record that is read
 _MARKER_BYTES = 16
-_PARQUET, _ENCRYPTED = b"PAR1", b"PARE"  # how files begin and end
-_TAIL_BYTES = 8  # of a Parquet file: its footer's length, and how it ends
-_CHUNK = 1 << 20
+_PARQUET, _ENCRYPTED = b"PAR1", b"PARE"  # the first and last bytes of a file
+_TAIL_BYTES = 8  # of a Parquet file: the length of its footer, and its last bytes
+_CHUNK_BYTES = 1 << 20
 
 
-def parquet(split: Split) -> Iterator[Document | Dropped]:
-    """The rows of some row groups of a Parquet file; errors as `read.documents` has them."""
-    if not split.size:
+def read_parquet(partition: Partition) -> Iterator[Document | Dropped]:
+    """Yields the rows of a partition of a Parquet file.
+
+    Raises:
+        DamagedInputError: See `reading.documents`.
+        UnreadableInputError: See `reading.documents`.
+    """
+    if not partition.size:
         return
-    with open_file(split.source) as file:
-        table, schema = _opened(file, split.source)
-        spelling = schemas.columns(schema, split.source)
-        is_text = schema[spelling["content"]] == "string"
+    with open_file(partition.source) as file:
+        table, types = _open_parquet(file, partition.source)
+        columns = schemas.match_columns(types, partition.source)
+        is_text = types[columns["content"]] == "string"
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
-        number = sum(sizes[: split.start])
-        for group in range(split.start, len(sizes) if split.end is None else split.end):
+        number = sum(sizes[: partition.start])
+        for group in range(partition.start, len(sizes) if partition.end is None else partition.end):
             end = number + sizes[group]
             damage = ""
             try:
-                for row in _group_rows(table, group, [*spelling.values()]):
-                    yield _parquet_row(split, row, spelling["content"], is_text, number)
+                for row in _group_rows(table, group, [*columns.values()]):
+                    yield _parquet_row(partition, row, columns["content"], is_text, number)
                     number += 1
-            except Exception as error:  # pyarrow's kinds, and MemoryError for a size that is wrong
-                if _is_not_supported(error):
-                    raise _not_unpacked(split.source, error) from error
+            except Exception as error:  # pyarrow's own, or MemoryError for a damaged size
+                if _is_unsupported(error):
+                    raise _unsupported_codec(partition.source, error) from error
                 if "decrypt" in str(error):
-                    raise _encrypted(split.source) from error
-                damage = _damage(error, f"row group {group}")
+                    raise _encrypted(partition.source) from error
+                damage = _describe_damage(error, f"row group {group}")
             while number < end:
-                yield Dropped(DAMAGED, 0, paths.shown(split.source), number, damage)
+                yield Dropped(DAMAGED, 0, escape_path(partition.source), number, damage)
                 number += 1
 
 
-def _opened(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
-    """A `pyarrow.parquet.ParquetFile` whose footer makes sense, and the type of each column."""
-    from pyarrow import parquet as pyarrow_parquet
+def _open_parquet(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
+    """A `pyarrow.parquet.ParquetFile` with a consistent footer, and the type of each column."""
+    from pyarrow import parquet
 
     try:
-        footer = _footer(file)
+        footer = _read_footer(file)
         if footer.endswith(_ENCRYPTED):
             raise _encrypted(source)
-        metadata = pyarrow_parquet.read_metadata(io.BytesIO(footer))
-        table = pyarrow_parquet.ParquetFile(
-            file, metadata=metadata, page_checksum_verification=True
-        )
-        # Nothing is asked of a column: where its metadata is damaged pyarrow aborts the process.
+        metadata = parquet.read_metadata(io.BytesIO(footer))
+        table = parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
+        # Columns are not looked at: pyarrow aborts the process if their metadata is damaged.
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
-        schema = {field.name: _value_type(field.type) for field in table.schema_arrow}
+        types = {field.name: _type_name(field.type) for field in table.schema_arrow}
     except UnreadableInputError:
         raise
     except Exception as error:  # a damaged footer may raise nearly anything
-        raise DamagedInputError(source, _damage(error, "its footer")) from error
+        raise DamagedInputError(source, _describe_damage(error, "its footer")) from error
     if min(sizes, default=0) < 0 or sum(sizes) != table.metadata.num_rows:
         raise DamagedInputError(source, "its row groups do not add up to its rows")
-    return table, schema
+    return table, types
 
 
-def _footer(file: BinaryIO) -> bytes:
-    """A Parquet file without its rows, and without what the Arrow that wrote it had in memory.
+def _read_footer(file: BinaryIO) -> bytes:
+    """A Parquet file without its rows and without the Arrow schema that its writer embedded.
 
-    pyarrow would make that of the rows again, and gives up a row group for one broken string in a
-    dictionary of another width than its own, as a category of pandas is.
+    With that schema pyarrow would restore the writer's own types, and give up a row group for one
+    broken string in a dictionary with an unusual index type, such as a pandas categorical.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - _TAIL_BYTES))
@@ -101,41 +104,45 @@ def _footer(file: BinaryIO) -> bytes:
     return _PARQUET + content.replace(b"ARROW:schema", b"arrow.schema") + tail
 
 
-def _is_not_supported(error: Exception) -> bool:
-    """Whether pyarrow does not read what is there, as LZO, though it may be all right."""
+def _is_unsupported(error: Exception) -> bool:
+    """Whether pyarrow lacks support for the file, LZO for example, which may be undamaged."""
     import pyarrow
 
     return isinstance(error, pyarrow.ArrowNotImplementedError) or "not supported" in str(error)
 
 
-def _not_unpacked(source: str, found: object) -> UnreadableInputError:
-    what = str(found).partition("\n")[0].rstrip(".")
+def _unsupported_codec(source: str, reason: object) -> UnreadableInputError:
+    first_line = str(reason).partition("\n")[0].rstrip(".")
     return UnreadableInputError(
-        f"{paths.shown(source)} cannot be unpacked here ({what}): wanted it written again with"
-        " another codec (zstd, say), or left out of --input"
+        f"{escape_path(source)} cannot be decompressed here ({first_line}): write it again with"
+        " another codec (zstd, for example), or leave it out of --input"
     )
 
 
 def _encrypted(source: str) -> UnreadableInputError:
     return UnreadableInputError(
-        f"{paths.shown(source)} is encrypted: wanted it written again without, or left out of"
-        " --input"
+        f"{escape_path(source)} is encrypted: write it again without encryption, or leave it out"
+        " of --input"
     )
 
 
-def _damage(error: Exception, where: str) -> str:
-    """What is damaged, in one line; raises what is no damage but the machine's or the network's."""
+def _describe_damage(error: Exception, where: str) -> str:
+    """What is damaged, in one line.
+
+    Raises:
+        OSError: The error is not about the file but about the machine or the network.
+    """
     if isinstance(error, UnreachableError):
         raise error
     if isinstance(error, OSError) and error.errno is not None and is_from_the_system(error):
         raise error
-    what = str(error).partition("\n")[0] or type(error).__name__
-    return f"{where}: {what}"
+    first_line = str(error).partition("\n")[0] or type(error).__name__
+    return f"{where}: {first_line}"
 
 
-def _group_rows(table, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _group_rows(table: Any, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:
     batches = table.iter_batches(
-        batch_size=_ROWS, row_groups=[group], columns=columns, use_threads=False
+        batch_size=_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
     )
     for batch in batches:
         cells = [_cells(column) for column in batch.columns]
@@ -143,129 +150,139 @@ def _group_rows(table, group: int, columns: list[str]) -> Iterator[dict[str, Any
             yield dict(zip(batch.schema.names, row, strict=True))
 
 
-def _cells(column) -> list:
-    """The values of a pyarrow array, text as bytes: one string may be no UTF-8."""
+def _cells(column: Any) -> list[Any]:
+    """The values of a pyarrow array, with text as bytes, since one string may not be UTF-8."""
     import pyarrow
 
     if isinstance(column, pyarrow.ExtensionArray):
         column = column.storage
     try:
-        return column.cast(_as_bytes(column.type)).to_pylist()
+        return column.cast(_text_as_bytes(column.type)).to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError):
         return [_cell(value) for value in column]
 
 
-def _cell(value) -> object:
+def _cell(value: Any) -> Any:
     try:
         return value.as_py()
     except UnicodeDecodeError as error:
         return error.object  # the bytes
 
 
-def _as_bytes(found):
-    """A pyarrow type with its strings as bytes."""
+def _text_as_bytes(arrow_type: Any) -> Any:
+    """A pyarrow type with bytes in place of strings."""
     import pyarrow
     from pyarrow import types
 
-    if types.is_string(found):
+    if types.is_string(arrow_type):
         return pyarrow.large_binary()
-    if types.is_list(found):
-        return pyarrow.list_(_as_bytes(found.value_type))
-    if types.is_struct(found):
-        return pyarrow.struct([field.with_type(_as_bytes(field.type)) for field in found])
-    if types.is_map(found):
-        return pyarrow.map_(_as_bytes(found.key_type), _as_bytes(found.item_type))
-    return found
+    if types.is_list(arrow_type):
+        return pyarrow.list_(_text_as_bytes(arrow_type.value_type))
+    if types.is_struct(arrow_type):
+        fields = [field.with_type(_text_as_bytes(field.type)) for field in arrow_type]
+        return pyarrow.struct(fields)
+    if types.is_map(arrow_type):
+        key, value = _text_as_bytes(arrow_type.key_type), _text_as_bytes(arrow_type.item_type)
+        return pyarrow.map_(key, value)
+    return arrow_type
 
 
-def _value_type(found) -> str:
-    """The name of a pyarrow type; of what an extension stores."""
+def _type_name(arrow_type: Any) -> str:
+    """The name of a pyarrow type; for an extension, of the type it is stored as."""
     import pyarrow
 
-    is_extension = isinstance(found, pyarrow.BaseExtensionType)
-    return str(found.storage_type if is_extension else found)
+    is_extension = isinstance(arrow_type, pyarrow.BaseExtensionType)
+    return str(arrow_type.storage_type if is_extension else arrow_type)
 
 
 def _parquet_row(
-    split: Split, row: dict, content: str, is_text: bool, number: int
+    partition: Partition, row: dict[str, Any], content: str, is_text: bool, number: int
 ) -> Document | Dropped:
     value = row[content]
     size = len(value) if isinstance(value, bytes) else 0
-    if is_text and size:  # UTF-8, whatever a source in it says of the file that it once was
+    if is_text and size:  # it is UTF-8, whatever encoding the source file in it declares
         with contextlib.suppress(UnicodeDecodeError):
             row[content] = value.decode()
-    return schemas.document(split.corpus, row, paths.shown(split.source), number, size)
+    return schemas.to_document(partition.corpus, row, escape_path(partition.source), number, size)
 
 
-def avro(split: Split) -> Iterator[Document | Dropped]:
-    """The records of an Avro file; errors as `read.documents` has them."""
-    if not split.size:
+def read_avro(partition: Partition) -> Iterator[Document | Dropped]:
+    """Yields the records of an Avro file.
+
+    Raises:
+        DamagedInputError: See `reading.documents`.
+        UnreadableInputError: See `reading.documents`.
+    """
+    if not partition.size:
         return
-    with open_file(split.source) as file:
-        header, schema = _avro_header(file, split.source)
-        schemas.columns(schema, split.source)
+    with open_file(partition.source) as file:
+        header, types = _read_avro_header(file, partition.source)
+        schemas.match_columns(types, partition.source)
         number = 0
-        for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), split.size):
+        for block, size in _blocks(file, header[-_MARKER_BYTES:], len(header), partition.size):
             damage = "a block lacks its end"
             if block is not None:
                 try:
                     rows = _block_rows(header + block)
-                except Exception as error:  # of many kinds, none of them a common one
+                except Exception as error:  # of many types with no common base
                     if "need to install" in str(error):
-                        raise _not_unpacked(split.source, error) from error
-                    damage = _damage(error, f"the block after record {number}")
+                        raise _unsupported_codec(partition.source, error) from error
+                    damage = _describe_damage(error, f"the block after record {number}")
                 else:
                     for row in rows:
-                        yield _avro_row(split, row, number)
+                        yield _avro_row(partition, row, number)
                         number += 1
                     continue
-            yield Dropped(DAMAGED, size, paths.shown(split.source), number, damage)
+            yield Dropped(DAMAGED, size, escape_path(partition.source), number, damage)
             number += 1
 
 
-def _avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str]]:
+def _read_avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str]]:
     """The bytes before the first block, and the type of each field."""
     import fastavro
 
     try:
-        found = fastavro.reader(file)
-        codec = found.metadata.get("avro.codec", "null")
-        fields = found.writer_schema
-        fields = fields.get("fields", ()) if isinstance(fields, dict) else ()
-        schema = {field["name"]: _avro_type(field["type"]) for field in fields}
+        reader = fastavro.reader(file)
+        codec = reader.metadata.get("avro.codec", "null")
+        schema: Any = reader.writer_schema
+        fields = schema.get("fields", ()) if isinstance(schema, dict) else ()
+        types = {field["name"]: _avro_type_name(field["type"]) for field in fields}
         size = file.tell()
         file.seek(0)
         header = file.read(size)
-    except Exception as error:  # of many kinds, none of them a common one
-        raise DamagedInputError(source, f"no Avro: {_damage(error, 'its header')}") from error
+    except Exception as error:  # of many types with no common base
+        damage = _describe_damage(error, "its header")
+        raise DamagedInputError(source, f"it is not Avro: {damage}") from error
     if codec not in AVRO_CODECS:
-        raise _not_unpacked(source, f"found codec {codec!r}, wanted {', '.join(AVRO_CODECS)}")
-    return header, schema
+        raise _unsupported_codec(
+            source, f"found codec {codec!r}, expected {', '.join(AVRO_CODECS)}"
+        )
+    return header, types
 
 
-def _avro_type(found: object) -> str:
-    """The name of an Avro type; of a union, of what is not null in it."""
-    if isinstance(found, list):
-        return " or ".join(_avro_type(one) for one in found if one != "null") or "null"
-    return str(found.get("type")) if isinstance(found, dict) else str(found)
+def _avro_type_name(avro_type: object) -> str:
+    """The name of an Avro type; for a union, of its members other than null."""
+    if isinstance(avro_type, list):
+        return " or ".join(_avro_type_name(one) for one in avro_type if one != "null") or "null"
+    return str(avro_type.get("type")) if isinstance(avro_type, dict) else str(avro_type)
 
 
 def _blocks(
     file: BinaryIO, marker: bytes, start: int, end: int
 ) -> Iterator[tuple[bytes | None, int]]:
-    """(block with its marker, bytes) of an Avro file whose header was read.
+    """Yields (block with its marker, bytes) of an Avro file whose header has been read.
 
-    The block is None for bytes without a whole one, up to the next marker or the end of the file.
+    The block is None for bytes without an intact one, up to the next marker or the end of the file.
     """
     while start < end:
-        block = _block(file, marker, end - start)
-        size = len(block) if block else _to_marker(file, marker, start, end)
+        block = _read_block(file, marker, end - start)
+        size = len(block) if block else _skip_to_marker(file, marker, start, end)
         yield block, size
         start += size
 
 
-def _block(file: BinaryIO, marker: bytes, at_most: int) -> bytes | None:
-    """A block as it lies in a file: its number of records, its size, its bytes, the marker."""
+def _read_block(file: BinaryIO, marker: bytes, max_bytes: int) -> bytes | None:
+    """A block as it lies in the file: its number of records, its size, its bytes, the marker."""
     head = bytearray()
     for _ in range(2):
         size, shift = 0, 0
@@ -278,44 +295,47 @@ def _block(file: BinaryIO, marker: bytes, at_most: int) -> bytes | None:
         else:
             return None
     size = (size >> 1) ^ -(size & 1)  # zigzag
-    if not 0 <= size <= min(at_most, _MAX_BLOCK_BYTES):
+    if not 0 <= size <= min(max_bytes, _MAX_BLOCK_BYTES):
         return None
     body = file.read(size + _MARKER_BYTES)
     return bytes(head) + body if body[size:] == marker else None
 
 
-def _to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
-    """Bytes from `start` to behind the next marker, where the file is then, or to the end."""
+def _skip_to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
+    """Moves the file from `start` to behind the next marker; returns the bytes in between."""
     file.seek(start)
-    held, at = b"", start
-    while chunk := file.read(_CHUNK):
-        held += chunk
-        if (place := held.find(marker)) >= 0:
-            file.seek(at + place + _MARKER_BYTES)
-            return at + place + _MARKER_BYTES - start
-        at += len(held) - _MARKER_BYTES + 1
-        held = held[1 - _MARKER_BYTES :]
+    pending, offset = b"", start
+    while chunk := file.read(_CHUNK_BYTES):
+        pending += chunk
+        if (place := pending.find(marker)) >= 0:
+            file.seek(offset + place + _MARKER_BYTES)
+            return offset + place + _MARKER_BYTES - start
+        offset += len(pending) - _MARKER_BYTES + 1
+        pending = pending[1 - _MARKER_BYTES :]
     return end - start
 
 
 def _block_rows(file: bytes) -> list[dict[str, Any]]:
-    """The records of a block, which is a file of its own: what fails in it ends no other.
+    """The records of one block, made a file of its own so that a failure costs no other block.
 
-    Raises any exception if it cannot be unpacked or decoded, to its end.
+    Raises:
+        Exception: Of any type, if the block cannot be decompressed or decoded to its end.
     """
     import fastavro
 
-    (block,) = fastavro.block_reader(io.BytesIO(file), handle_unicode_errors="surrogateescape")
-    # Snappy's blocks end with a checksum, which fastavro does not look at.
+    reader = fastavro.block_reader(io.BytesIO(file), handle_unicode_errors="surrogateescape")
+    blocks: list[Any] = [*reader]  # fastavro's stubs lack the attributes of a block
+    (block,) = blocks
+    # A Snappy block ends with a checksum, which fastavro does not verify.
     checksum = zlib.crc32(block.bytes_.getvalue()).to_bytes(4, "big")
     if block.codec == "snappy" and file[-_MARKER_BYTES - 4 : -_MARKER_BYTES] != checksum:
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match")
     rows = [*block]
     if more := len(block.bytes_.read()):
-        raise ValueError(f"{more} bytes are behind its last record")
+        raise ValueError(f"{more} bytes follow its last record")
     return rows
 
 
-def _avro_row(split: Split, row: dict, number: int) -> Document | Dropped:
+def _avro_row(partition: Partition, row: dict[str, Any], number: int) -> Document | Dropped:
     size = sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
-    return schemas.document(split.corpus, row, paths.shown(split.source), number, size)
+    return schemas.to_document(partition.corpus, row, escape_path(partition.source), number, size)

@@ -1,20 +1,26 @@
-"""A directory of source code: which files are its owner's own."""
+"""A directory of source code: which of its files are its owner's own, and these as documents."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from codegen_pax.data.sources import git, storage
+from codegen_pax.data.format.documents import Document, Dropped
+from codegen_pax.data.sources import git, schemas, sniffing, storage
+from codegen_pax.data.sources.storage import escape_path
+from codegen_pax.data.sources.tree_licences import TreeLicences
 
 # Why files are left out.
 GIT_IGNORED, VENDORED, HIDDEN = "git_ignored", "vendored", "hidden"
 LINK, SPECIAL_FILE, UNREADABLE = "link", "special_file", "unreadable"
 
-# Ours: folders of other people's code, and of what a build leaves.
+_BINARY_PROBE_BYTES = 8_000  # a NUL in them makes a file binary, as in git
+
+# Ours: folders of other people's code, and of what a build leaves behind.
 _VENDORED = frozenset(
     {
         "Pods",
@@ -35,7 +41,7 @@ _VENDORED = frozenset(
         "virtualenv",
     }
 )
-# Ours: where one of these lies a project begins, for files that are in no repository of git's.
+# Ours: a folder with one of these is the top of a project, for files outside git repositories.
 _PROJECT_FILES = frozenset(
     {
         git.IGNORE_FILE,
@@ -56,15 +62,15 @@ _PROJECT_FILES = frozenset(
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class TreeFile:
     """A file of a tree.
 
     Attributes:
-      path: relative to the tree.
-      repository: the folder of its repository, relative to the tree: '' if that is the tree, '..'
-        and the like if it is above. Of a file in none, the outermost folder that holds what a
-        project begins with, or else the first folder on its way.
-      size: bytes.
+        path: Relative to the tree.
+        repository: The folder of its repository, relative to the tree: '' if that is the tree, '..'
+            and the like if it is above. For a file in no repository, the outermost folder with a
+            project file in it, or else the first folder on the way to it.
+        size: Bytes.
     """
 
     path: str
@@ -74,220 +80,245 @@ class Listed:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The files of a tree, sorted by path, and how many were left out for each reason.
+    """The files of a tree.
 
-    A folder that cannot be read counts once, as `unreadable`.
+    Attributes:
+        files: Sorted by path.
+        left_out: Reason -> how many files are left out; a folder that cannot be read counts once,
+            as `unreadable`.
     """
 
-    files: tuple[Listed, ...]
+    files: tuple[TreeFile, ...]
     left_out: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Folder:
-    """A folder on the way through a tree.
+    """A folder of a tree, and what is known about its files from the folders above it.
 
     Attributes:
-      path: relative to the tree.
-      inside: the same, relative to the top of its repository.
-      repository: that it is in, or the tree itself.
-      rules: of the `.gitignore` files above it in its repository.
-      project: what `Listed.repository` is of its files; None as long as no project has begun.
-      reason: why its files are left out; of those that git ignores, tracked ones are not.
+        path: Relative to the tree.
+        git_path: Relative to the top of its repository.
+        repository: The repository it is in, or one without files at the top of the tree.
+        patterns: Of the `.gitignore` files above it in its repository.
+        project: `TreeFile.repository` of its files; None outside of all projects.
+        reason: Why its files are left out; where git ignores the folder, its tracked files are not.
     """
 
     path: str
-    inside: bytes
+    git_path: bytes
     repository: git.Repository
-    rules: git.RulesByFolder = ()
+    patterns: git.PatternsByFolder = ()
     project: str | None = None
     reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
+    """A name in a folder.
+
+    Attributes:
+        name: Without the folder.
+        size: Bytes of a file.
+        is_folder: Whether it is a folder.
+        reason: Why it is left out, whatever its name.
+    """
+
     name: str
     size: int = 0
     is_folder: bool = False
-    reason: str | None = None  # why it is left out, whatever its name
+    reason: str | None = None
 
 
-def listing(root: str) -> Listing:
-    """Every file below a folder that is its owner's own.
+def list_files(root: str) -> Listing:
+    """Returns the files below a folder that are its owner's own.
 
     Left out are hidden files and folders, folders of other people's code, what git ignores, links,
-    which are never followed, and what is neither a file nor a folder. A repository in another, as
-    a submodule, is one of its own, with its own rules; a folder that is itself the top of one is
-    never other people's by its name. Of a folder in a repository, the repository's rules count.
+    which are never followed, and what is neither a file nor a folder. A repository inside another,
+    a submodule for example, has its own ignore patterns only; the top of a repository is never
+    taken for other people's code by its name. In a folder inside a repository, the patterns of the
+    repository apply.
 
-    Raises OSError if the folder itself cannot be read. It has no files if it is no folder.
+    Args:
+        root: The folder, local or a URL. It has no files if it is not a folder.
+
+    Raises:
+        OSError: The folder itself cannot be read.
     """
-    entries_of = _url_folders(root).get if storage.is_url(root) else _local_entries(root)
-    found: list[tuple[str, str | None, int]] = []
+    list_folder = _url_lister(root) if storage.is_url(root) else _local_lister(root)
+    found: list[tuple[str, str | None, int]] = []  # path, project, size
     left_out: collections.Counter[str] = collections.Counter()
-    has_files = False  # at its top
-    stack = [_first(root)]
+    has_files_at_top = False
+    stack = [_root_folder(root)]
     while stack:
         folder = stack.pop()
         try:
-            entries = entries_of(folder.path) or ()
+            entries = list_folder(folder.path)
         except OSError:
             if not folder.path:
                 raise
             left_out[UNREADABLE] += 1
             continue
-        folder = _entered(root, folder, {entry.name for entry in entries})
+        folder = _read_folder_files(root, folder, {entry.name for entry in entries})
         for entry in entries:
             if entry.name == ".git":
                 continue
             path = f"{folder.path}/{entry.name}" if folder.path else entry.name
-            inside = os.fsencode(entry.name)
-            inside = folder.inside + b"/" + inside if folder.inside else inside
-            reason = _reason(root, folder, entry, path, inside)
+            git_path = _join_bytes(folder.git_path, entry.name)
+            reason = _reason_left_out(root, folder, entry, path, git_path)
             if entry.is_folder:
-                below = dataclasses.replace(folder, path=path, inside=inside, reason=reason)
-                stack.append(below)
+                subfolder = dataclasses.replace(folder, path=path, git_path=git_path, reason=reason)
+                stack.append(subfolder)
             elif reason:
                 left_out[reason] += 1
             else:
-                has_files |= not folder.path
+                has_files_at_top |= not folder.path
                 found.append((path, folder.project, entry.size))
     files = []
     for path, project, size in sorted(found):
         if project is None:
-            project = "" if has_files else path.partition("/")[0]
-        files.append(Listed(path, project, size))
+            project = "" if has_files_at_top else path.partition("/")[0]
+        files.append(TreeFile(path, project, size))
     return Listing(tuple(files), dict(sorted(left_out.items())))
 
 
-def _first(root: str) -> _Folder:
-    """The tree itself. If it lies in a repository, the rules of that count, unless they ignore it.
+def _join_bytes(folder: bytes, name: str) -> bytes:
+    return folder + (b"/" if folder else b"") + os.fsencode(name)
 
-    What is asked for is not left out.
+
+def _root_folder(root: str) -> _Folder:
+    """The tree itself. Inside a repository its patterns apply, unless they ignore the tree itself.
+
+    What the user asks for is not left out.
     """
     alone = _Folder("", b"", git.Repository(""))
-    if git.git_folder(root):
+    if git.git_dir(root):
         return alone
-    top, names = root if storage.is_url(root) else os.path.realpath(root), []
+    top = root if storage.is_url(root) else os.path.realpath(root)
+    names: list[str] = []  # from the top of the repository to the tree
     while True:
         top, _, name = top.rpartition("/")
         if not name or (storage.is_url(root) and not storage.is_url(top)):
             return alone
         names.insert(0, name)
-        if git.git_folder(top):
+        if git.git_dir(top):
             break
-    repository = git.repository(top, "/".join([".."] * len(names)))
-    inside, rules, is_ignored = b"", repository.exclude, False
+    repository = git.read_repository(top, "/".join([".."] * len(names)))
+    git_path, patterns, is_ignored = b"", repository.exclude, False
     for name in names:
-        rules = git.with_rules_of(git.read_ignore_file(top), inside, rules)
+        patterns = git.add_patterns(git.read_ignore_file(top), git_path, patterns)
         top = f"{top}/{name}"
-        inside += (b"/" if inside else b"") + os.fsencode(name)
-        is_ignored = is_ignored or git.ignores(inside, True, rules)
-    if is_ignored and not repository.has(inside, True):
+        git_path = _join_bytes(git_path, name)
+        is_ignored = is_ignored or git.is_ignored(git_path, True, patterns)
+    if is_ignored and not repository.tracks(git_path, True):
         return alone
     reason = GIT_IGNORED if is_ignored else None
-    return _Folder("", inside, repository, rules, repository.path, reason)
+    return _Folder("", git_path, repository, patterns, repository.path, reason)
 
 
-def _entered(root: str, folder: _Folder, names: set[str]) -> _Folder:
-    """The folder with what its own files say of it."""
-    is_open = folder.reason is None
-    at = f"{root}/{folder.path}" if folder.path else root
-    # That git ignores it was said of the repository around it, of which it may be a submodule.
-    may_begin = is_open or (
-        folder.reason == GIT_IGNORED and folder.repository.has(folder.inside, True)
+def _read_folder_files(root: str, folder: _Folder, names: set[str]) -> _Folder:
+    """The folder with what its own `.git`, `.gitignore` and project files say."""
+    is_read = folder.reason is None
+    location = f"{root}/{folder.path}" if folder.path else root
+    # The repository around it may ignore it, and it may be a submodule of that all the same.
+    may_be_top = is_read or (
+        folder.reason == GIT_IGNORED and folder.repository.tracks(folder.git_path, True)
     )
-    if may_begin and ".git" in names and git.git_folder(at):
-        repository = git.repository(at, folder.path)
+    if may_be_top and ".git" in names and git.git_dir(location):
+        repository = git.read_repository(location, folder.path)
         folder = _Folder(folder.path, b"", repository, repository.exclude, folder.path)
-        is_open = True
-    elif is_open and folder.project is None and names & _PROJECT_FILES:
+        is_read = True
+    elif is_read and folder.project is None and names & _PROJECT_FILES:
         folder = dataclasses.replace(folder, project=folder.path)
-    if is_open and git.IGNORE_FILE in names:
-        rules = git.with_rules_of(git.read_ignore_file(at), folder.inside, folder.rules)
-        folder = dataclasses.replace(folder, rules=rules)
+    if is_read and git.IGNORE_FILE in names:
+        content = git.read_ignore_file(location)
+        patterns = git.add_patterns(content, folder.git_path, folder.patterns)
+        folder = dataclasses.replace(folder, patterns=patterns)
     return folder
 
 
-def _reason(root: str, folder: _Folder, entry: _Entry, path: str, inside: bytes) -> str | None:
+def _reason_left_out(
+    root: str, folder: _Folder, entry: _Entry, path: str, git_path: bytes
+) -> str | None:
     """Why an entry of a folder is left out; None if it is not."""
-    is_tracked = folder.repository.has(inside, entry.is_folder)
+    is_tracked = folder.repository.tracks(git_path, entry.is_folder)
     if folder.reason and not (folder.reason == GIT_IGNORED and is_tracked):
         return folder.reason
     if entry.name.startswith("."):
         return HIDDEN
-    if entry.is_folder and entry.name in _VENDORED and not git.git_folder(f"{root}/{path}"):
+    if entry.is_folder and entry.name in _VENDORED and not git.git_dir(f"{root}/{path}"):
         return VENDORED
     if entry.reason:
         return entry.reason
     if is_tracked and not entry.is_folder:
         return None
-    is_ignored = folder.reason or git.ignores(inside, entry.is_folder, folder.rules)
+    is_ignored = folder.reason or git.is_ignored(git_path, entry.is_folder, folder.patterns)
     return GIT_IGNORED if is_ignored else None
 
 
-def _local_entries(root: str):
-    """A function: folder of this machine, relative to `root` -> its entries."""
+# Takes a folder, relative to the tree, and returns what is in it.
+_Lister = Callable[[str], Sequence[_Entry]]
 
-    def entries(path: str) -> list[_Entry]:
+
+def _local_lister(root: str) -> _Lister:
+    def list_folder(path: str) -> list[_Entry]:
         folder = f"{root}/{path}" if path else root
         if not path and not os.path.isdir(folder):
             return []
-        with os.scandir(folder) as found:
-            return [entry for one in found if (entry := _entry(one))]
+        with os.scandir(folder) as entries:
+            return [entry for one in entries if (entry := _local_entry(one))]
 
-    return entries
+    return list_folder
 
 
-def _entry(found: os.DirEntry) -> _Entry | None:
-    if found.is_symlink():
-        return _Entry(found.name, reason=LINK)
-    if found.is_dir(follow_symlinks=False):
-        return _Entry(found.name, is_folder=True)
-    if not found.is_file(follow_symlinks=False):
-        return _Entry(found.name, reason=SPECIAL_FILE)
+def _local_entry(entry: os.DirEntry[str]) -> _Entry | None:
+    if entry.is_symlink():
+        return _Entry(entry.name, reason=LINK)
+    if entry.is_dir(follow_symlinks=False):
+        return _Entry(entry.name, is_folder=True)
+    if not entry.is_file(follow_symlinks=False):
+        return _Entry(entry.name, reason=SPECIAL_FILE)
     try:
-        return _Entry(found.name, found.stat(follow_symlinks=False).st_size)
-    except FileNotFoundError:  # it went just now
+        return _Entry(entry.name, entry.stat(follow_symlinks=False).st_size)
+    except FileNotFoundError:  # deleted a moment ago
         return None
 
 
-def _url_folders(root: str) -> dict[str, list[_Entry]]:
-    """Folder behind a URL, relative to `root` -> its entries."""
+def _url_lister(root: str) -> _Lister:
     folders: dict[str, dict[str, _Entry]] = {"": {}}
-    for file in storage.below(root):
+    for file in storage.walk_files(root):
         folder = ""
-        *above, name = file.path[len(root) + 1 :].split("/")
-        for part in above:
-            folders[folder][part] = _Entry(part, is_folder=True)
-            folder = f"{folder}/{part}" if folder else part
+        *parents, name = file.path[len(root) + 1 :].split("/")
+        for parent in parents:
+            folders[folder][parent] = _Entry(parent, is_folder=True)
+            folder = f"{folder}/{parent}" if folder else parent
             folders.setdefault(folder, {})
         folders[folder][name] = _Entry(name, file.size)
-    return {folder: list(entries.values()) for folder, entries in folders.items()}
+    return lambda path: [*folders.get(path, {}).values()]
 
 
-def said(left_out: Mapping[str, int]) -> str:
-    """What was left out, as the end of a sentence; nothing if nothing was."""
-    counted = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
-    return f" (left out: {counted})" if counted else ""
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Returns what is left out, to be appended to a sentence; '' if nothing is."""
+    counts = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
+    return f" (left out: {counts})" if counts else ""
 
 
-def groups(root: str, at_most: int) -> Iterator[tuple[tuple[Listed, ...], int]]:
-    """The files in groups of about `at_most` bytes, and each group's bytes."""
-    held: list[Listed] = []
+def group_files(root: str, max_bytes: int) -> Iterator[tuple[tuple[TreeFile, ...], int]]:
+    """Yields the files of a tree in groups of about `max_bytes`, and the bytes of each group."""
+    group: list[TreeFile] = []
     size = 0
-    for file in listing(root).files:
-        held.append(file)
+    for file in list_files(root).files:
+        group.append(file)
         size += file.size
-        if size >= at_most:
-            yield tuple(held), size
-            held, size = [], 0
-    if held:
-        yield tuple(held), size
+        if size >= max_bytes:
+            yield tuple(group), size
+            group, size = [], 0
+    if group:
+        yield tuple(group), size
 
 
-def sha256(root: str, files: Iterable[Listed]) -> str:
-    """SHA-256 over the names and the contents of files of a tree, in hexadecimal."""
+def sha256(root: str, files: Iterable[TreeFile]) -> str:
+    """Returns the SHA-256 of the names and contents of files of a tree, in hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -296,6 +327,58 @@ def sha256(root: str, files: Iterable[Listed]) -> str:
             if storage.is_url(root):
                 raise
             content = UNREADABLE
-        # A name need not be Unicode.
+        # A name need not be UTF-8.
         digest.update(os.fsencode(file.path) + f"\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def read_documents(root: str, files: Iterable[TreeFile]) -> Iterator[Document | Dropped]:
+    """Yields the files of a tree, in order, each as a document or as the rule that drops it."""
+    name_of = functools.cache(functools.partial(_repository_name, root))
+    licences = TreeLicences(root)
+    for file in files:
+        source = escape_path(f"{root}/{file.path}")
+        try:
+            with storage.open_regular_file(f"{root}/{file.path}") as opened:
+                raw = opened.read(schemas.MAX_DOCUMENT_BYTES + 1)
+        except OSError:  # not readable, deleted, or no longer the kind of file that was listed
+            if storage.is_url(root):
+                raise
+            yield Dropped(UNREADABLE, file.size, source, 0)
+            continue
+        if b"\0" in raw[:_BINARY_PROBE_BYTES] and not sniffing.has_wide_mark(raw):
+            yield Dropped("binary", file.size, source, 0)
+            continue
+        try:
+            text = sniffing.decode_source(raw, file.path)
+        except sniffing.EncodingError as error:
+            is_cut = len(raw) > schemas.MAX_DOCUMENT_BYTES
+            yield Dropped("document_too_large" if is_cut else str(error), file.size, source, 0)
+            continue
+        name, parents = name_of(file.repository)
+        path = parents + file.path.removeprefix(f"{file.repository}/")
+        document = Document(
+            text,
+            source,
+            0,
+            path=escape_path(path),
+            repository=escape_path(name),
+            licence=escape_path(licences.find(file.repository, file.path, text)),
+        )
+        rule = schemas.rejection(document)
+        yield Dropped(rule, file.size, source, 0) if rule else document
+
+
+def _repository_name(root: str, folder: str) -> tuple[str, str]:
+    """The name of a repository, and the path from it to the tree, if the repository is above.
+
+    A repository inside the tree is named by the path to it, owner/name for example; another by the
+    name of its folder.
+    """
+    if folder and not folder.startswith(".."):
+        return folder, ""
+    location = root if storage.is_url(root) else os.path.realpath(root) if folder else root
+    *parents, name = location.rstrip("/").split("/")[-1 - folder.count("..") :]
+    if not parents:
+        return name, ""
+    return parents[0], "/".join([*parents[1:], name, ""])

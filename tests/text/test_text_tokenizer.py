@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from codegen_pax.text import tokenizer
-from codegen_pax.text.hugging_face import write_tokenizer
+from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.text.vocabulary import vocabulary
 
 CLASSES = {"gpt2": "GPT2Tokenizer", "codegen": "CodeGenTokenizer"}

@@ -1,4 +1,4 @@
-"""What a checkpoint of a task holds: every array of its train state, known without any weights."""
+"""The names, shapes and dtypes of the arrays in a task's checkpoint, without their values."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import jax
 from paxml import checkpoint_metadata, checkpoint_version, tasks_lib
 from praxis import base_hyperparams, base_input, pax_fiddle, py_utils
 
-# One folder an array: `mdl_vars.params.lm.final_ln.bias`.
+# Each array is a folder: `mdl_vars.params.lm.final_ln.bias`.
 VARIABLES = "mdl_vars"
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
-    """A train state without its values.
+class TrainStateSpec:
+    """The structure of a train state.
 
     Attributes:
-        arrays: shape and type by the name of the folder; those of the model begin with VARIABLES.
-        metadata: what Pax keeps beside them, and compares when it restores.
+        arrays: folder name -> shape and dtype; the names of model variables begin with VARIABLES.
+        metadata: what Pax stores with the arrays and compares when it restores.
     """
 
     arrays: dict[str, jax.ShapeDtypeStruct]
     metadata: dict[str, Any]
 
 
-def state(
+def train_state_spec(
     task: pax_fiddle.Config[tasks_lib.SingleTask],
     input_specs: pax_fiddle.Config[base_input.BaseInputSpecsProvider],
-) -> State:
-    """The state that Pax makes, saves and restores for a task.
+) -> TrainStateSpec:
+    """Returns the structure of the train state that Pax creates, saves and restores for a task.
 
     Args:
-        task: whose model and learner make it.
-        input_specs: of a training batch, to initialise the model with.
+        task: the task with its model and learner.
+        input_specs: specs of a training batch, which initialise the model.
     """
     task = base_hyperparams.instantiate(task)
     specs = base_hyperparams.instantiate(input_specs)
     variables = task.model.abstract_init_with_metadata(specs.get_input_specs())
     shapes = task.create_train_state_unpadded_shapes(variables)
     version = checkpoint_version.get_version(tensorstore_use_ocdbt=False)
-    return State(
+    return TrainStateSpec(
         {
             **_named(shapes.step, "step"),
             **_named(shapes.mdl_vars, VARIABLES),
@@ -52,7 +52,7 @@ def state(
 
 
 def _named(tree: Any, prefix: str) -> dict[str, jax.ShapeDtypeStruct]:
-    """The leaves by the names that paxml/checkpoints.py gives them."""
+    """Returns the leaves by the names that paxml/checkpoints.py gives them."""
     names = py_utils.extract_prefixed_keys_from_nested_map(
         tree,
         prefix,

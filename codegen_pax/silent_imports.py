@@ -1,4 +1,4 @@
-"""Importing and starting TensorFlow without its greetings."""
+"""Imports TensorFlow, and what imports it, without its log messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-# Whoever sets TensorFlow's own variable has asked for what it says. JAX, once it is imported, has
-# set it too: to 1.
-_IS_ASKED = _LEVEL in os.environ and not ("jax" in sys.modules and os.environ[_LEVEL] == "1")
+# Whether the user has requested TensorFlow's log by its variable. JAX sets it too, to 1, on import.
+IS_LOG_REQUESTED = _LEVEL in os.environ and not ("jax" in sys.modules and os.environ[_LEVEL] == "1")
 
 
 @functools.cache
@@ -28,11 +27,11 @@ def tensorflow() -> ModuleType:
     """
     if found := sys.modules.get("tensorflow"):
         return found
-    with quietly(), contextlib.ExitStack() as afterwards:
-        if not _IS_ASKED:
+    with silenced(), contextlib.ExitStack() as exits:
+        if not IS_LOG_REQUESTED:
             before = os.environ.get(_LEVEL)
             os.environ[_LEVEL] = "3"  # read once, when it is loaded
-            afterwards.callback(_set_level, before)
+            exits.callback(_set_level, before)
         return importlib.import_module("tensorflow")
 
 
@@ -44,60 +43,60 @@ def _set_level(level: str | None) -> None:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """For a block that imports: holds back what is written to stderr, and interrupts.
 
     What was written is let out if the block fails, or if it was asked for. An interrupt comes when
     the block has ended, a second one at once.
     """
-    with _interrupted_later(), _held_stderr():
+    with _delayed_interrupt(), _suppressed_stderr():
         yield
 
 
 @contextlib.contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Holds an interrupt back until the block ends; a second one interrupts it at once.
+def _delayed_interrupt() -> Iterator[None]:
+    """Delays an interrupt until the block ends; a second one interrupts it at once.
 
-    Libraries that are being imported take an interrupt for a failure of their own, and go on.
+    Libraries take an interrupt during their import for an ImportError, and continue.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # it comes to another thread, or is somebody else's to handle
+        yield  # another thread gets the interrupt, or another handler is installed
         return
-    came = False
+    is_interrupted = False
 
-    def note(number, frame) -> None:
-        nonlocal came
-        if came:
+    def record(*_: object) -> None:
+        nonlocal is_interrupted
+        if is_interrupted:
             raise KeyboardInterrupt
-        came = True
+        is_interrupted = True
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, record)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if came:
+        if is_interrupted:
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _held_stderr() -> Iterator[None]:
-    """TensorFlow writes to the file descriptor itself, below Python, before any log is set up."""
-    if _IS_ASKED:
+def _suppressed_stderr() -> Iterator[None]:
+    """Redirects file descriptor 2, since TensorFlow writes to it below Python's `sys.stderr`."""
+    if IS_LOG_REQUESTED:
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            output.seek(0)
+            os.write(stderr, output.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

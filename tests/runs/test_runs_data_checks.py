@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tasks  # noqa: F401  (registers what is read)
 from codegen_pax.errors import UserError
-from codegen_pax.runs import data
+from codegen_pax.runs import data_checks
 from tasks.definition import prompt_task, text_task
 from tests.data.prepared_corpora import write_corpus
 
@@ -34,25 +34,27 @@ def refusal(check, *arguments) -> str:
 
 def test_rows_are_counted_over_all_tasks(corpora):
     bigquery(corpora, held_out=2)
-    assert str(data.check_training("codegen_bigquery", 16)) == "codegen_bigquery, 18 rows"
-    assert data.check_evaluation("codegen_bigquery_go", 16).rows == {"codegen_bigquery_go": 2}
+    assert str(data_checks.check_training("codegen_bigquery", 16)) == "codegen_bigquery, 18 rows"
+    assert data_checks.check_evaluation("codegen_bigquery_go", 16).rows == {
+        "codegen_bigquery_go": 2
+    }
 
 
 def test_a_corpus_that_is_not_there_is_named_with_its_command(corpora):
-    said = refusal(data.check_training, "codegen_pile", 16)
-    assert f"codegen-pax prepare pile --input ... --output {corpora}/pile" in said
+    message = refusal(data_checks.check_training, "codegen_pile", 16)
+    assert f"codegen-pax prepare pile --input ... --output {corpora}/pile" in message
 
 
 def test_one_language_of_a_mixture_without_rows_is_refused_for_training(corpora):
     bigquery(corpora, rust={"train": 0, "validation": 0})
-    said = refusal(data.check_training, "codegen_bigquery", 16)
-    assert "codegen_bigquery_rust has not one row" in said and "prepare bigquery" in said
+    message = refusal(data_checks.check_training, "codegen_bigquery", 16)
+    assert "codegen_bigquery_rust has not one row" in message and "prepare bigquery" in message
 
 
 def test_rows_of_another_length_are_refused(corpora):
     bigquery(corpora)
-    said = refusal(data.check_training, "codegen_bigquery", 2048)
-    assert "rows of 16 tokens; wanted 2048" in said and "--row-length 2048" in said
+    message = refusal(data_checks.check_training, "codegen_bigquery", 2048)
+    assert "rows of 16 tokens; wanted 2048" in message and "--row-length 2048" in message
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
@@ -63,27 +65,27 @@ def test_a_shard_that_is_not_as_it_was_written_is_found_before_it_is_read(damage
         shard.unlink()
     else:
         shard.write_bytes(shard.read_bytes()[:-1])
-    said = refusal(data.check_training, "codegen_bigquery", 16)
-    assert str(shard) in said and ("is missing" if damage == "missing" else "bytes") in said
-    data.check_evaluation("codegen_bigquery", 16)  # whose shards are whole
+    message = refusal(data_checks.check_training, "codegen_bigquery", 16)
+    assert str(shard) in message and ("is missing" if damage == "missing" else "bytes") in message
+    data_checks.check_evaluation("codegen_bigquery", 16)  # whose shards are complete
 
 
 def test_an_evaluation_on_nothing_is_refused_with_the_command(corpora):
     bigquery(corpora, held_out=0)
     for mixture in ("codegen_bigquery", "codegen_bigquery_rust"):
-        said = refusal(data.check_evaluation, mixture, 16)
-        assert f"{mixture} has no row to evaluate on" in said
+        message = refusal(data_checks.check_evaluation, mixture, 16)
+        assert f"{mixture} has no row to evaluate on" in message
         command = "prepare bigquery --input ... --validation 0.01 --row-length 16 --output"
         folder = corpora / "bigquery"
-        assert f"{command} {folder} (once {folder} is moved away); or train" in said
-        assert "or train without --eval_on_test" in said
-    data.check_training("codegen_bigquery", 16)  # which needs none
+        assert f"{command} {folder} (once {folder} is moved away); or train" in message
+        assert "or train without --eval_on_test" in message
+    data_checks.check_training("codegen_bigquery", 16)  # which needs none
 
 
 def test_a_language_without_held_out_rows_is_not_silent(corpora):
     bigquery(corpora, rust={"train": 3, "validation": 0})
-    found = data.check_evaluation("codegen_bigquery", 16)
-    assert found.empty == ("codegen_bigquery_rust",) and len(found.rows) == 5
+    available = data_checks.check_evaluation("codegen_bigquery", 16)
+    assert available.empty == ("codegen_bigquery_rust",) and len(available.rows) == 5
 
 
 def texts(name: str, **splits: list[str]) -> str:
@@ -101,17 +103,17 @@ def texts(name: str, **splits: list[str]) -> str:
 def test_tasks_of_ones_own_are_looked_into():
     long, short = "def f(x):\n    return x\n" * 20, "x"
     name = texts("own_texts", train=[long], validation=[short])
-    assert data.check_training(name, 16).unknown == (name,)
-    said = refusal(data.check_evaluation, name, 16)  # its texts do not fill a row
-    assert said == f"{name} has no row to evaluate on; or train without --eval_on_test"
-    said = refusal(data.check_evaluation, texts("own_training_texts", train=[long]), 16)
-    assert "no split 'validation'; it has train" in said
+    assert data_checks.check_training(name, 16).uncounted == (name,)
+    message = refusal(data_checks.check_evaluation, name, 16)  # its texts do not fill a row
+    assert message == f"{name} has no row to evaluate on; or train without --eval_on_test"
+    message = refusal(data_checks.check_evaluation, texts("own_training_texts", train=[long]), 16)
+    assert "no split 'validation'; it has train" in message
 
 
 def test_prompts_are_read():
-    assert data.check_prompts("codegen_nano_prompts_instruct", 64) == 8
-    said = refusal(data.check_prompts, "codegen_nano_prompts", 4)
-    assert "wanted at most 4" in said
+    assert data_checks.check_prompts("codegen_nano_prompts_instruct", 64) == 8
+    message = refusal(data_checks.check_prompts, "codegen_nano_prompts", 4)
+    assert "wanted at most 4" in message
 
 
 def test_no_prompt_is_no_decoding():
@@ -121,4 +123,4 @@ def test_no_prompt_is_no_decoding():
         return tf.data.Dataset.from_tensor_slices({"inputs": empty, "targets": empty})
 
     prompt_task("no_prompts", seqio.FunctionDataSource(read, splits=["validation"]), "codegen")
-    assert "has no prompt" in refusal(data.check_prompts, "no_prompts", 64)
+    assert "has no prompt" in refusal(data_checks.check_prompts, "no_prompts", 64)

@@ -1,17 +1,17 @@
-"""`lineage.json`: written whole, read with care, and the weights that it names told apart."""
+"""Receipts: written atomically, read with care; and the hash of the weights that they name."""
 
 import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import pytest
-import tensorflow as tf
 
 from codegen_pax import json_files
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
+from codegen_pax.runs import checkpoints, lineage
 
 ARRAYS = {
     "mdl_vars.params.bias": {".zarray": b"{}", "0": b"\0" * 8},
@@ -21,7 +21,7 @@ ARRAYS = {
 
 def write_checkpoint(job, step=20, arrays=ARRAYS):
     """A checkpoint of stored arrays, with an optimizer's beside them."""
-    checkpoint = job / "checkpoints" / f"checkpoint_{step:08d}"
+    checkpoint = Path(checkpoints.path(job, step))
     for name, files in {**arrays, "opt_states.m": {"0": b"moment"}}.items():
         for file, content in files.items():
             path = checkpoint / "state" / name / file
@@ -31,32 +31,32 @@ def write_checkpoint(job, step=20, arrays=ARRAYS):
 
 
 def training(parents, name="CodeGenNanoMono"):
-    said = {"class": f"codegen.{name}", "recipe": "paper", "mesh": "1x1x1", "mixture": "codegen"}
+    texts = {"class": f"codegen.{name}", "recipe": "paper", "mesh": "1x1x1", "mixture": "codegen"}
     numbers = {"format": 1, "steps": 180, "batch_tokens": 4096}
-    of_it = {"data": [], "parents": parents, "versions": {}}
-    return {"kind": "training", "experiment": name, **said, **numbers, **of_it}
+    rest = {"data": [], "parents": parents, "versions": {}}
+    return {"kind": "training", "experiment": name, **texts, **numbers, **rest}
 
 
-def pax(document, step=20):
-    said = {"job": "runs/parent", "step": step, "sha256": "ab" * 32, "bytes": 7}
-    return {"kind": "pax", "experiment": "CodeGenNanoNL", **said, "lineage": document}
+def pax(receipt, step=20):
+    weights = {"job": "runs/parent", "step": step, "sha256": "ab" * 32, "bytes": 7}
+    return {"kind": "pax", "experiment": "CodeGenNanoNL", **weights, "lineage": receipt}
 
 
 def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
     job = tmp_path / "new" / "job"
     assert lineage.read(job) is None
-    for document in (training([]), training([pax(training([]))])):
-        lineage.write(job, document)
-        assert lineage.read(job) == document
+    for receipt in (training([]), training([pax(training([]))])):
+        lineage.write(job, receipt)
+        assert lineage.read(job) == receipt
     assert [path.name for path in job.iterdir()] == [lineage.FILE]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", ": wanted JSON, found "),
-        ("[]", "is a lineage of format None; wanted 1"),
-        ('{"format": 2}', "is a lineage of format 2; wanted 1"),
+        ("[]", "is a receipt of format None; wanted 1"),
+        ('{"format": 2}', "is a receipt of format 2; wanted 1"),
         ("[" * 100_000, ": wanted JSON, found "),
         ("[" * 700 + "]" * 700, "is nested too deeply; wanted 650 levels"),
         (json.dumps(training([]) | {"steps": 10**400}), "is damaged: its 'steps' is 1000"),
@@ -90,9 +90,9 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
         ),
     ],
 )
-def test_another_file_is_refused(text, said, tmp_path):
+def test_another_file_is_refused(text, message, tmp_path):
     (tmp_path / lineage.FILE).write_text(text)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         lineage.read(tmp_path)
     assert str(tmp_path / lineage.FILE) in str(error.value)
 
@@ -122,27 +122,27 @@ def test_what_is_written_follows_no_link(tmp_path):
 
 def test_generations_are_counted(tmp_path):
     """As many as are written are read and followed back; more are refused, not a crash."""
-    document = training([])
+    receipt = training([])
     for _ in range(199):
-        document = training([pax(document)])
-    lineage.write(tmp_path, document)
+        receipt = training([pax(receipt)])
+    lineage.write(tmp_path, receipt)
     chain = lineage.chain(lineage.read(tmp_path))
     assert len(chain) == 200 and chain[-1] == {"kind": "random weights"}
-    lineage.write(tmp_path, training([pax(document)]))
+    lineage.write(tmp_path, training([pax(receipt)]))
     with pytest.raises(InvalidValueError, match="it has more than 200 generations of parents"):
         lineage.read(tmp_path)
 
 
 def test_an_older_lineage_has_a_history_too():
     """Then only other software was noted: `versions` are those that the job began with."""
-    document = training([]) | {
+    receipt = training([]) | {
         "versions": {"jax": "1", "numpy": "1"},
         "resumed": [
             {"step": 4, "versions": {"jax": "2", "numpy": "1"}},
             {"step": 6, "versions": {"jax": "2", "orbax": "9"}},
         ],
     }
-    assert lineage.history(document) == [
+    assert lineage.history(receipt) == [
         {"step": 4, "changes": [{"name": "jax", "old": "1", "new": "2"}]},
         {
             "step": 6,
@@ -152,13 +152,13 @@ def test_an_older_lineage_has_a_history_too():
             ],
         },
     ]
-    assert lineage.last_versions(document) == {"jax": "2", "orbax": "9"}
+    assert lineage.last_versions(receipt) == {"jax": "2", "orbax": "9"}
 
 
 def test_an_older_lineage_goes_by_the_name_of_its_class_too():
-    document = training([]) | {"class": "mine.Short"}
-    assert lineage.names(document) == {"CodeGenNanoMono", "Short"}
-    assert lineage.names(document | {"declared": {}}) == {"CodeGenNanoMono"}
+    receipt = training([]) | {"class": "mine.Short"}
+    assert lineage.experiment_names(receipt) == {"CodeGenNanoMono", "Short"}
+    assert lineage.experiment_names(receipt | {"declared": {}}) == {"CodeGenNanoMono"}
 
 
 def test_the_fingerprint_is_of_names_sizes_and_contents(tmp_path):
@@ -177,14 +177,14 @@ def test_the_fingerprint_is_of_names_sizes_and_contents(tmp_path):
     (state / "mdl_vars.params.bias" / "0.__lock").write_bytes(b"")
     assert lineage.fingerprint(checkpoint)["sha256"] == wanted
     shutil.copytree(tmp_path / "job", tmp_path / "[else]where")
-    elsewhere = lineage.checkpoint(tmp_path / "[else]where", 20)
+    elsewhere = checkpoints.path(tmp_path / "[else]where", 20)
     assert lineage.fingerprint(elsewhere)["sha256"] == wanted
 
 
 @pytest.mark.parametrize("change", ["content", "name", "split"])
 def test_other_weights_have_another_fingerprint(change, tmp_path):
     before = lineage.fingerprint(write_checkpoint(tmp_path))["sha256"]
-    array = tmp_path / "checkpoints" / "checkpoint_00000020" / "state" / "mdl_vars.params.bias"
+    array = checkpoints.path(tmp_path, 20) / "state" / "mdl_vars.params.bias"
     if change == "content":
         (array / "0").write_bytes(b"\0" * 7 + b"\1")
     elif change == "name":
@@ -195,17 +195,19 @@ def test_other_weights_have_another_fingerprint(change, tmp_path):
     assert lineage.fingerprint(array.parents[1])["sha256"] != before
 
 
-def test_large_files_are_hashed_whole(tmp_path, monkeypatch):
-    checkpoint = write_checkpoint(tmp_path)
-    wanted = lineage.fingerprint(checkpoint)
-    monkeypatch.setattr(lineage, "_PIECE", 3)
-    assert lineage.fingerprint(checkpoint) == wanted
+def test_large_files_are_hashed_to_their_end(tmp_path):
+    """They are read in blocks of 4 MiB."""
+    content = os.urandom(9 << 20)
+    (tmp_path / "large").write_bytes(content)
+    (found,) = lineage.hash_files([tmp_path / "large"])
+    digest = hashlib.sha256(content).hexdigest()
+    assert found == {"name": "large", "bytes": 9 << 20, "sha256": digest}
 
 
 def test_a_pipe_among_the_weights_is_not_waited_for(tmp_path):
     checkpoint = write_checkpoint(tmp_path)
     os.mkfifo(checkpoint / "state" / "mdl_vars.params.bias" / "1")
-    with pytest.raises(InvalidValueError, match=r"bias/1 is no regular file"):
+    with pytest.raises(InvalidValueError, match=r"bias/1 is not a regular file"):
         lineage.fingerprint(checkpoint)
 
 
@@ -228,57 +230,9 @@ def test_a_checkpoint_takes_its_jobs_lineage_along(tmp_path):
     assert not list((tmp_path / "other" / "place").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("there", "newest"),
-    [
-        (None, None),
-        ([], None),
-        (["checkpoint_00000004.orbax-checkpoint-tmp-17"], None),
-        (["checkpoint_00000000"], 0),
-        (["checkpoint_00000004", "checkpoint_123456789", "checkpoint_5.tmp", "notes"], 123456789),
-    ],
-)
-def test_the_last_step_is_that_of_the_newest_whole_checkpoint(there, newest, tmp_path):
-    for name in there or ():
-        (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    if there is not None:
-        (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    assert lineage.last_step(tmp_path) == newest
-    steps = [lineage.step_of(tmp_path / "checkpoints" / name) for name in there or ()]
-    assert max((step for step in steps if step is not None), default=None) == newest
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """`gs://bucket/job`: what epath asks TensorFlow to do with it is done with the folder."""
-
-    def here(path):
-        return path.replace("gs://bucket/job", str(tmp_path))
-
-    class File(tf.io.gfile.GFile):
-        def __init__(self, path, *arguments):
-            super().__init__(here(path), *arguments)
-
-    def glob(path, call=tf.io.gfile.glob):
-        return [found.replace(str(tmp_path), "gs://bucket/job") for found in call(here(path))]
-
-    for name in ("exists", "isdir", "listdir"):
-        function = getattr(tf.io.gfile, name)
-        monkeypatch.setattr(tf.io.gfile, name, lambda path, call=function: call(here(path)))
-    monkeypatch.setattr(tf.io.gfile, "glob", glob)
-    monkeypatch.setattr(tf.io.gfile, "GFile", File)
-    return "gs://bucket/job"
-
-
-def test_a_bucket_has_the_same_weights_and_whole_checkpoints_alone(bucket, tmp_path):
-    for step in (20, 30):
-        write_checkpoint(tmp_path, step)
-    whole = tmp_path / "checkpoints" / "checkpoint_00000020"
-    assert lineage.last_step(bucket) is None
-    (whole / "commit_success.txt").write_text("done")
-    assert lineage.last_step(bucket) == 20
-    there = f"{bucket}/checkpoints/{whole.name}"
-    assert lineage.fingerprint(there) == lineage.fingerprint(whole)
+def test_object_storage_has_the_same_weights_and_receipts(bucket, tmp_path):
+    checkpoint = write_checkpoint(tmp_path)
+    assert lineage.fingerprint(checkpoints.path(bucket, 20)) == lineage.fingerprint(checkpoint)
     lineage.write(tmp_path, training([]))
     assert lineage.read(bucket) == training([])
 
