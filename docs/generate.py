@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from codegen_pax.cli.main import main as codegen_pax_main
 from codegen_pax.environment import diagnosis, pins
@@ -31,7 +32,7 @@ COLUMNS = "90"  # of the help's lines
 PHASE_OF_SIZES, EXPERIMENT_OF_RECIPES = "Mono", "CodeGen350MMono"
 README_TABLE = re.compile(r"(<!-- experiments.*?-->\n).*?(<!-- end -->)", re.DOTALL)
 
-Json = dict[str, object]
+Json = dict[str, Any]  # an object that the command printed
 
 
 def write_all(folder: Path) -> None:
@@ -115,7 +116,7 @@ def experiments_table(listed: Sequence[Json]) -> str:
     """Returns a row for each experiment of the tables; unverified values have a dagger."""
 
     def marked(row: Json, name: str, text: str) -> str:
-        return f"{text} †" if name in row["unverified"] else text
+        return f"{text}†" if name in row["unverified"] else text
 
     return table(
         ("experiment", "tokens", "steps", "batch, tokens", "rate", "mesh", "starts from"),

@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
@@ -25,6 +26,8 @@ SKETCH = re.compile(r"(?:^\w+: \[[^\]]*\] .*\n?(?:^ +.*\n?)*){2,}", re.MULTILINE
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note):\s*$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Documented = ast.Module | ast.ClassDef | Function
+Kind = Literal["module", "class", "function", "method"]
 
 
 def pages() -> dict[str, str]:
@@ -68,7 +71,7 @@ def definition(node: ast.stmt, indent: str = "") -> Iterator[str]:
                 yield from definition(member, indent + INDENT)
     elif isinstance(node, Function) and is_public(node.name):
         decorators = {ast.unparse(one).split(".")[-1] for one in node.decorator_list}
-        kind = "method" if indent else "function"
+        kind: Kind = "method" if indent else "function"
         options = [f"{indent}{INDENT}:classmethod:"] if "classmethod" in decorators else []
         options += [f"{indent}{INDENT}:staticmethod:"] if "staticmethod" in decorators else []
         if decorators & {"property", "cached_property"}:
@@ -113,11 +116,12 @@ def class_signature(node: ast.ClassDef) -> str:
     return ""
 
 
-def docstring(node: ast.AST, what: str, indent: str = "") -> Iterator[str]:
+def docstring(node: Documented, what: Kind, indent: str = "") -> Iterator[str]:
     """Yields the docstring of a node as reStructuredText, then an empty line."""
-    text = ast.get_docstring(node)  # type: ignore[arg-type]  # only of nodes that can have one
-    if text:
-        lines = GoogleDocstring(restructured(text), NAPOLEON, what=what).lines()
+    if text := ast.get_docstring(node):
+        # Its documentation passes it this class; its annotations ask for Sphinx's configuration.
+        config: Any = NAPOLEON
+        lines = GoogleDocstring(restructured(text), config, what=what).lines()
         yield from textwrap.indent("\n".join(lines), indent).splitlines()
         yield ""
 
