@@ -37,7 +37,6 @@ DIRECT = (
     "orbax-checkpoint",
     "paxml",
     "praxis",
-    "psutil",
     "pyarrow",
     "rich",
     "safetensors",

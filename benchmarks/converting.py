@@ -27,8 +27,8 @@ import numpy as np
 
 from codegen_pax.runs import lineage
 from codegen_pax.text.tokenizer import write_tokenizer
-from codegen_pax.weights import cuts, hugging_face, safetensors_files
-from codegen_pax.weights.layout import Dimensions
+from codegen_pax.weights import hugging_face, layouts, tensor_files
+from codegen_pax.weights.layouts import Dimensions
 from codegen_pax.weights.tensors import DTYPES
 from experiments.sizes import SIZES, Size
 
@@ -83,12 +83,12 @@ def make(folder: Path, size: Size, kind: str) -> int:
     folder.mkdir()
     dims = Dimensions.of(size, embedding_bias=False)
     dtype = DTYPES[kind]
-    found = cuts.hugging_face(dims, dtype.itemsize)
+    found = layouts.hugging_face(dims, dtype.itemsize)
     tensors = {name: (dtype, shape) for name, shape in found.shapes.items()}
-    shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
+    shards = tensor_files.plan_safetensors(tensors, tensor_files.SHARD_BYTES)
     random = np.random.default_rng(0)
     bits, free, fixed = _BITS[kind]
-    with safetensors_files.Writer(folder, shards) as writer:
+    with tensor_files.SafetensorsWriter(folder, shards) as writer:
         for cut in found.cuts:
             shape = (cut.stop - cut.start, *found.shapes[cut.tensor][1:])
             count = int(np.prod(shape))
@@ -96,8 +96,8 @@ def make(folder: Path, size: Size, kind: str) -> int:
             rows = (drawn & np.array(free, bits) | np.array(fixed, bits)).view(dtype)
             writer.write(cut.tensor, cut.start, rows.reshape(shape))
     if len(shards) > 1:
-        index = json.dumps(safetensors_files.index(shards), indent=2, sort_keys=True) + "\n"
-        (folder / safetensors_files.INDEX).write_text(index)
+        index = json.dumps(tensor_files.safetensors_index(shards), indent=2, sort_keys=True) + "\n"
+        (folder / tensor_files.SAFETENSORS_INDEX).write_text(index)
     tokenizer = write_tokenizer(folder, "codegen", size.context)
     config = hugging_face.config(size, model_type="codegen", dtype=kind, tokenizer_class=tokenizer)
     (folder / "config.json").write_text(json.dumps(config))

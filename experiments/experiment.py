@@ -15,9 +15,9 @@ from paxml import base_experiment, tasks_lib
 from praxis import base_input, base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.data import prepared
+from codegen_pax.data import mixtures
 from codegen_pax.data.stream import inputs
-from codegen_pax.data.stream.row_specs import RowSpecs
+from codegen_pax.data.stream.batches import RowSpecs
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import job_lock, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
@@ -33,7 +33,7 @@ from experiments.declaration import (
 )
 from experiments.intervals import intervals
 from experiments.meshes import AXES
-from tasks import decoding
+from tasks import prompts
 
 # Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
 DECODED_ROWS = 8
@@ -107,7 +107,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             dtype=jnp.float32,
             fprop_dtype=jnp.float32 if size.embedded else jnp.bfloat16,
             decoder_tpl=model.greedy_decoder(
-                prompt_length=decoding.PROMPT_LENGTH,
+                prompt_length=prompts.PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
                 eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
             ),
@@ -186,12 +186,12 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
         """Prompts of the phase, or of a file, in the format of the phase's rows."""
         phase = self.declaration().phase
-        prompts = decoding.prompts(phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+        chosen = prompts.for_phase(phase, os.environ.get(prompts.PROMPTS_VARIABLE, ""))
         return [
             inputs.decoding_input(
-                prompts.task(),
+                chosen.register(),
                 batch_size=max(1, DECODED_ROWS // jax.process_count()),
-                prompt_length=decoding.PROMPT_LENGTH,
+                prompt_length=prompts.PROMPT_LENGTH,
             )
         ]
 
@@ -256,7 +256,7 @@ def _evaluated(declaration: Declaration) -> list[str]:
     named = named_for_evaluation()
     for name in named:
         try:
-            prepared.registered(name)
+            mixtures.get_mixture_or_task(name)
         except InvalidValueError as error:
             raise InvalidValueError(f"{EVALUATE_VARIABLE}: {error}") from None
     return named or [declaration.mixture]
@@ -270,7 +270,7 @@ def _check_rows(declaration: Declaration) -> None:
         the other way round; or the ids of another vocabulary.
     """
     mixture, phase = declaration.mixture, declaration.phase
-    features = prepared.registered(mixture).output_features
+    features = mixtures.get_mixture_or_task(mixture).output_features
     found = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
     if found != phase.loss_on:
         raise InvalidValueError(

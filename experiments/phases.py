@@ -52,7 +52,7 @@ class Phase:
       batch_tokens: where the phase has its own, instead of the size's (see `recipes.py`).
       loss_on: 'all' tokens, or the 'answer' alone.
       prompts: what its runs decode, to show what they have learnt: texts to continue, or
-        instructions to answer; those of its languages if empty (see `tasks.decoding`).
+        instructions to answer; those of its languages if empty (see `tasks.prompts`).
       packing: the documents of a row do not see each other; jaxformer's do.
       corpus_tokens: tokens in the corpus [paper]; None if not published.
       released_step: step of the released checkpoint by size [hub].

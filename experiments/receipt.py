@@ -10,7 +10,7 @@ import jax
 from etils import epath
 
 from codegen_pax.compare import Side, snapshot
-from codegen_pax.data.stream.origins import origins
+from codegen_pax.data.mixtures import describe_data
 from codegen_pax.environment import code
 from codegen_pax.runs import checkpoints, lineage, log
 from experiments import resume, start
@@ -39,7 +39,7 @@ def document(
       class_name: `module.Class` of it, as the stock binary takes it.
       parents: see `codegen_pax.runs.lineage`; none for random weights.
       kind: 'training' or 'import'.
-      data: what it reads, as `origins` tells it.
+      data: what it reads, as `describe_data` gives it.
     """
     side = Side.of(experiment.declaration().name, experiment)
     return _document(experiment, side, class_name) | {
@@ -107,7 +107,8 @@ def keep(job: epath.Path, experiment: Experiment) -> None:
         return
     parents = start.parents(declaration) if step is None else [start.parent(job, step)]
     lineage.write(
-        job, now | {"kind": "training", "data": origins(declaration.mixture), "parents": parents}
+        job,
+        now | {"kind": "training", "data": describe_data(declaration.mixture), "parents": parents},
     )
 
 

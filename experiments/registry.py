@@ -15,7 +15,7 @@ from experiments.experiment import CodeGenExperiment
 from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.report import report
 from experiments.sizes import SIZES
-from tasks import bigquery, embedded
+from tasks import corpora, nano
 
 _classes: dict[str, type[CodeGenExperiment]] = {}
 
@@ -76,8 +76,8 @@ def _register_mixtures(phase: Phase) -> None:
     """The mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
     for field, mix in (
-        ("mixture", bigquery.mixture),
-        ("nano_mixture", embedded.language_mixture),
+        ("mixture", corpora.language_mixture),
+        ("nano_mixture", nano.language_mixture),
     ):
         name = getattr(phase, field)
         if name in known:

@@ -1,18 +1,14 @@
 """What is read: every seqio task and mixture of the project.
 
-Importing this package registers them all. It reads no data and prints nothing: a corpus is looked
-for when a task over it is read.
+    corpora       prepared corpora: the Pile, BigQuery, BigPython, instructions, and your own code
+    nano          text that every machine has, for the Nano size
+    prompts       what a run decodes; the texts are in `prompt_texts`
+    definition    how tasks are put together
+
+Importing this package registers them all. It reads no data and prints nothing: a task looks for its
+corpus when it is read.
 """
 
-from tasks import benchmarks, bigpython, bigquery, decoding, embedded, instruction, pile, tree
+from tasks import corpora, nano, prompts
 
-__all__ = [
-    "benchmarks",
-    "bigpython",
-    "bigquery",
-    "decoding",
-    "embedded",
-    "instruction",
-    "pile",
-    "tree",
-]
+__all__ = ["corpora", "nano", "prompts"]

@@ -1,16 +1,16 @@
-"""How a task is put together, the same for every corpus."""
+"""How tasks are put together, the same for every corpus."""
 
 from __future__ import annotations
 
 import seqio
 
 from codegen_pax.data.format import rows
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.seqio_sources import PreparedCorpus
 from codegen_pax.text.vocabulary import vocabulary
 
 
 def text_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
-    """Registers `name`: documents, joined with the end of text and cut into rows `targets` [T]."""
+    """Register documents, joined by the end-of-text token and cut into rows: `targets` [T]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,
@@ -22,7 +22,7 @@ def text_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqi
 
 
 def pair_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
-    """Registers `name`: a prompt `inputs` [p] and its answer `targets` [n], an example each."""
+    """Register pairs, one a row: a prompt `inputs` [p] and its answer `targets` [n]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,
@@ -35,7 +35,7 @@ def pair_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqi
 
 
 def rows_task(name: str, source: PreparedCorpus) -> seqio.Task:
-    """Registers `name`: the rows of a prepared corpus, `targets` [T]; they are in order already."""
+    """Register the rows of a prepared corpus, which are already shuffled: `targets` [T]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,
@@ -45,7 +45,7 @@ def rows_task(name: str, source: PreparedCorpus) -> seqio.Task:
 
 
 def conversation_task(name: str, source: PreparedCorpus) -> seqio.Task:
-    """Registers `name`: prepared conversations, `targets` [n] and `answers` [T], one a row."""
+    """Register prepared conversations, one a row: `targets` [n] and `answers` [T]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,
@@ -58,7 +58,7 @@ def conversation_task(name: str, source: PreparedCorpus) -> seqio.Task:
 
 
 def prompt_task(name: str, source: seqio.DataSource, vocabulary_name: str) -> seqio.Task:
-    """Registers `name`: a prompt to decode, `inputs` [p], and a reference `targets` [n]."""
+    """Register prompts to decode, `inputs` [p], each with a reference `targets` [n]."""
     return seqio.TaskRegistry.add(
         name,
         source=source,

@@ -1,303 +1,247 @@
-"""The texts that a run decodes, to show what it has learnt: eight of every kind.
+"""What a run decodes: prompts of its phase, or those of a file.
 
-Beginnings that a small model may continue, each of at most 64 tokens. `decoding.py` chooses.
+A file whose name ends in `.jsonl` has one prompt a line: a string; or an object with `prompt`; or,
+for a run that has learnt to answer, one with `instruction` and optionally `input`. Any other file
+is text, with a line of three hyphens between prompts:
+
+    contract Token {
+        mapping(address => uint256) balances;
+    ---
+    function transfer(
+
+The line break before the hyphens is not part of the prompt: a prompt that ends with a line break
+has an empty line there.
 """
 
-NANO_PROMPTS = (
-    'def fibonacci(n):\n    """Return the n-th Fibonacci number."""\n',
-    'def read_lines(path):\n    """Return the lines of a text file."""\n    with open(',
-    'def is_empty(items):\n    """Return True if there are no items."""\n    return ',
-    'class Stack:\n    """A last-in, first-out container."""\n\n    def __init__(self):\n',
-    "import os\nimport sys\n\ndef main():\n    ",
-    "import unittest\n\nclass TestParser(unittest.TestCase):\n\n    def test_empty(self):\n",
-    "try:\n    import json\nexcept ImportError:\n",
-    "for i in range(10):\n    if i % 2 == 0:\n        print(",
-)
+from __future__ import annotations
 
-BY_LANGUAGE = {
-    "c": (
-        "int fibonacci(int n) {\n    if (n < 2)\n        return ",
-        "/* Returns the length of a string. */\nsize_t length(const char *text) {\n",
-        "#include <stdio.h>\n\nint main(void) {\n    ",
-        "struct stack {\n    int *items;\n",
-        "static int compare(const void *a, const void *b) {\n    return ",
-        "for (int i = 0; i < n; i++) {\n    sum += ",
-        "#ifndef QUEUE_H\n#define QUEUE_H\n\n",
-        'FILE *file = fopen(path, "r");\nif (file == NULL) {\n',
-    ),
-    "clojure": (
-        "(defn fibonacci [n]\n  (if (< n 2)\n    ",
-        "(ns app.core\n  (:require [clojure.string :as str]))\n\n",
-        ";; Returns the lines of a text file.\n(defn read-lines [path]\n  ",
-        "(let [counts (frequencies words)]\n  ",
-        "(->> people\n     (filter ",
-        "(defrecord Stack [items])\n\n",
-        "(deftest empty-list\n  (is (= ",
-        "(doseq [item items]\n  ",
-    ),
-    "cpp": (
-        "int fibonacci(int n) {\n    if (n < 2)\n        return ",
-        "template <typename T>\nT largest(const std::vector<T>& values) {\n",
-        "#include <iostream>\n\nint main() {\n    std::cout << ",
-        "class Stack {\n public:\n  void push(int value) {\n",
-        "// Whether the text reads the same backwards.\nbool is_palindrome(std::string text) {\n",
-        "for (const auto& [name, count] : counts) {\n    ",
-        "namespace parser {\n\nstruct Token {\n    ",
-        "std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {\n    return ",
-    ),
-    "csharp": (
-        "public static int Fibonacci(int n)\n{\n    if (n < 2)\n        return ",
-        "using System;\n\nclass Program\n{\n    static void Main(string[] args)\n    {\n        ",
-        "public class Stack<T>\n{\n    private readonly List<T> items = ",
-        "/// <summary>The lines of a file.</summary>\nstatic string[] ReadLines(string path)\n{\n",
-        "foreach (var item in items)\n{\n    ",
-        "public record Person(string Name, int Age);\n\nvar adults = people.Where(",
-        "try\n{\n    using var stream = File.OpenRead(path);\n",
-        "[Test]\npublic void Empty_list_has_no_items()\n{\n    Assert.",
-    ),
-    "cuda": (
-        "__global__ void add(const float *a, const float *b, float *c, int n) {\n    int i = ",
-        "__device__ float square(float x) {\n    return ",
-        "__shared__ float tile[32][32];\n\nint row = ",
-        "cudaMalloc(&device, n * sizeof(float));\ncudaMemcpy(",
-        "int threads = 256;\nint blocks = (n + threads - 1) / threads;\nadd<<<",
-        "if (threadIdx.x == 0) {\n    atomicAdd(",
-        "#include <cuda_runtime.h>\n\nint main() {\n    int n = 1 << 20;\n",
-        "for (int stride = blockDim.x / 2; stride > 0; stride >>= 1) {\n    ",
-    ),
-    "cython": (
-        "def fibonacci(int n):\n    cdef int a = 0, b = 1, i\n    for i in range(n):\n        ",
-        "cdef double mean(double[:] values) nogil:\n    cdef double total = 0\n",
-        "cimport numpy as np\nimport numpy as np\n\ndef ",
-        'cdef extern from "math.h":\n    double ',
-        "cdef class Stack:\n    cdef list items\n\n    def __cinit__(self):\n",
-        "cpdef int largest(int[:] values):\n    ",
-        "with nogil:\n    for i in prange(n):\n        ",
-        "cdef char* text = <char*> malloc(length * sizeof(char))\nif not text:\n    ",
-    ),
-    "dart": (
-        "int fibonacci(int n) {\n  if (n < 2) return ",
-        "void main() {\n  ",
-        "class Stack<T> {\n  final List<T> _items = ",
-        "/// Returns the lines of a text file.\nList<String> readLines(String path) {\n  ",
-        "for (final name in names) {\n  ",
-        "import 'package:flutter/material.dart';\n\nclass App extends StatelessWidget {\n  ",
-        "Future<void> load() async {\n  try {\n    ",
-        "final adults = people.where((person) => ",
-    ),
-    "elixir": (
-        "def fibonacci(n) when n < 2, do: n\ndef fibonacci(n), do: ",
-        "defmodule Stack do\n  def new, do: ",
-        '@doc "Returns the lines of a text file."\ndef read_lines(path) do\n  ',
-        "case Integer.parse(text) do\n  {value, _} -> ",
-        "people\n|> Enum.filter(fn person -> ",
-        "for {name, count} <- counts do\n  ",
-        "defmodule Worker do\n  use GenServer\n\n  def init(",
-        'test "an empty list has no items" do\n  assert ',
-    ),
-    "fortran": (
-        "integer function fibonacci(n) result(f)\n  integer, intent(in) :: n\n",
-        "program main\n  implicit none\n  integer :: i\n",
-        "subroutine swap(a, b)\n  real, intent(inout) :: a, b\n",
-        "module vectors\n  implicit none\ncontains\n",
-        "do i = 1, n\n  total = total + ",
-        "if (allocated(matrix)) then\n  ",
-        "type :: point\n  real :: x, y\nend type\n",
-        "open(unit=10, file='data.txt', status='old')\nread(10, ",
-    ),
-    "go": (
-        "func fibonacci(n int) int {\n\tif n < 2 {\n\t\treturn ",
-        'package main\n\nimport "fmt"\n\nfunc main() {\n\t',
-        "// ReadLines returns the lines of a file.\nfunc ReadLines(path string) []string {\n",
-        "type Stack struct {\n\titems []int\n}\n\nfunc (s *Stack) Push(",
-        "for i, value := range values {\n\t",
-        "if err != nil {\n\treturn ",
-        "func TestEmpty(t *testing.T) {\n\tif got := ",
-        'http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {\n\t',
-    ),
-    "haskell": (
-        "fibonacci :: Int -> Int\nfibonacci n\n  | n < 2 = ",
-        "module Main where\n\nmain :: IO ()\nmain = do\n  ",
-        "-- | The lines of a text file.\nreadLines :: FilePath -> IO [String]\nreadLines path = ",
-        "data Tree a = Leaf | Node ",
-        "sumOfSquares :: [Int] -> Int\nsumOfSquares = ",
-        "isEmpty :: [a] -> Bool\nisEmpty [] = ",
-        "import qualified Data.Map as Map\n\ncounts :: [String] -> Map.Map String Int\ncounts = ",
-        "instance Show Point where\n  show (Point x y) = ",
-    ),
-    "java": (
-        "static int fibonacci(int n) {\n    if (n < 2) {\n        return ",
-        "public class Main {\n    public static void main(String[] args) {\n        ",
-        "/** Returns the lines of a text file. */\nstatic List<String> readLines(Path path) {\n",
-        "public class Stack<T> {\n    private final List<T> items = ",
-        "for (String name : names) {\n    ",
-        "@Test\nvoid emptyListHasNoItems() {\n    assertTrue(",
-        "Map<String, Integer> counts = new HashMap<>();\nfor (String word : text.split(",
-        "try {\n    return Integer.parseInt(text);\n} catch (",
-    ),
-    "javascript": (
-        "function fibonacci(n) {\n  if (n < 2) return ",
-        "// Returns whether there are no items.\nconst isEmpty = (items) => ",
-        "class Stack {\n  constructor() {\n    this.items = ",
-        "const fs = require('fs');\n\nfunction readLines(path) {\n  ",
-        "for (const [name, count] of Object.entries(counts)) {\n  ",
-        "app.get('/users/:id', async (req, res) => {\n  ",
-        "describe('parser', () => {\n  it('reads an empty text', () => {\n    ",
-        "document.addEventListener('click', (event) => {\n  ",
-    ),
-    "julia": (
-        "function fibonacci(n)\n    n < 2 && return ",
-        "struct Point\n    x::Float64\n    y::Float64\nend\n\nBase.:+(a::Point, b::Point) = ",
-        "using LinearAlgebra\n\nA = rand(3, 3)\n",
-        "for (i, value) in enumerate(values)\n    ",
-        '"""\n    mean(values)\n\nReturn the mean of the values.\n"""\nfunction mean(values)\n',
-        "module Stacks\n\nexport Stack, push\n",
-        "open(path) do file\n    for line in eachline(file)\n        ",
-        '@testset "empty" begin\n    @test ',
-    ),
-    "kotlin": (
-        "fun fibonacci(n: Int): Int {\n    if (n < 2) return ",
-        "fun main() {\n    ",
-        "data class Person(val name: String, val age: Int)\n\nval adults = people.filter { ",
-        "/** Returns the lines of a file. */\nfun readLines(path: String): List<String> {\n    ",
-        "class Stack<T> {\n    private val items = ",
-        "for ((name, count) in counts) {\n    ",
-        "when (value) {\n    is Int -> ",
-        "@Test\nfun `an empty list has no items`() {\n    assert",
-    ),
-    "lua": (
-        "function fibonacci(n)\n  if n < 2 then\n    return ",
-        "local Stack = {}\nStack.__index = Stack\n\nfunction Stack.new()\n  ",
-        "-- Returns the lines of a text file.\nlocal function read_lines(path)\n  ",
-        "for name, count in pairs(counts) do\n  ",
-        "local M = {}\n\nfunction M.setup(options)\n  ",
-        'local file = io.open(path, "r")\nif not file then\n  ',
-        "for i = 1, 10 do\n  if i % 2 == 0 then\n    print(",
-        "table.sort(items, function(a, b)\n  return ",
-    ),
-    "php": (
-        "<?php function fibonacci(int $n): int {\n    if ($n < 2) {\n        return ",
-        "<?php\n\nnamespace App\\Models;\n\nclass User\n{\n    ",
-        "<?php\n\nforeach ($items as $name => $count) {\n    ",
-        "<?php\n\n/** Returns the lines of a file. */\nfunction readLines(string $path)\n{\n",
-        "<?php\n\nclass Stack\n{\n    private array $items = [];\n\n    public function push(",
-        "<?php\n\ntry {\n    $pdo = new PDO(",
-        "<?php\n\n$adults = array_filter($people, function ($person) {\n    return ",
-        "<?php\n\nif (isset($_GET['id'])) {\n    ",
-    ),
-    "python": NANO_PROMPTS,
-    "r": (
-        "fibonacci <- function(n) {\n  if (n < 2) {\n    return(",
-        "library(ggplot2)\n\nggplot(data, aes(x = ",
-        "# Returns the mean of the values that are there.\nsafe_mean <- function(values) {\n  ",
-        'data <- read.csv("data.csv")\nsummary(',
-        "for (i in seq_along(values)) {\n  ",
-        "model <- lm(y ~ x, data = ",
-        "counts <- table(words)\nsort(",
-        "result <- sapply(1:10, function(i) {\n  ",
-    ),
-    "ruby": (
-        "def fibonacci(n)\n  return n if n < 2\n  ",
-        "class Stack\n  def initialize\n    @items = ",
-        "# Returns the lines of a text file.\ndef read_lines(path)\n  ",
-        "require 'json'\n\nmodule Parser\n  def self.parse(text)\n    ",
-        "items.each_with_index do |item, index|\n  ",
-        "describe Stack do\n  it 'is empty at first' do\n    expect(",
-        "counts = Hash.new(0)\nwords.each { |word| ",
-        "begin\n  Integer(text)\nrescue ",
-    ),
-    "rust": (
-        "fn fibonacci(n: u64) -> u64 {\n    match n {\n        ",
-        "fn main() {\n    let args: Vec<String> = std::env::args().collect();\n    ",
-        "/// Returns the lines of a text file.\nfn read_lines(path: &Path) -> Vec<String> {\n",
-        "pub struct Stack<T> {\n    items: Vec<T>,\n}\n\nimpl<T> Stack<T> {\n    ",
-        "for (name, count) in &counts {\n    ",
-        "#[test]\nfn empty_stack_has_no_items() {\n    ",
-        "impl Iterator for Counter {\n    type Item = u32;\n\n    fn next(&mut self) -> ",
-        "let total: i32 = values.iter().map(|value| ",
-    ),
-    "scala": (
-        "def fibonacci(n: Int): Int =\n  if (n < 2) ",
-        "object Main extends App {\n  ",
-        "case class Person(name: String, age: Int)\n\nval adults = people.filter(",
-        "/** Returns the lines of a text file. */\ndef readLines(path: String): List[String] = {\n",
-        "class Stack[T] {\n  private var items: List[T] = ",
-        "value match {\n  case Some(found) => ",
-        "for {\n  (name, count) <- counts\n} yield ",
-        "trait Shape {\n  def area: Double\n}\n\ncase class Circle(",
-    ),
-    "shell": (
-        "#!/bin/sh\nset -e\n\n",
-        'for file in *.txt; do\n  echo "$file"\n  ',
-        'usage() {\n  echo "usage: $0 ',
-        'if [ ! -d "$directory" ]; then\n  ',
-        "while read -r line; do\n  ",
-        'case "$1" in\n  start)\n    ',
-        "find . -name '*.log' -mtime +7 ",
-        "# Count the words of a file.\ncount_words() {\n  ",
-    ),
-    "solidity": (
-        "contract Counter {\n    uint256 public count;\n\n    function increment() ",
-        "// SPDX-License-Identifier: MIT\npragma solidity ^0.8.0;\n\ncontract Token {\n    ",
-        "function transfer(address to, uint256 amount) public returns (bool) {\n    require(",
-        "mapping(address => uint256) public balances;\n\nfunction balanceOf(",
-        "modifier onlyOwner() {\n    require(msg.sender == owner, ",
-        "event Transfer(address indexed from, address indexed to, uint256 value);\n\n",
-        "interface IERC20 {\n    function totalSupply() external view returns (uint256);\n    ",
-        "/// @notice Withdraws the balance of the sender.\nfunction withdraw() external {\n    ",
-    ),
-    "swift": (
-        "func fibonacci(_ n: Int) -> Int {\n    if n < 2 {\n        return ",
-        "struct Stack<Element> {\n    private var items: [Element] = []\n\n    mutating func push(",
-        "/// Returns the lines of a text file.\nfunc readLines(at path: String) -> [String] {\n",
-        "for (name, count) in counts {\n    ",
-        "guard let value = Int(text) else {\n    ",
-        "enum Shape {\n    case circle(radius: Double)\n    ",
-        "import SwiftUI\n\nstruct ContentView: View {\n    var body: some View {\n        ",
-        "let adults = people.filter { ",
-    ),
-    "typescript": (
-        "function fibonacci(n: number): number {\n  if (n < 2) return ",
-        "interface User {\n  id: number;\n  name: string;\n",
-        "export class Stack<T> {\n  private items: T[] = [];\n\n  push(",
-        "// Returns whether there are no items.\nconst isEmpty = <T>(items: T[]): boolean => ",
-        "import { readFile } from 'fs/promises';\n\nexport function readLines(path: string) {\n",
-        "type Shape = { kind: 'circle'; radius: number } | ",
-        "describe('parser', () => {\n  it('reads an empty text', () => {\n    ",
-        "const counts = new Map<string, number>();\nfor (const word of words) {\n  ",
-    ),
-    "vyper": (
-        "@external\ndef increment():\n    self.count ",
-        "# @version ^0.3.7\n\nowner: public(address)\n\n",
-        "@external\n@view\ndef balanceOf(account: address) -> uint256:\n    return ",
-        "balances: HashMap[address, uint256]\n\n@external\ndef transfer(",
-        "event Transfer:\n    sender: indexed(address)\n    ",
-        "@internal\ndef _largest(a: uint256, b: uint256) -> uint256:\n    ",
-        "assert msg.sender == self.owner, ",
-        "interface ERC20:\n    def totalSupply() -> uint256: view\n    ",
-    ),
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import seqio
+import tensorflow as tf
+from etils import epath
+
+from codegen_pax.data import VALIDATION
+from codegen_pax.data.rules.languages import LANGUAGES
+from codegen_pax.errors import InvalidValueError, MissingFileError
+from codegen_pax.text.instruction_format import instruction_prompt, user_content
+from codegen_pax.text.vocabulary import vocabulary
+from tasks.definition import prompt_task
+from tasks.prompt_texts import BY_LANGUAGE, NANO_INSTRUCTIONS, PROSE
+
+# A file of prompts to decode instead of the phase's own.
+PROMPTS_VARIABLE = "CODEGEN_PROMPTS"
+
+NUM_PROMPTS = 8  # of the tables; a phase with more languages has one for each
+PROMPT_LENGTH = 64  # P: the most tokens of a prompt
+
+_SEPARATOR = "---"
+# The tasks of the four published phases, by (label, vocabulary, whether they are instructions).
+_NAMES = {
+    ("python", "codegen", False): "codegen_nano_prompts",
+    ("python", "codegen", True): "codegen_nano_prompts_instruct",
+    ("prose", "gpt2", False): "codegen_nano_prompts_nl",
+    ("python", "gpt2", True): "codegen_nano_prompts_nl_instruct",
 }
 
-# Beginnings of prose.
-PROSE = (
-    "The history of the city began",
-    "In this paper we show that",
-    "Once upon a time there was",
-    "The most important thing about learning to write is",
-    "Q: What is the capital of France?\nA:",
-    "The government announced on Tuesday that",
-    "To install the program, first",
-    "Water boils at a temperature of",
-)
 
-# (instruction, what it is applied to), for a run that has learnt to answer: as short as the others.
-NANO_INSTRUCTIONS = (
-    ("Return the n-th Fibonacci number.", "def fibonacci(n):"),
-    ("Return the lines of a text file.", "def read_lines(path):"),
-    ("Return True if there are no items.", "def is_empty(items):"),
-    ("Return the sum of the squares of the numbers.", "def sum_of_squares(numbers):"),
-    ("Return the words of a text, each with how often it occurs.", "def count_words(text):"),
-    ("Return the larger of two values.", "def larger(a, b):"),
-    ("Write a class that is a last-in, first-out container.", ""),
-    ("Print the even numbers below ten.", ""),
-)
+class Phase(Protocol):
+    """What decides the prompts of a phase; see `experiments.phases.Phase`."""
+
+    name: str
+    languages: Sequence[str]
+    prompts: Sequence[str]
+    vocabulary: str
+    loss_on: str
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts, as a person writes them.
+
+    Attributes:
+        texts: Beginnings to continue, or instructions to answer.
+        are_instructions: Whether they are instructions.
+        vocabulary: The name of the vocabulary that tokenises them.
+        label: Their languages, 'prose', or a hash of texts that are not in the tables.
+        origin: Where they come from, for errors; '' for those of the tables.
+    """
+
+    texts: tuple[str, ...]
+    are_instructions: bool
+    vocabulary: str
+    label: str
+    origin: str = ""
+
+    @property
+    def example(self) -> str:
+        """A single line to try."""
+        return next(line for line in self.texts[0].splitlines() if line.strip())
+
+    def register(self) -> str:
+        """Register their seqio task, unless it is registered, and return its name.
+
+        Raises:
+            ValueError: A prompt that is not of the tables has more than `PROMPT_LENGTH` tokens.
+        """
+        suffix = "_gpt2" * (self.vocabulary == "gpt2") + "_instruct" * self.are_instructions
+        key = (self.label, self.vocabulary, self.are_instructions)
+        name = _NAMES.get(key, f"codegen_prompts_{self.label}{suffix}")
+        if name not in seqio.TaskRegistry.names():
+            texts = self.texts
+            if self.are_instructions:
+                texts = tuple(instruction_prompt(text) for text in texts)
+            if self.origin:
+                self._check_lengths(texts)
+            prompt_task(name, PromptSource(texts), self.vocabulary)
+        return name
+
+    def _check_lengths(self, texts: Sequence[str]) -> None:
+        for number, text in enumerate(texts, 1):
+            length = len(vocabulary(self.vocabulary).encode_document(text))
+            if length > PROMPT_LENGTH:
+                raise InvalidValueError(
+                    f"{self.origin}: prompt {number}, {self.texts[number - 1][:40]!r}, has {length}"
+                    f" tokens; expected at most {PROMPT_LENGTH}"
+                )
+
+
+class PromptSource(seqio.FunctionDataSource):
+    """Prompts in order, without reference answers."""
+
+    def __init__(self, texts: Sequence[str]):
+        def read(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+            del split, shuffle_files, seed  # seqio passes them; there is one split, in one order
+            return tf.data.Dataset.from_tensor_slices(
+                {"inputs": list(texts), "targets": [""] * len(texts)}
+            )
+
+        super().__init__(read, splits=[VALIDATION])
+
+
+def for_phase(phase: Phase, file: str = "") -> Prompts:
+    """Return what a run decodes: a file's prompts, else the phase's, else those of its languages.
+
+    Args:
+        phase: The phase of the run.
+        file: A file of prompts, local or a URL; '' for none.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file is not one of prompts (see above).
+    """
+    are_instructions, vocabulary_name = phase.loss_on == "answer", str(phase.vocabulary)
+    if not (file or phase.prompts):
+        return for_languages(phase.languages, vocabulary_name, are_instructions)
+    texts = _read_file(file, are_instructions) if file else tuple(phase.prompts)
+    origin = f"{PROMPTS_VARIABLE}={file}" if file else f"phase {phase.name}"
+    label = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
+    return Prompts(texts, are_instructions, vocabulary_name, label, origin)
+
+
+def for_languages(
+    languages: Sequence[str], vocabulary_name: str, are_instructions: bool
+) -> Prompts:
+    """Return prompts of the tables.
+
+    Args:
+        languages: Each gives some of the prompts. If there are none, the prompts are prose for
+            GPT-2's vocabulary, and Python otherwise.
+        vocabulary_name: 'codegen' or 'gpt2'.
+        are_instructions: Whether to return instructions; they are never prose.
+    """
+    if not (languages or are_instructions) and vocabulary_name == "gpt2":
+        return Prompts(PROSE, are_instructions, vocabulary_name, "prose")
+    languages = languages or ("python",)
+    texts_of_language = _instructions if are_instructions else _beginnings
+    by_language = [texts_of_language(language) for language in languages]
+    alternating = [text for texts in zip(*by_language, strict=True) for text in texts]
+    texts = tuple(alternating[: max(NUM_PROMPTS, len(languages))])
+    return Prompts(texts, are_instructions, vocabulary_name, "_".join(languages))
+
+
+def _beginnings(language: str) -> list[str]:
+    """Return eight beginnings in a language; comments, if the table has none of it."""
+    comment = LANGUAGES[language].comment
+    comments = [f"{comment} {instruction}\n" for instruction, _ in NANO_INSTRUCTIONS]
+    return list(BY_LANGUAGE.get(language, comments))
+
+
+def _instructions(language: str) -> list[str]:
+    """Return eight instructions for a language."""
+    if language == "python":
+        return [user_content(*instruction) for instruction in NANO_INSTRUCTIONS]
+    label = LANGUAGES[language].label
+    return [f"{instruction.removesuffix('.')}, in {label}." for instruction, _ in NANO_INSTRUCTIONS]
+
+
+def _read_file(file: str, are_instructions: bool) -> tuple[str, ...]:
+    """Return the prompts of a file."""
+    path = epath.Path(file)
+    if not path.is_file():
+        raise MissingFileError(f"{PROMPTS_VARIABLE}={file}: there is no such file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(f"{PROMPTS_VARIABLE}={file} is not UTF-8: {error}") from None
+    lines = text.removesuffix("\n").split("\n")
+    if path.suffix == ".jsonl":
+        prompts = [
+            _parse_line(line, f"{PROMPTS_VARIABLE}={file}, line {number}", are_instructions)
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    else:
+        prompts = [block for block in _split_blocks(lines) if block.strip()]
+    if not prompts:
+        raise InvalidValueError(f"{PROMPTS_VARIABLE}={file} has no prompt")
+    return tuple(prompts)
+
+
+def _split_blocks(lines: Sequence[str]) -> list[str]:
+    """Return the text between lines of three hyphens."""
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line.rstrip() == _SEPARATOR:
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    return ["\n".join(block) for block in blocks]
+
+
+def _parse_line(line: str, place: str, are_instructions: bool) -> str:
+    """Return the prompt of a line of JSON.
+
+    Args:
+        line: The line.
+        place: The file and line, for errors.
+        are_instructions: Whether the prompt may be an `instruction` with an `input`.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError(f"{place} is not JSON: {error}") from None
+    expected = "a string, or an object with 'prompt'"
+    text: Any = record.get("prompt") if isinstance(record, dict) else record
+    if are_instructions:
+        expected += " or 'instruction'"
+        if isinstance(record, dict) and "instruction" in record:
+            pair = (record["instruction"], record.get("input") or "")
+            text = user_content(*pair) if all(isinstance(part, str) for part in pair) else None
+    if not isinstance(text, str) or not text.strip() or not _is_unicode(text):
+        raise InvalidValueError(f"{place}: found {line.strip()[:40]!r}; expected {expected}")
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can encode a text: JSON can spell half of a surrogate pair."""
+    return text == text.encode(errors="ignore").decode()
+
+
+for _vocabulary in ("codegen", "gpt2"):
+    for _are_instructions in (False, True):
+        for_languages((), _vocabulary, _are_instructions).register()

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
+    from codegen_pax.weights.conversion import StagingFolder
     from codegen_pax.weights.exporting import Plan
-    from codegen_pax.weights.workspace import Workspace
 
 HELP = "export a Pax checkpoint's weights for transformers, as CodeGen or as GPT-J"
 
-FORMAT = 1  # of what an export writes
 _MODEL_TYPES = {"hf": "codegen", "gptj": "gptj"}
 
 
@@ -50,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
-    from codegen_pax.weights import cuts, exporting, workspace
-    from codegen_pax.weights.layout import Dimensions
+    from codegen_pax.weights import conversion, exporting, layouts
     from codegen_pax.weights.tensors import dtype
 
     try:
@@ -59,42 +57,34 @@ def run(args: argparse.Namespace) -> int:
     except InvalidValueError as error:
         raise UsageError(error) from error
     output = args.folder.resolve()
-    workspace.check_new(output)
+    conversion.check_new(output)
     found = opened.run(args.run, args.experiment, args.module, args.step)
     size = found.declaration.size
-    dims = Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
-    make = {"hf": cuts.hugging_face, "gptj": cuts.gptj}[args.kind]
+    dims = layouts.Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
+    make_layout = {"hf": layouts.hugging_face, "gptj": layouts.gptj}[args.kind]
     console = Terminal(stderr=args.json, highlight=False)
     variables = Variables(found.checkpoint)
     rows = _vocabulary_rows(variables, found, console)
-    chosen = exporting.plan(
-        variables, dims, make, kind, keep_parts=args.kind == "hf", vocabulary_rows=rows
-    )
-    purpose = {
-        "format": FORMAT,
-        "checkpoint": str(found.checkpoint),
-        "files": lineage.stamps(found.checkpoint),
-        "layout": chosen.layout.name,
-        "dtype": kind and kind.name,
-        "vocabulary_rows": rows,
-    }
-    workspace.check_room(output, chosen.nbytes + chosen.scratch + workspace.BESIDES)
-    with workspace.Workspace(output, purpose) as space:
-        document = _write(args, chosen, found, purpose["files"], space, console)
-    kinds = sorted({kind.name for kind in chosen.dtypes.values()})
+    layout = make_layout(dataclasses.replace(dims, vocab_size=rows))
+    plan = exporting.make_plan(variables, dims, layout, kind, keep_parts=args.kind == "hf")
+    stamps = lineage.stamps(found.checkpoint)
+    needed = plan.num_bytes + plan.scratch_bytes + conversion.OTHER_BYTES
+    conversion.check_room(output, needed)
+    with conversion.StagingFolder(output) as staging:
+        document = _write(args, plan, found, stamps, staging, console)
     if args.json:
         said = {
             "experiment": found.declaration.name,
             "run": str(found.job),
             "step": found.step,
             "sha256": document["parents"][0]["sha256"],
-            "layout": chosen.layout.name,
+            "layout": plan.layout.name,
             "output": str(output),
-            "files": [{"name": file.name, "bytes": file.size()} for file in chosen.files()],
-            "parameters": chosen.parameters,
-            "dtypes": kinds,
-            "bytes": chosen.nbytes,
-            "mp_num": chosen.layout.mp_num,
+            "files": [{"name": file.name, "bytes": file.size()} for file in plan.files()],
+            "parameters": plan.num_parameters,
+            "dtypes": plan.dtype_names,
+            "bytes": plan.num_bytes,
+            "mp_num": plan.layout.mp_num,
             "vocabulary_rows": rows,
             "lineage": str(output / lineage.FILE),
         }
@@ -102,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     console.print(
         f"{args.folder}: {found.declaration.name} of step {found.step:,} for transformers, as "
-        f"{chosen.layout.name} has it, in {' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB",
+        f"{plan.layout.name} has it, in {' and '.join(plan.dtype_names)}, "
+        f"{plan.num_bytes / 1e9:.2f} GB",
         soft_wrap=True,
     )
     return 0
@@ -113,14 +104,14 @@ def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int
 
     All of them if the others have been trained since, which only tokens of one's own do.
     """
-    from codegen_pax.weights import vocabulary_rows
+    from codegen_pax.weights import embedding_table
 
     whole = found.declaration.size.vocab_size
-    rows = vocabulary_rows.imported(found.document) or whole
+    rows = embedding_table.imported_rows(found.document) or whole
     if rows >= whole:
         return whole
     added = f"{whole - rows:,} rows of the vocabulary, which the import added to {rows:,},"
-    if not vocabulary_rows.are_unchanged(variables, rows):
+    if not embedding_table.added_rows_are_unchanged(variables, rows):
         console.print(f"{added} have been trained since: all are exported", soft_wrap=True)
         return whole
     console.print(f"{added} are left out", soft_wrap=True)
@@ -129,13 +120,13 @@ def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int
 
 def _write(
     args: argparse.Namespace,
-    chosen: Plan,
+    plan: Plan,
     found: Run,
     stamps: list[list],
-    space: Workspace,
+    staging: StagingFolder,
     console: Terminal,
 ) -> lineage.Receipt:
-    """Fills the workspace and gives it its name; returns the lineage of the export.
+    """Fills the staging folder and commits it; returns the lineage of the export.
 
     Raises:
       ValueError: the checkpoint has not the files of `stamps` any more.
@@ -143,34 +134,34 @@ def _write(
     from codegen_pax.environment import code
     from codegen_pax.runs import lineage, progress
     from codegen_pax.text.tokenizer import write_tokenizer
-    from codegen_pax.weights import exporting, hugging_face, safetensors_files
-    from codegen_pax.weights.card import card
+    from codegen_pax.weights import exporting, hugging_face, tensor_files
+    from codegen_pax.weights.model_card import card
 
     with beside(lineage.fingerprint, found.checkpoint) as hashing:
-        with progress.follow_bytes("exporting", chosen.moved, console) as on_bytes:
-            exporting.run(chosen, space, on_bytes)
+        with progress.follow_bytes("exporting", plan.moved_bytes, console) as on_bytes:
+            exporting.run(plan, staging.path, on_bytes)
         hashed = hashing.result()
     # A chunk that is gone reads as zeros: a job that trains removes its old checkpoints.
     if lineage.stamps(found.checkpoint) != stamps:
         raise InvalidValueError(
             f"{found.checkpoint} was changed while it was read: export another step"
         )
-    rows, _ = chosen.layout.shapes["lm_head.weight"]
+    rows, _ = plan.layout.shapes["lm_head.weight"]
     size = dataclasses.replace(found.declaration.size, vocab_size=rows)
-    kinds = {kind.name for kind in chosen.dtypes.values()}
-    kind = max(kinds, key=["bfloat16", "float16", "float32"].index)
-    if len(chosen.shards) > 1:
-        _save(space.folder / safetensors_files.INDEX, safetensors_files.index(chosen.shards))
+    kind = max(plan.dtype_names, key=["bfloat16", "float16", "float32"].index)
+    if len(plan.weight_files) > 1:
+        index = tensor_files.safetensors_index(plan.weight_files)
+        _save(staging.path / tensor_files.SAFETENSORS_INDEX, index)
     model_type = _MODEL_TYPES[args.kind]
     tokenizer = write_tokenizer(
-        space.folder,
+        staging.path,
         found.declaration.phase.vocabulary,
         size.context,
         length=rows if model_type == "gptj" else None,
     )
     config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
-    _save(space.folder / "config.json", config)
-    _save(space.folder / "generation_config.json", hugging_face.generation_config())
+    _save(staging.path / "config.json", config)
+    _save(staging.path / "generation_config.json", hugging_face.generation_config())
     parent = lineage.parent(found.job, found.step, hashed) | {"experiment": found.declaration.name}
     facts = dict(found.document or found.facts())
     for name in ("history", "resumed"):  # in the parent's own
@@ -178,24 +169,24 @@ def _write(
     document = facts | {
         "format": lineage.FORMAT,
         "kind": "export",
-        "layout": chosen.layout.name,
+        "layout": plan.layout.name,
         "dtype": kind,
         "parents": [parent],
         "versions": lineage.versions(),
         "code": {code.PROJECT: code.of_project()},
     }
-    lineage.write(space.folder, document)
+    lineage.write(staging.path, document)
     text = card(
         found.declaration.name,
-        layout=model_type,
+        model_type=model_type,
         step=found.step,
         sha256=hashed["sha256"],
         dtype=kind,
-        parameters=chosen.parameters,
+        num_parameters=plan.num_parameters,
         lineage=found.document,
     )
-    (space.folder / "README.md").write_text(text, encoding="utf-8")
-    space.finish()
+    (staging.path / "README.md").write_text(text, encoding="utf-8")
+    staging.commit()
     return document
 
 

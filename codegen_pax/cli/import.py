@@ -15,15 +15,13 @@ from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.weights.adapters import Merged
+    from codegen_pax.weights.adapters import MergedReader
     from codegen_pax.weights.importing import Plan
-    from codegen_pax.weights.layout import Dimensions
-    from codegen_pax.weights.tensors import Source
+    from codegen_pax.weights.layouts import Layout
+    from codegen_pax.weights.tensors import TensorReader
     from experiments.declaration import Declaration
 
 HELP = "import weights of Hugging Face or jaxformer into a Pax checkpoint"
-
-FORMAT = 1  # of what an import writes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,28 +65,22 @@ def run(args: argparse.Namespace) -> int:
     """Imports what `args` say; see `add_arguments`."""
     from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import checksums, lineage, progress
-    from codegen_pax.weights import importing, workspace
+    from codegen_pax.weights import conversion, importing
     from experiments.declaration import from_environment
 
     console = Terminal(stderr=args.json, highlight=False)
     (entry,) = find([args.experiment], args.module)
     declaration = from_environment(entry.declaration)
     output = args.output.resolve()
-    workspace.check_new(output)
-    chosen, parent, adapter = _examine(args, declaration, console)
-    workspace.check_room(output, chosen.nbytes + workspace.BESIDES)
-    purpose = {
-        "format": FORMAT,
-        "experiment": f"{entry.module}.{entry.name}",
-        "recipe": declaration.recipe.name,
-        "layout": chosen.layout.name,
-        "mp_num": chosen.layout.mp_num,
-        "files": _stamps(chosen),
-    }
+    conversion.check_new(output)
+    plan, parent, adapter = _examine(args, declaration, console)
+    conversion.check_room(output, plan.num_bytes + conversion.OTHER_BYTES)
+    class_name = f"{entry.module}.{entry.name}"
+    stamps = _stamps(plan)
     with (
-        chosen.opened(),
-        workspace.Workspace(output, purpose) as space,
-        beside(lineage.hash_files, chosen.paths()) as hashing,
+        plan.closing(),
+        conversion.StagingFolder(output) as staging,
+        beside(lineage.hash_files, plan.paths()) as hashing,
     ):
         with silenced():
             from paxml import experiment_registry
@@ -97,22 +89,20 @@ def run(args: argparse.Namespace) -> int:
             from codegen_pax.training.train_state import train_state_spec
             from experiments import receipt
 
-            experiment = experiment_registry.get(purpose["experiment"])()
+            experiment = experiment_registry.get(class_name)()
             wanted = train_state_spec(
                 experiment.task(), experiment.get_input_specs_provider_params()
             )
-        with progress.follow_bytes("importing", chosen.moved, console) as on_bytes:
-            importing.run(chosen, wanted, space, on_bytes)
-        parent |= _hashed(chosen, adapter, hashing.result())
-        if _stamps(chosen) != purpose["files"]:
+        with progress.follow_bytes("importing", plan.moved_bytes, console) as on_bytes:
+            importing.run(plan, wanted, staging.path, on_bytes)
+        parent |= _hashed(plan, adapter, hashing.result())
+        if _stamps(plan) != stamps:
             raise InvalidValueError(f"{args.folder} was changed while it was read: import it again")
-        class_name = purpose["experiment"]
         document = receipt.document(experiment, class_name, [parent], "import", data=[])
-        for folder in (space.folder, space.folder / importing.CHECKPOINT):
+        for folder in (staging.path, staging.path / importing.CHECKPOINT):
             lineage.write(folder, document)
-        checksums.write(space.folder / importing.CHECKPOINT)
-        space.finish()
-    kinds = sorted({kind.name for kind in chosen.dtypes.values()})
+        checksums.write(staging.path / importing.CHECKPOINT)
+        staging.commit()
     if args.json:
         said = {
             "experiment": declaration.name,
@@ -122,41 +112,41 @@ def run(args: argparse.Namespace) -> int:
             "output": str(output),
             "checkpoint": str(output / importing.CHECKPOINT),
             "step": 0,
-            "parameters": chosen.parameters,
-            "dtypes": kinds,
-            "bytes": chosen.nbytes,
+            "parameters": plan.num_parameters,
+            "dtypes": plan.dtype_names,
+            "bytes": plan.num_bytes,
             "vocabulary_rows": declaration.size.vocab_size,
             "lineage": str(output / lineage.FILE),
         }
         print(json.dumps(said, indent=2))
         return 0
     console.print(
-        f"{args.output}: {chosen.parameters:,} parameters of {declaration.name} in "
-        f"{' and '.join(kinds)}, {chosen.nbytes / 1e9:.2f} GB, at step 0",
+        f"{args.output}: {plan.num_parameters:,} parameters of {declaration.name} in "
+        f"{' and '.join(plan.dtype_names)}, {plan.num_bytes / 1e9:.2f} GB, at step 0",
         soft_wrap=True,
     )
     return 0
 
 
-def _hashed(chosen: Plan, adapter: Merged | None, hashed: list[dict]) -> dict:
+def _hashed(plan: Plan, adapter: MergedReader | None, hashed: list[dict]) -> dict:
     """The files that were read, with their hashes, as the lineage of an import has them."""
     from codegen_pax.weights import adapters
 
     if adapter is None:
         return {"files": hashed}
     of_adapter = adapter.adapter_paths()
-    pairs = [*zip(chosen.paths(), hashed, strict=True)]
+    pairs = [*zip(plan.paths(), hashed, strict=True)]
     return {
         "files": [file for path, file in pairs if path not in of_adapter],
-        "adapter": adapters.described(
+        "adapter": adapters.lineage_entry(
             adapter, [file for path, file in pairs if path in of_adapter]
         ),
     }
 
 
-def _stamps(chosen: Plan) -> list[list]:
+def _stamps(plan: Plan) -> list[list]:
     """What tells whether the files are still the same."""
-    found = [(path, path.stat()) for path in chosen.paths()]
+    found = [(path, path.stat()) for path in plan.paths()]
     return [
         # Its times: of the content, which a copy may bring along, and of the file itself.
         [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
@@ -166,71 +156,71 @@ def _stamps(chosen: Plan) -> list[list]:
 
 def _examine(
     args: argparse.Namespace, declaration: Declaration, console: Terminal
-) -> tuple[Plan, dict, Merged | None]:
+) -> tuple[Plan, dict, MergedReader | None]:
     """Finds and checks the weights.
 
     Returns:
       How to import them, what they are as a parent, and the adapter in them.
     """
     from codegen_pax.runs import lineage
-    from codegen_pax.weights import cuts, importing, jaxformer_files
-    from codegen_pax.weights.layout import HUGGING_FACE_MP_NUM, Dimensions
-    from codegen_pax.weights.tensors import Files
+    from codegen_pax.weights import importing, layouts, tensor_files
+    from codegen_pax.weights.tensors import FileReader
 
     size = declaration.size
-    dims = Dimensions.of(size, embedding_bias=declaration.recipe.embedding_bias)
+    dims = layouts.Dimensions.of(size, embedding_bias=declaration.recipe.embedding_bias)
     folder = args.folder.absolute()
     parent: dict = {"kind": "hugging face", "directory": str(folder)}
     adapter = None
+    reader: TensorReader
     if args.kind == "hf":
-        files, rows, adapter = _hugging_face(args, folder, declaration, console)
-        make, usual = cuts.hugging_face, HUGGING_FACE_MP_NUM
+        reader, rows, adapter = _hugging_face(args, folder, declaration, console)
+        layout = layouts.hugging_face(dims, mp_num=1)
+        usual = layouts.HUGGING_FACE_MP_NUM
         parent |= {"lineage": lineage.read(folder), "vocabulary_rows": rows}
     else:
         if args.adapter:
             raise UsageError(f"--adapter {args.adapter}: an adapter is of weights of hf alone")
-        tensors, step = jaxformer_files.find(folder)
-        files = Files(tensors)
-        make, usual = cuts.jaxformer, None
+        tensors, step = tensor_files.find_jaxformer(folder)
+        reader = FileReader(tensors)
+        layout = layouts.jaxformer(dims, mp_num=1)
+        usual = None
         parent |= {"kind": "jaxformer", "step": step}
     # The shapes are the same for every number of groups.
-    importing.plan(None, files, dims, lambda itemsize: make(dims, itemsize, mp_num=1))
-    mp_num, by = _mp_num(args, files, dims, size.rotary_dims, usual, console)
+    importing.make_plan(None, reader, layout)
+    mp_num, by = _mp_num(args, reader, layout, size.rotary_dims, usual, console)
     parent |= {"mp_num": mp_num, "mp_num_by": by}
-    chosen = importing.plan(
-        folder, files, dims, lambda itemsize: make(dims, itemsize, mp_num=mp_num)
-    )
-    return chosen, parent, adapter
+    make_layout = layouts.jaxformer if layout.stacked else layouts.hugging_face
+    return importing.make_plan(folder, reader, make_layout(dims, mp_num=mp_num)), parent, adapter
 
 
 def _hugging_face(
     args: argparse.Namespace, folder: Path, declaration: Declaration, console: Terminal
-) -> tuple[Source, int | None, Merged | None]:
+) -> tuple[TensorReader, int | None, MergedReader | None]:
     """The weights of a folder of Hugging Face's, with an adapter's, and as many rows as ours.
 
     Returns:
       The weights, the rows of the vocabulary that they have themselves, and the adapter.
     """
     from codegen_pax.text.tokenizer import SIZES
-    from codegen_pax.weights import adapters, hugging_face, hugging_face_files, vocabulary_rows
-    from codegen_pax.weights.tensors import Files
+    from codegen_pax.weights import adapters, embedding_table, hugging_face
+    from codegen_pax.weights.tensors import FileReader
 
-    config = hugging_face_files.read_config(folder)
+    config = hugging_face.read_config(folder)
     hugging_face.check_config(config, declaration.size)
-    source: Source = Files(hugging_face_files.find(folder))
-    rows = vocabulary_rows.count(source)
+    reader: TensorReader = FileReader(hugging_face.find_weights(folder))
+    rows = embedding_table.vocabulary_rows(reader)
     if rows is not None:
         hugging_face.check_vocab_size(config, rows)
-    hugging_face_files.check_tokenizer(folder)
+    hugging_face.check_tokenizer(folder)
     adapter = None
     if args.adapter:
-        hugging_face_files.check_tokenizer(args.adapter)
-        source = adapter = adapters.merged(source, args.adapter.absolute())
-        rows = vocabulary_rows.count(source)
+        hugging_face.check_tokenizer(args.adapter)
+        reader = adapter = adapters.merge(reader, args.adapter.absolute())
+        rows = embedding_table.vocabulary_rows(reader)
     if rows is None:
-        return source, rows, adapter  # what is missing is told with all that is
+        return reader, rows, adapter  # what is missing is told with all that is
     most = declaration.size.vocab_size
-    vocabulary_rows.check_count(rows, SIZES[declaration.phase.vocabulary], most)
+    embedding_table.check_vocabulary_rows(rows, SIZES[declaration.phase.vocabulary], most)
     if rows < most:
         merged = f" with the adapter {args.adapter}" if adapter else ""
         console.print(
@@ -238,13 +228,13 @@ def _hugging_face(
             "nothing are added, and an export leaves them out again",
             soft_wrap=True,
         )
-    return vocabulary_rows.filled(source, most), rows, adapter
+    return embedding_table.pad_vocabulary(reader, most), rows, adapter
 
 
 def _mp_num(
     args: argparse.Namespace,
-    files: Source,
-    dims: Dimensions,
+    reader: TensorReader,
+    layout: Layout,
     rotary_dims: int,
     usual: int | None,
     console: Terminal,
@@ -255,29 +245,29 @@ def _mp_num(
       UsageError: it is needed, and neither given nor to be found out.
       ValueError: the weights rule it out, or it does not divide the heads.
     """
-    from codegen_pax.weights import fused, layout
+    from codegen_pax.weights import layouts, mp_num
 
     chosen = args.mp_num or usual
     if chosen is not None:
-        layout.check_groups(dims.heads, chosen)
+        layouts.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
     if args.no_check_mp_num:
         if chosen is None:
             raise UsageError("--no-check-mp-num: wanted --mp-num with it")
         return chosen, "given"
-    with files:
-        found = fused.guess(files, dims, rotary_dims, jaxformer=args.kind == "jaxformer")
+    with reader:
+        found = mp_num.detect(reader, layout.dims, rotary_dims, stacked=layout.stacked)
     if chosen is None and found.mp_num is None:
         raise UsageError(
-            f"{found.sentence}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
+            f"{found.summary}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
         )
     if chosen is not None and chosen not in found.possible:
         raise InvalidValueError(
-            f"{args.folder}: the weights are not cut in {chosen} groups: {found.sentence}. Import "
+            f"{args.folder}: the weights are not cut in {chosen} groups: {found.summary}. Import "
             f"them with --mp-num {found.possible[0]}, or with --no-check-mp-num to believe "
             f"{chosen} nevertheless"
         )
     said = "" if found.mp_num else f"; {chosen} is taken"
-    console.print(f"{found.sentence}{said}", soft_wrap=True)
+    console.print(f"{found.summary}{said}", soft_wrap=True)
     if found.mp_num:
         return found.mp_num, "weights"
     return chosen, "given" if args.mp_num else "usual"

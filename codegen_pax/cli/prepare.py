@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="the corpus's folder, local or a URL")
     parser.add_argument("--seed", type=_seed, default=0, help="of the documents' order")
     parser.add_argument(
-        "--workers", type=_positive, help="processes of the local runner (default: one a core)"
+        "--workers", type=_positive, help="processes on this machine (default: one a core)"
     )
     parser.add_argument(
-        "--runner", help="of Beam, as DataflowRunner; its own options follow after --"
+        "--runner", help="a runner of Apache Beam, as DataflowRunner; its options follow after --"
     )
     parser.add_argument(
         "--languages", nargs="+", help="that are kept, of source code (default of tree: all)"
@@ -105,7 +105,7 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     from codegen_pax import names
     from codegen_pax.cli.tables import Terminal
-    from codegen_pax.data.prepare import local, outcome, pipeline, settings
+    from codegen_pax.data.prepare import duplicates, output, pipeline, settings
     from codegen_pax.data.rules import decontamination
     from codegen_pax.data.sources import discovery, partitions, storage
 
@@ -124,21 +124,23 @@ def run(args: argparse.Namespace) -> int:
     size = sum(file.size for file in found)
     chosen = dataclasses.replace(
         chosen,
-        ranges=pipeline.ranges(size),
-        validation=settings.held_out(size) if args.validation is None else args.validation,
+        ranges=duplicates.num_ranges(size),
+        validation=settings.default_validation_share(size)
+        if args.validation is None
+        else args.validation,
     )
     pieces = partitions.plan(args.corpus, found)
-    outcome.check_languages(chosen, pieces)
+    output.check_languages(chosen, pieces)
     console = Terminal(stderr=args.json)
     if unknowable := sum(len(file.unknowable) for file in benchmarks):
         console.print(
             f"{unknowable:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"
             " are too short to be recognised; the manifest names them"
         )
-    with pipeline.held(chosen):
-        pipeline.begin(chosen)
+    with output.lock(chosen):
+        output.begin(chosen)
         with _progress(console, sum(piece.size for piece in pieces)) as on_progress:
-            local.run(
+            pipeline.run(
                 chosen,
                 found,
                 pieces,
@@ -147,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
                 options=args.passed_on,
                 on_progress=on_progress,
             )
-        manifest = pipeline.finish(chosen, left_out)
+        manifest = output.finish(chosen, left_out)
     if args.json:
         print(json.dumps(manifest.counts, indent=1))
     else:
@@ -157,17 +159,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_runner(args: argparse.Namespace) -> None:
-    from codegen_pax.data.prepare import local
+    from codegen_pax.data.prepare import pipeline
 
     if not args.runner:
         if args.passed_on:
             raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
         return
     if args.workers:
-        raise UsageError("--workers is the local runner's; another's own options follow after --")
+        raise UsageError("--workers counts processes of this machine; the options of a runner follow after --")
     try:
-        local.check(args.runner, args.passed_on)
-    except local.RunnerError as error:
+        pipeline.check_runner(args.runner, args.passed_on)
+    except pipeline.RunnerError as error:
         raise UsageError(error) from error
 
 
@@ -246,7 +248,7 @@ def _warn(manifest: Manifest, console) -> None:
     """Says what is not in the corpus though it was asked for."""
     from rich.text import Text
 
-    from codegen_pax.data.prepare import outcome
+    from codegen_pax.data.prepare import output
 
     if left_out := manifest.counts.get("left_out"):
         said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
@@ -262,21 +264,21 @@ def _warn(manifest: Manifest, console) -> None:
         console.print(Text(f"  {said}"), soft_wrap=True)
     if len(damaged) > _NAMED:
         console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
-    for said in outcome.remarks(manifest):
+    for said in output.remarks(manifest):
         console.print(Text(said), soft_wrap=True)
 
 
 def _print(manifest: Manifest, output: str, console) -> None:
     from rich.table import Table
 
-    from codegen_pax.data.format import counts
+    from codegen_pax.data.format import manifest as manifests
 
     table = Table(title=f"{manifest.corpus} in {output}")
     table.add_column("rule")
     for what in ("documents", "bytes", "tokens"):
         table.add_column(what, justify="right")
-    rules = counts.by_rule(manifest.counts["documents"])
-    order = {counts.IN: 0, counts.KEPT: 2}
+    rules = manifests.totals_by_rule(manifest.counts["documents"])
+    order = {manifests.IN: 0, manifests.KEPT: 2}
     for rule, values in sorted(rules.items(), key=lambda item: (order.get(item[0], 1), item[0])):
         table.add_row(rule, *(f"{value:,}" if value else "" for value in values))
     console.print(table)

@@ -137,7 +137,7 @@ def print_summary(
 ) -> None:
     """Prints what a run of so many seconds came to, and where everything lies."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
-    from tasks import decoding
+    from tasks import prompts
 
     table = Table(title=found.experiment, show_header=False)
     table.add_column()
@@ -176,7 +176,7 @@ def print_summary(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
     console.print(table)
-    prompt = decoding.prompts(declaration.phase, os.environ.get(decoding.PROMPTS_VARIABLE, ""))
+    prompt = prompts.for_phase(declaration.phase, os.environ.get(prompts.PROMPTS_VARIABLE, ""))
     # Its own module is looked for where this ran; of a run's folder none is imported.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])

@@ -1,1 +1,3 @@
-"""Corpora: where text comes from, and how documents become the rows a model reads."""
+"""Data: from raw text to prepared corpora, and from their rows to Pax batches."""
+
+SPLITS = TRAIN, VALIDATION = "train", "validation"

@@ -1,24 +1,27 @@
-"""Text that every machine has: what the running Python and its packages brought with them.
+"""Text that every machine has: files that the running Python and its packages brought with them.
 
 Four corpora, each a list of files in a fixed order:
 
 - `prose()`: documentation: `pydoc_data/topics.py`, descriptions, readmes, guides and change logs.
-  Licences are left out: packages carry nearly the same ones, so a held-out licence is no test.
-- `code(language)`: source files of one language, at most `LANGUAGE_BYTES` of it, chosen in the
-  order of a hash of their names, so that no package decides alone what a language looks like.
+  Licences are left out: packages carry nearly the same ones, so a held-out licence tests nothing.
+- `code(language)`: source files of one language, at most `MAX_LANGUAGE_BYTES`, taken in the order
+  of a hash of their names, so that no single package decides what a language looks like.
 - `standard_library()`: the standard library's own modules, without tests and data tables.
-- Instruction pairs are cut out of `standard_library()` by `instructions.py`.
+- `documented_modules()`: those of the standard library with instruction pairs: the instruction is a
+  function's docstring, the input its signature, the answer the rest of its body.
 
 Exact copies of a file are read once. A file belongs to 'train' or to 'validation' by the SHA-256 of
-its content alone: the rule is the same for every corpus and every machine, so a file held out of
+its content alone. The rule is the same for every corpus and every machine, so a file held out of
 one corpus, or a copy of it under another name, is held out of all.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
+import inspect
 import os
 import re
 import sysconfig
@@ -26,14 +29,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from pydoc_data import topics
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.rules import filters, languages
 from codegen_pax.errors import UserError
+from codegen_pax.text import instruction_format
 
-TRAIN, VALIDATION = "train", "validation"
-SPLITS = (TRAIN, VALIDATION)
 VALIDATION_BYTES = 24  # of the 256 values of a digest's first byte: 9% of files are held out
-
-LANGUAGE_BYTES = 2_000_000
+MAX_LANGUAGE_BYTES = 2_000_000
+MIN_DOCSTRING_CHARACTERS = 20  # shorter ones ("See base class.") promise nothing
 
 _TEST_FOLDERS = {"test", "tests", "testing", "idle_test", "__pycache__"}
 _PROSE_NAME = re.compile(
@@ -50,128 +53,142 @@ class TextMissingError(UserError):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class InstalledFile:
-    """One file: its name (its root's name, then its path inside), where it is, and its split."""
+    """A file of a corpus.
+
+    Attributes:
+        name: The name of its root, then the path inside that.
+        path: Where it is on this machine.
+        split: 'train' or 'validation'.
+        size: In bytes.
+    """
 
     name: str
     path: Path
     split: str
-    size: int  # bytes
+    size: int
 
 
 def split_of(content: bytes) -> str:
-    """'train' or 'validation', from the content of a file and nothing else."""
+    """Return 'train' or 'validation', from the content of a file and nothing else."""
     return VALIDATION if hashlib.sha256(content).digest()[0] < VALIDATION_BYTES else TRAIN
 
 
 def roots() -> dict[str, Path]:
-    """The folders that are searched: the standard library, its headers and the packages."""
+    """Return the folders that are searched: the standard library, its headers and the packages."""
     paths = sysconfig.get_paths()
-    found = {"stdlib": Path(paths["stdlib"]), "include": Path(paths["include"])}
+    folders = {"stdlib": Path(paths["stdlib"]), "include": Path(paths["include"])}
     packages = dict.fromkeys((paths["purelib"], paths["platlib"]))
-    found |= {f"packages{n or ''}": Path(path) for n, path in enumerate(packages)}
-    return found
+    folders |= {f"packages{n or ''}": Path(path) for n, path in enumerate(packages)}
+    return folders
+
+
+def _list_files(root: str) -> tuple[str, ...]:
+    """Return the names (`root/path/inside`) of all files under a root, without tests, sorted."""
+    return _list_folder(root, str(roots()[root]))
 
 
 @functools.cache
-def _listing(root: str) -> tuple[str, ...]:
-    """The names (`root/path/inside`) of all files under a root, sorted; no folders of tests."""
-    top = str(roots()[root])
-    found = []
-    for folder, folders, files in os.walk(top):
+def _list_folder(root: str, top: str) -> tuple[str, ...]:
+    names: list[str] = []
+    for folder, subfolders, files in os.walk(top):
         skipped = _TEST_FOLDERS
         if root == "stdlib" and folder == top:
             skipped = skipped | {"site-packages", "dist-packages"}
-        folders[:] = [name for name in folders if name not in skipped]
-        inside = root + folder[len(top) :].replace(os.sep, "/")
-        found += [f"{inside}/{file}" for file in files]
-    return tuple(sorted(found))
+        subfolders[:] = [name for name in subfolders if name not in skipped]
+        prefix = root + folder[len(top) :].replace(os.sep, "/")
+        names += [f"{prefix}/{file}" for file in files]
+    return tuple(sorted(names))
 
 
-def _keep(
-    candidates: Iterable[str],
-    accept: Callable[[str, str], bool],
+def _select_files(
+    names: Iterable[str],
+    is_accepted: Callable[[str, str], bool] | None = None,
     *,
-    most: int | None = None,
+    max_bytes: int | None = None,
 ) -> tuple[InstalledFile, ...]:
-    """The files of those names that are UTF-8, accepted and no copy of an earlier one, sorted.
+    """Return the files that are UTF-8, accepted and no copy of an earlier one, sorted.
 
-    `accept` is given the name and the text.
-
-    With `most`, stops at that many bytes, or when four times as many have been looked at.
+    Args:
+        names: The names of the files, in the order in which they are considered.
+        is_accepted: Called with the name and the text of a file; None accepts all.
+        max_bytes: Stop when the files have this many bytes, or four times as many have been read.
     """
-    seen: set[bytes] = set()
-    kept: list[InstalledFile] = []
-    size = looked_at = 0
-    places = roots()
-    for name in candidates:
-        if most is not None and (size >= most or looked_at >= 4 * most):
+    digests: set[bytes] = set()
+    selected: list[InstalledFile] = []
+    selected_bytes = read_bytes = 0
+    folders = roots()
+    for name in names:
+        if max_bytes is not None and (selected_bytes >= max_bytes or read_bytes >= 4 * max_bytes):
             break
         root, _, inside = name.partition("/")
-        path = places[root] / inside
+        path = folders[root] / inside
         try:
             content = path.read_bytes()
             text = content.decode("utf-8")
         except (OSError, UnicodeDecodeError):
             continue
-        looked_at += len(content)
+        read_bytes += len(content)
         digest = hashlib.sha256(content).digest()
-        if digest in seen or not accept(name, text):
+        if digest in digests or (is_accepted is not None and not is_accepted(name, text)):
             continue
-        seen.add(digest)
-        size += len(content)
-        kept.append(InstalledFile(name, path, split_of(content), len(content)))
-    return tuple(sorted(kept))
+        digests.add(digest)
+        selected_bytes += len(content)
+        selected.append(InstalledFile(name, path, split_of(content), len(content)))
+    return tuple(sorted(selected))
 
 
-def _is_code(name: str, text: str) -> bool:
+def _passes_filters(name: str, text: str) -> bool:
+    """Return whether a source file passes the paper's filters, which look at its text alone."""
+    del name
     return filters.rejection(text) is None
 
 
 @functools.cache
 def standard_library() -> tuple[InstalledFile, ...]:
-    """The standard library's modules: no tests, no data tables; the paper's filters."""
+    """Return the standard library's modules that pass the filters; no tests, no data tables."""
     modules = [
         name
-        for name in _listing("stdlib")
+        for name in _list_files("stdlib")
         if name.endswith(".py") and not _NOT_MODULES.match(name.removeprefix("stdlib/"))
     ]
-    return _keep(modules, _is_code)
+    return _select_files(modules, _passes_filters)
 
 
 @functools.cache
 def code(language: str) -> tuple[InstalledFile, ...]:
-    """Source files of `language` under every root; an empty tuple where there are none.
+    """Return source files of a language under every root; an empty tuple where there are none.
 
-    Raises ValueError if `language` is not in `languages.LANGUAGES`.
+    Raises:
+        ValueError: `language` is not in `languages.LANGUAGES`.
     """
     endings = languages.LANGUAGES[languages.resolve(language)].extensions
-    found = [name for root in roots() for name in _listing(root) if name.lower().endswith(endings)]
-    by_hash = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
+    names = [name for root in roots() for name in _list_files(root)]
+    candidates = [name for name in names if name.lower().endswith(endings)]
+    by_hash = sorted(candidates, key=lambda name: hashlib.sha256(name.encode()).digest())
 
-    def accept(name: str, text: str) -> bool:
-        return bool(languages.detect(name, text, (language,))) and _is_code(name, text)
+    def is_accepted(name: str, text: str) -> bool:
+        return bool(languages.detect(name, text, (language,))) and _passes_filters(name, text)
 
-    return _keep(by_hash, accept, most=LANGUAGE_BYTES)
+    return _select_files(by_hash, is_accepted, max_bytes=MAX_LANGUAGE_BYTES)
 
 
 @functools.cache
 def prose() -> tuple[InstalledFile, ...]:
-    """Documentation under every root, and the help topics of pydoc."""
+    """Return documentation under every root, and the help topics of pydoc."""
 
-    def wanted(name: str) -> bool:
+    def is_candidate(name: str) -> bool:
         file = name.rpartition("/")[2]
         return name == "stdlib/pydoc_data/topics.py" or bool(
             _PROSE_NAME.match(file) and not _LICENCE.search(file)
         )
 
-    places = [root for root in roots() if root != "include"]
-    found = [name for root in places for name in _listing(root) if wanted(name)]
-    kept = _keep(found, lambda name, text: True)
-    return tuple(file for file in kept if any(prose_documents(file.path)))
+    names = [name for root in roots() if root != "include" for name in _list_files(root)]
+    files = _select_files(filter(is_candidate, names))
+    return tuple(file for file in files if any(prose_documents(file.path)))
 
 
 def prose_documents(path: Path) -> list[str]:
-    """The prose in one file: pydoc's topics one by one, a package's description, or the file."""
+    """Return the prose in one file: pydoc's topics, a package's description, or the whole file."""
     if path.name == "topics.py":
         return list(topics.topics.values())
     text = path.read_text("utf-8")
@@ -181,7 +198,7 @@ def prose_documents(path: Path) -> list[str]:
 
 
 def _reads_as_prose(text: str) -> bool:
-    """Whether a text file is written in words and lines, not a list, a table or a log of numbers.
+    """Return whether a text consists of words and lines, not of a list, a table or a log.
 
     The limits were set by reading what they keep and drop: at least three quarters letters and
     white space, at least four words a line, at least 200 characters.
@@ -193,6 +210,72 @@ def _reads_as_prose(text: str) -> bool:
 
 
 def text_document(path: Path) -> list[str]:
-    """A source file as the one document that it is."""
+    """Return a source file as a single document."""
     with open(path, encoding="utf-8", newline="") as file:  # keeps the line ends as they are
         return [file.read()]
+
+
+@functools.cache
+def documented_modules() -> tuple[InstalledFile, ...]:
+    """Return the modules of the standard library that have instruction pairs.
+
+    All of them are parsed here, in the caller's thread, so that tf.data's threads find the pairs
+    cached: in Python 3.11, `ast.parse` in two threads at once sometimes fails with a SystemError
+    ("AST constructor recursion depth mismatch").
+    """
+    return tuple(file for file in standard_library() if instruction_pairs_of_file(file.path))
+
+
+@functools.cache
+def instruction_pairs_of_file(path: Path) -> list[tuple[str, str]]:
+    """Return `instruction_pairs` of the file at `path`; cached, see `documented_modules`."""
+    return instruction_pairs(path.read_text("utf-8"))
+
+
+def instruction_pairs(source: str) -> list[tuple[str, str]]:
+    """Return (prompt, answer) of each documented function in Python source, in order.
+
+    Left out: bodies that do nothing (`pass`, `...`, a lone `raise`), docstrings shorter than
+    `MIN_DOCSTRING_CHARACTERS`, one-line functions, and source that does not parse.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    lines = source.splitlines()
+    functions = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _does_something(node)
+    ]
+    pairs = []
+    for node in sorted(functions, key=lambda node: node.lineno):
+        docstring = inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
+        first = node.body[0]
+        signature = _dedent(lines[node.lineno - 1 : first.lineno - 1], node.col_offset)
+        body = _dedent(lines[first.end_lineno : node.end_lineno], node.col_offset)
+        if len(docstring) >= MIN_DOCSTRING_CHARACTERS and signature and body:
+            prompt = instruction_format.instruction_prompt(docstring, signature)
+            pairs.append((prompt, instruction_format.instruction_answer(body)))
+    return pairs
+
+
+def _does_something(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a function has a docstring, and behind it more than a stub."""
+    if ast.get_docstring(node) is None:
+        return False
+    return not all(
+        isinstance(statement, ast.Pass | ast.Raise)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        for statement in node.body[1:]
+    )
+
+
+def _dedent(lines: list[str], columns: int) -> str:
+    """Return the lines without their first `columns` columns; '' if one has text there.
+
+    Such a line is inside a string that spans lines, and moving it would change the program.
+    """
+    if any(line[:columns].strip() for line in lines):
+        return ""
+    return "\n".join(line[columns:] for line in lines).strip("\n")

@@ -18,7 +18,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from codegen_pax.runs import checksums
+from codegen_pax.runs import checksums, rechunking
 from codegen_pax.runs.checkpoints import (
     COMMIT_FILE,
     METADATA,
@@ -26,8 +26,8 @@ from codegen_pax.runs.checkpoints import (
     WEIGHT_PREFIX,
     weight_directories,
 )
-from codegen_pax.weights import finite, recutting
-from codegen_pax.weights.layout import Weight
+from codegen_pax.weights import tensors
+from codegen_pax.weights.layouts import Weight
 
 
 class Variables:
@@ -82,22 +82,22 @@ class Variables:
         reading = self.stores[name][index].read()
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
-    def needs_recutting(self, weight: Weight, cut: tuple[int, ...]) -> bool:
+    def needs_rechunking(self, weight: Weight, slice_shape: tuple[int, ...]) -> bool:
         """Returns whether the chunks are much larger than the slices that are read of a weight.
 
         Args:
             weight: The weight.
-            cut: The shape of the slices.
+            slice_shape: The shape of the slices.
         """
         store = self.stores[weight.variable]
-        return recutting.is_needed(store.shape, _chunk_shape(store), cut)
+        return rechunking.is_needed(store.shape, _chunk_shape(store), slice_shape)
 
-    def recut(self, weight: Weight, cut: tuple[int, ...], folder: Path) -> None:
+    def rechunk(self, weight: Weight, max_shape: tuple[int, ...], folder: Path) -> None:
         """Copies a weight in smaller chunks, from where it is read from now on.
 
         Args:
             weight: The weight.
-            cut: The largest shape of a chunk.
+            max_shape: The largest shape of a chunk.
             folder: A new directory for the copy.
 
         Raises:
@@ -105,11 +105,11 @@ class Variables:
         """
         store, name = self.stores[weight.variable], weight.variable
         chunk, dtype = _chunk_shape(store), store.dtype.numpy_dtype
-        piece = recutting.piece_shape(chunk, dtype.itemsize)
-        copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, cut)))
+        piece = rechunking.piece_shape(chunk, dtype.itemsize)
+        copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, max_shape)))
         array = self.checkpoint / STATE / f"{WEIGHT_PREFIX}{name}"
         read = functools.partial(self.read, name)
-        for box, part in recutting.pieces(array, store.shape, chunk, dtype, read):
+        for box, part in rechunking.read_pieces(array, store.shape, chunk, dtype, read):
             _result(copy[box].write(part), f"{folder} cannot be written")
         self.stores[name] = copy
 
@@ -123,13 +123,13 @@ def count_not_finite(directory: epath.Path) -> int:
     """
     store = _result(tensorstore.open(_spec(directory), open=True), f"{directory} cannot be opened")
 
-    def read(box: recutting.Box) -> np.ndarray:
+    def read(box: rechunking.Index) -> np.ndarray:
         return np.asarray(store[box].read().result())
 
     if not store.shape:  # the step: a single number has no grid of chunks
         return int(not np.isfinite(read(())))
     dtype = store.dtype.numpy_dtype
-    parts = recutting.pieces(directory, store.shape, _chunk_shape(store), dtype, read)
+    parts = rechunking.read_pieces(directory, store.shape, _chunk_shape(store), dtype, read)
     return sum(int((~np.isfinite(part)).sum()) for _, part in parts)
 
 
@@ -155,8 +155,8 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         for branch in branches:
             tree = tree.setdefault(branch, {})
         tree[leaf] = array = np.asarray(future.result())
-        if not finite.is_finite(array):
-            raise finite.refusal(f"{checkpoint}: {name}", array.shape, [(0, array)])
+        if not tensors.is_finite(array):
+            raise tensors.non_finite_error(f"{checkpoint}: {name}", array.shape, [(0, array)])
     return variables
 
 

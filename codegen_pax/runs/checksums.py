@@ -132,7 +132,7 @@ def read(checkpoint: epath.PathLike) -> Checksums | None:
     return Checksums(files, min(missing, key=lambda pairs: len(pairs)), later)
 
 
-def problems(
+def find_problems(
     checkpoint: epath.PathLike,
     *,
     prefix: str | tuple[str, ...] = "",
@@ -174,17 +174,17 @@ def problems(
         return None
 
     with _thread_map(_THREADS) as mapped:
-        found, chunks = _check_arrays(checkpoint, prefix, files, mapped)
+        problems, chunks = _check_arrays(checkpoint, prefix, files, mapped)
         names = sorted({name for name in files if name.startswith(prefix)} | chunks)
         shared = [name for name in names if host_of(name, share[1]) == share[0]]
         # The metadata of an array may be reported as missing twice.
-        return [*dict.fromkeys([*found, *filter(None, mapped(problem, shared))])]
+        return [*dict.fromkeys([*problems, *filter(None, mapped(problem, shared))])]
 
 
 def check(checkpoint: epath.PathLike, prefix: str = "", *, contents: bool = False) -> None:
-    """Raises DamagedCheckpointError unless files are as they were saved; see `problems`."""
-    if found := problems(checkpoint, prefix=prefix, contents=contents):
-        raise damaged_error(checkpoint, found)
+    """Raises DamagedCheckpointError unless files are as they were saved; see `find_problems`."""
+    if lines := find_problems(checkpoint, prefix=prefix, contents=contents):
+        raise damaged_error(checkpoint, lines)
 
 
 def damaged_error(checkpoint: epath.PathLike, problems: list[str]) -> DamagedCheckpointError:
@@ -286,10 +286,10 @@ def _check_arrays(
         return [], names
 
     results = [*mapped(check_array, folders)]
-    found = [line for lines, _ in results for line in lines]
+    problems = [line for lines, _ in results for line in lines]
     if not folders:
-        found.append(f"{STATE} holds no array")
-    return found, {name for _, names in results for name in names}
+        problems.append(f"{STATE} holds no array")
+    return problems, {name for _, names in results for name in names}
 
 
 def _parse_zarray(path: epath.Path) -> tuple[list[str], bool]:

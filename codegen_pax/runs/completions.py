@@ -12,6 +12,7 @@ from etils import epath
 from praxis import base_layer, decoder_hparams, pax_fiddle, py_utils
 
 from codegen_pax import model
+from codegen_pax.data.stream.batches import prompt_fields
 from codegen_pax.errors import MissingFileError
 from codegen_pax.runs.checkpoint_arrays import read_variables
 
@@ -84,15 +85,8 @@ def continue_prompts(
     config = network.clone()
     config.decoder_tpl = decoder
     lm = base_layer.instantiate(config)
-    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    width = decoder.seqlen - decoder.max_decode_steps
-    ids = np.zeros((len(prompts), width), np.int32)
-    for row, prompt in zip(ids, prompts, strict=True):
-        row[: len(prompt)] = prompt
-    paddings = (np.arange(width) >= lengths[:, np.newaxis]).astype(np.float32)
-    batch = py_utils.NestedMap(
-        ids=ids, paddings=paddings, weights=1 - paddings, prefix_lengths=lengths
-    )
+    prompt_length = decoder.seqlen - decoder.max_decode_steps
+    batch = py_utils.NestedMap(prompt_fields(prompts, prompt_length))
 
     @jax.jit
     def decode(variables, key, batch):

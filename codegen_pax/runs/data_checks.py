@@ -11,8 +11,8 @@ from typing import Any
 import seqio
 from etils import epath
 
-from codegen_pax.data import installed, prepared
-from codegen_pax.data.prepared import CorpusMissingError, PreparedCorpus
+from codegen_pax.data import TRAIN, VALIDATION, mixtures
+from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
 from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.names import counted
@@ -55,7 +55,7 @@ def check_training(mixture: str, row_length: int) -> AvailableData:
     Raises:
         UserError: A task cannot be read, or has no row; the message says how to prepare it.
     """
-    available = _available(mixture, installed.TRAIN, row_length)
+    available = _available(mixture, TRAIN, row_length)
     if available.empty:
         raise InvalidValueError(
             f"{mixture} cannot be trained on: {', '.join(available.empty)} has not one row of "
@@ -77,7 +77,7 @@ def check_evaluation(mixture: str, row_length: int) -> AvailableData:
     Raises:
         UserError: A task cannot be read, or none has a row.
     """
-    available = _available(mixture, installed.VALIDATION, row_length)
+    available = _available(mixture, VALIDATION, row_length)
     if not (available.rows or available.uncounted):
         raise InvalidValueError(
             f"{mixture} has no row to evaluate on"
@@ -87,7 +87,7 @@ def check_evaluation(mixture: str, row_length: int) -> AvailableData:
     return available
 
 
-def check_prompts(task: str, prompt_length: int, split: str = installed.VALIDATION) -> int:
+def check_prompts(task: str, prompt_length: int, split: str = VALIDATION) -> int:
     """Reads the prompts that a run would decode.
 
     Args:
@@ -115,7 +115,7 @@ def _available(mixture: str, split: str, row_length: int) -> AvailableData:
     rows: dict[str, int] = {}
     uncounted: list[str] = []
     empty: list[str] = []
-    for name, rate in prepared.rates(mixture, split).items():
+    for name, rate in mixtures.task_rates(mixture, split).items():
         task = seqio.TaskRegistry.get(name)
         if isinstance(task.source, PreparedCorpus):
             if count := _count_prepared_rows(task.source, split, row_length):
@@ -131,7 +131,7 @@ def _available(mixture: str, split: str, row_length: int) -> AvailableData:
 
 def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) -> int:
     """Returns the rows of a prepared corpus, once every shard has the size that was written."""
-    with storage.told(str(source.folder())):
+    with storage.translate_errors(str(source.folder())):
         manifest, folder = source.manifest(), source.folder()
         if manifest.row_length != row_length:
             raise InvalidValueError(
@@ -144,9 +144,9 @@ def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) ->
         for shard, size in zip(shards, sizes, strict=True):
             expected = shard.rows * manifest.row_format.dtype.itemsize
             if size != expected:
-                found = "is missing" if size is None else f"has {size:,} bytes"
+                state = "is missing" if size is None else f"has {size:,} bytes"
                 raise CorpusMissingError(
-                    f"{folder / shard.name} {found}; wanted {expected:,} bytes: fetch the shard "
+                    f"{folder / shard.name} {state}; wanted {expected:,} bytes: fetch the shard "
                     "again, or prepare the corpus again"
                 )
         return sum(shard.rows for shard in shards)

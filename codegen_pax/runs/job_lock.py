@@ -44,7 +44,7 @@ LOCK_FILE = "holder.lock"
 SIGN_SECONDS = 10.0  # between two signs of life
 SILENCE_SECONDS = 60.0  # a holder that gives no sign of life for so long is dead
 # Two runs may write `holder.json` in object storage at once, and the last one to do so holds the
-# lock. After this time both look whose it is.
+# lock. After this time both check which one it is.
 SETTLING_SECONDS = 2.0
 # Nobody waits for a holder whose last sign of life is so old, though its clock may be another.
 _STALE_SECONDS = 3_600.0

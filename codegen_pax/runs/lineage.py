@@ -10,7 +10,7 @@ It is in the job directory, at the top of each checkpoint, and in an export:
     snapshot           the whole configuration of the experiment, as lines
     layout, dtype      of an export, which otherwise repeats the receipt of its job; without one it
                        has neither snapshot nor recipe_values
-    data               what the mixture is read from: `codegen_pax.data.stream.origins`
+    data               what the mixture is read from: `codegen_pax.data.mixtures.describe_data`
     parents            where the weights began; none for random ones
     versions, code     of the software; and which code it was, by the name of its module:
                        `codegen_pax.environment.code`
@@ -157,9 +157,9 @@ def read(folder: epath.PathLike) -> Receipt | None:
     if not file.exists():
         return None
     receipt = json_files.read(file)
-    found = receipt.get("format") if isinstance(receipt, dict) else None
-    if found != FORMAT:
-        raise InvalidValueError(f"{file} is a receipt of format {found!r}; wanted {FORMAT}")
+    format_ = receipt.get("format") if isinstance(receipt, dict) else None
+    if format_ != FORMAT:
+        raise InvalidValueError(f"{file} is a receipt of format {format_!r}; wanted {FORMAT}")
     try:
         for generation in _with_ancestors(receipt):
             _check(generation)
@@ -226,13 +226,13 @@ def _check(receipt: Receipt) -> None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of `PACKAGES`, or 'not installed'."""
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def version_changes(old: dict[str, str], new: dict[str, str]) -> list[dict[str, Any]]:
@@ -278,10 +278,10 @@ def licences(origin: dict[str, Any]) -> dict[str, int]:
     Older receipts say 'none' of trees and of the Pile, where nobody looked for licences. This
     returns 'not looked at' for them, as later ones say.
     """
-    found = origin["licences"]
+    counts = origin["licences"]
     if "licences_checked" in origin or origin["corpus"] in _CORPORA_WITH_LICENCES:
-        return found
-    return {"not looked at" if name == "none" else name: count for name, count in found.items()}
+        return counts
+    return {"not looked at" if name == "none" else name: count for name, count in counts.items()}
 
 
 def parent(job: epath.PathLike, step: int, weights: dict[str, Any]) -> dict[str, Any]:

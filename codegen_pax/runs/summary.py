@@ -19,7 +19,7 @@ from praxis import base_hyperparams
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from codegen_pax.data import entropy, installed
+from codegen_pax.data import TRAIN, VALIDATION, entropy
 from codegen_pax.data.stream import inputs
 from codegen_pax.errors import MissingFileError
 from codegen_pax.runs import completions
@@ -147,9 +147,9 @@ def summarise(
     training = training_losses(job)
     validation = evaluation_losses(job, mixture)
     rates = read_scalars(job / "summaries" / "train", STEPS_PER_SECOND)
-    validation_rows = list(_rows(mixture, row_length, installed.VALIDATION))
+    validation_rows = list(_rows(mixture, row_length, VALIDATION))
     empirical = entropy.empirical(validation_rows)
-    training_rows = _rows(mixture, row_length, installed.TRAIN)
+    training_rows = _rows(mixture, row_length, TRAIN)
     fitted = entropy.fitted(training_rows, validation_rows, vocab_size)
     first, last = validation[0], validation[-1]
     summary = Summary(

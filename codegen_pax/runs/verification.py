@@ -88,7 +88,7 @@ def check_restored(
     try:
         if checkpoint is not None:
             share = (jax.process_index(), hosts)
-            problems = checksums.problems(checkpoint, prefix=prefix, share=share)
+            problems = checksums.find_problems(checkpoint, prefix=prefix, share=share)
     except checksums.DamagedCheckpointError as raised:
         error = raised
     is_damaged = np.int32(bool(problems or error))
@@ -254,8 +254,8 @@ class JobReport:
 
 def verified_bytes(job: epath.PathLike) -> int:
     """Returns how many bytes `verify` reads of a job: those of arrays count twice."""
-    found = (checkpoints.path(job, step) for step in checkpoints.complete_steps(job))
-    sizes = [entry for path in found for entry in checksums.file_sizes(path).items()]
+    paths = (checkpoints.path(job, step) for step in checkpoints.complete_steps(job))
+    sizes = [entry for path in paths for entry in checksums.file_sizes(path).items()]
     return sum(size * (1 + name.startswith(f"{checkpoints.STATE}/")) for name, size in sizes)
 
 
@@ -313,7 +313,7 @@ def _verify_checkpoint(
                 if known is None
                 else "the checksums of some hosts are missing: the run was killed too soon"
             )
-        report.problems += checksums.problems(checkpoint, contents=True, on_bytes=on_bytes)
+        report.problems += checksums.find_problems(checkpoint, contents=True, on_bytes=on_bytes)
         sizes = checksums.file_sizes(checkpoint)
         report.problems += _additional_files(sizes, known)
     except checksums.DamagedCheckpointError as error:

@@ -1,4 +1,4 @@
-"""What `adapter_config.json` of PEFT says of an adapter: which modules it changes, and how much.
+"""PEFT's `adapter_config.json`: which modules an adapter changes, and by how much.
 
 Source: huggingface/peft, `LoraConfig`, `check_target_module_exists` and `get_pattern_key`.
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import hugging_face, layout
+from codegen_pax.weights import hugging_face, layouts
 
-FILE = "adapter_config.json"
-EMBEDDING = layout.EMBEDDING.hugging_face.removesuffix(".weight")
+FILE = hugging_face.ADAPTER_CONFIG_FILE
+EMBEDDING = layouts.EMBEDDING.hugging_face.removesuffix(".weight")
 
-# What decides the merged weights.
-_READ = {
+# Keys that decide the merged weights.
+_USED_KEYS = {
     "alpha_pattern",
     "bias",
     "exclude_modules",
@@ -37,9 +37,9 @@ _READ = {
     "use_dora",
     "use_rslora",
 }
-# What is of training alone, or means nothing for a network of plain linear layers, as CodeGen's:
-# `fan_in_fan_out` is for GPT-2's, which PEFT sets to False for these too.
-_PASSED_OVER = {
+# Keys that concern training alone, or mean nothing for a network of plain linear layers, such as
+# CodeGen's: `fan_in_fan_out` is for GPT-2's, and PEFT sets it to False for these too.
+_IGNORED_KEYS = {
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
@@ -57,19 +57,19 @@ _PASSED_OVER = {
     "runtime_config",
     "task_type",
 }
-_MOST = 2.0**127  # of a rank or an alpha: what float32 holds
-# Ways to start that leave the base's own weights as they are; the others take the adapter's first
-# value out of them, so that the base of the training is another than the one that is named.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+_MAX_NUMBER = 2.0**127  # of a rank or an alpha: what float32 holds
+# Initialisations that leave the base's own weights as they are; the others subtract the adapter's
+# first value from them, so that the base of the training is another than the one that is named.
+_PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class AdapterConfig:
     """An adapter's settings.
 
     Attributes:
         path: of the file.
-        values: as it has them.
+        values: as the file has them.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class Config:
 
     @property
     def base(self) -> str:
-        """What the adapter says it is of: a name on the hub, or a folder of its trainer's."""
+        """The base that the adapter names: a name on the hub, or a folder of its trainer's."""
         return str(self.values.get("base_model_name_or_path"))
 
     @property
@@ -86,98 +86,107 @@ class Config:
         return bool(self.values.get("use_dora"))
 
     def rank(self, module: str) -> Any:
-        """r of a module."""
+        """Returns r of a module."""
         return self._by_pattern("rank_pattern", module, self.values.get("r", 8))
 
     def scaling(self, module: str) -> float:
-        """What the product of a module's two matrices is multiplied by."""
+        """Returns what the product of a module's two matrices is multiplied by."""
         alpha = self._by_pattern("alpha_pattern", module, self.values.get("lora_alpha", 8))
         rank = self.rank(module)
         return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
 
     def targets(self, modules: Iterable[str]) -> set[str]:
-        """Those of some modules that it changes by LoRA."""
+        """Returns those of some modules that it changes by LoRA."""
         return {module for module in modules if self._is_target(module)}
 
     def tokens(self, module: str) -> Sequence[int] | None:
-        """The rows of a module's weight that were trained as they are; None if none was."""
-        said = self.values.get("trainable_token_indices") or {}
-        of_module = said if isinstance(said, dict) else {EMBEDDING: said}
-        return next((rows for name, rows in of_module.items() if module.endswith(name)), None)
+        """Returns the rows of a module's weight that were trained themselves; None if none was."""
+        indices = self.values.get("trainable_token_indices") or {}
+        by_module = indices if isinstance(indices, dict) else {EMBEDDING: indices}
+        return next((rows for name, rows in by_module.items() if module.endswith(name)), None)
 
     def _is_target(self, module: str) -> bool:
-        wanted, without = self.values.get("target_modules"), self.values.get("exclude_modules")
-        if without and self._named(without, module):
+        targets, excluded = self.values.get("target_modules"), self.values.get("exclude_modules")
+        if excluded and _matches(excluded, module):
             return False
         if any(
             re.match(rf"(^|.*\.){saved}($|\..*)", module)
             for saved in self.values.get("modules_to_save") or ()
         ):
             return False
-        if not self._named(wanted or (), module):
+        if not _matches(targets or (), module):
             return False
+        if isinstance(targets, str) or module in (targets or ()):
+            return True
+        return self._is_in_layers(module)
+
+    def _is_in_layers(self, module: str) -> bool:
+        """Returns whether a module is in the layers that the settings restrict LoRA to."""
         layers = self.values.get("layers_to_transform")
-        if layers in (None, []) or isinstance(wanted, str) or module in wanted:
+        if layers in (None, []):
             return True
         patterns = self.values.get("layers_pattern") or r"[^.]*"
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            if found := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", module):
-                return int(found[1]) in ([layers] if isinstance(layers, int) else layers)
+            if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", module):
+                return int(match[1]) in ([layers] if isinstance(layers, int) else layers)
         return False
 
-    def _named(self, names: str | Iterable[str], module: str) -> bool:
-        """Whether a pattern, or a list of names or of their ends, names a module."""
-        if isinstance(names, str):
-            return re.fullmatch(names, module) is not None
-        return any(module == name or module.endswith(f".{name}") for name in names)
-
-    def _by_pattern(self, key: str, module: str, otherwise: Any) -> Any:
+    def _by_pattern(self, key: str, module: str, default: Any) -> Any:
         for pattern, value in (self.values.get(key) or {}).items():
             if re.match(rf"(.*\.)?({pattern})$", module):
                 return value
-        return otherwise
+        return default
 
 
-def read(folder: Path) -> Config:
-    """The settings of an adapter's folder.
+def _matches(names: str | Iterable[str], module: str) -> bool:
+    """Returns whether a pattern, or a list of names or of their ends, names a module."""
+    if isinstance(names, str):
+        return re.fullmatch(names, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def read(folder: Path) -> AdapterConfig:
+    """Reads the settings of an adapter's folder.
 
     Raises:
         FileNotFoundError: it has none.
-        ValueError: they are no JSON object, of no LoRA, or of a kind of LoRA that is not merged
-            here.
+        ValueError: they are no JSON object, of another kind than LoRA, or of a kind of LoRA that is
+            not merged here.
     """
     path = folder / FILE
     if not path.is_file():
         below = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
         hint = f"; it holds folders that have one: {', '.join(below)}" if below else ""
-        raise MissingFileError(f"{folder} has no {FILE}; wanted a folder that PEFT saved{hint}")
+        raise MissingFileError(f"{folder} has no {FILE}; expected a folder that PEFT saved{hint}")
     values = hugging_face.read_settings(path)
-    kind = values.get("peft_type")
-    if kind != "LORA":
+    peft_type = values.get("peft_type")
+    if peft_type != "LORA":
         raise InvalidValueError(
-            f"{path} is of a {kind} adapter; wanted LORA, the only kind that is merged here: merge "
-            "it with PEFT's merge_and_unload, and import what that saves"
+            f"{path} is of a {peft_type} adapter; expected LORA, the only kind that is merged "
+            "here: merge it with PEFT's merge_and_unload, and import what that saves"
         )
     for key, value in values.items():
-        if value and key not in _READ | _PASSED_OVER:
+        if value and key not in _USED_KEYS | _IGNORED_KEYS:
             raise InvalidValueError(
                 f"{path} has {key} {value!r}, a kind of LoRA that is not merged here: merge it "
                 "with PEFT's merge_and_unload, and import what that saves"
             )
-    start = values.get("init_lora_weights")
-    if start not in _PLAIN_STARTS:
+    initialisation = values.get("init_lora_weights")
+    if initialisation not in _PLAIN_INITIALISATIONS:
         raise InvalidValueError(
-            f"{path} has init_lora_weights {start!r}, which changes the base's own weights: save "
-            "the adapter as plain LoRA by PEFT's path_initial_model_for_weight_conversion"
+            f"{path} has init_lora_weights {initialisation!r}, which changes the base's own "
+            "weights: save the adapter as plain LoRA by PEFT's "
+            "path_initial_model_for_weight_conversion"
         )
-    found = Config(path, values)
-    _check(found)
-    return found
+    config = AdapterConfig(path, values)
+    _check_types(config)
+    _check_numbers(config)
+    _check_patterns(config)
+    return config
 
 
-def _check(config: Config) -> None:
-    """Raises ValueError unless every value that is read can be what it says."""
-    kinds = {
+def _check_types(config: AdapterConfig) -> None:
+    expected: dict[str, tuple[type, ...]] = {
         "alpha_pattern": (dict, type(None)),
         "rank_pattern": (dict, type(None)),
         "modules_to_save": (list, type(None)),
@@ -189,30 +198,40 @@ def _check(config: Config) -> None:
         "r": (int,),
         "lora_alpha": (int, float),
     }
-    for key, kind in kinds.items():
-        if key in config.values and not isinstance(config.values[key], kind):
-            raise InvalidValueError(f"{config.path} is damaged: its {key} {config.values[key]!r}")
-    ranks = (*(config.values.get("rank_pattern") or {}).values(), config.values.get("r", 8))
-    alphas = (
-        *(config.values.get("alpha_pattern") or {}).values(),
-        config.values.get("lora_alpha", 8),
-    )
-    if not all(isinstance(rank, int) and 0 < rank <= _MOST for rank in ranks) or not all(
-        isinstance(alpha, (int, float)) and abs(alpha) <= _MOST for alpha in alphas
+    for key, types in expected.items():
+        if key in config.values and not isinstance(config.values[key], types):
+            raise InvalidValueError(
+                f"{config.path} is damaged: its {key} is {config.values[key]!r}"
+            )
+
+
+def _check_numbers(config: AdapterConfig) -> None:
+    """Raises ValueError unless ranks, alphas and rows of tokens are in their ranges."""
+    values = config.values
+    ranks = (*(values.get("rank_pattern") or {}).values(), values.get("r", 8))
+    alphas = (*(values.get("alpha_pattern") or {}).values(), values.get("lora_alpha", 8))
+    if not all(isinstance(rank, int) and 0 < rank <= _MAX_NUMBER for rank in ranks) or not all(
+        isinstance(alpha, (int, float)) and abs(alpha) <= _MAX_NUMBER for alpha in alphas
     ):
         raise InvalidValueError(
-            f"{config.path} is damaged: a rank is no number of rows, or an alpha no finite number"
+            f"{config.path} is damaged: a rank is no positive integer, or an alpha no finite number"
         )
-    tokens = config.values.get("trainable_token_indices") or ()
+    tokens = values.get("trainable_token_indices") or ()
     for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
-        whole = isinstance(rows, (list, tuple)) and all(isinstance(row, int) for row in rows)
-        if not whole or min(rows, default=0) < 0:
+        integers = isinstance(rows, (list, tuple)) and all(isinstance(row, int) for row in rows)
+        if not integers or min(rows, default=0) < 0:
             raise InvalidValueError(f"{config.path} is damaged: a token's row is {rows!r}")
+
+
+def _check_patterns(config: AdapterConfig) -> None:
+    """Raises ValueError unless the patterns of modules are regular expressions."""
     try:
         for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern"):
-            names = config.values.get(key) or ()
-            for pattern in [names] if isinstance(names, str) else names:
+            patterns = config.values.get(key) or ()
+            for pattern in [patterns] if isinstance(patterns, str) else patterns:
                 re.compile(pattern)
         config.targets(["transformer.h.0.attn.qkv_proj"])
     except (re.error, TypeError) as error:
-        raise InvalidValueError(f"{config.path} names its modules wrongly: {error}") from error
+        raise InvalidValueError(
+            f"{config.path} has a pattern of modules that is no regular expression: {error}"
+        ) from error

@@ -1,15 +1,20 @@
-"""PEFT's LoRA adapters: merged into the weights that they are of, a few rows at a time.
+"""PEFT's LoRA adapters, merged into the weights of their base a few rows at a time.
 
     linear, embedding:  W' = W + s B A                       s = alpha / r, or alpha / sqrt(r)
     DoRA:               W' = m (W + s B A) / |W + s B A|     by rows of a linear layer, or by
                                                              columns of the embedding's table
     tokens:             W'[token] = the row that was trained
 
-All of it is reckoned in float32, in the order of the letters, and rounded once, to the base's own
+All of it is computed in float32, in the order of the letters, and rounded once, to the base's own
 type, as `PeftModel.from_pretrained(...).merge_and_unload()` does on a CPU, whatever the types of
 base and adapter. The embedding's delta alone is rounded before it is added. (With `safe_merge`, or
 without `autocast_adapter_dtype`, PEFT rounds every delta first.) Source: huggingface/peft 0.21.2,
 `tuners/lora/layer.py`, `tuners/lora/variants.py` and `tuners/trainable_tokens/layer.py`.
+
+The last bit of a sum depends on its order, which differs between libraries, and within one between
+processors and shapes. The sums here are in the orders of PyTorch 2.13 on x86-64 with AVX2, tried
+there, so that what is merged has PEFT's bits; each number's sum is its own, so that a merge is the
+same on every machine, and whatever rows are read at a time.
 """
 
 from __future__ import annotations
@@ -25,14 +30,13 @@ import numpy as np
 
 from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import adapter_config, finite, safetensors_files, summing, torch_files
-from codegen_pax.weights.adapter_config import Config
-from codegen_pax.weights.cuts import CUT_BYTES
-from codegen_pax.weights.tensors import Files, Source
+from codegen_pax.weights import adapter_config, slices, tensor_files, tensors
+from codegen_pax.weights.adapter_config import EMBEDDING, AdapterConfig
+from codegen_pax.weights.tensors import FileReader, TensorReader
 
 _FILES = {
-    "adapter_model.safetensors": safetensors_files.find,
-    "adapter_model.bin": torch_files.find,
+    "adapter_model.safetensors": tensor_files.find_safetensors,
+    "adapter_model.bin": tensor_files.find_torch,
 }
 _PREFIX = "base_model.model."
 # A tensor of LoRA: its module, and which of the module's it is.
@@ -40,11 +44,48 @@ _LORA = re.compile(
     r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_A|lora_embedding_B"
     r"|lora_magnitude_vector)"
 )
-# Rows of an embedding that were trained as they are.
+# Rows of an embedding that were trained themselves.
 _TOKENS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
-# What stands in the name of a tensor that is replaced whole.
+# The part in the name of a tensor that replaces the base's.
 _WRAPPED = re.compile(r"(?:\.token_adapter)?\.(base_layer|modules_to_save)(?=\.)")
-_EMBEDDING = adapter_config.EMBEDDING
+
+# Numbers that are summed at a time: they stay in a processor's cache.
+_SUM_BLOCK = 32 << 10
+_LANES = 8  # float32 numbers in a register of AVX2
+
+
+def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns [m, k] @ [k, n]: terms added one after another, by fused multiply-adds.
+
+    So does MKL up to 192 terms, beyond which it adds the sums of two halves. A product of two
+    float32 is exact in float64; the sum is rounded to that first, which makes another float32 of
+    one in 2^29. 1.4 ns a term and core, some twenty times what numpy's own product takes.
+    """
+    terms, columns = right.shape
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    result = np.zeros((len(left), columns), np.float32)
+    step = max(1, _SUM_BLOCK // columns)
+    for start in range(0, len(left), step):
+        rows, sums = left[start : start + step], result[start : start + step]
+        wide = np.empty(sums.shape, np.float64)
+        for term in range(terms):
+            np.multiply(rows[:, term : term + 1], right[term], out=wide)
+            np.add(wide, sums, out=wide)
+            sums[...] = wide
+    return result
+
+
+def row_norms(matrix: np.ndarray) -> np.ndarray:
+    """Returns the norms [m] of the rows of [m, n], n a multiple of 8: the sum of eight sums."""
+    squares = np.square(matrix, order="C").reshape(len(matrix), -1, _LANES)
+    return np.sqrt(np.add.accumulate(squares.sum(axis=1), axis=1)[:, -1])
+
+
+def add_squares(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Adds to sums [n] the squares of the rows of [m, n], one row after another."""
+    squares = np.square(rows, order="C")
+    squares[0] += sums
+    return squares.sum(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,247 +108,258 @@ class _Delta:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tokens:
+class _TokenRows:
     """Rows of a weight that are replaced.
 
     Attributes:
         name: of the adapter's tensor that holds them.
-        rows: [n], which they are.
+        indices: [n], of the rows.
     """
 
     name: str
-    rows: np.ndarray
+    indices: np.ndarray
 
 
-class Merged(Source):
-    """The weights of a base with an adapter's in them.
+class MergedReader(TensorReader):
+    """The weights of a base with an adapter merged into them.
 
     Attributes:
         config: the adapter's settings.
         adapter: its tensors.
     """
 
-    def __init__(self, below: Source, config: Config, adapter: Files):
-        """Checks that the adapter is one of the base's.
+    def __init__(self, base: TensorReader, config: AdapterConfig, adapter: FileReader):
+        """Checks that the adapter belongs to the base.
 
         Raises:
             ValueError: a tensor is unknown, missing, of no module of the base, or misshaped; or
                 the settings name other modules than the tensors; or a number of LoRA's or of a
                 token's is not finite.
         """
-        super().__init__(below)
+        super().__init__(base)
         self.config, self.adapter = config, adapter
-        self._replaced: dict[str, str] = {}  # a tensor of the base -> what stands in its place
+        self._replacements: dict[str, str] = {}  # a tensor of the base -> one of the adapter
         self._deltas: dict[str, _Delta] = {}
-        self._tokens: dict[str, _Tokens] = {}
+        self._token_rows: dict[str, _TokenRows] = {}
         self._norms: np.ndarray | None = None  # [D], of an embedding with DoRA
-        self._reckoning = threading.Lock()
-        parts: dict[str, dict[str, str]] = {}
-        tokens: dict[str, str] = {}
+        self._computing_norms = threading.Lock()
+        lora: dict[str, dict[str, str]] = {}  # a module -> which of its tensors -> name
+        tokens: dict[str, str] = {}  # a module -> name
         for name in adapter.tensors:
             plain = name.removeprefix(_PREFIX)
-            if found := _LORA.fullmatch(plain):
-                parts.setdefault(found[1], {})[found[2]] = name
-                continue
-            if found := _TOKENS.fullmatch(plain):
-                tokens[found[1]] = name
-                continue
-            if "original_module" in plain.split("."):
-                continue  # what stood there before, and does no more
-            wrapped, plain = plain, _WRAPPED.sub("", plain)
-            if wrapped != plain and f"{_PREFIX}{plain}" in adapter.tensors:
-                continue  # saved twice, as resized embeddings are: PEFT reads the plain name
-            if plain not in self.tensors or plain in self._replaced:
-                raise self._error(f"{name} belongs to no tensor of the base")
-            self._replaced[plain] = name
-            shape = adapter.tensors[name].shape
-            self.tensors[plain] = dataclasses.replace(self.tensors[plain], shape=shape)
+            if match := _LORA.fullmatch(plain):
+                lora.setdefault(match[1], {})[match[2]] = name
+            elif match := _TOKENS.fullmatch(plain):
+                tokens[match[1]] = name
+            else:
+                self._replace(name, plain)
         linear = (name.removesuffix(".weight") for name in self.tensors if "ln_" not in name)
         modules = {name for name in linear if f"{name}.weight" in self.tensors}
-        self._check_named(config.targets(modules), parts, "tensors")
-        for module, found in parts.items():
-            self._deltas[module] = self._delta(module, found)
-        named = {module for module in modules if config.tokens(module) is not None}
-        self._check_named(named, tokens, "rows of tokens")
+        self._check_modules(config.targets(modules), lora, "tensors")
+        for module, names in lora.items():
+            self._deltas[module] = self._make_delta(module, names)
+        with_tokens = {module for module in modules if config.tokens(module) is not None}
+        self._check_modules(with_tokens, tokens, "rows of tokens")
         for module, name in tokens.items():
-            self._tokens[module] = self._tokens_of(module, name)
+            self._token_rows[module] = self._make_token_rows(module, name)
 
     def paths(self) -> list[Path]:
+        """Returns the files of base and adapter."""
         return [*super().paths(), *self.adapter_paths()]
 
     def adapter_paths(self) -> list[Path]:
-        """The adapter's own files."""
+        """Returns the adapter's own files."""
         return [self.config.path, *self.adapter.paths()]
 
-    def place(self, name: str) -> str:
-        place = super().place(name)
-        if name in self._replaced:
-            place = self.adapter.place(self._replaced[name])
-        changed = name.rpartition(".")[0] in self._deltas | self._tokens
-        return f"{place} with the adapter {self.config.path.parent}" if changed else place
+    def describe(self, name: str) -> str:
+        """Returns where a tensor comes from, with the adapter if that changes it."""
+        description = super().describe(name)
+        if name in self._replacements:
+            description = self.adapter.describe(self._replacements[name])
+        changed = name.rpartition(".")[0] in self._deltas | self._token_rows
+        return (
+            f"{description} with the adapter {self.config.path.parent}" if changed else description
+        )
 
-    # What is not finite is told by whoever moves it, with its name.
+    # Numbers that are not finite are reported by whoever moves them, with the tensor's name.
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")
-    def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
-        kind = self.tensors[name].dtype
-        rows = self._base(name, start, stop, row_shape)
+    def read_rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        """Reads some rows of a tensor; see `TensorReader`."""
+        dtype = self.tensors[name].numpy_dtype
+        rows = self._read_base(name, start, stop, row_shape)
         module, _, parameter = name.rpartition(".")
         delta = self._deltas.get(module)
         if delta is None or (parameter == "bias" and delta.bias is None):
             return rows
         rows = rows.astype(np.float32, order="C")
-        if parameter == "bias":
-            added = self.adapter.rows(delta.bias, start, stop, ()).astype(np.float32)
-            return (rows + added * np.float32(delta.scaling)).astype(kind)
-        merged = rows + self._product(module, start, stop)
+        if parameter == "bias" and delta.bias is not None:
+            added = self.adapter.read_rows(delta.bias, start, stop, ()).astype(np.float32)
+            return (rows + added * np.float32(delta.scaling)).astype(dtype)
+        merged = rows + self._scaled_product(module, start, stop)
         if delta.magnitude is None:
-            return merged.astype(kind)
-        if module == _EMBEDDING:
-            factor = self.adapter.whole(delta.magnitude).astype(np.float32) / self._table_norms()
+            return merged.astype(dtype)
+        if module == EMBEDDING:
+            factor = self.adapter.read(delta.magnitude).astype(np.float32) / self._table_norms()
         else:
-            magnitudes = self.adapter.rows(delta.magnitude, start, stop, ()).astype(np.float32)
-            factor = (magnitudes / summing.row_norms(merged))[:, np.newaxis]
-        return (factor * merged).astype(kind)
+            magnitudes = self.adapter.read_rows(delta.magnitude, start, stop, ())
+            factor = (magnitudes.astype(np.float32) / row_norms(merged))[:, np.newaxis]
+        return (factor * merged).astype(dtype)
 
     def close(self) -> None:
+        """Closes the files of base and adapter."""
         self.adapter.close()
         super().close()
 
-    def _base(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
-        """Rows without LoRA's part, in the base's type."""
-        if name in self._replaced:
-            rows = self.adapter.rows(self._replaced[name], start, stop, row_shape)
-            rows = rows.astype(self.tensors[name].dtype)
+    def _replace(self, name: str, plain: str) -> None:
+        """Puts one of the adapter's tensors in the place of the base's, unless it is a copy."""
+        if "original_module" in plain.split("."):
+            return  # the base's own, which is no longer used
+        wrapped, plain = plain, _WRAPPED.sub("", plain)
+        if wrapped != plain and f"{_PREFIX}{plain}" in self.adapter.tensors:
+            return  # saved twice, as resized embeddings are: PEFT reads the plain name
+        if plain not in self.tensors or plain in self._replacements:
+            raise self._error(f"{name} belongs to no tensor of the base")
+        self._replacements[plain] = name
+        shape = self.adapter.tensors[name].shape
+        self.tensors[plain] = dataclasses.replace(self.tensors[plain], shape=shape)
+
+    def _read_base(
+        self, name: str, start: int, stop: int, row_shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Reads rows without LoRA's part, in the base's type."""
+        if name in self._replacements:
+            rows = self.adapter.read_rows(self._replacements[name], start, stop, row_shape)
+            rows = rows.astype(self.tensors[name].numpy_dtype)
         else:
-            rows = self.below.rows(name, start, stop, row_shape)
-        tokens = self._tokens.get(name.removesuffix(".weight"))
+            rows = self.base.read_rows(name, start, stop, row_shape)
+        tokens = self._token_rows.get(name.removesuffix(".weight"))
         if tokens is not None:
-            among = (start <= tokens.rows) & (tokens.rows < stop)
-            rows[tokens.rows[among] - start] = self.adapter.whole(tokens.name)[among]
+            inside = (start <= tokens.indices) & (tokens.indices < stop)
+            rows[tokens.indices[inside] - start] = self.adapter.read(tokens.name)[inside]
         return rows
 
-    def _product(self, module: str, start: int, stop: int) -> np.ndarray:
-        """Rows of s B A in float32."""
+    def _scaled_product(self, module: str, start: int, stop: int) -> np.ndarray:
+        """Returns rows of s B A in float32."""
         delta, scaling = self._deltas[module], np.float32(self._deltas[module].scaling)
-        if module != _EMBEDDING:
+        if module != EMBEDDING:
             rank = self.adapter.tensors[delta.second].shape[1:]
-            second = self.adapter.rows(delta.second, start, stop, rank)
-            return summing.product(second, self.adapter.whole(delta.first)) * scaling
-        first = self.adapter.whole(delta.first)[:, start:stop]
-        product = summing.product(self.adapter.whole(delta.second), first).T * scaling
+            second = self.adapter.read_rows(delta.second, start, stop, rank)
+            return product(second, self.adapter.read(delta.first)) * scaling
+        first = self.adapter.read(delta.first)[:, start:stop]
+        scaled = product(self.adapter.read(delta.second), first).T * scaling
         if delta.magnitude is not None:
-            return product
-        return product.astype(self.tensors[f"{module}.weight"].dtype).astype(np.float32)
+            return scaled
+        return scaled.astype(self.tensors[f"{module}.weight"].numpy_dtype).astype(np.float32)
 
     def _table_norms(self) -> np.ndarray:
-        """The norms [D] of the columns of the embedding's merged table: one pass over it."""
-        with self._reckoning:
+        """Returns the norms [D] of the columns of the embedding's merged table, in one pass."""
+        with self._computing_norms:
             if self._norms is None:
-                name = f"{_EMBEDDING}.weight"
+                name = f"{EMBEDDING}.weight"
                 vocab_size, dims = self.tensors[name].shape
-                step = max(1, CUT_BYTES // (4 * dims))
+                step = max(1, slices.SLICE_BYTES // (4 * dims))
                 squares = np.zeros(dims, np.float32)
                 for start in range(0, vocab_size, step):
                     stop = min(vocab_size, start + step)
-                    rows = self._base(name, start, stop, (dims,)).astype(np.float32)
-                    rows += self._product(_EMBEDDING, start, stop)
-                    squares = summing.add_squares(squares, rows)
+                    rows = self._read_base(name, start, stop, (dims,)).astype(np.float32)
+                    rows += self._scaled_product(EMBEDDING, start, stop)
+                    squares = add_squares(squares, rows)
                 self._norms = np.sqrt(squares)
             return self._norms
 
-    def _delta(self, module: str, found: dict[str, str]) -> _Delta:
-        """A module's tensors, all of them there and of the shapes that the base wants."""
+    def _make_delta(self, module: str, names: dict[str, str]) -> _Delta:
+        """Returns a module's tensors, complete and of the shapes that the base needs."""
         shape, rank = self.tensors[f"{module}.weight"].shape, self.config.rank(module)
-        if module == _EMBEDDING:
+        if module == EMBEDDING:
             first, second = "lora_embedding_A", "lora_embedding_B"
             rows, columns = shape[::-1]
         else:
             first, second = "lora_A.weight", "lora_B.weight"
             rows, columns = shape
-        wanted: dict[str, tuple[int, ...]] = {first: (rank, columns), second: (rows, rank)}
+        expected: dict[str, tuple[int, ...]] = {first: (rank, columns), second: (rows, rank)}
         if self.config.dora:
-            wanted["lora_magnitude_vector"] = (rows,)
-        if self.config.values.get("lora_bias") and module != _EMBEDDING:
+            expected["lora_magnitude_vector"] = (rows,)
+        if self.config.values.get("lora_bias") and module != EMBEDDING:
             if f"{module}.bias" not in self.tensors:
                 raise self._error(f"{module} has no bias that lora_bias could be added to")
-            wanted["lora_B.bias"] = (rows,)
-        for part in sorted(wanted.keys() ^ found.keys()):
+            expected["lora_B.bias"] = (rows,)
+        for part in sorted(expected.keys() ^ names.keys()):
             raise self._error(
-                f"{module} has no {part}" if part in wanted else f"{found[part]} has no place"
+                f"{module} has no {part}" if part in expected else f"{names[part]} is not expected"
             )
-        for part, size in wanted.items():
-            self._check_tensor(found[part], size)
+        for part, size in expected.items():
+            self._check_tensor(names[part], size)
         return _Delta(
-            found[first],
-            found[second],
+            names[first],
+            names[second],
             self.config.scaling(module),
-            found.get("lora_magnitude_vector"),
-            found.get("lora_B.bias"),
+            names.get("lora_magnitude_vector"),
+            names.get("lora_B.bias"),
         )
 
-    def _tokens_of(self, module: str, name: str) -> _Tokens:
-        """The rows of a module that one of the adapter's tensors replaces."""
-        rows = np.array(self.config.tokens(module), np.int64)
+    def _make_token_rows(self, module: str, name: str) -> _TokenRows:
+        """Returns the rows of a module that one of the adapter's tensors replaces."""
+        indices = np.array(self.config.tokens(module), np.int64)
         if module in self._deltas:
             raise self._error(f"{name} has rows of a weight that is changed by LoRA too")
         vocab_size, *row_shape = self.tensors[f"{module}.weight"].shape
-        self._check_tensor(name, (len(rows), *row_shape))
-        if rows.size and rows.max() >= vocab_size:
-            raise self._error(f"{name} has row {rows.max():,}, and the base {vocab_size:,} rows")
-        return _Tokens(name, rows)
+        self._check_tensor(name, (len(indices), *row_shape))
+        if indices.size and indices.max() >= vocab_size:
+            raise self._error(f"{name} has row {indices.max():,}, and the base {vocab_size:,} rows")
+        return _TokenRows(name, indices)
 
-    def _check_tensor(self, name: str, wanted: tuple[int, ...]) -> None:
+    def _check_tensor(self, name: str, expected: tuple[int, ...]) -> None:
         """Raises ValueError unless one of the adapter's tensors has this shape, and is finite."""
         shape = self.adapter.tensors[name].shape
-        if shape != wanted:
-            raise self._error(f"{name} has shape {shape}, wanted {wanted}")
+        if shape != expected:
+            raise self._error(f"{name} has shape {shape}, expected {expected}")
         with self.adapter:
-            numbers = self.adapter.whole(name)
-        if not finite.is_finite(numbers):
-            raise finite.refusal(self.adapter.place(name), shape, [(0, numbers)])
+            numbers = self.adapter.read(name)
+        if not tensors.is_finite(numbers):
+            raise tensors.non_finite_error(self.adapter.describe(name), shape, [(0, numbers)])
 
-    def _check_named(self, named: set[str], found: Iterable[str], what: str) -> None:
+    def _check_modules(self, configured: set[str], found: Iterable[str], what: str) -> None:
         """Raises ValueError unless the settings name the modules that there are tensors of."""
-        for module in sorted(named ^ {*found}):
-            if module in named:
+        for module in sorted(configured ^ {*found}):
+            if module in configured:
                 raise self._error(f"no {what} of {module}, which {adapter_config.FILE} names")
             raise self._error(f"{what} of {module}, which {adapter_config.FILE} does not name")
 
-    def _error(self, what: str) -> InvalidValueError:
-        return InvalidValueError(f"the adapter {self.config.path.parent}: {what}")
+    def _error(self, problem: str) -> InvalidValueError:
+        return InvalidValueError(f"the adapter {self.config.path.parent}: {problem}")
 
 
-def merged(base: Source, folder: Path) -> Merged:
-    """A network of Hugging Face's layout with the adapter of a folder in it.
+def merge(base: TensorReader, folder: Path) -> MergedReader:
+    """Merges the adapter of a folder into a network of Hugging Face's layout.
 
     Args:
-        base: the weights that it is of.
+        base: the weights that the adapter was trained on.
         folder: that PEFT saved.
 
     Raises:
-        FileNotFoundError: the folder is not there, or holds no adapter.
+        FileNotFoundError: the folder does not exist, or holds no adapter.
         ValueError: the adapter is of another kind or of another network, or damaged.
     """
     if not folder.is_dir():
-        raise MissingFileError(f"{folder} is no directory; wanted one that PEFT saved")
+        raise MissingFileError(f"{folder} is no directory; expected one that PEFT saved")
     config = adapter_config.read(folder)
     for name, find in _FILES.items():
         if (folder / name).is_file():
             git_lfs.check_fetched([folder / name])
-            return Merged(base, config, Files(find(folder / name)))
+            return MergedReader(base, config, FileReader(find(folder / name)))
     raise MissingFileError(f"{folder} holds no {' or '.join(_FILES)}")
 
 
-def described(source: Merged, hashed: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """An adapter as an import's lineage has it.
+def lineage_entry(reader: MergedReader, file_hashes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns an adapter's entry in the lineage of an import.
 
     Args:
-        source: what was imported.
-        hashed: its files, as `lineage.hash_files` gives them.
+        reader: what was imported.
+        file_hashes: the adapter's files, as `lineage.hash_files` returns them.
     """
     return {
-        "directory": str(source.config.path.parent),
-        "base_model": source.config.values.get("base_model_name_or_path"),
-        "revision": source.config.values.get("revision"),
-        "files": [*hashed],
+        "directory": str(reader.config.path.parent),
+        "base_model": reader.config.values.get("base_model_name_or_path"),
+        "revision": reader.config.values.get("revision"),
+        "files": [*file_hashes],
     }

@@ -3,188 +3,186 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs.checkpoint_arrays import Variables
-from codegen_pax.weights import cuts, embedding, finite, layout, moving, safetensors_files
-from codegen_pax.weights.cuts import Cut, Layout
-from codegen_pax.weights.layout import Dimensions
-from codegen_pax.weights.safetensors_files import Shard
-from codegen_pax.weights.tensors import DTYPES
-from codegen_pax.weights.workspace import Workspace
+from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensor_files, tensors
+from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Dimensions, Layout
+from codegen_pax.weights.slices import Slice
+from codegen_pax.weights.tensor_files import SafetensorsFile, SafetensorsWriter
 
 _SCRATCH = "scratch"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(moving.Plan):
-    """An export whose checkpoint has been found fit.
+class Plan(conversion.Plan):
+    """An export whose checkpoint has been checked.
 
     Attributes:
         variables: to read.
-        shards: the files.
+        weight_files: of the state dict.
         bias: the embedding's [D], to be added to the table; None if there is nothing to add.
-        parts: the file that keeps the table and the bias apart, if there is to be one.
+        parts_file: the file that keeps the table and the bias apart, if there is to be one.
     """
 
     variables: Variables
-    shards: list[Shard]
+    weight_files: list[SafetensorsFile]
     bias: np.ndarray | None
-    parts: Shard | None
+    parts_file: SafetensorsFile | None
 
     @property
-    def nbytes(self) -> int:
+    def num_bytes(self) -> int:
         """Bytes that are written."""
-        return sum(shard.size() for shard in self.files())
+        return sum(file.size() for file in self.files())
 
-    def files(self) -> list[Shard]:
-        """All that is written."""
-        return self.shards + ([self.parts] if self.parts else [])
+    def files(self) -> list[SafetensorsFile]:
+        """Returns all files that are written."""
+        return self.weight_files + ([self.parts_file] if self.parts_file else [])
 
     @property
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Numbers of the network, as it is written."""
         return sum(map(math.prod, self.layout.shapes.values()))
 
     @property
-    def scratch(self) -> int:
-        """Bytes that are needed besides, for the largest variable that has to be cut otherwise."""
-        chunks = cuts.chunk_shapes(self.layout, self.dims)
+    def scratch_bytes(self) -> int:
+        """Bytes that are needed besides, for the largest variable that is rechunked."""
+        chunks = slices.chunk_shapes(self.slices, self.layout.dims)
         return max(
             (
                 self.variables.nbytes(weight.variable)
                 for weight, chunk in chunks.items()
-                if self.variables.needs_recutting(weight, chunk)
+                if self.variables.needs_rechunking(weight, chunk)
             ),
             default=0,
         )
 
 
-def plan(
+def make_plan(
     variables: Variables,
     dims: Dimensions,
-    make_layout: Callable[[Dimensions, int], Layout],
+    layout: Layout,
     dtype: np.dtype | None = None,
     *,
     keep_parts: bool = False,
-    vocabulary_rows: int | None = None,
 ) -> Plan:
     """Checks that a checkpoint holds a network of this size, before anything is written.
 
     Args:
         variables: of the checkpoint.
         dims: the sizes of the network.
-        make_layout: `cuts.hugging_face` or `cuts.gptj`.
+        layout: to write; of the same network, but for its rows of the vocabulary, which may be
+            fewer: the first ones are written then.
         dtype: to write all weights as; as they are stored if None.
         keep_parts: keep the embedding's table and bias apart too, if they can be kept exactly.
-        vocabulary_rows: of the vocabulary, from its first, that are written; all if None.
 
     Raises:
         ValueError: a variable is missing, unknown, misshaped, or no floating-point numbers.
     """
-    wanted = {weight.variable: weight.pax_shape(dims) for weight in layout.weights(dims)}
-    layout.check_shapes("Pax", variables.shapes(), wanted)
+    expected = {weight.variable: weight.pax_shape(dims) for weight in layouts.weights(dims)}
+    layouts.check_shapes("Pax", variables.shapes(), expected)
     stored = variables.dtypes()
-    for name, kind in stored.items():
-        if kind not in DTYPES.values():
+    for name, stored_dtype in stored.items():
+        if stored_dtype not in tensors.DTYPES.values():
             raise InvalidValueError(
-                f"Pax weights: {name} has the type {kind}; wanted {', '.join(DTYPES)}"
+                f"Pax weights: {name} has the type {stored_dtype}; expected "
+                f"{', '.join(tensors.DTYPES)}"
             )
-    dtypes = {weight: np.dtype(dtype or stored[weight.variable]) for weight in layout.weights(dims)}
-    # A cut is as large in the wider of the types that it is read and written as.
-    written = dataclasses.replace(dims, vocab_size=vocabulary_rows or dims.vocab_size)
-    found = make_layout(
-        written, max(kind.itemsize for kind in {*stored.values(), *dtypes.values()})
-    )
-    kinds = {cut.tensor: dtypes[cut.weight] for cut in found.cuts}
-    tensors = {name: (kinds[name], shape) for name, shape in found.shapes.items()}
-    bias = _bias(variables) if dims.embedding_bias else None
-    parts = None
-    kind = dtypes[embedding.TABLE]
-    if bias is not None and keep_parts and kind == stored[embedding.TABLE.variable] == bias.dtype:
-        parts = embedding.parts_shard(kind, written)
-    shards = safetensors_files.plan(tensors, safetensors_files.SHARD_BYTES)
-    return Plan(found, dims, dtypes, variables, shards, bias, parts)
+    dtypes = {
+        weight: np.dtype(dtype or stored[weight.variable]) for weight in layouts.weights(dims)
+    }
+    # A slice is as large in the wider of the types that it is read and written as.
+    itemsize = max(one.itemsize for one in {*stored.values(), *dtypes.values()})
+    all_slices = slices.of(layout, itemsize)
+    tensor_dtypes = {one.tensor: dtypes[one.weight] for one in all_slices}
+    entries = {name: (tensor_dtypes[name], shape) for name, shape in layout.shapes.items()}
+    bias = _read_bias(variables) if dims.embedding_bias else None
+    parts_file = None
+    table_dtype = dtypes[EMBEDDING]
+    is_exact = bias is not None and table_dtype == stored[EMBEDDING.variable] == bias.dtype
+    if keep_parts and is_exact:
+        parts_file = embedding_table.parts_file(table_dtype, layout.dims)
+    files = tensor_files.plan_safetensors(entries, tensor_files.SHARD_BYTES)
+    return Plan(layout, all_slices, dtypes, variables, files, bias, parts_file)
 
 
-def run(chosen: Plan, workspace: Workspace, on_bytes: Callable[[int], None]) -> None:
-    """Writes the files into the workspace, all but what an earlier run has written.
+def run(plan: Plan, folder: Path, on_bytes: Callable[[int], None]) -> None:
+    """Writes the files.
 
     Args:
-        chosen: what `plan` returned.
-        workspace: of the folder.
-        on_bytes: is told of the bytes of cuts, those of an earlier run first.
+        plan: what `make_plan` returned.
+        folder: to write to.
+        on_bytes: called with the bytes of each slice that has been moved, in any thread.
 
     Raises:
-        ValueError: a weight is no finite number, or too large for the type it was to be written as.
+        ValueError: a weight is not finite, or too large for the type it was to be written as.
         OSError: the disk is full, or the checkpoint cannot be read.
     """
-    scratch = workspace.folder / _SCRATCH
-    chunks = cuts.chunk_shapes(chosen.layout, chosen.dims)
-    shutil.rmtree(scratch, ignore_errors=True)
-    if chosen.parts:
-        (workspace.folder / chosen.parts.name).parent.mkdir(exist_ok=True)
-    on_bytes(chosen.moved_before(workspace))
-    with safetensors_files.Writer(workspace.folder, chosen.files()) as writer:
-        if chosen.parts:
-            writer.write(embedding.BIAS.variable, 0, chosen.bias)
-
-        def read(cut: Cut) -> np.ndarray:
-            part = chosen.variables.read(cut.weight.variable, cut.index)
-            return cuts.from_pax(cut, part)
-
-        def one(cut: Cut) -> None:
-            rows = read(cut)
-            if not finite.is_finite(rows):
-                what = f"{chosen.variables.checkpoint}: {cut.tensor}"
-                raise moving.not_finite(chosen, what, cut.tensor, read)
-            if chosen.bias is not None and cut.weight == embedding.TABLE:
-                if chosen.parts:
-                    writer.write(cut.weight.variable, cut.start, rows)
-                rows = embedding.folded(rows, chosen.bias)
-            rows = _cast(rows, chosen.dtypes[cut.weight], cut.tensor)
-            writer.write(cut.tensor, cut.start, rows)
-
-        for weight, found in itertools.groupby(chosen.layout.cuts, lambda cut: cut.weight):
-            group = list(found)
-            left = any(moving.key(cut) not in workspace.done for cut in group)
-            recut = left and chosen.variables.needs_recutting(weight, chunks[weight])
-            if recut:
-                chosen.variables.recut(weight, chunks[weight], scratch)
-            moving.move(chosen, group, one, workspace, on_bytes)
-            if recut:
+    scratch = folder / _SCRATCH
+    chunks = slices.chunk_shapes(plan.slices, plan.layout.dims)
+    if plan.parts_file:
+        (folder / plan.parts_file.name).parent.mkdir()
+    with SafetensorsWriter(folder, plan.files()) as writer:
+        if plan.parts_file and plan.bias is not None:
+            writer.write(EMBEDDING_BIAS.variable, 0, plan.bias)
+        for weight, of_weight in itertools.groupby(plan.slices, lambda one: one.weight):
+            rechunk = plan.variables.needs_rechunking(weight, chunks[weight])
+            if rechunk:
+                plan.variables.rechunk(weight, chunks[weight], scratch)
+            conversion.move(plan, of_weight, functools.partial(_move_one, plan, writer), on_bytes)
+            if rechunk:
                 shutil.rmtree(scratch)
 
 
-def _bias(variables: Variables) -> np.ndarray | None:
-    """The embedding's bias [D]; None if it is zero, which would make 0.0 of the table's -0.0."""
-    bias = variables.read(embedding.BIAS.variable)
-    if not finite.is_finite(bias):
-        what = f"{variables.checkpoint}: {embedding.BIAS.variable}"
-        raise finite.refusal(what, bias.shape, [(0, bias)])
+def _read_slice(plan: Plan, one: Slice) -> np.ndarray:
+    return slices.from_pax(one, plan.variables.read(one.weight.variable, one.index))
+
+
+def _move_one(plan: Plan, writer: SafetensorsWriter, one: Slice) -> None:
+    rows = _read_slice(plan, one)
+    if not tensors.is_finite(rows):
+        description = f"{plan.variables.checkpoint}: {one.tensor}"
+        read = functools.partial(_read_slice, plan)
+        raise conversion.non_finite_error(plan, description, one.tensor, read)
+    if plan.bias is not None and one.weight == EMBEDDING:
+        if plan.parts_file:
+            writer.write(one.weight.variable, one.start, rows)
+        rows = embedding_table.add_bias(rows, plan.bias)
+    writer.write(one.tensor, one.start, _cast(rows, plan.dtypes[one.weight], one.tensor))
+
+
+def _read_bias(variables: Variables) -> np.ndarray | None:
+    """Returns the embedding's bias [D]; None if zero, which would make 0.0 of the table's -0.0."""
+    bias = variables.read(EMBEDDING_BIAS.variable)
+    if not tensors.is_finite(bias):
+        description = f"{variables.checkpoint}: {EMBEDDING_BIAS.variable}"
+        raise tensors.non_finite_error(description, bias.shape, [(0, bias)])
     return bias if np.any(bias) else None
 
 
-def _cast(rows: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
-    """The rows as `kind`.
+def _cast(rows: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """Returns the rows as `dtype`.
 
     Raises:
-        ValueError: one that was finite is no more.
+        ValueError: a number that was finite no longer is.
     """
-    if rows.dtype == kind:
+    if rows.dtype == dtype:
         return rows
     with np.errstate(over="ignore"):
-        found = rows.astype(kind)
-    lost = np.isinf(found) & np.isfinite(rows)
+        cast = rows.astype(dtype)
+    lost = np.isinf(cast) & np.isfinite(rows)
     if lost.any():
         largest = float(np.abs(rows[lost].astype(np.float64)).max())
         raise InvalidValueError(
-            f"{name} holds {largest:g}, too large for {kind.name}: export it as float32 or bfloat16"
+            f"{name} holds {largest:g}, too large for {dtype.name}: export it as float32 or "
+            "bfloat16"
         )
-    return found
+    return cast

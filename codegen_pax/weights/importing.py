@@ -14,13 +14,12 @@ import numpy as np
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
-from codegen_pax.weights import cuts, embedding, finite, layout, moving
-from codegen_pax.weights.cuts import Cut, Layout
-from codegen_pax.weights.layout import Dimensions, Weight
-from codegen_pax.weights.tensors import Source
-from codegen_pax.weights.workspace import Workspace
+from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensors
+from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Layout, Weight
+from codegen_pax.weights.slices import Slice
+from codegen_pax.weights.tensors import TensorReader
 
-if TYPE_CHECKING:  # it takes Pax' imports, and what is wrong with files is told without them
+if TYPE_CHECKING:  # it imports Pax, and faults of files are reported without that
     from codegen_pax.training.train_state import TrainStateSpec
 
 # Below a job's directory; weights that are imported are a run's start.
@@ -28,149 +27,140 @@ CHECKPOINT = Path(checkpoints.path(".", 0))
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan(moving.Plan):
-    """An import whose files have been found fit.
+class Plan(conversion.Plan):
+    """An import whose files have been checked.
 
     Attributes:
-        files: to read; the tensors of them that are moved, of as many rows as ours.
-        fold: whether the embedding's bias is in the files and not in the network.
+        reader: of the tensors that are moved, with as many rows of the vocabulary as Pax has.
+        folds_bias: whether the files have the embedding's bias and the network has none.
         parts: the embedding's table and bias apart, where the files have their sum.
     """
 
-    files: Source
-    fold: bool = False
-    parts: Source | None = None
+    reader: TensorReader
+    folds_bias: bool = False
+    parts: TensorReader | None = None
 
     @property
-    def nbytes(self) -> int:
+    def num_bytes(self) -> int:
         """Bytes of the weights that are written."""
         return sum(
-            math.prod(weight.pax_shape(self.dims)) * kind.itemsize
-            for weight, kind in self.dtypes.items()
+            math.prod(weight.pax_shape(self.layout.dims)) * dtype.itemsize
+            for weight, dtype in self.dtypes.items()
         )
 
     @property
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """Numbers of the network, the embedding's bias among them if it has one."""
-        return sum(math.prod(weight.pax_shape(self.dims)) for weight in self.dtypes)
+        return sum(math.prod(weight.pax_shape(self.layout.dims)) for weight in self.dtypes)
 
     def paths(self) -> list[Path]:
-        """The files that are read."""
-        return [*self.files.paths(), *(self.parts.paths() if self.parts else [])]
+        """Returns the files that are read."""
+        return [*self.reader.paths(), *(self.parts.paths() if self.parts else [])]
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Closes the files in the end."""
-        with self.files, self.parts or contextlib.nullcontext():
+    def closing(self) -> Iterator[None]:
+        """Closes the files at the end of the block."""
+        with self.reader, self.parts or contextlib.nullcontext():
             yield
 
-    def row_shape(self, cut: Cut) -> tuple[int, ...]:
-        """The shape of one of its rows."""
-        axes = len(self.layout.shapes[cut.tensor]) - len(cut.weight.plain_shape(self.dims))
-        return self.layout.shapes[cut.tensor][1 + axes :]
+    def row_shape(self, one: Slice) -> tuple[int, ...]:
+        """Returns the shape of one row of a slice."""
+        shape = self.layout.shapes[one.tensor]
+        joined_axes = len(shape) - len(one.weight.layer_shape(self.layout.dims))
+        return shape[1 + joined_axes :]
 
 
-def plan(
-    folder: Path | None, files: Source, dims: Dimensions, make_layout: Callable[[int], Layout]
-) -> Plan:
+def make_plan(folder: Path | None, reader: TensorReader, layout: Layout) -> Plan:
     """Checks that files hold a network of this size, before anything is written.
 
     Args:
         folder: where an export may have left the embedding's parts; not looked for if None.
-        files: that were found.
-        dims: the sizes of the network.
-        make_layout: gives the layout of the files for numbers of so many bytes.
+        reader: of the files' tensors.
+        layout: of the files.
 
     Raises:
         ValueError: a tensor is missing, unknown or misshaped, or of another type than that of
             another layer.
     """
-    kinds = {tensor.dtype for tensor in files.tensors.values()}
-    found = make_layout(max((kind.itemsize for kind in kinds), default=4))
-    shapes = {name: tensor.shape for name, tensor in files.tensors.items()}
-    layout.check_shapes(found.name, shapes, found.shapes)
+    shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
+    layouts.check_shapes(layout.name, shapes, layout.shapes)
+    itemsize = max(tensor.numpy_dtype.itemsize for tensor in reader.tensors.values())
+    all_slices = slices.of(layout, itemsize)
     dtypes: dict[Weight, np.dtype] = {}
     first: dict[Weight, str] = {}
-    for cut in found.cuts:
-        kind = files.tensors[cut.tensor].dtype
-        if dtypes.setdefault(cut.weight, kind) != kind:
+    for one in all_slices:
+        dtype = reader.tensors[one.tensor].numpy_dtype
+        if dtypes.setdefault(one.weight, dtype) != dtype:
             raise InvalidValueError(
-                f"{found.name} weights: {cut.tensor} has the type {kind}; wanted "
-                f"{dtypes[cut.weight]}, as {first[cut.weight]}: Pax keeps all layers in one array"
+                f"{layout.name} weights: {one.tensor} has the type {dtype}; expected "
+                f"{dtypes[one.weight]}, as {first[one.weight]}: Pax keeps all layers in one array"
             )
-        first.setdefault(cut.weight, cut.tensor)
-    has_bias = embedding.BIAS.jaxformer in found.shapes
+        first.setdefault(one.weight, one.tensor)
+    has_bias = EMBEDDING_BIAS.jaxformer in layout.shapes
     parts = None
-    if dims.embedding_bias and not has_bias:
-        parts = folder and embedding.find_parts(folder, files, found)
-        dtypes[embedding.BIAS] = dtypes[embedding.TABLE]  # zero if the table holds it
-    return Plan(found, dims, dtypes, files, has_bias and not dims.embedding_bias, parts)
+    if layout.dims.embedding_bias and not has_bias:
+        if folder:
+            parts = embedding_table.find_parts(folder, reader, layout, all_slices)
+        dtypes[EMBEDDING_BIAS] = dtypes[EMBEDDING]  # zero if the table holds it
+    folds_bias = has_bias and not layout.dims.embedding_bias
+    return Plan(layout, all_slices, dtypes, reader, folds_bias, parts)
 
 
-def run(
-    chosen: Plan, state: TrainStateSpec, workspace: Workspace, on_bytes: Callable[[int], None]
-) -> None:
-    """Writes the checkpoint into the workspace, all but what an earlier run has written.
+def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int], None]) -> None:
+    """Writes the checkpoint.
 
     Args:
-        chosen: what `plan` returned.
-        state: of the task that is to restore it.
-        workspace: of the job's directory.
-        on_bytes: is told of the bytes of cuts, those of an earlier run first.
+        plan: what `make_plan` returned.
+        state: of the task that is to restore the checkpoint.
+        folder: of the job.
+        on_bytes: called with the bytes of each slice that has been moved, in any thread.
 
     Raises:
-        ValueError: the task's network has other arrays, or a weight is no finite number.
+        ValueError: the task's network has other arrays, or a weight is not finite.
         OSError: the disk is full, or a file cannot be read.
     """
-    check_state(chosen, state)
-    chunks = cuts.chunk_shapes(chosen.layout, chosen.dims)
-    chunks.setdefault(embedding.BIAS, (chosen.dims.model_dims,))
+    check_state(plan, state)
+    chunks = slices.chunk_shapes(plan.slices, plan.layout.dims)
+    chunks.setdefault(EMBEDDING_BIAS, (plan.layout.dims.model_dims,))
     checkpoint = NewCheckpoint(
-        workspace.folder / CHECKPOINT,
+        folder / CHECKPOINT,
         state.arrays,
         state.metadata,
-        {weight: (kind, chunks[weight]) for weight, kind in chosen.dtypes.items()},
+        {weight: (dtype, chunks[weight]) for weight, dtype in plan.dtypes.items()},
     )
-    dims, bias = chosen.dims, None
-    if chosen.fold:
-        bias = chosen.files.rows(embedding.BIAS.jaxformer, 0, dims.model_dims, ())
-    if chosen.parts:
-        checkpoint.write(
-            embedding.BIAS,
-            (slice(None),),
-            chosen.parts.rows(embedding.BIAS.variable, 0, dims.model_dims, ()),
-        )
+    bias = plan.reader.read(EMBEDDING_BIAS.jaxformer) if plan.folds_bias else None
+    if plan.parts:
+        parts_bias = plan.parts.read(EMBEDDING_BIAS.variable)
+        checkpoint.write(EMBEDDING_BIAS, (slice(None),), parts_bias)
 
-    def read(cut: Cut) -> np.ndarray:
-        files, name = chosen.files, cut.tensor
-        if chosen.parts and cut.weight == embedding.TABLE:
-            files, name = chosen.parts, cut.weight.variable
-        rows = files.rows(name, cut.start, cut.stop, chosen.row_shape(cut))
-        if bias is not None and cut.weight == embedding.TABLE:
-            rows = embedding.folded(rows, bias)
+    def read(one: Slice) -> np.ndarray:
+        reader, name = plan.reader, one.tensor
+        if plan.parts and one.weight == EMBEDDING:
+            reader, name = plan.parts, one.weight.variable
+        rows = reader.read_rows(name, one.start, one.stop, plan.row_shape(one))
+        if bias is not None and one.weight == EMBEDDING:
+            rows = embedding_table.add_bias(rows, bias)
         return rows
 
-    def one(cut: Cut) -> None:
-        rows = read(cut)
-        if not finite.is_finite(rows):
-            place = chosen.files.place(cut.tensor)
-            raise moving.not_finite(chosen, place, cut.tensor, read)
-        part = cuts.to_pax(cut, rows, dims, chosen.layout.mp_num)
-        checkpoint.write(cut.weight, cut.index, part)
+    def move_one(one: Slice) -> None:
+        rows = read(one)
+        if not tensors.is_finite(rows):
+            description = plan.reader.describe(one.tensor)
+            raise conversion.non_finite_error(plan, description, one.tensor, read)
+        checkpoint.write(one.weight, one.index, slices.to_pax(one, rows, plan.layout))
 
-    on_bytes(chosen.moved_before(workspace))
-    moving.move(chosen, chosen.layout.cuts, one, workspace, on_bytes)
+    conversion.move(plan, plan.slices, move_one, on_bytes)
 
 
-def check_state(chosen: Plan, state: TrainStateSpec) -> None:
+def check_state(plan: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
     found = {
-        f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(chosen.dims)
-        for weight in chosen.dtypes
+        f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(plan.layout.dims)
+        for weight in plan.dtypes
     }
-    wanted = {
+    expected = {
         name: array.shape
         for name, array in state.arrays.items()
         if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
-    layout.check_shapes("the experiment's", found, wanted)
+    layouts.check_shapes("the experiment's", found, expected)

@@ -1,4 +1,4 @@
-"""Tensors as bytes in files, read a few rows at a time, whatever kind of file holds them."""
+"""Tensors by name, read a few rows at a time, whatever kind of file holds them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +17,7 @@ from codegen_pax import names
 from codegen_pax.errors import InvalidValueError
 
 # What weights may be stored as, by the name that users know.
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -36,7 +37,7 @@ _SHORT_NAMES = {
 
 
 def dtype(name: str) -> np.dtype:
-    """The type called `name`; ValueError with the nearest name if weights cannot have it."""
+    """Returns the type of weights called `name`; ValueError with the nearest name if none is."""
     plain = name.lower().removeprefix("torch.")
     plain = _SHORT_NAMES.get(plain, plain)
     if plain not in DTYPES:
@@ -45,16 +46,64 @@ def dtype(name: str) -> np.dtype:
     return DTYPES[plain]
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Returns whether an array of a type of `DTYPES` has neither NaN nor infinity.
+
+    It looks at the bits: the NaNs lie beyond infinity, those without a sign at the end of the
+    signed integers, those with one at the end of the unsigned. Two passes without a copy, 14 GB/s
+    here and more; numpy's own `isfinite` does 16 of float32, 0.9 of bfloat16 and 0.5 of float16.
+    """
+    if not array.size:
+        return True
+    infinity = np.array(np.inf, array.dtype)
+    unsigned, signed = f"u{array.itemsize}", f"i{array.itemsize}"
+    positive, negative = infinity.view(signed), (-infinity).view(unsigned)
+    return bool(
+        array.view(signed).max() < positive[()] and array.view(unsigned).max() < negative[()]
+    )
+
+
+def non_finite_error(
+    description: str, shape: tuple[int, ...], parts: Iterable[tuple[int, np.ndarray]]
+) -> InvalidValueError:
+    """Returns an error that says how many numbers of a tensor are not finite, and names the first.
+
+    One NaN in a network makes all that it computes NaN, and a model that answers `!!!!!!` says
+    nothing of where it lies.
+
+    Args:
+        description: of the tensor, for the message.
+        shape: of the tensor.
+        parts: its rows, in order: the number of the first one, and the rows; leading axes of the
+            shape that a row does not have are joined to one.
+    """
+    count, first = 0, None
+    for start, rows in parts:
+        bad = np.flatnonzero(~np.isfinite(rows.astype(np.float32)))
+        count += len(bad)
+        if first is None and len(bad):
+            place = start * math.prod(rows.shape[1:]) + int(bad[0])
+            index = ", ".join(map(str, np.unravel_index(place, shape)))
+            first = f"{rows.reshape(-1)[bad[0]]} at [{index}]"
+    numbers = "1 number that is" if count == 1 else f"{count:,} numbers that are"
+    return InvalidValueError(
+        f"{description} holds {numbers} not finite, the first {first}: training has diverged, or "
+        "the file is damaged"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies.
+    """A tensor in a file.
 
     Attributes:
         path: of the file.
-        offset: of its first byte in it.
-        dtype: of its numbers, little-endian; only the name of one that weights cannot have.
+        offset: of its first byte in the file.
+        dtype: of its numbers, little-endian; the name alone of a type that weights cannot have.
         shape: its axes.
         columns_first: whether a matrix is stored column after column.
+        mapped: the same as a `torch.Tensor` that PyTorch has mapped into memory, to be read in
+            place of the file; None for other files.
     """
 
     path: Path
@@ -62,130 +111,155 @@ class Tensor:
     dtype: np.dtype | str
     shape: tuple[int, ...]
     columns_first: bool = False
+    mapped: Any = None
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The type of its numbers; TypeError if weights cannot have it."""
+        if isinstance(self.dtype, str):
+            raise TypeError(f"{self.path} has numbers of {self.dtype}")
+        return self.dtype
 
     @property
     def nbytes(self) -> int:
         """Bytes of it in the file."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
 
 
-class CutShortError(InvalidValueError):
+class TruncatedFileError(InvalidValueError):
     """A file ends before a tensor that it should hold."""
 
 
-class Source:
-    """Tensors by name, read a few rows at a time: those of files, or what is made of another's.
+class TensorReader:
+    """Tensors by name, read a few rows at a time: those of files, or made of another reader's.
 
     Attributes:
         tensors: by name.
-        below: the source that this one reads; None for files.
     """
 
-    def __init__(self, below: Source):
-        """Has the tensors of another source, until a subclass changes them."""
-        self.below = below
-        self.tensors = dict(below.tensors)
+    tensors: dict[str, Tensor]
+
+    def __init__(self, base: TensorReader):
+        """Has the tensors of another reader, until a subclass changes them.
+
+        Args:
+            base: the reader that this one reads.
+        """
+        self.base = base
+        self.tensors = dict(base.tensors)
 
     def paths(self) -> list[Path]:
-        """The files that are read, each once, by name."""
-        return self.below.paths()
+        """Returns the files that are read, each once, by name."""
+        return self.base.paths()
 
-    def place(self, name: str) -> str:
-        """Where a tensor is from, for a message."""
-        return self.below.place(name)
+    def describe(self, name: str) -> str:
+        """Returns where a tensor comes from, for a message."""
+        return self.base.describe(name)
 
-    def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
-        """Some rows of a tensor; may be called from several threads.
+    def read_rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        """Reads some rows of a tensor; may be called from several threads.
 
         Args:
             name: of the tensor.
-            start, stop: rows, of `row_shape` each.
+            start: first row, of `row_shape` each.
+            stop: end of the rows.
             row_shape: of one row; leading axes that are not in it are joined to one.
 
         Returns:
-            [stop - start, *row_shape], of the tensor's own type.
+            [stop - start, *row_shape], of the tensor's own type; the caller may change it.
         """
-        return self.below.rows(name, start, stop, row_shape)
+        return self.base.read_rows(name, start, stop, row_shape)
 
-    def whole(self, name: str) -> np.ndarray:
-        """A tensor, all of it."""
+    def read(self, name: str) -> np.ndarray:
+        """Reads all of a tensor."""
         shape = self.tensors[name].shape
-        return self.rows(name, 0, shape[0], shape[1:])
+        return self.read_rows(name, 0, shape[0], shape[1:])
 
     def close(self) -> None:
         """Closes the files."""
-        self.below.close()
+        self.base.close()
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> TensorReader:
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
 
 
-class Files(Source):
-    """Reads tensors by name, without mapping files: what is read is no part of this process.
+class FileReader(TensorReader):
+    """Reads the tensors of files.
 
-    A file is opened when it is first read, and again when it was closed since.
+    A file is opened when it is first read, and again when it was closed since. Files are not mapped
+    into memory but for PyTorch's own: what is read is no part of this process.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
-        """Checks that the files hold what they should.
+        """Checks that the files hold the tensors.
 
         Raises:
             ValueError: a tensor is of a type that weights cannot have.
-            CutShortError: a file is shorter than its tensors.
+            TruncatedFileError: a file is shorter than its tensors.
         """
         self.tensors = dict(tensors)
-        self._open: dict[Path, int] = {}
+        self._descriptors: dict[Path, int] = {}
         self._opening = threading.Lock()
         sizes: dict[Path, int] = {}
         for name, tensor in self.tensors.items():
-            if tensor.dtype not in DTYPES.values():
+            if isinstance(tensor.dtype, str) or tensor.dtype not in DTYPES.values():
                 raise InvalidValueError(
-                    f"{tensor.path}: {name} has the type {tensor.dtype}; wanted one of "
+                    f"{tensor.path}: {name} has the type {tensor.dtype}; expected one of "
                     f"{', '.join(DTYPES)}"
                 )
             size = sizes.setdefault(tensor.path, os.path.getsize(tensor.path))
-            if tensor.offset + tensor.nbytes > size:
-                raise CutShortError(
-                    f"{tensor.path} is cut short: {name} ends at byte "
+            if tensor.mapped is None and tensor.offset + tensor.nbytes > size:
+                raise TruncatedFileError(
+                    f"{tensor.path} is truncated: {name} ends at byte "
                     f"{tensor.offset + tensor.nbytes:,}, the file at {size:,}"
                 )
 
     def paths(self) -> list[Path]:
+        """Returns the files, each once, by name."""
         return sorted({tensor.path for tensor in self.tensors.values()})
 
-    def place(self, name: str) -> str:
+    def describe(self, name: str) -> str:
+        """Returns the file and the name of a tensor."""
         return f"{self.tensors[name].path}: {name}"
 
-    def rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+    def read_rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
+        """Reads some rows of a tensor; see `TensorReader`."""
         tensor = self.tensors[name]
-        itemsize = tensor.dtype.itemsize
-        rows = np.empty((stop - start, *row_shape), tensor.dtype)
+        dtype = tensor.numpy_dtype
+        if tensor.mapped is not None:
+            import torch
+
+            copied = tensor.mapped[start:stop].clone(memory_format=torch.contiguous_format)
+            # NumPy does not know PyTorch's bfloat16.
+            return copied.view(torch.uint8).numpy().view(dtype).reshape(-1, *row_shape)
+        rows = np.empty((stop - start, *row_shape), dtype)
         if not tensor.columns_first:
-            row_bytes = math.prod(row_shape) * itemsize
-            self._read(tensor.path, rows, tensor.offset + start * row_bytes)
+            row_bytes = math.prod(row_shape) * dtype.itemsize
+            self._read_into(rows, tensor.path, tensor.offset + start * row_bytes)
             return rows
         total, columns = tensor.shape
-        stored = np.empty((columns, stop - start), tensor.dtype)
+        stored = np.empty((columns, stop - start), dtype)
         for column in range(columns):
-            place = tensor.offset + (column * total + start) * itemsize
-            self._read(tensor.path, stored[column], place)
+            offset = tensor.offset + (column * total + start) * dtype.itemsize
+            self._read_into(stored[column], tensor.path, offset)
         return stored.T
 
     def close(self) -> None:
-        for descriptor in self._open.values():
+        """Closes the files; what PyTorch has mapped stays until its tensors are gone."""
+        for descriptor in self._descriptors.values():
             os.close(descriptor)
-        self._open.clear()
+        self._descriptors.clear()
 
-    def _read(self, path: Path, into: np.ndarray, offset: int) -> None:
+    def _read_into(self, array: np.ndarray, path: Path, offset: int) -> None:
         with self._opening:
-            if path not in self._open:
-                self._open[path] = os.open(path, os.O_RDONLY)
-        view = memoryview(into.reshape(-1).view(np.uint8))
+            if path not in self._descriptors:
+                self._descriptors[path] = os.open(path, os.O_RDONLY)
+        view = array.reshape(-1).view(np.uint8).data
         while view:
-            count = os.preadv(self._open[path], [view], offset)
+            count = os.preadv(self._descriptors[path], [view], offset)
             if not count:
-                raise CutShortError(f"{path} was cut short while it was read")
+                raise TruncatedFileError(f"{path} was truncated while it was read")
             view, offset = view[count:], offset + count

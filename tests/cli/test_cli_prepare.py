@@ -18,8 +18,8 @@ from etils import epath
 
 from codegen_pax.cli import main
 from codegen_pax.data.format import manifest
-from codegen_pax.data.prepare import local, settings
-from codegen_pax.data.prepare.settings import WORK
+from codegen_pax.data.prepare import pipeline, settings
+from codegen_pax.data.prepare.settings import WORK_FOLDER
 
 COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
 # Who sets TensorFlow's variable asks for its greetings, and pytest's own imports set it.
@@ -128,16 +128,16 @@ def started(big, tmp_path):
         text=True,
     )
     family = []
-    while not (output / WORK / "progress").exists():
+    while not (output / WORK_FOLDER / "progress").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
         family = psutil.Process(process.pid).children(recursive=True)
-    workers = [child for child in family if "sdk_worker_main" in " ".join(child.cmdline())]
+    workers = [child for child in family if "spawn_main" in " ".join(child.cmdline())]
     yield process, [worker for worker in workers if worker.name() != "sh"], output
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(family, timeout=10)[1]  # nobody is left behind
-    assert not (output / "manifest.json").exists() and (output / WORK).is_dir()
+    assert not (output / "manifest.json").exists() and (output / WORK_FOLDER).is_dir()
 
 
 def test_a_killed_worker_is_told(started):
@@ -229,18 +229,18 @@ def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path):
 def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given):
     raw = write(tmp_path / "raw.jsonl", 30)
     size = raw.stat().st_size
-    assert settings.held_out(size) == settings.VALIDATION  # small
+    assert settings.default_validation_share(size) == settings.VALIDATION_SHARE  # small
     pile = 825 << 30
-    assert settings.held_out(pile) * pile == pytest.approx(16 << 20)
+    assert settings.default_validation_share(pile) * pile == pytest.approx(16 << 20)
 
     shares = []
 
     def run(chosen, found, pieces, **_):
         shares.append(chosen.validation)
-        raise local.PrepareError("it was asked for")
+        raise pipeline.PrepareError("it was asked for")
 
-    monkeypatch.setattr(settings, "HELD_OUT_BYTES", size / 1_000)
-    monkeypatch.setattr(local, "run", run)
+    monkeypatch.setattr(settings, "VALIDATION_BYTES", size / 1_000)
+    monkeypatch.setattr(pipeline, "run", run)
     chosen = [f"--validation={given}"] if given else []
     paths = ["--input", str(raw), "--output", str(tmp_path / "out")]
     assert main.main(["prepare", "bigpython", *paths, *chosen]) == 1
@@ -264,7 +264,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("bigquery --languages pyton", 2, "no language is called 'pyton'; nearest: python"),
         ("bigquery --licences MITT", 2, "no licence is called 'MITT'; nearest: MIT"),
         ("pile --runner=Nonsense", 2, "Unexpected pipeline runner: Nonsense"),
-        ("pile --runner=FnApiRunner --workers=2", 2, "--workers is the local runner's"),
+        ("pile --runner=FnApiRunner --workers=2", 2, "--workers counts processes of this machine"),
         ("pile --runner=FnApiRunner -- --direct_num_workers=two", 2, "invalid int value: 'two'"),
         ("pile --benchmarks none.jsonl", 1, "No such file or directory: 'none.jsonl'"),
         ("pile", 1, "found nothing to read at x; expected .jsonl"),
@@ -312,7 +312,7 @@ def test_the_runners_of_the_documentation_are_beams_and_read_their_options():
     commands = dict(re.findall(r"--runner=(\w+) -- (.*)", text))
     assert list(commands) == ["DataflowRunner", "FlinkRunner", "SparkRunner"]
     for runner, options in commands.items():
-        local.check(runner, options.split())
+        pipeline.check_runner(runner, options.split())
         read = PipelineOptions(options.split()).get_all_options(drop_default=True)
         assert {option[2:].partition("=")[0] for option in options.split()} <= set(read)
 

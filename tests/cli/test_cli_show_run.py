@@ -320,7 +320,7 @@ def test_a_damaged_lineage_is_told(run, capsys):
     job = run(document("NL"))
     Path(job, lineage.FILE).write_text('{"format": 9}')
     assert main(["show", job]) == 1
-    said = f"codegen-pax: {job}/lineage.json is a lineage of format 9; wanted 1\n"
+    said = f"codegen-pax: {job}/lineage.json is a receipt of format 9; wanted 1\n"
     assert capsys.readouterr().err == said
 
 

@@ -13,7 +13,7 @@ import transformers
 from codegen_pax.cli.main import main
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.text.vocabulary import vocabulary
-from codegen_pax.weights import exporting, workspace
+from codegen_pax.weights import exporting
 from experiments.sizes import network_parameters
 from tests.cli.wide_networks import CHECKPOINT, EXPERIMENT, HERE, WIDE, here, refused, tell_apart
 from tests.weights.networks import logits
@@ -44,7 +44,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     document = lineage.read(job)
     assert lineage.read(job / CHECKPOINT) == document
     assert lineage.FILE in checksums.read(job / CHECKPOINT).files
-    assert checksums.problems(job / CHECKPOINT, contents=True) == []
+    assert checksums.find_problems(job / CHECKPOINT, contents=True) == []
     assert document["kind"] == "import" and document["class"] == "tests.cli.wide_experiments.Wide"
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)
@@ -160,9 +160,9 @@ def saved(source, tmp_path, **config) -> Path:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"vocab_size": 50_400}, "vocab_size 50400; wanted 512"),
-        ({"n_head": 16}, "n_head 16; wanted 8"),
-        ({"rotary_dim": 8}, "rotary_dim 8; wanted 4"),
+        ({"vocab_size": 50_400}, "vocab_size 50400; expected 512"),
+        ({"n_head": 16}, "n_head 16; expected 8"),
+        ({"rotary_dim": 8}, "rotary_dim 8; expected 4"),
         ({"model_type": "gptj"}, "model_type"),
         ({"activation_function": "relu"}, "activation_function"),
     ],
@@ -178,12 +178,12 @@ def test_another_network_is_refused_before_anything_is_written(
 
 def test_a_full_disk_is_told_before_anything_is_written(source, job, tmp_path, capsys, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(workspace.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     for arguments in (
         ("import", "hf", source, *EXPERIMENT, "--output", tmp_path / "x"),
         ("export", "hf", job, tmp_path / "x", "--module", "tests.cli.wide_experiments"),
     ):
-        assert "0.02 GB are wanted, 0.00 GB are free in" in refused(capsys, *arguments)
+        assert "x: it needs 0.02 GB, and 0.00 GB are free in" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -194,7 +194,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
         ("import", "hf", source, *EXPERIMENT, "--output", tmp_path / "x"),
         ("export", "hf", job, tmp_path / "x", "--module", "tests.cli.wide_experiments"),
     ):
-        assert "x is there already; wanted a new folder" in refused(capsys, *arguments)
+        assert "x already exists; expected a new folder" in refused(capsys, *arguments)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine"]
 
 
@@ -277,7 +277,8 @@ def test_a_file_of_pytorch_without_pytorch(source, tmp_path, capsys, monkeypatch
     arguments = ("import", "hf", folder, *EXPERIMENT, "--output", tmp_path / "job")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torch", None)
-        assert "PyTorch, which is not installed: pip install torch" in refused(capsys, *arguments)
+        said = refused(capsys, *arguments)
+    assert "needs PyTorch, which is not installed: pip install 'codegen-pax[hf]'" in said
     assert main([*map(str, arguments)]) == 0
 
 

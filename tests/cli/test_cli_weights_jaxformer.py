@@ -8,31 +8,21 @@ import transformers
 from codegen_pax.cli.main import main
 from codegen_pax.runs import lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
-from codegen_pax.weights import layout
+from codegen_pax.weights import layouts
 from tests.cli.wide_networks import CHECKPOINT, EXPERIMENT, WIDE, here, refused, tell_apart
-from tests.weights import whole
+from tests.weights import in_memory
 from tests.weights.networks import logits, save_jaxformer
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
 
 
 def fuse(state, mp_num: int) -> dict[str, np.ndarray]:
-    """jaxformer's parameters, cut for so many cores, of a state dict of transformers."""
+    """Returns jaxformer's parameters, grouped for so many cores, of transformers' state dict."""
     dims = WIDE.dims()
-    tree = whole.from_hugging_face({n: a.numpy() for n, a in state.items()}, dims)
-    parameters = {}
-    for weight in layout.WEIGHTS:
-        array = tree
-        for key in weight.path:
-            array = array.get(key) if isinstance(array, dict) else array
-        if weight.rule == "qkv":
-            array = whole.fuse_qkv(array, mp_num=mp_num)
-        elif weight.rule == "post":
-            array = np.swapaxes(array.reshape(dims.layers, dims.model_dims, -1), 1, 2)
-        elif array is None:
-            array = np.linspace(-1, 1, dims.model_dims, dtype=np.float32)
-        parameters[weight.jaxformer] = np.ascontiguousarray(array)
-    return parameters
+    tree = in_memory.from_hugging_face({n: a.numpy() for n, a in state.items()}, dims)
+    bias = np.linspace(-1, 1, dims.model_dims, dtype=np.float32)
+    parameters = in_memory.to_jaxformer(tree, dims, mp_num=mp_num)
+    return parameters | {layouts.EMBEDDING_BIAS.jaxformer: bias}
 
 
 @pytest.mark.parametrize("mp_num", [1, 2, 4, 8])
@@ -50,7 +40,7 @@ def test_jaxformers_cores_are_found_out_and_a_wrong_number_is_refused(
     assert main([*start, str(tmp_path / "job")]) == 0
     assert f"mp_num is {mp_num}: the norms" in capsys.readouterr().out
     found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
-    wanted = whole.from_jaxformer(parameters, WIDE.dims(), mp_num=mp_num)
+    wanted = in_memory.from_jaxformer(parameters, WIDE.dims(), mp_num=mp_num)
     np.testing.assert_array_equal(
         found["embedding_lookup"]["emb_var"], wanted["embedding_lookup"]["emb_var"]
     )

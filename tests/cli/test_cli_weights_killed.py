@@ -5,66 +5,64 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 
+from codegen_pax.cli.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
-from codegen_pax.weights import layout
-from tests.cli.wide_networks import CHECKPOINT
-from tests.weights import whole
+from codegen_pax.weights import slices
+from tests.cli.wide_networks import CHECKPOINT, refused
+from tests.weights import in_memory
 from tests.weights.networks import Network
 
+# In the child process: after 40 slices, says so and waits for ever.
+STUCK = """
+import itertools, pathlib, threading
+from codegen_pax.weights import slices
+slices.SLICE_BYTES = 1 << 17
+to_pax, calls = slices.to_pax, itertools.count()
+def wait(*arguments):
+    if next(calls) >= 40:
+        pathlib.Path("stuck").touch()
+        threading.Event().wait()
+    return to_pax(*arguments)
+slices.to_pax = wait
+"""
 
-def test_a_conversion_that_is_killed_leaves_nothing_whole_and_is_gone_on_with(tmp_path):
+
+def test_a_conversion_that_is_killed_leaves_no_output_and_begins_afresh(
+    tmp_path, capsys, monkeypatch
+):
     """In a process of its own, killed in the middle; twice at once is refused."""
-    network = Network(2, 128, 4, 16, 256, 51_200).hugging_face()
+    shape = Network(2, 128, 4, 16, 256, 51_200)
+    network = shape.hugging_face()
     network.save_pretrained(tmp_path / "source")
-    command = [sys.executable, "-m", "codegen_pax.cli.main", "import", "hf", "source"]
-    command += ["--experiment", "CodeGenNanoMono", "--output", "job"]
-    stuck = tmp_path / "sitecustomize.py"
-    stuck.write_text(
-        "import itertools, threading\n"
-        "from codegen_pax.weights import cuts\n"
-        "cuts.CUT_BYTES = 1 << 17\n"
-        "turn, turned = cuts.to_pax, itertools.count()\n"
-        "def to_pax(*arguments):\n"
-        "    if next(turned) >= 40:\n"
-        "        threading.Event().wait()\n"
-        "    return turn(*arguments)\n"
-        "cuts.to_pax = to_pax\n"
+    arguments = ["import", "hf", "source", "--experiment", "CodeGenNanoMono", "--output", "job"]
+    (tmp_path / "sitecustomize.py").write_text(STUCK)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "codegen_pax.cli.main", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    journal = tmp_path / "job.unfinished" / "journal"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 17)
     try:
-        while not (journal.exists() and journal.read_text().count("\n") == 1 + 40):
+        while not (tmp_path / "stuck").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        second = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
+        assert "another process is writing" in refused(capsys, *arguments)
     finally:
         process.kill()
         process.wait()
-    assert second.returncode == 1 and "another process is writing" in second.stderr
     assert not (tmp_path / "job").exists()
-    stuck.write_text("from codegen_pax.weights import cuts\ncuts.CUT_BYTES = 1 << 17\n")
-    state = tmp_path / "job.unfinished" / CHECKPOINT / "state"
-    done = {path.relative_to(state): path.stat().st_mtime_ns for path in state.glob("*/[0-9]*")}
-    written = journal.read_text().count("\n") - 1
-    assert written == 40 <= len(done)
-    printed = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    assert any((tmp_path / "job.unfinished" / CHECKPOINT / "state").glob("*/[0-9]*"))
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
     assert "importing:" in printed and "job: 13,553,792 parameters" in printed
     assert not (tmp_path / "job.unfinished").exists()
-    state = tmp_path / "job" / CHECKPOINT / "state"
-    kept = [name for name, when in done.items() if (state / name).stat().st_mtime_ns == when]
-    assert len(kept) >= written
     found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
     state = {name: array.numpy() for name, array in network.state_dict().items()}
-    wanted = whole.from_hugging_face(state, Network(2, 128, 4, 16, 256, 51_200).dims(True))
-    for weight in layout.WEIGHTS:
-        a, b = found, wanted
-        for key in weight.path:
-            a, b = a[key], b[key]
-        np.testing.assert_array_equal(a, b)
+    expected = in_memory.from_hugging_face(state, shape.dims(True))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -1,5 +1,6 @@
 """Networks that were resized to their tokens: in, on and out again, and to other engines."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -24,9 +25,9 @@ from codegen_pax.runs import checksums, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.runs.completions import continue_prompts
 from codegen_pax.text import tokenizer
-from codegen_pax.weights import cuts, hugging_face_files, importing, layout, vocabulary_rows
-from codegen_pax.weights.tensors import Files
-from codegen_pax.weights.workspace import Workspace
+from codegen_pax.weights import embedding_table, hugging_face, importing, layouts
+from codegen_pax.weights.conversion import StagingFolder
+from codegen_pax.weights.tensors import FileReader
 from tests.cli.wide_networks import CHECKPOINT, HERE, here, refused
 from tests.model.random_models import training_batch
 from tests.weights.conversions import export, import_plan, state
@@ -143,7 +144,7 @@ def test_training_leaves_the_added_rows_as_they_are(losses):
 def test_no_draw_takes_an_added_token(temperature, least, most):
     """At the highest temperature all others are drawn: 1 draw of 57 would be of these."""
     row = np.random.default_rng(0).uniform(-20, 20, 512).astype(np.float32)
-    row[-9:] = vocabulary_rows.BIAS
+    row[-9:] = embedding_table.ADDED_BIAS
     sampler = pax_fiddle.build(pax_fiddle.Config(NucleusSampler, top_k=0, top_p=1.0))
     keys = jax.random.split(jax.random.PRNGKey(0), 4_000)
     network = types.SimpleNamespace(next_prng_key=lambda: jax.random.PRNGKey(1))
@@ -158,7 +159,7 @@ def trained(job, tmp_path_factory):
     """The job after a phase with a token of its own, which never is the likeliest."""
     folder = tmp_path_factory.mktemp("trained") / "job"
     shutil.copytree(job, folder)
-    Variables(folder / CHECKPOINT).stores[layout.OUTPUT_BIAS.variable][50_300] = -3.0
+    Variables(folder / CHECKPOINT).stores[layouts.OUTPUT_BIAS.variable][50_300] = -3.0
     checksums.write(folder / CHECKPOINT)  # as where it is saved
     return folder
 
@@ -190,19 +191,20 @@ def test_any_number_of_rows_from_the_tokens_on(kind, rows, tmp_path):
     """Without the command, in other types; the added numbers are exact in all of them."""
     thin = Network(layers=1, model_dims=8, heads=4, rotary_dims=2, vocab_size=rows)
     thin.hugging_face(kind).save_pretrained(tmp_path / "source")
-    dims = layout.Dimensions(1, 8, 4, 51_200, embedding_bias=False)
-    files = Files(hugging_face_files.find(tmp_path / "source"))
-    plan = import_plan(tmp_path / "source", dims, vocabulary_rows.filled(files, 51_200))
-    with Workspace(tmp_path / "job", {}) as space:
-        importing.run(plan, state(dims), space, lambda count: None)
-        space.finish()
+    dims = layouts.Dimensions(1, 8, 4, 51_200, embedding_bias=False)
+    files = FileReader(hugging_face.find_weights(tmp_path / "source"))
+    plan = import_plan(tmp_path / "source", dims, embedding_table.pad_vocabulary(files, 51_200))
+    with StagingFolder(tmp_path / "job") as staging:
+        importing.run(plan, state(dims), staging.path, lambda count: None)
+        staging.commit()
     checkpoint = tmp_path / "job" / importing.CHECKPOINT
     opened = Variables(checkpoint)
-    bias = opened.read(layout.OUTPUT_BIAS.variable)
+    bias = opened.read(layouts.OUTPUT_BIAS.variable)
     assert (bias[rows:].astype(np.float64) == -32768).all() and len(bias) == 51_200
-    assert vocabulary_rows.are_unchanged(opened, rows)
-    assert vocabulary_rows.are_unchanged(opened, rows - 1) is False
-    export(checkpoint, tmp_path / "back", dims, cuts.hugging_face, vocabulary_rows=rows)
+    assert embedding_table.added_rows_are_unchanged(opened, rows)
+    assert embedding_table.added_rows_are_unchanged(opened, rows - 1) is False
+    layout = layouts.hugging_face(dataclasses.replace(dims, vocab_size=rows))
+    export(checkpoint, tmp_path / "back", layout, dims=dims)
     assert (tmp_path / "back" / WEIGHTS).read_bytes() == (
         tmp_path / "source" / WEIGHTS
     ).read_bytes()
@@ -232,12 +234,12 @@ def resized(source, tmp_path, **rows):
     [
         (
             {"all": 50_257},
-            "has 50,257 rows; wanted 50,295 to 51,200: some tokens of the vocabulary",
+            "has 50,257 rows; expected 50,295 to 51,200: some tokens of the vocabulary",
         ),
-        ({"all": 51_201}, "has 51,201 rows; wanted 50,295 to 51,200: a vocabulary with tokens of"),
+        ({"all": 51_201}, "has 51,201 rows; expected 50,295 to 51,200: there is no experiment"),
         ({"lm_head.weight": 51_200}, "lm_head.weight has 51,200 rows, and transformer.wte.weight"),
         ({"lm_head.bias": 50_294}, "lm_head.bias has 50,294 rows, and transformer.wte.weight 50,2"),
-        ({"config": 51_200}, "vocab_size 51200; wanted 50295, the rows of transformer.wte.weight"),
+        ({"config": 51_200}, "vocab_size 51200; expected 50295, the rows of transformer.wte"),
     ],
     ids=str,
 )

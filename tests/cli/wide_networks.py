@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from codegen_pax.cli.main import main
+from codegen_pax.weights import layouts
 from tests.weights.networks import Network
 
 HERE = Path(__file__).parent
@@ -30,8 +31,10 @@ def tell_apart(network):
     """Gives queries and keys other norms than values, as training does."""
     with torch.no_grad():
         for block in network.transformer.h:
-            groups = block.attn.qkv_proj.weight.view(4, 3, -1, WIDE.model_dims)
-            groups[:, (0, 2)] *= 1.7  # query and key; the value stands between them
+            mp_num = layouts.HUGGING_FACE_MP_NUM
+            groups = block.attn.qkv_proj.weight.view(mp_num, 3, -1, WIDE.model_dims)
+            for projection in (layouts.QUERY, layouts.KEY):
+                groups[:, layouts.FUSED_ORDER.index(projection)] *= 1.7
     return network
 
 

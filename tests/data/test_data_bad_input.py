@@ -1,6 +1,5 @@
 """Bad input through the whole pipeline: a clear error and no manifest, or a counted drop."""
 
-import collections
 import gzip
 import json
 
@@ -12,10 +11,12 @@ from etils import epath
 from pyarrow import parquet
 
 from codegen_pax.cli import main
-from codegen_pax.data.format import counts, manifest
-from codegen_pax.data.prepare import examine, local, outcome, pipeline
-from codegen_pax.data.prepare.settings import WORK, Settings
+from codegen_pax.data.format import manifest
+from codegen_pax.data.prepare import examine, output, pipeline, steps
+from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.sources import discovery, errors, json_records, partitions
+from codegen_pax.errors import UserError
+from tests.data.prepared_corpora import prepare_corpus
 
 CODE = [{"content": f"x = {n}\n", "path": f"{n}.py", "license": "mit"} for n in range(400)]
 FIELDS = [{"name": name, "type": "string"} for name in CODE[0]]
@@ -27,24 +28,16 @@ ZST = zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 def prepare(path, at_most=partitions.PARTITION_BYTES):
     """Prepares one file; returns the manifest."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
-    found = discovery.find("bigquery", [str(path)])
-    pieces = partitions.plan("bigquery", found, at_most)
-    pipeline.begin(settings)
-    local.run_here(settings, found, pieces)
-    return pipeline.finish(settings)
+    return prepare_corpus(settings, path, at_most=at_most)
 
 
 def look_at(path):
     """The first step of the pipeline on one file, and what is said of all inputs after it."""
     settings = Settings("bigquery", str(path.parent / "out"), row_length=32)
-    pipeline.begin(settings)
+    output.begin(settings)
     pieces = partitions.plan("bigquery", discovery.find("bigquery", [str(path)]))
-    damaged, lines_seen = {}, collections.Counter()
-    for piece in pieces:
-        seen = examine.examine(piece, settings)
-        damaged |= seen.damaged
-        lines_seen.update(seen.lines)
-    return outcome.faulty_inputs(damaged, "bigquery", lines_seen)
+    report = steps.merge_reports(examine.examine(piece, settings).report for piece in pieces)
+    return output.faulty_inputs(report.damaged, "bigquery", report.records)
 
 
 def flipped(data):
@@ -95,9 +88,9 @@ def test_what_a_run_says_of_one_file_that_is_damaged_or_empty(tmp_path):
         ("empty.parquet", b"", "no document was kept: found 0"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(Exception, match=f"(?s){said}") as error:
+        with pytest.raises(UserError, match=f"(?s){said}") as error:
             prepare(tmp_path / name)
-        assert "\n" not in local.reason(f"{type(error.value).__name__}: {error.value}")
+        assert "\n" not in str(error.value)
         assert not (tmp_path / "out" / manifest.FILE).exists()
 
 
@@ -105,21 +98,21 @@ def test_a_piece_of_a_file_may_hold_nothing_to_read(tmp_path):
     path = tmp_path / "x.jsonl"
     cut = b'{"content": "cut of'
     path.write_bytes(LINES + cut)
-    found = counts.by_rule(prepare(path, at_most=len(LINES)).counts["documents"])
-    assert found["malformed_json"] == [1, len(cut), 0] and found[counts.KEPT][0] == 400
+    found = manifest.totals_by_rule(prepare(path, at_most=len(LINES)).counts["documents"])
+    assert found["malformed_json"] == [1, len(cut), 0] and found[manifest.KEPT][0] == 400
 
 
 def test_a_file_of_which_no_piece_can_be_read_is_told_before_the_long_steps(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(LINES.replace(b'"content"', b'"contents"'))
     said = r"x.jsonl holds nothing to read: all 400 records lack .*it begins with '\{\"contents\": "
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(pipeline.PrepareError, match=said):
         prepare(path, at_most=3_000)
-    left = {path.name for path in (tmp_path / "out" / WORK).iterdir()}
-    assert "kept" in left and "runs" not in left
+    left = {path.name for path in (tmp_path / "out" / WORK_FOLDER).iterdir()}
+    assert "passed" in left and "tokenised" not in left
 
 
-def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatch):
+def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys):
     (tmp_path / "good.jsonl").write_bytes(LINES)
     for name in ("cut.jsonl.zst", "flipped.jsonl.gz", "nul.parquet", "nul.avro"):
         (tmp_path / name).write_bytes(ERRORS[name][0])
@@ -131,19 +124,14 @@ def test_faulty_files_cost_themselves_and_are_named(tmp_path, capsys, monkeypatc
     (tmp_path / "names.jsonl").write_bytes(ERRORS["names.jsonl"][0])
     (tmp_path / "_SUCCESS").write_bytes(b"")
     bad = {path.name for path in tmp_path.iterdir()} - {"good.jsonl", "_SUCCESS"}
-
-    def run_here(chosen, found, pieces, **_):
-        local.run_here(chosen, found, pieces)
-
-    monkeypatch.setattr(local, "run", run_here)
-    output = tmp_path.parent / "damaged_out"
-    options = ("--row-length=32", f"--output={output}", "--validation=0")
+    folder = tmp_path.parent / "damaged_out"
+    options = ("--row-length=32", f"--output={folder}", "--validation=0", "--workers=1")
     assert main.main(["prepare", "bigquery", "--input", str(tmp_path), *options]) == 0
-    made = manifest.load(epath.Path(output))
-    found = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
-    assert found == {
-        counts.IN: 400 + 6 + 400 + 400,
-        counts.KEPT: 400,
+    made = manifest.load(epath.Path(folder))
+    totals = manifest.totals_by_rule(made.counts["documents"])
+    assert {rule: values[0] for rule, values in totals.items()} == {
+        manifest.IN: 400 + 6 + 400 + 400,
+        manifest.KEPT: 400,
         "unreadable_file": 6,
         "missing_field": 400,
         "damaged": 400,
@@ -172,7 +160,10 @@ def test_a_table_that_is_damaged(tmp_path, ending, damage):
     [
         ([{"contnt": "x", "path": "a.py"}], "has no column content .nearest: contnt."),
         ([{"content": 7, "path": "a.py"}], "has a column content of type int64; expected text"),
-        ([{"content": ["x"], "path": "a.py"}], "has a column content of type list.*; expected text"),
+        (
+            [{"content": ["x"], "path": "a.py"}],
+            "has a column content of type list.*; expected text",
+        ),
     ],
 )
 def test_a_table_of_other_columns(tmp_path, records, said):
@@ -188,10 +179,10 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
     path.write_bytes(b"\n".join([LINES, *bad.values(), b'{"content": "cut of']))
     made = prepare(path).counts
     assert [*made["damaged"]] == [str(path)]  # by its NUL bytes
-    found = counts.by_rule(made["documents"])
-    assert found.pop(counts.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
+    found = manifest.totals_by_rule(made["documents"])
+    assert found.pop(manifest.KEPT)[:2] == [400, sum(len(r["content"]) for r in CODE)]
     assert found.pop("malformed_json") == [1, len('{"content": "cut of'), 0]
-    assert found.pop(counts.IN)[0] == 404
+    assert found.pop(manifest.IN)[0] == 404
     assert found == {rule: [1, len(line), 0] for rule, line in bad.items()}
     assert len(long) > json_records.MAX_LINE_BYTES
 
@@ -199,17 +190,7 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
 def test_bad_cells_of_a_table_are_counted(tmp_path):
     cells = [b"x = 1\n" * 20, b"\xff", None, b"a\0", b"a" * (17 << 20)]
     table(tmp_path / "x.parquet", CODE[: len(cells)], content=[cells])
-    found = counts.by_rule(prepare(tmp_path / "x.parquet").counts["documents"])
+    found = manifest.totals_by_rule(prepare(tmp_path / "x.parquet").counts["documents"])
     dropped = {rule: values[0] for rule, values in found.items()}
-    rules = ("invalid_utf8", "null_content", "nul_bytes", "document_too_large", counts.KEPT)
-    assert dropped == {counts.IN: len(cells), **dict.fromkeys(rules, 1)}
-
-
-def test_what_a_step_said_is_told_in_one_line():
-    said = "OSError: [Errno 28] No space left on device [while running 'Tokenise']"
-    beams = f"Traceback (most recent call last):\n  File ...\n{said}\n\nRuntimeError: {said}\n"
-    assert local.reason(f"RuntimeError: {beams}") == "[Errno 28] No space left on device"
-    several = "ValueError: Pipeline has validations errors: \nMissing option.\nInvalid Project."
-    assert local.reason(several) == (
-        "Pipeline has validations errors: Missing option. Invalid Project."
-    )
+    rules = ("invalid_utf8", "null_content", "nul_bytes", "document_too_large", manifest.KEPT)
+    assert dropped == {manifest.IN: len(cells), **dict.fromkeys(rules, 1)}

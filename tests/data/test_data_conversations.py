@@ -318,7 +318,7 @@ def test_fields_that_are_not_read_are_named():
     }
     found = schemas.to_document("instruction", record, "x", 0, 1)
     assert found.licence == "mit"
-    assert found.unread == ("prompt", "category", "messages.reasoning_content")
+    assert found.unread_fields == ("prompt", "category", "messages.reasoning_content")
 
 
 def test_a_conversation_with_tools_as_its_row_has_it():

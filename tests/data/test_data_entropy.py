@@ -16,10 +16,10 @@ def batch(ids, labels, weights=None):
 
 def test_empirical_by_hand():
     # Labels 0 0 0 1: H = 3/4 ln 4/3 + 1/4 ln 4. After 5: 0 and 1, ln 2; after 0: always 0.
-    found = entropy.empirical([batch([[5, 0]], [[0, 0]]), batch([[5, 0]], [[1, 0]])])
-    assert found.tokens == 4
-    assert found.unigram == pytest.approx(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
-    assert found.bigram == pytest.approx(0.5 * math.log(2))
+    actual = entropy.empirical([batch([[5, 0]], [[0, 0]]), batch([[5, 0]], [[1, 0]])])
+    assert actual.tokens == 4
+    assert actual.unigram == pytest.approx(0.75 * math.log(4 / 3) + 0.25 * math.log(4))
+    assert actual.bigram == pytest.approx(0.5 * math.log(2))
 
 
 def test_positions_without_weight_do_not_count():
@@ -33,21 +33,21 @@ def test_id_zero_counts():
 
 def test_a_certain_successor_leaves_no_bigram_entropy():
     row = np.arange(100) % 10
-    found = entropy.empirical([batch(row[:-1], row[1:])])
-    assert found.bigram == pytest.approx(0, abs=1e-12)
-    assert found.unigram == pytest.approx(math.log(10), abs=0.01)
+    actual = entropy.empirical([batch(row[:-1], row[1:])])
+    assert actual.bigram == pytest.approx(0, abs=1e-12)
+    assert actual.unigram == pytest.approx(math.log(10), abs=0.01)
 
 
 def test_fitted_by_hand():
     training = [batch([0, 0, 1], [0, 1, 0])]  # after 0: 0 and 1; after 1: 0
     p0, p1, p2 = 3 / 7, 2 / 7, 1 / 7  # counts 2, 1, 0 of N = 3 with one more each, V = 4
     scored = [batch([0, 1, 3], [1, 2, 0])]
-    found = entropy.fitted(training, scored, vocab_size=4)
-    assert found.tokens == 3
-    assert found.unigram == pytest.approx(-(math.log(p1) + math.log(p2) + math.log(p0)) / 3)
+    actual = entropy.fitted(training, scored, vocab_size=4)
+    assert actual.tokens == 3
+    assert actual.unigram == pytest.approx(-(math.log(p1) + math.log(p2) + math.log(p0)) / 3)
     seen = (1 + 2 * p1) / (2 + 2)
     unseen_pair = (0 + 1 * p2) / (1 + 1)
-    assert found.bigram == pytest.approx(
+    assert actual.bigram == pytest.approx(
         -(math.log(seen) + math.log(unseen_pair) + math.log(p0)) / 3
     )
 

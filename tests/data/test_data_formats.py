@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from codegen_pax.data.format import counts
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Dropped, Turn
-from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions, reading, storage
+from tests.data.prepared_corpora import prepare_corpus
 
 FIELDS = ("content", "path", "repo_name", "license")
 PACKED = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -143,22 +143,19 @@ def test_any_mixture_of_junk_is_accounted_for(tmp_path_factory, mixture, at_most
     rows = [line(GOOD[item]) if isinstance(item, int) else item for item in mixture]
     (folder / "a.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
     chosen = Settings("bigpython", str(folder / "out"), row_length=8, ranges=ranges)
-    found = discovery.find("bigpython", [str(folder / "a.jsonl")])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan("bigpython", found, max(at_most, 200)))
-    made = pipeline.finish(chosen)
+    made = prepare_corpus(chosen, folder / "a.jsonl", at_most=max(at_most, 200))
 
     numbers = [item for item in mixture if isinstance(item, int)]
     wanted = collections.Counter(JUNK[item] for item in mixture if not isinstance(item, int))
-    wanted[counts.IN] = len(mixture)
-    wanted[counts.KEPT] = len(set(numbers))
+    wanted[manifest.IN] = len(mixture)
+    wanted[manifest.KEPT] = len(set(numbers))
     # Only what may be kept is compared, so of junk no more than the copies of a problem are found.
     copies = max(wanted["benchmark"] - 1, 0)
     wanted["benchmark"] -= copies
     wanted["exact_duplicate"] = len(numbers) - len(set(numbers)) + copies
-    total = counts.by_rule(made.counts["documents"])
+    total = manifest.totals_by_rule(made.counts["documents"])
     assert {rule: values[0] for rule, values in total.items()} == +wanted
-    assert total[counts.KEPT][1] == sum(len(GOOD[number]) for number in set(numbers))
+    assert total[manifest.KEPT][1] == sum(len(GOOD[number]) for number in set(numbers))
 
 
 @pytest.mark.parametrize("licence", [b"mit", ["mit"], "mit"])
@@ -184,5 +181,7 @@ def test_a_column_of_another_type_is_an_error(tmp_path, name):
             fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, rows)
     else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
-    with pytest.raises(ValueError, match=f"{name} has a column content of type int.*; expected text"):
+    with pytest.raises(
+        ValueError, match=f"{name} has a column content of type int.*; expected text"
+    ):
         read_all("bigquery", tmp_path / name, 1_000)

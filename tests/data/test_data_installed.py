@@ -1,5 +1,6 @@
-"""The text that this machine has: what is in each corpus, and how it is split."""
+"""The text that this machine has: what is in each corpus, how it is split, instruction pairs."""
 
+import ast
 import hashlib
 import sysconfig
 
@@ -79,7 +80,7 @@ def test_code_passes_the_filters_of_the_paper(corpora):
 def test_a_language_is_capped(corpora):
     for name in ("python", "c", "cpp"):
         largest = max(file.size for file in corpora[name])
-        assert sum(file.size for file in corpora[name]) < installed.LANGUAGE_BYTES + largest
+        assert sum(file.size for file in corpora[name]) < installed.MAX_LANGUAGE_BYTES + largest
 
 
 def test_headers_are_c_or_cpp_by_their_content(corpora):
@@ -125,7 +126,7 @@ def small_machine(tmp_path, monkeypatch):
     (packages / "b" / "tests" / "t.py").write_text("b = 2\n")
     places = {"stdlib": library, "include": tmp_path / "no", "packages": packages}
     monkeypatch.setattr(installed, "roots", lambda: places)
-    cached = (installed._listing, installed.code, installed.standard_library)
+    cached = (installed.code, installed.standard_library)
     for function in cached:
         function.cache_clear()
     yield places
@@ -150,3 +151,88 @@ def test_roots_are_the_running_pythons():
     places = installed.roots()
     assert str(places["stdlib"]) == sysconfig.get_path("stdlib")
     assert str(places["packages"]) == sysconfig.get_path("purelib")
+
+
+SOURCE = '''
+def add(a, b):
+    """Return the sum of two numbers."""
+    return a + b
+
+
+class Box:
+    """Holds one thing for later."""
+
+    @property
+    def thing(
+        self,
+    ):
+        """What was put in.
+
+        Or nothing at all.
+        """
+        # The comment stays.
+        if self._thing is None:
+            return "!"
+        return self._thing
+
+    def empty(self):
+        """To be written by a subclass."""
+        raise NotImplementedError
+
+    def short(self):
+        """Too short."""
+        return 1
+
+    def bare(self):
+        return "no promise here"
+
+    async def text(self):
+        """A body whose string must not be moved."""
+        return """
+left
+"""
+
+
+def one_line(): """Documented, but all in one line."""; return 1
+'''
+
+ADD = (
+    "### Instruction:\nReturn the sum of two numbers.\n\n### Input:\ndef add(a, b):\n\n"
+    "### Answer:\n",
+    "    return a + b\n",
+)
+THING = (
+    "### Instruction:\nWhat was put in.\n\nOr nothing at all.\n\n"
+    "### Input:\ndef thing(\n    self,\n):\n\n### Answer:\n",
+    "    # The comment stays.\n    if self._thing is None:\n"
+    '        return "!"\n    return self._thing\n',
+)
+
+
+def test_pairs_of_a_module():
+    assert installed.instruction_pairs(SOURCE) == [ADD, THING]
+
+
+def test_source_that_does_not_parse_has_no_pairs():
+    assert installed.instruction_pairs("def f(:\n") == []
+    assert installed.instruction_pairs("x = '\x00'\n") == []
+
+
+def test_signature_and_answer_of_the_library_are_programs_together():
+    pairs = [
+        pair
+        for file in installed.documented_modules()[::8]
+        for pair in installed.instruction_pairs_of_file(file.path)
+    ]
+    assert len(pairs) > 200
+    for prompt, answer in pairs:
+        signature = prompt.partition("### Input:\n")[2].partition("\n\n### Answer:\n")[0]
+        (function,) = ast.parse(signature + "\n" + answer).body
+        assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def test_modules_with_pairs_keep_their_split():
+    modules = installed.documented_modules()
+    assert set(modules) <= set(installed.standard_library())
+    assert {file.split for file in modules} == {"train", "validation"}
+    assert sum(len(installed.instruction_pairs_of_file(file.path)) for file in modules) > 2_000

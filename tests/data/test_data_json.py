@@ -182,7 +182,9 @@ def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
     assert reading.explain_unreadable("pile", str(path), 1, 1) is None
     assert reading.explain_unreadable("pile", str(path), 499, 498) is None
     said = reading.explain_unreadable("pile", str(path), 1, 499)
-    assert f"{path} holds little to read: 499 of 500 records are not valid JSON, or lack what" in said
+    assert (
+        f"{path} holds little to read: 499 of 500 records are not valid JSON, or lack what" in said
+    )
     assert said.endswith("""it begins with '{"text": "a"}'""")
     path.write_bytes(b"{'text': 'a'}\n" * 9)
     said = reading.explain_unreadable("pile", str(path), 0, 9)

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codegen_pax.data.format import counts
-from codegen_pax.data.prepare import local, pipeline
+from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import licences
-from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.data.sources.tree_licences import TreeLicences
+from tests.data.prepared_corpora import prepare_corpus
 
 MIT = """MIT License
 
@@ -223,17 +222,14 @@ def test_a_tree_counts_by_licence_and_filters_where_asked(tmp_path, asked, dropp
         },
     )
     chosen = Settings("tree", str(tmp_path / "out"), row_length=8, licences=asked)
-    found = discovery.find("tree", [str(tmp_path / "t")])
-    pipeline.begin(chosen)
-    local.run_here(chosen, found, partitions.plan("tree", found))
-    made = pipeline.finish(chosen)
+    made = prepare_corpus(chosen, tmp_path / "t")
     assert made.settings["licences"] == list(asked or ["any"])
     assert made.settings["licences_from"] == "files"
-    rules = counts.by_rule(made.counts["documents"])
+    rules = manifest.totals_by_rule(made.counts["documents"])
     number = 3 - sum((dropped or {}).values())
     assert {name: rule[0] for name, rule in rules.items() if name in licences.RULES} == (
         dropped or {}
     )
-    assert rules[counts.KEPT][0] == number
-    kept = {name for name, by in made.counts["documents"]["python"].items() if counts.KEPT in by}
+    assert rules[manifest.KEPT][0] == number
+    kept = {name for name, by in made.counts["documents"]["python"].items() if manifest.KEPT in by}
     assert kept == ({"MIT"} if asked else {"MIT", "AGPL-3.0-only", ""})

@@ -1,16 +1,22 @@
-"""Mixtures of prepared corpora at fixed rates: what an evaluation and a training read of them."""
+"""Mixtures: what evaluation and training read of them, and what a receipt says of their data."""
 
 import collections
+import hashlib
+import json
+import platform
 
 import numpy as np
 import pytest
 import seqio
 
 import tasks  # noqa: F401  registers what is read here
-from codegen_pax.data import prepared
+from codegen_pax.data.mixtures import MixtureByTokens, describe_data
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.schedule import BLOCK
-from tests.data.prepared_corpora import write_corpus
+from tasks import corpora, definition
+from tests.data.prepared_corpora import prepare_corpus, write_corpus
 
 T = 16
 PAPER = "codegen_bigquery_paper"
@@ -37,14 +43,14 @@ def evaluation(hosts=1, host=0):
 
 def evaluated(made):
     """The rows that are scored in an epoch, in order."""
-    found = []
+    actual = []
     while True:
         try:
             batch = made.get_next_padded()
         except StopIteration:
             made.reset()
-            return found
-        found += [row.tobytes() for row in batch.ids[batch.eval_sample_weights > 0]]
+            return actual
+        actual += [row.tobytes() for row in batch.ids[batch.eval_sample_weights > 0]]
 
 
 def every_row(written):
@@ -57,8 +63,8 @@ def every_row(written):
 
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 def test_an_evaluation_has_every_row_of_every_language_once(hosts, written):
-    found = [row for host in range(hosts) for row in evaluated(evaluation(hosts, host))]
-    assert sorted(found) == every_row(written)
+    actual = [row for host in range(hosts) for row in evaluated(evaluation(hosts, host))]
+    assert sorted(actual) == every_row(written)
 
 
 def test_an_evaluation_repeats_itself(written):
@@ -76,8 +82,8 @@ def test_training_has_the_papers_shares_in_every_block(written):
     made = config.Instantiate()
     for _ in range(2):
         ids = made.get_next_padded().ids
-        found = collections.Counter(language_of[row.astype("<u2").tobytes()] for row in ids)
-        assert found == SHARES
+        actual = collections.Counter(language_of[row.astype("<u2").tobytes()] for row in ids)
+        assert actual == SHARES
 
 
 def test_arguments_may_be_given_in_seqios_order(written):
@@ -88,26 +94,134 @@ def test_arguments_may_be_given_in_seqios_order(written):
     assert len(list(rows.take(1_000))) == len(every_row(written))
 
 
-def test_a_mixture_without_a_row_is_told(tmp_path, monkeypatch):
+def test_a_mixture_without_a_row_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
     write_corpus(tmp_path / "bigquery", {language: {"train": 3} for language in SHARES})
     with pytest.raises(
-        prepared.CorpusMissingError, match=f"{PAPER}: none of its 6 tasks has a row in validation"
+        CorpusMissingError, match=f"{PAPER}: none of its 6 tasks has a row in validation"
     ):
         evaluation().get_next_padded()
 
 
-def test_a_language_without_a_row_to_train_on_is_told(tmp_path, monkeypatch):
+def test_a_language_without_a_row_to_train_on_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
     split = {language: "validation" if language == "go" else "train" for language in SHARES}
     write_corpus(tmp_path / "bigquery", {language: {split[language]: 3} for language in SHARES})
     config = inputs.training_input(PAPER, batch_size=4, row_length=T, seed=3)
-    with pytest.raises(prepared.CorpusMissingError, match="bigquery/go: it has no row in train"):
+    with pytest.raises(CorpusMissingError, match="bigquery/go: it has no row in train"):
         config.Instantiate().get_next_padded()
 
 
 def test_a_language_alone_says_that_it_has_no_row(written):
-    with pytest.raises(prepared.CorpusMissingError, match="it has no row in validation"):
+    with pytest.raises(CorpusMissingError, match="it has no row in validation"):
         seqio.get_mixture_or_task("codegen_bigquery_go").get_dataset(
             {"targets": T}, split="validation"
         )
+
+
+def test_a_mixture_by_tokens_has_the_rates_of_what_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    parts = {"go": {"train": 30, "validation": 2}, "rust": {"train": 12, "validation": 0}}
+    write_corpus(tmp_path / "many", parts, row_length=8)
+    registered = [
+        definition.rows_task(f"many_{part}", PreparedCorpus("many", part=part, raw="x"))
+        for part in parts
+    ]
+    try:
+        mixture = MixtureByTokens("many", [task.name for task in registered])
+        assert mixture.rates("train") == {"many_go": 240.0, "many_rust": 96.0}
+        assert mixture.rates("validation") == {"many_go": 16.0, "many_rust": 0.0}
+        for split, rows in (("train", 42), ("validation", 2)):
+            dataset = mixture.get_dataset({"targets": 8}, split=split, shuffle=False, num_epochs=1)
+            assert len(list(dataset)) == rows
+    finally:
+        for task in registered:
+            seqio.TaskRegistry.remove(task.name)
+
+
+FILES = {"python": "py", "go": "go"}
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_the_data_of_a_corpus_that_was_prepared(data):
+    """Three licences, of which one is not allowed; two of six languages."""
+    records = [
+        {
+            "content": "".join(f"line {n} {number} of {language}\n" for n in range(30)),
+            "path": f"src/{number}.{ending}",
+            "repo_name": "owner/name",
+            "license": licence,
+        }
+        for language, ending in FILES.items()
+        for number, licence in enumerate(["mit", "mit", "apache-2.0", "mit", "gpl-3.0"])
+    ]
+    raw, folder = data / "raw.jsonl", data / "bigquery"
+    raw.write_text("".join(json.dumps(record) + "\n" for record in records))
+    settings = Settings("bigquery", str(folder), row_length=T, languages=tuple(FILES))
+    manifest = prepare_corpus(settings, raw)
+    actual = {entry["task"]: entry for entry in describe_data("codegen_bigquery")}
+    assert set(actual) == {f"codegen_bigquery_{language}" for language in corpora.LANGUAGES}
+    for language in FILES:
+        rows = sum(shard.rows for shard in manifest.parts[language]["train"])
+        assert actual[f"codegen_bigquery_{language}"] == {
+            "task": f"codegen_bigquery_{language}",
+            "corpus": "bigquery",
+            "part": language,
+            "folder": str(folder),
+            "manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+            "fingerprint": manifest.fingerprint("train", language),
+            "rows": rows,
+            "tokens": rows * T,
+            "licences": {"MIT": 3, "Apache-2.0": 1},
+            "licences_checked": True,
+            "vocabulary": "codegen",
+        }
+    assert actual["codegen_bigquery_python"]["rows"] > 0
+    missing = actual["codegen_bigquery_rust"]
+    assert set(missing) == {"task", "missing"}
+    assert "it has no part 'rust': found" in missing["missing"]
+
+
+def test_the_licences_of_a_corpus_in_one_part_are_of_all_languages(data):
+    write_corpus(data / "pile", {"": {"train": 4, "validation": 1}}, vocabulary="gpt2")
+    path = data / "pile" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    kept = {"in": [9, 9, 0], "kept": [5, 5, 5]}
+    manifest["counts"]["documents"] = {
+        "prose": {"": kept, "MIT": {"in": [1, 1, 0], "duplicate": [1, 1, 0]}},
+        "other": {"": {"in": [2, 2, 0], "kept": [2, 2, 2]}, "ISC": kept | {"kept": [9, 9, 9]}},
+    }
+    path.write_text(json.dumps(manifest))
+    (actual,) = describe_data("codegen_pile")
+    assert actual["licences"] == {"ISC": 9, "not looked at": 7} and actual["rows"] == 4
+
+
+@pytest.mark.parametrize("setting", [None, "nowhere"])
+def test_a_missing_corpus_is_described_in_one_line(setting, data, monkeypatch):
+    if setting is None:
+        monkeypatch.delenv("CODEGEN_DATA")
+    (actual,) = describe_data("codegen_bigpython")
+    assert set(actual) == {"task", "missing"}
+    assert actual["missing"].startswith("cannot read bigpython: ") and "\n" not in actual["missing"]
+    assert "codegen-pax prepare bigpython" in actual["missing"]
+
+
+def test_the_data_of_installed_text_and_of_any_other_source():
+    assert describe_data("codegen_nano_mono") == [
+        {
+            "task": "codegen_nano_mono",
+            "source": "installed",
+            "corpus": "standard library",
+            "python": platform.python_version(),
+        }
+    ]
+    entries = describe_data("codegen_nano_multi")
+    assert len(entries) == 9 and {entry["source"] for entry in entries} == {"installed"}
+    assert describe_data("codegen_nano_prompts") == [
+        {"task": "codegen_nano_prompts", "source": "tasks.prompts.PromptSource"}
+    ]

@@ -263,7 +263,9 @@ def test_further_benchmarks(tmp_path):
     problems = decontamination.load([str(path)])
     assert problems.match(f"a\n# {prompt}\n") == f"{path}:7"
     path.write_text('{"question": "?"}\n')
-    with pytest.raises(ValueError, match="line 1 is not a problem: found question; expected prompt"):
+    with pytest.raises(
+        ValueError, match="line 1 is not a problem: found question; expected prompt"
+    ):
         decontamination.load([str(path)])
 
 

@@ -8,18 +8,17 @@ import seqio
 from etils import epath
 
 from codegen_pax.cli import main
-from codegen_pax.data.format import counts, trace
-from codegen_pax.data.prepare import local, pipeline
+from codegen_pax.data.format import manifest, trace
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.prepared import CorpusMissingError
-from codegen_pax.data.sources import discovery, partitions
+from codegen_pax.data.seqio_sources import CorpusMissingError
 from codegen_pax.data.stream import inputs
 from codegen_pax.text import tokenizer
 from experiments.declaration import declare
 from experiments.experiment import CodeGenExperiment
 from experiments.phases import Phase
 from experiments.sizes import SIZES
-from tasks.tree import tree
+from tasks.corpora import tree_mixture
+from tests.data.prepared_corpora import prepare_corpus
 
 T = 32
 NAME = "test_ours"
@@ -50,17 +49,15 @@ def prepared(tmp_path_factory):
     output = folder / "data" / NAME
     settings = Settings("tree", str(output), row_length=T, validation=0.2, seed=3)
     left_out = collections.Counter()
-    found = discovery.find("tree", [str(folder / "repositories")], left_out)
-    pipeline.begin(settings)
-    local.run_here(settings, found, partitions.plan("tree", found, 1_000))
-    return folder, pipeline.finish(settings, left_out), epath.Path(output)
+    made = prepare_corpus(settings, folder / "repositories", at_most=1_000, left_out=left_out)
+    return folder, made, epath.Path(output)
 
 
 @pytest.fixture
 def mixture(prepared, monkeypatch):
     folder, *_ = prepared
     monkeypatch.setenv("CODEGEN_DATA", str(folder / "data"))
-    yield tree(NAME, ("python", "go"))
+    yield tree_mixture(NAME, ("python", "go"))
     seqio.MixtureRegistry.remove(f"codegen_{NAME}")
     for language in ("python", "go"):
         seqio.TaskRegistry.remove(f"codegen_{NAME}_{language}")
@@ -74,12 +71,16 @@ def texts(rows):
 def test_what_is_ignored_or_vendored_is_not_in_the_corpus(prepared):
     _, made, _ = prepared
     assert made.counts["left_out"] == {"git_ignored": 2, "hidden": 1, "vendored": 2}
-    total = {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
-    assert total == {counts.IN: 82, counts.KEPT: 81, "language": 1}  # README is in none
+    totals = manifest.totals_by_rule(made.counts["documents"])
+    assert {rule: values[0] for rule, values in totals.items()} == {
+        manifest.IN: 82,
+        manifest.KEPT: 81,
+        "language": 1,
+    }  # README is in none
     kept = {
-        name: licences[""][counts.KEPT]
+        name: licences[""][manifest.KEPT]
         for name, licences in made.counts["documents"].items()
-        if counts.KEPT in licences[""]
+        if manifest.KEPT in licences[""]
     }
     assert kept["python"][:2] == [41, sum(len(python(n)) for n in (*range(40), 2_000))]
     assert kept["go"][:2] == [40, sum(len(go(n)) for n in range(40))]
@@ -137,13 +138,13 @@ def test_a_phase_trains_on_it(mixture):
 
 
 def test_names_that_are_taken_are_refused(mixture):
-    assert tree(NAME, ["go", "python"]) is mixture
-    with pytest.raises(ValueError, match="task codegen_pile is there already"):
-        tree("pile", ["python"])
-    with pytest.raises(ValueError, match="task codegen_bigquery_python is there already"):
-        tree("bigquery", ["python"])
+    assert tree_mixture(NAME, ["go", "python"]) is mixture
+    with pytest.raises(ValueError, match="task codegen_pile is already registered"):
+        tree_mixture("pile", ["python"])
+    with pytest.raises(ValueError, match="task codegen_bigquery_python is already registered"):
+        tree_mixture("bigquery", ["python"])
     with pytest.raises(ValueError, match="is registered as"):
-        tree(NAME, ["python"])
+        tree_mixture(NAME, ["python"])
 
 
 def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
@@ -160,9 +161,9 @@ def test_a_tree_that_is_not_prepared_is_told(mixture, monkeypatch, tmp_path):
 
 
 def test_languages_are_one_whatever_their_spelling(mixture):
-    assert tree(NAME, ["Golang", ".py"]) is mixture
+    assert tree_mixture(NAME, ["Golang", ".py"]) is mixture
     with pytest.raises(ValueError, match="names a language twice: python, py"):
-        tree(NAME, {"python": 1, "py": 2})
+        tree_mixture(NAME, {"python": 1, "py": 2})
 
 
 def test_a_tree_without_a_file_of_a_language_is_refused(tmp_path, capsys):

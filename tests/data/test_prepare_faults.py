@@ -5,38 +5,33 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
-from codegen_pax.data.format import counts, trace
-from codegen_pax.data.format.documents import Document
-from codegen_pax.data.prepare import examine, local, order, outcome, pipeline, tokenise, work
+from codegen_pax.data.format import manifest, trace
+from codegen_pax.data.prepare import examine, output
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
+from codegen_pax.data.rules import decontamination
+from tests.data.prepared_corpora import prepare_corpus
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'b' * 64}\nsize 12345\n"
 
 
 def prepare(corpus, folder, row_length, **more):
-    settings = Settings(
-        corpus, str(folder.parent / "out"), row_length=row_length, validation=0.0, **more
-    )
-    found = discovery.find(corpus, [str(folder)])
-    pipeline.begin(settings)
-    local.run_here(settings, found, partitions.plan(corpus, found))
-    return pipeline.finish(settings)
+    output = str(folder.parent / "out")
+    settings = Settings(corpus, output, row_length=row_length, validation=0.0, **more)
+    return prepare_corpus(settings, folder)
 
 
 def dropped(made):
-    return {rule: values[0] for rule, values in counts.by_rule(made.counts["documents"]).items()}
+    totals = manifest.totals_by_rule(made.counts["documents"])
+    return {rule: values[0] for rule, values in totals.items()}
 
 
 def failing_at(word, function):
     """A rule with a defect that shows in one document."""
 
-    def rule(document, *more):
-        if word in document.turns[0].content:
+    def rule(*arguments):
+        if word in str(arguments[-1]):
             raise IndexError("tuple index\nout of range")
-        return function(document, *more)
+        return function(*arguments)
 
     return rule
 
@@ -50,12 +45,13 @@ def test_of_many_inputs_the_faulty_cost_themselves(tmp_path, monkeypatch):
     (raw / "a.json").write_text(json.dumps(pairs, indent=2))
     packed = gzip.compress("".join(json.dumps(pair) + "\n" for pair in pairs).encode())
     (raw / "b.jsonl.gz").write_bytes(packed[:-99])
-    monkeypatch.setattr(examine, "content", failing_at("First", examine.content))
-    monkeypatch.setattr(tokenise, "_contaminated", failing_at("Second", tokenise._contaminated))
+    monkeypatch.setattr(examine, "content_bytes", failing_at("First", examine.content_bytes))
+    problems = decontamination.Problems
+    monkeypatch.setattr(problems, "match", failing_at("Second", problems.match))
     made = prepare("instruction", raw, 32)
     assert dropped(made) == {
-        counts.IN: 31,
-        counts.KEPT: 27,
+        manifest.IN: 31,
+        manifest.KEPT: 27,
         "internal_error": 2,
         "media": 1,
         "unreadable_file": 1,
@@ -68,7 +64,7 @@ def test_of_many_inputs_the_faulty_cost_themselves(tmp_path, monkeypatch):
     ((path, damage),) = made.counts["damaged"].items()
     assert path == f"{raw}/b.jsonl.gz"
     assert damage.startswith(f"{path} is damaged (Compressed file ended before")
-    assert outcome.remarks(made) == [
+    assert output.remarks(made) == [
         *(f"left out by a defect of this program: {line}" for line in made.counts["defects"]),
         "fields that were not read, and in how many records: source (29)",
     ]
@@ -93,8 +89,8 @@ def test_a_tree_of_files_as_people_have_them(tmp_path):
         Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(content)
     made = prepare("tree", root, 16, languages=("python", "rust"))
     assert dropped(made) == {
-        counts.IN: 9,
-        counts.KEPT: 5,
+        manifest.IN: 9,
+        manifest.KEPT: 5,
         "exact_duplicate": 1,
         "git_lfs_pointer": 1,
         "language": 1,
@@ -115,96 +111,8 @@ def test_a_tree_of_files_as_people_have_them(tmp_path):
     assert rf"{root}/caf\xe9.py" in {origin.source for origin in origins}
     tokens = made.counts["rows"]["rust"]["train"]["tokens"]
     assert 0 < tokens < 16 and made.rows("train", "rust") == 0
-    assert outcome.remarks(made) == [
+    assert output.remarks(made) == [
         "git-LFS pointers in place of documents: 1;"
         " `git lfs pull` in its repository fetches the content",
-        f"rust has no train row: its {tokens} tokens there fill none of 16",
+        f"rust has no train row: its {tokens} tokens do not fill one of 16",
     ]
-
-
-@pytest.fixture
-def partition():
-    return partitions.Partition("pile", os.fsdecode(b"caf\xe9.jsonl"), 3, 9)
-
-
-def test_what_a_reader_raises_names_the_input_and_the_record(partition):
-    def documents(count):
-        for number in range(count):
-            yield Document("x", "as it is shown", number)
-        raise ZeroDivisionError("division\nby zero")
-
-    said = r"cannot read caf\xe9.jsonl ({}): ZeroDivisionError: division by zero"
-    for count, place in ((0, "at its beginning"), (3, "after the line at byte 2")):
-        with pytest.raises(work.StepError) as error:
-            list(work.named(documents(count), partition))
-        assert str(error.value) == said.format(place)
-
-
-def raising(kind):
-    def step(element):
-        raise kind
-
-    return step
-
-
-def test_what_a_step_raises_names_its_element(partition):
-    def broken(element, *more):
-        raise KeyError("a")
-
-    def full(element):
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(work.StepError, match=r"^cannot go on at bucket 2 of go, train: KeyError:"):
-        work.naming(broken, order.place)((("go", "train", 2), []), None)
-    with pytest.raises(OSError, match="No space left"):
-        work.naming(full, str)(partition)
-    for kind in (MemoryError, RecursionError):
-        with pytest.raises(work.StepError, match=rf"^cannot go on at x: {kind.__name__}$"):
-            work.naming(raising(kind), str)("x")
-    here = work.StepError("cannot go on at x: KeyError: 'a' [while running 'Examine']")
-    said = local.reason(f"{local._kind(here)}: {here}")  # of a runner in this very process
-    assert said == "cannot go on at x: KeyError: 'a'"
-    raised = "codegen_pax.data.prepare.work.StepError: cannot go on at x.jsonl: KeyError: 'a'"
-    beams = f"Traceback (most recent call last):\n  ...\n{raised} [while running 'Examine']\n"
-    assert local.reason(f"RuntimeError: {beams}") == "cannot go on at x.jsonl: KeyError: 'a'"
-
-
-def test_a_batch_with_a_document_that_cannot_be_tokenised_loses_that_alone(tmp_path, monkeypatch):
-    raw = tmp_path / "raw.jsonl"
-    raw.write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(9)))
-    settings = Settings("pile", str(tmp_path / "out"), row_length=32, validation=0.0)
-    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
-    pipeline.begin(settings)
-    examine.examine(partition, settings)
-    encode = tokenise._encode
-
-    def encoded(batch, settings):
-        if any("text 5" in ready.document.text for ready in batch):
-            raise ValueError("no")
-        return encode(batch, settings)
-
-    monkeypatch.setattr(tokenise, "_encode", encoded)
-    keyed = (partition.number, {"partition": [partition], "drops": []})
-    made = tokenise.tokenise(keyed, settings, {("", "train"): 1})
-    ((rules,),) = (by_licence.values() for by_licence in made.counts.values())
-    assert {rule: values[0] for rule, values in rules.items()} == {"kept": 8, "internal_error": 1}
-    record = sum(len(line) for line in raw.read_text().splitlines(keepends=True)[:5])
-    assert made.defects == [f"{raw}, the line at byte {record}: ValueError: no"]
-
-
-def test_a_guard_lets_what_is_not_the_documents_through():
-    for error in (MemoryError(), OSError(5, "I/O"), pipeline.OutputError("x"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), work.Guard():
-            raise error
-    with work.Guard() as guard:
-        raise RecursionError
-    assert (guard.rule, guard.why) == ("internal_error", "RecursionError")
-
-
-def test_inputs_that_a_killed_worker_read_are_named(tmp_path):
-    settings = Settings("pile", str(tmp_path / "out"))
-    settings.work.mkdir(parents=True)
-    pieces = [partitions.Partition("pile", f"{name}.jsonl", n, 9) for n, name in enumerate("abc")]
-    a, _, _ = [work.Progress(settings.work, "examine", piece) for piece in pieces]
-    a.finish()
-    assert local._at_work(settings, pieces) == ", while it read b.jsonl or c.jsonl"

@@ -10,7 +10,7 @@ import datasketch
 import numpy as np
 import pytest
 
-from codegen_pax.data.prepare import duplicates, examine, order, pipeline, tokenise
+from codegen_pax.data.prepare import duplicates, examine, order, output, tokenise
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
 from codegen_pax.data.sources import discovery, json_records, partitions
@@ -32,10 +32,10 @@ def small_pieces(monkeypatch):
     """What is held at once, scaled down, so that a few thousand documents are many pieces."""
     for module, name, value in (
         (json_records, "CHUNK_BYTES", 1 << 14),
-        (examine, "HELD_BYTES", 1 << 14),
+        (examine, "BUFFER_BYTES", 1 << 14),
         (tokenise, "BATCH_DOCUMENTS", 128),
-        (tokenise, "RUN_DOCUMENTS", 512),
-        (tokenise, "_KEPT_RECORDS", 512),
+        (tokenise, "FILE_DOCUMENTS", 512),
+        (tokenise, "PASSED_AT_ONCE", 512),
     ):
         monkeypatch.setattr(module, name, value)
     # What is measured is not how it is hashed, which takes long.
@@ -47,34 +47,33 @@ def signature(text):
 
 
 def peaks(folder, count):
-    """The peaks of both looks at one partition of `count` small documents, every fourth a copy."""
+    """The peaks of both readings of `count` small documents, every fourth a copy."""
     folder.mkdir()
     texts = [f"text {n - (n % 4 == 3)}" for n in range(count)]
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     (folder / "raw.jsonl.gz").write_bytes(gzip.compress(data))
     settings = Settings("pile", str(folder / "out"), validation=0.0, near_duplicates=True, ranges=2)
     (partition,) = partitions.plan("pile", discovery.find("pile", [str(folder / "raw.jsonl.gz")]))
-    pipeline.begin(settings)
+    output.begin(settings)
     found, first = peak(examine.examine, partition, settings)
     drops = []
     for number in range(2):
         files = [path for place, path in found.digests if place == number]
-        drops += [told for _, told in duplicates.exact((number, files), settings)]
+        drops += [drop for _, drop in duplicates.find_exact((number, files), settings)]
     places = np.concatenate([np.fromfile(path, "<i4") for _, path in drops])
     assert sorted(places) == list(range(3, count, 4))
-    keyed = (partition.number, {"partition": [partition], "drops": drops})
-    tokenised, second = peak(tokenise.tokenise, keyed, settings, {TRAIN: 1})
-    ((rules,),) = (by_licence.values() for by_licence in tokenised.counts.values())
+    tokenised, second = peak(tokenise.tokenise, (partition, drops), settings, {TRAIN: 1})
+    ((rules,),) = (by_licence.values() for by_licence in tokenised.report.counts.values())
     assert rules["kept"][0] == count * 3 // 4 and rules["exact_duplicate"][0] == count // 4
     return first, second
 
 
-def test_both_looks_hold_no_more_of_more_documents(small_pieces, tmp_path):
+def test_both_readings_hold_no_more_of_more_documents(small_pieces, tmp_path):
     peaks(tmp_path / "warm", 100)  # what is made once is not counted
-    few, many = peaks(tmp_path / "few", 2_000), peaks(tmp_path / "many", 8_000)
+    few, many = peaks(tmp_path / "few", 1_000), peaks(tmp_path / "many", 4_000)
     for before, after in zip(few, many, strict=True):
         # Five bytes of each say whether it is dropped; the rest are names of so small pieces.
-        assert after - before < 12 * 6_000
+        assert after - before < 12 * 3_000
 
 
 def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_path):
@@ -85,17 +84,19 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
     (partition,) = partitions.plan("instruction", discovery.find("instruction", [str(raw)]))
     shards, held = [], []
     for rows in (32, count):
-        monkeypatch.setattr(order, "_ROWS", rows)
-        output = str(tmp_path / f"out{rows}")
-        settings = Settings("instruction", output, row_length=length, validation=0.0)
-        pipeline.begin(settings)
+        monkeypatch.setattr(order, "ROWS_AT_ONCE", rows)
+        folder = str(tmp_path / f"out{rows}")
+        settings = Settings("instruction", folder, row_length=length, validation=0.0)
+        output.begin(settings)
         examine.examine(partition, settings)
-        keyed = (partition.number, {"partition": [partition], "drops": []})
-        tokenised = tokenise.tokenise(keyed, settings, {TRAIN: 1})
-        segments = [segment for _, segment in tokenised.segments]
-        keyed = ((*TRAIN, 0), segments)
+        tokenised = tokenise.tokenise((partition, []), settings, {TRAIN: 1})
+        bucket_blocks = ((*TRAIN, 0), [block for _, block in tokenised.blocks])
         (((_, made),), size) = peak(
-            lambda *arguments: [*order.order(*arguments)], keyed, settings, {TRAIN: 1}, {}
+            lambda *arguments: [*order.write_bucket(*arguments)],
+            bucket_blocks,
+            settings,
+            {TRAIN: 1},
+            {},
         )
         assert made.shard.rows == count
         shards.append((tmp_path / f"out{rows}" / made.shard.name).read_bytes())

@@ -1,4 +1,4 @@
-"""Rows do not depend on who makes them: one process or three, in a folder or behind a URL."""
+"""Rows do not depend on who makes them: one process, three, or Beam; a folder or a URL."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from codegen_pax.data.format import counts, manifest, trace
-from codegen_pax.data.prepare import local, pipeline
-from codegen_pax.data.prepare.settings import WORK, Settings
+from codegen_pax.data.format import manifest, trace
+from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions
 
@@ -43,13 +43,47 @@ def source(number, ending):
 def raw(tmp_path_factory):
     """Five files of code in three languages, with copies and near copies across them."""
     folder = tmp_path_factory.mktemp("raw")
-    records = [source(number, ending) for number in range(60) for ending in LANGUAGES]
+    records = [source(number, ending) for number in range(30) for ending in LANGUAGES]
     records += [*records[:20], source(0, "py") | {"content": f"# {ASKED}\nprint(7)\n"}]
     random.Random(0).shuffle(records)
     for number in range(5):
         lines = "".join(json.dumps(record) + "\n" for record in records[number::5])
         (folder / f"{number}.jsonl").write_text(lines)
     return folder
+
+
+def raw_text(path, count):
+    path.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(count)))
+    found = discovery.find("pile", [str(path)])
+    return found, partitions.plan("pile", found)
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 1}, {"workers": 2}, {"runner": "FnApiRunner"}], ids=str
+)
+def test_a_step_that_fails_is_one_line_and_a_defect_keeps_its_traceback(tmp_path, options):
+    found, pieces = raw_text(tmp_path / "raw.jsonl", 9)
+    chosen = Settings("pile", str(tmp_path / "out"), seed=-1)  # no document can be ordered by it
+    output.begin(chosen)
+    with pytest.raises(pipeline.PrepareError) as error:
+        pipeline.run(chosen, found, pieces, **options)
+    message = str(error.value)
+    assert message.startswith(f"cannot continue at {tmp_path}/raw.jsonl: OverflowError: ")
+    assert "\n" not in message and f"{tmp_path / 'out'} is unfinished (traceback: " in message
+    trace_file = chosen.work_folder / pipeline.TRACEBACK
+    assert str(trace_file) in message and "in order_key" in trace_file.read_text()
+    assert not (tmp_path / "out" / manifest.FILE).exists()
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"runner": "FnApiRunner"}], ids=str)
+def test_an_input_that_is_damaged_is_named_whoever_reads_it(tmp_path, options):
+    found, pieces = raw_text(tmp_path / "raw.jsonl", 9)
+    chosen = Settings("pile", str(tmp_path / "out"))
+    output.begin(chosen)
+    (tmp_path / "raw.jsonl").unlink()
+    with pytest.raises(pipeline.PrepareError, match="No such file or directory") as error:
+        pipeline.run(chosen, found, pieces, **options)
+    assert "\n" not in str(error.value) and "raw.jsonl" in str(error.value)
 
 
 @pytest.fixture
@@ -66,31 +100,35 @@ def settings(tmp_path):
         benchmarks=(str(problems),),
         prefix=True,
         validation=0.2,
-        bucket_bytes=8_000,
+        bucket_bytes=4_000,
         ranges=3,
     )
 
 
-def test_one_worker_and_three_give_the_same_bytes(raw, settings, tmp_path):
+def test_one_worker_three_and_beam_give_the_same_bytes(raw, settings, tmp_path):
     found = discovery.find("bigquery", [str(raw)])
     pieces = partitions.plan("bigquery", found)
-    made = []
-    for workers in (1, 3):
-        chosen = dataclasses.replace(settings, output=str(tmp_path / f"out{workers}"))
-        pipeline.begin(chosen)
-        local.run(chosen, found, pieces, workers=workers)
-        made.append(pipeline.finish(chosen))
-    assert made[0] == made[1]
-    first, second = (files(tmp_path / f"out{workers}") for workers in (1, 3))
-    assert first == second
+    made, contents = [], []
+    for name, options in (
+        ("one", {"workers": 1}),
+        ("three", {"workers": 3}),
+        ("beam", {"runner": "FnApiRunner"}),
+    ):
+        chosen = dataclasses.replace(settings, output=str(tmp_path / name))
+        output.begin(chosen)
+        pipeline.run(chosen, found, pieces, **options)
+        made.append(output.finish(chosen))
+        contents.append(files(tmp_path / name))
+    assert made[0] == made[1] == made[2]
+    assert contents[0] == contents[1] == contents[2]
     # There was something to get wrong in each step.
     assert set(made[0].parts) == {"python", "go", "java"}
     for splits_ in made[0].parts.values():
         assert len(splits_["train"]) > 10 and len(splits_["validation"]) > 2
-    total = counts.by_rule(made[0].counts["documents"])
-    assert total[counts.IN][0] == 201 and total["exact_duplicate"][0] == 20
-    assert total[decontamination.RULE][0] == 1 and total["near_duplicate"][0] == 60
-    assert made[0].counts["redacted"] == {"email": total[counts.KEPT][0]}
+    total = manifest.totals_by_rule(made[0].counts["documents"])
+    assert total[manifest.IN][0] == 111 and total["exact_duplicate"][0] == 20
+    assert total[decontamination.RULE][0] == 1 and total["near_duplicate"][0] == 30
+    assert made[0].counts["redacted"] == {"email": total[manifest.KEPT][0]}
 
 
 URL = "gs://bucket/corpora"
@@ -122,20 +160,20 @@ def test_behind_a_url_the_same_is_made_and_nothing_is_left(raw, settings, bucket
     folder, asked = bucket
     found = discovery.find("bigquery", [str(raw)])
     pieces = partitions.plan("bigquery", found)
-    pipeline.begin(settings)
-    local.run_here(settings, found, pieces)
-    wanted = pipeline.finish(settings)
+    output.begin(settings)
+    pipeline.run(settings, found, pieces)
+    wanted = output.finish(settings)
 
     away = dataclasses.replace(settings, output=f"{URL}/ours")
-    pipeline.begin(away)
+    output.begin(away)
     problems = Path(settings.benchmarks[0]).read_bytes()
     Path(settings.benchmarks[0]).unlink()  # workers elsewhere do not have it
-    local.run_here(away, found, pieces)
-    made = pipeline.finish(away)
+    pipeline.run(away, found, pieces)
+    made = output.finish(away)
     assert made == wanted == manifest.load(epath.Path(away.output))
     assert files(folder) == {f"ours/{name}": data for name, data in files(settings.output).items()}
     assert made.settings["benchmarks"][-1]["bytes"] == len(problems)
-    assert counts.by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
+    assert manifest.totals_by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
 
     shard = made.shards("train", "go")[0].name
     for row in (0, 3):
@@ -143,7 +181,7 @@ def test_behind_a_url_the_same_is_made_and_nothing_is_left(raw, settings, bucket
         assert there == trace.trace(f"{settings.output}/{shard}", row) != []
     opened = [arguments for name, arguments in asked if name == "GFile"]
     written = {str(path) for path, mode in opened if mode.startswith("w")}
-    assert {path for path in written if WORK not in path} == {
+    assert {path for path in written if WORK_FOLDER not in path} == {
         f"{away.output}/{manifest.FILE}.unfinished"
     }
     assert not any("/progress" in str(path) for _, (path, *_) in asked)

@@ -1,4 +1,4 @@
-"""What stands at a position of the training stream, against plain integers counted one by one."""
+"""Which row is at a position of the training stream, against integers counted one by one."""
 
 import hashlib
 import itertools
@@ -58,19 +58,19 @@ def counted(sizes, shares, pages, seed, blocks):
     """(task, row) at the first positions, by a running count of each task."""
     pattern = [number for number, share in enumerate(shares) for _ in range(share)]
     counts = [0] * len(sizes)
-    found = []
+    actual = []
     for block in range(blocks):
         for inside in range(BLOCK):
             task = pattern[permuted(inside, BLOCK, key_of(seed, 0, block))]
             epoch, within = divmod(counts[task], sizes[task])
             row = row_of(within, sizes[task], pages[task], seed, task + 1, epoch)
-            found.append((task, row))
+            actual.append((task, row))
             counts[task] += 1
-    return found
+    return actual
 
 
-def made(sizes, shares, seed=0, pages=None):
-    """A stream over tasks that are one page each, if nothing is said of `pages`."""
+def make_schedule(sizes, shares, seed=0, pages=None):
+    """A stream over tasks that are one page each, unless `pages` is given."""
     names = [f"task{number}" for number in range(len(sizes))]
     by_name = [dict(zip(names, values, strict=True)) for values in (sizes, shares, pages or sizes)]
     return Schedule(*by_name, seed)
@@ -83,7 +83,7 @@ def schedules(draw, most_rows=3_000):
     rates = draw(st.tuples(*[st.integers(1, 10_000) for _ in sizes]))
     pages = draw(st.tuples(*[st.integers(1, size + 3) for size in sizes]))
     shares = schedule.shares({str(number): rate for number, rate in enumerate(rates)})
-    return made(sizes, shares.values(), draw(st.integers(0, 2**63)), pages)
+    return make_schedule(sizes, shares.values(), draw(st.integers(0, 2**63)), pages)
 
 
 def test_the_numbers_counted_with_here_are_splitmix64s():
@@ -101,33 +101,33 @@ def test_the_numbers_counted_with_here_are_splitmix64s():
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 5_000), KEYS)
 def test_a_permutation_meets_every_number_once(size, key):
-    found = schedule.permuted(np.arange(size), size, np.array([key], np.uint64))
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(np.sort(found), np.arange(size))
+    actual = schedule.permuted(np.arange(size), size, np.array([key], np.uint64))
+    assert actual.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(actual), np.arange(size))
 
 
 @pytest.mark.parametrize("power", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_sizes_around_a_power_of_four_are_permuted(power, more):
     size = 4**power + more
-    found = schedule.permuted(np.arange(size), size, np.array([3], np.uint64))
-    np.testing.assert_array_equal(np.sort(found), np.arange(size))
+    actual = schedule.permuted(np.arange(size), size, np.array([3], np.uint64))
+    np.testing.assert_array_equal(np.sort(actual), np.arange(size))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2**31, 2**50), KEYS, st.sets(st.integers(0, 2**31 - 1), min_size=1, max_size=50))
 def test_a_large_permutation_is_the_one_counted_with_plain_integers(size, key, values):
     values = sorted(values)
-    found = schedule.permuted(np.array(values), size, np.array([key], np.uint64))
-    assert found.tolist() == [permuted(value, size, key) for value in values]
-    assert len(set(found.tolist())) == len(values)
+    actual = schedule.permuted(np.array(values), size, np.array([key], np.uint64))
+    assert actual.tolist() == [permuted(value, size, key) for value in values]
+    assert len(set(actual.tolist())) == len(values)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(30, 2_000), st.lists(KEYS, min_size=2, max_size=4, unique=True))
 def test_every_key_is_another_permutation(size, keys):
     alone = [schedule.permuted(np.arange(size), size, np.array([k], np.uint64)) for k in keys]
-    assert len({found.tobytes() for found in alone}) == len(keys)
+    assert len({actual.tobytes() for actual in alone}) == len(keys)
     values, each = np.tile(np.arange(size), len(keys)), np.repeat(np.array(keys, np.uint64), size)
     np.testing.assert_array_equal(schedule.permuted(values, size, each), np.concatenate(alone))
 
@@ -135,20 +135,20 @@ def test_every_key_is_another_permutation(size, keys):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=60))
 def test_shares_make_up_a_block_and_follow_the_rates(rates):
-    found = list(schedule.shares({str(n): rate for n, rate in enumerate(rates)}).values())
+    actual = list(schedule.shares({str(n): rate for n, rate in enumerate(rates)}).values())
     exact = [BLOCK * rate / sum(rates) for rate in rates]
-    assert sum(found) == BLOCK
-    assert min(found) >= 1
+    assert sum(actual) == BLOCK
+    assert min(actual) >= 1
     if min(exact) >= 1:
-        assert all(abs(share - value) < 1 for share, value in zip(found, exact, strict=True))
-        pairs = list(zip(found, exact, strict=True))
+        assert all(abs(share - value) < 1 for share, value in zip(actual, exact, strict=True))
+        pairs = list(zip(actual, exact, strict=True))
         up = [value % 1 for share, value in pairs if share > value]
         down = [value % 1 for share, value in pairs if share < value]
         assert not up or not down or min(up) >= max(down) - 1e-9
 
 
 @pytest.mark.parametrize(
-    ("rates", "wanted"),
+    ("rates", "expected"),
     [
         ([5.0], [1000]),
         ([1, 1, 1], [334, 333, 333]),
@@ -160,14 +160,14 @@ def test_shares_make_up_a_block_and_follow_the_rates(rates):
         ([19.7, 25.5, 9.6, 35.4, 9.7, 19.3], [165, 214, 81, 297, 81, 162]),
     ],
 )
-def test_shares_worked_out_by_hand(rates, wanted):
-    found = schedule.shares({str(number): rate for number, rate in enumerate(rates)})
-    assert list(found.values()) == wanted
+def test_shares_worked_out_by_hand(rates, expected):
+    actual = schedule.shares({str(number): rate for number, rate in enumerate(rates)})
+    assert list(actual.values()) == expected
 
 
 @pytest.mark.parametrize("rates", [{}, {"a": 0.0}, {"a": 1.0, "b": -1.0}, dict.fromkeys("abc", 0)])
 def test_rates_that_give_no_shares_are_refused(rates):
-    with pytest.raises(ValueError, match="rates of 1 to 1000 tasks, above 0, were wanted"):
+    with pytest.raises(ValueError, match="expected rates of 1 to 1000 tasks, all above 0"):
         schedule.shares(rates)
 
 
@@ -190,7 +190,7 @@ def test_every_block_has_exactly_the_shares(stream, block):
 @given(schedules())
 def test_every_row_of_a_task_is_read_once_an_epoch(stream):
     tasks, rows = stream.rows(np.arange(7 * BLOCK))
-    for number, size in enumerate(stream.sizes.values()):
+    for number, size in enumerate(stream.num_rows.values()):
         read = rows[tasks == number]
         whole = len(read) // size * size
         epochs = np.sort(read[:whole].reshape(-1, size), axis=1)
@@ -203,15 +203,15 @@ def test_every_row_of_a_task_is_read_once_an_epoch(stream):
 @given(schedules(most_rows=300))
 def test_a_stream_is_the_one_counted_from_its_beginning(stream):
     tasks, rows = stream.rows(np.arange(2 * BLOCK))
-    of_tasks = [list(each.values()) for each in (stream.sizes, stream.shares, stream.page_rows)]
-    wanted = counted(*of_tasks, stream.seed, 2)
-    assert list(zip(tasks.tolist(), rows.tolist(), strict=True)) == wanted
+    of_tasks = [list(each.values()) for each in (stream.num_rows, stream.shares, stream.page_rows)]
+    expected = counted(*of_tasks, stream.seed, 2)
+    assert list(zip(tasks.tolist(), rows.tolist(), strict=True)) == expected
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 3_000), st.integers(1, 3_000), KEYS)
 def test_the_rows_of_a_page_follow_one_another(size, page_rows, seed):
-    _, rows = made([size], [BLOCK], seed, [page_rows]).rows(np.arange(3 * size))
+    _, rows = make_schedule([size], [BLOCK], seed, [page_rows]).rows(np.arange(3 * size))
     for epoch in rows.reshape(3, size) // page_rows:
         pages = epoch[::page_rows]
         np.testing.assert_array_equal(epoch, np.repeat(pages, page_rows)[:size])
@@ -221,7 +221,7 @@ def test_the_rows_of_a_page_follow_one_another(size, page_rows, seed):
 
 
 def test_pages_and_their_rows_have_orders_of_their_own():
-    _, rows = made([900], [BLOCK], 1, [30]).rows(np.arange(2 * 900))
+    _, rows = make_schedule([900], [BLOCK], 1, [30]).rows(np.arange(2 * 900))
     pages = [epoch[::30] // 30 for epoch in rows.reshape(2, 900)]
     assert (pages[0] != pages[1]).sum() > 20
     inside = rows.reshape(60, 30) % 30
@@ -229,26 +229,28 @@ def test_pages_and_their_rows_have_orders_of_their_own():
 
 
 def test_a_task_that_is_less_than_a_page_is_one_page():
-    alone, part = (made([90], [BLOCK], 1, [rows]).rows(np.arange(900)) for rows in (90, 4_096))
+    alone, part = (
+        make_schedule([90], [BLOCK], 1, [rows]).rows(np.arange(900)) for rows in (90, 4_096)
+    )
     np.testing.assert_array_equal(alone, part)
 
 
-STREAM = made([1, 7, 333, 2_500], [10, 290, 300, 400], seed=5, pages=[1, 2, 4_096, 64])
+STREAM = make_schedule([1, 7, 333, 2_500], [10, 290, 300, 400], seed=5, pages=[1, 2, 4_096, 64])
 ALL = STREAM.rows(np.arange(4 * BLOCK))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4 * BLOCK - 1), max_size=200))
-def test_a_position_has_its_row_whatever_is_asked_beside_it(positions):
-    found = STREAM.rows(np.array(positions, np.int64))
-    for one, every in zip(found, ALL, strict=True):
+def test_the_row_at_a_position_does_not_depend_on_the_other_positions(positions):
+    actual = STREAM.rows(np.array(positions, np.int64))
+    for one, every in zip(actual, ALL, strict=True):
         assert one.dtype == np.int64
         np.testing.assert_array_equal(one, every[positions])
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(1, 4 * BLOCK - 1), max_size=8))
-def test_slices_together_are_the_whole(cuts):
+def test_slices_together_are_the_full_stream(cuts):
     ends = [0, *sorted(cuts), 4 * BLOCK]
     parts = [STREAM.rows(np.arange(*pair)) for pair in itertools.pairwise(ends)]
     for number, every in enumerate(ALL):
@@ -257,7 +259,7 @@ def test_slices_together_are_the_whole(cuts):
 
 def test_epochs_are_not_alike():
     size, epochs = 5_000, 6
-    _, rows = made([size], [BLOCK], seed=1).rows(np.arange(epochs * size))
+    _, rows = make_schedule([size], [BLOCK], seed=1).rows(np.arange(epochs * size))
     orders = [np.arange(size), *rows.reshape(epochs, size)]
     # Of unrelated orders the correlation is 0 +- 1/sqrt(size); 5 times that is all but impossible.
     limit = 5 / np.sqrt(size)
@@ -272,7 +274,7 @@ def test_epochs_are_not_alike():
 @pytest.mark.parametrize("size", [3, 4, 10, 16, 17])
 def test_any_row_may_come_first_in_an_epoch(size):
     epochs = 2_000
-    _, rows = made([size], [BLOCK], seed=2).rows(np.arange(epochs * size))
+    _, rows = make_schedule([size], [BLOCK], seed=2).rows(np.arange(epochs * size))
     for place in (0, size - 1):
         counts = np.bincount(rows.reshape(epochs, size)[:, place], minlength=size)
         spread = ((counts - epochs / size) ** 2 / (epochs / size)).sum()
@@ -284,7 +286,7 @@ def test_blocks_seeds_and_tasks_have_orders_of_their_own():
     sizes, shares = [400, 400], [500, 500]
     orders = set()
     for seed in (1, 2):
-        tasks, rows = made(sizes, shares, seed).rows(np.arange(2 * BLOCK))
+        tasks, rows = make_schedule(sizes, shares, seed).rows(np.arange(2 * BLOCK))
         orders |= {tasks[:BLOCK].tobytes(), tasks[BLOCK:].tobytes()}
         orders |= {rows[tasks == number][:400].tobytes() for number in (0, 1)}
     assert len(orders) == 8
@@ -300,6 +302,6 @@ def test_what_stands_at_a_position_never_changes():
     pinned = "09a26a6c8fe5093ecca459b10358d46f1a6d9fa81b87db2b148b4f9ad3a744a3"
     assert digest.hexdigest() == pinned, (
         "the rows at the positions of a stream have changed: a run that is resumed would go on with"
-        " other rows and not know it. If that is meant, raise FORMAT in training.py, so that it is"
-        " told, and pin the new digest here"
+        " other rows and not know it. If that is meant, raise FORMAT in training.py, so that"
+        " it is refused, and pin the new digest here"
     )

@@ -9,8 +9,9 @@ import seqio
 from etils import epath
 from paxml import checkpoints
 
-from codegen_pax.data import prepared
-from codegen_pax.data.prepared import MixtureByTokens, PreparedCorpus
+from codegen_pax.data import seqio_sources
+from codegen_pax.data.mixtures import MixtureByTokens
+from codegen_pax.data.seqio_sources import PreparedCorpus
 from codegen_pax.data.stream import inputs, row_readers, training
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
 from codegen_pax.runs import lineage
@@ -44,14 +45,14 @@ def written(tmp_path, monkeypatch):
 
 def start(mixture="stream_by_rate", hosts=1, batch=B, row_length=T, seed=3, **more):
     """The inputs of all hosts, as Pax makes them."""
-    made = []
+    created = []
     for host in range(hosts):
         config = inputs.training_input(
             mixture, batch_size=batch // hosts, row_length=row_length, seed=seed, **more
         )
         config.set(num_infeed_hosts=hosts, infeed_host_index=host, input_checkpointing_enabled=True)
-        made.append(config.Instantiate())
-    return made
+        created.append(config.Instantiate())
+    return created
 
 
 def read(running, steps):
@@ -77,10 +78,10 @@ def restore(running, folder):
         one.restore(folder / f"process_{host}-of-{len(running)}")
 
 
-def assert_same(found, wanted):
-    assert set(found) == set(wanted)
-    for name, values in wanted.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+def assert_same(actual, expected):
+    assert set(actual) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(actual[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +98,18 @@ def test_a_batch_is_the_rows_of_its_positions(mixture, shares, written):
     plan = Schedule(sizes, shares, sizes, 3)  # each is less than a page
     parts = [name.removeprefix("stream_") for name in shares]
     tasks, rows = plan.rows(np.arange(1_200))
-    wanted = [written[parts[t]]["train"]["tokens"][row] for t, row in zip(tasks, rows, strict=True)]
-    found = read(start(mixture, batch=100), 12)
-    np.testing.assert_array_equal(found["ids"].reshape(-1, T), wanted)
+    expected = [
+        written[parts[t]]["train"]["tokens"][row] for t, row in zip(tasks, rows, strict=True)
+    ]
+    actual = read(start(mixture, batch=100), 12)
+    np.testing.assert_array_equal(actual["ids"].reshape(-1, T), expected)
 
 
 def test_tokens_decide_how_often_a_language_is_read(written):
     rust = {row["tokens"].tobytes() for row in written["rust"]["train"]}
     ids = read(start("stream_by_tokens", batch=BLOCK), 1)["ids"][0]
-    found = sum(row.astype("<u2").tobytes() in rust for row in ids)
-    assert found == BY_TOKENS["stream_rust"]
+    actual = sum(row.astype("<u2").tobytes() in rust for row in ids)
+    assert actual == BY_TOKENS["stream_rust"]
 
 
 @pytest.mark.parametrize(("name", "packing"), [("go", False), ("go", True), ("talks", False)])
@@ -115,18 +118,18 @@ def test_every_field_is_as_an_evaluation_of_the_same_rows_reads_it(name, packing
     config = inputs.evaluation_input(
         task, batch_size=1, row_length=T, split="train", packing=packing
     )
-    made = config.Instantiate()
+    created = config.Instantiate()
     count = {"go": GO, "talks": 9}[name]
-    every = [made.get_next_padded() for _ in range(count)]
+    every = [created.get_next_padded() for _ in range(count)]
     with pytest.raises(StopIteration):
-        made.get_next_padded()
+        created.get_next_padded()
     size = {task: len(every)}
     _, rows = Schedule(size, {task: BLOCK}, size, 3).rows(np.arange(2 * len(every)))
-    found = read(start(task, batch=len(every), packing=packing), 2)
-    for field, values in found.items():
-        wanted = np.concatenate([every[row][field] for row in rows])
-        assert values.dtype == wanted.dtype, field
-        np.testing.assert_array_equal(values.reshape(-1, T), wanted, err_msg=field)
+    actual = read(start(task, batch=len(every), packing=packing), 2)
+    for field, values in actual.items():
+        expected = np.concatenate([every[row][field] for row in rows])
+        assert values.dtype == expected.dtype, field
+        np.testing.assert_array_equal(values.reshape(-1, T), expected, err_msg=field)
 
 
 @pytest.mark.parametrize("mixture", ["stream_by_rate", "stream_by_tokens", "stream_talks"])
@@ -151,9 +154,9 @@ def test_a_run_resumes_exactly_on_any_number_of_hosts(steps, before, after, writ
     save(running, tmp_path / "train_input")
     resumed = start(hosts=after)
     restore(resumed, tmp_path / "train_input")
-    wanted = {name: values[steps:] for name, values in read(start(), steps + 20).items()}
-    assert_same(read(resumed, 20), wanted)
-    assert_same(read(running, 20), wanted)  # what was saved goes on undisturbed
+    expected = {name: values[steps:] for name, values in read(start(), steps + 20).items()}
+    assert_same(read(resumed, 20), expected)
+    assert_same(read(running, 20), expected)  # what was saved goes on undisturbed
 
 
 def test_a_run_resumes_at_its_row_when_the_batch_changes(written, tmp_path):
@@ -167,7 +170,7 @@ def test_a_run_resumes_at_its_row_when_the_batch_changes(written, tmp_path):
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_what_was_peeked_at_is_not_lost(hosts, written, tmp_path):
+def test_a_peeked_batch_is_not_lost(hosts, written, tmp_path):
     running = start(hosts=hosts)
     read(running, 3)
     peeked = [one.peek_padded() for one in running]
@@ -176,19 +179,19 @@ def test_what_was_peeked_at_is_not_lost(hosts, written, tmp_path):
     restore(resumed, tmp_path / "train_input")
     for one, batch in zip(resumed, peeked, strict=True):
         np.testing.assert_array_equal(one.peek_padded().ids, batch.ids)
-    wanted = {name: values[3:] for name, values in read(start(), 8).items()}
-    assert_same(read(resumed, 5), wanted)
-    assert_same(read(running, 5), wanted)
+    expected = {name: values[3:] for name, values in read(start(), 8).items()}
+    assert_same(read(resumed, 5), expected)
+    assert_same(read(running, 5), expected)
 
 
 def test_a_run_may_be_stopped_again_and_again(written, tmp_path):
-    wanted = read(start(), 25)
+    expected = read(start(), 25)
     for steps in range(0, 25, 5):
         running = start()
         if steps:
             restore(running, tmp_path / f"{steps}")
-        found = read(running, 5)
-        assert_same(found, {name: values[steps : steps + 5] for name, values in wanted.items()})
+        actual = read(running, 5)
+        assert_same(actual, {name: values[steps : steps + 5] for name, values in expected.items()})
         save(running, tmp_path / f"{steps + 5}")
 
 
@@ -204,8 +207,8 @@ def test_paxmls_own_handler_saves_and_restores_it(written, tmp_path):
 def test_a_checkpoint_gets_the_lineage_of_its_job_from_the_first_host(
     written, tmp_path, monkeypatch
 ):
-    said = {"format": 1, "of": "the job"}
-    lineage.write(tmp_path / "job", said)
+    receipt = {"format": 1, "of": "the job"}
+    lineage.write(tmp_path / "job", receipt)
     handler, (running,) = checkpoints.BaseInputCheckpointHandler(), start()
     read([running], 1)
     for host in (0, 1):
@@ -214,8 +217,8 @@ def test_a_checkpoint_gets_the_lineage_of_its_job_from_the_first_host(
         handler.save(epath.Path(checkpoint / "train_input"), running)
         assert len(list((checkpoint / "train_input").iterdir())) == 1
         file = checkpoint / lineage.FILE
-        found = json.loads(file.read_text()) if file.exists() else None
-        assert found == (None if host else said)
+        actual = json.loads(file.read_text()) if file.exists() else None
+        assert actual == (None if host else receipt)
 
 
 def test_reset_begins_with_the_first_row(written):
@@ -309,30 +312,33 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_has_changed_since_is_named(change, written, tmp_path, monkeypatch):
+def test_changed_data_is_named(change, written, tmp_path, monkeypatch):
     running = start()
     read(running, 2)
     save(running, tmp_path / "train_input")
-    arguments, said = change(tmp_path, monkeypatch)
+    arguments, message = change(tmp_path, monkeypatch)
     with pytest.raises(training.ChangedDataError) as caught:
         restore(start(**arguments), tmp_path / "train_input")
     name = arguments.get("mixture", "stream_by_rate")
-    whole = rf"{name} is not what the checkpoint was trained on: {said}\. Resume with the data.*"
-    assert re.fullmatch(whole, str(caught.value), re.DOTALL), caught.value
+    full_message = (
+        rf"{name} is not what the checkpoint was trained on: {message}\. Resume with the data.*"
+    )
+    assert re.fullmatch(full_message, str(caught.value), re.DOTALL), caught.value
 
 
 @pytest.mark.parametrize(
     "state", [b"", b"\x0a\xff\x00", b"{", b"[]", b"7", b"null", b'{"position": 3}', b'{"it": 1}']
 )
-def test_what_is_no_state_of_this_input_is_told(state, written, tmp_path):
+def test_an_invalid_state_is_refused(state, written, tmp_path):
     (tmp_path / "process_0-of-1").write_bytes(state)
     with pytest.raises(
-        training.ChangedDataError, match="state of stream_by_rate_train is not of this kind"
+        training.ChangedDataError,
+        match="state of stream_by_rate_train is not of this kind of input",
     ):
         start()[0].restore(tmp_path / "process_0-of-1")
 
 
-def test_a_state_of_another_kind_with_the_same_words_is_told(written, tmp_path):
+def test_a_state_with_an_identity_of_another_kind_is_refused(written, tmp_path):
     state = {"position": 3, "identity": "here"}
     (tmp_path / "process_0-of-1").write_text(json.dumps(state))
     with pytest.raises(training.ChangedDataError, match="then here, now"):
@@ -354,12 +360,12 @@ def test_a_state_is_small_whatever_the_data(written):
 def test_a_missing_corpus_is_named_when_it_is_read(mixture, written, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "elsewhere"))
     for ask in ("get_next_padded", "peek_padded", "get_state"):
-        (made,) = start(mixture)  # Pax makes inputs that it never reads
+        (created,) = start(mixture)  # Pax makes inputs that it never reads
         with pytest.raises(
-            prepared.CorpusMissingError,
+            seqio_sources.CorpusMissingError,
             match=r"cannot read streams/go: .*codegen-pax prepare streams --input \.\.\. --output",
         ):
-            getattr(made, ask)()
+            getattr(created, ask)()
 
 
 def test_a_damaged_row_stops_the_run_when_it_is_due(written, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from codegen_pax.runs import checkpoints, completions, lineage, summary
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.text.vocabulary import vocabulary
-from tasks.prompts import PROSE
+from tasks.prompt_texts import PROSE
 
 pytestmark = pytest.mark.e2e
 

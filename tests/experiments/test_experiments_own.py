@@ -13,7 +13,7 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 import codegen
 from codegen_pax.cli import training
 from codegen_pax.data.format import rows
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.seqio_sources import PreparedCorpus
 from codegen_pax.data.stream import row_readers
 from codegen_pax.runs import lineage
 from codegen_pax.text import tokenizer
@@ -143,7 +143,7 @@ def test_a_corpus_of_other_rows_names_both_settings(monkeypatch):
     monkeypatch.setattr(PreparedCorpus, "manifest", lambda self: manifest)
     dataset = tf.data.Dataset.from_tensors({"targets": tf.zeros([64], tf.int32)})
     for read in (
-        lambda: row_readers.open_rows(task, "train", 2_048),
+        lambda: row_readers.open_task(task, "train", 2_048),
         lambda: rows.check_length(dataset, {"targets": 2_048}),
     ):
         with pytest.raises(ValueError, match="rows of 64") as error:

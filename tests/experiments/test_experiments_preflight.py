@@ -154,7 +154,7 @@ def test_a_full_disk_is_told(job, monkeypatch):
 def test_a_file_in_the_way(job):
     job.parent.rmdir()
     job.parent.write_text("")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a directory"):
         preflight.check(plan(job))
 
 

@@ -8,8 +8,8 @@ import transformers
 from praxis import base_layer, pax_fiddle, py_utils
 
 from codegen_pax import model
-from codegen_pax.weights import layout
-from tests.weights import whole
+from codegen_pax.weights import layouts
+from tests.weights import in_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Shape:
     def model_dims(self) -> int:
         return self.heads * self.head_dims
 
-    def dimensions(self, embedding_bias: bool = False) -> layout.Dimensions:
-        return layout.Dimensions(
+    def dimensions(self, embedding_bias: bool = False) -> layouts.Dimensions:
+        return layouts.Dimensions(
             self.layers, self.model_dims, self.heads, self.vocab_size, embedding_bias
         )
 
@@ -78,7 +78,7 @@ def reference(shape: Shape, seed: int = 0) -> transformers.CodeGenForCausalLM:
 def variables(network: transformers.CodeGenForCausalLM, shape: Shape) -> dict:
     """Returns the same weights as variables of `model.language_model`."""
     arrays = {name: weight.numpy() for name, weight in network.state_dict().items()}
-    return whole.from_hugging_face(arrays, shape.dimensions())
+    return in_memory.from_hugging_face(arrays, shape.dimensions())
 
 
 def reference_logits(network: transformers.CodeGenForCausalLM, ids: np.ndarray) -> np.ndarray:

@@ -23,18 +23,18 @@ def checkpoint(tmp_path):
 
 def test_checksums_are_of_every_file(checkpoint):
     # The check value of CRC-32C (RFC 3720, B.4): 32 bytes of zeros, and of ones.
-    for content, wanted in ((bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)):
+    for content, crc in ((bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)):
         (checkpoint / "zeros").write_bytes(content)
-        assert checksums.checksum(epath.Path(checkpoint / "zeros")) == (32, wanted)
+        assert checksums.checksum(epath.Path(checkpoint / "zeros")) == (32, crc)
     checksums.write(checkpoint)
-    found = checksums.read(checkpoint)
+    saved = checksums.read(checkpoint)
     there = [path for path in checkpoint.rglob("*") if path.is_file()]
     names = {path.relative_to(checkpoint).as_posix(): path.stat().st_size for path in there}
     del names["checksums-00000-of-00001.json"]
-    assert {name: size for name, (size, _) in found.files.items()} == names
+    assert {name: size for name, (size, _) in saved.files.items()} == names
     assert {f"{A}/{chunk}" for chunk in ("0.0", "0.1", "1.0", "1.1", ".zarray")} <= set(names)
-    assert not found.missing and not found.later
-    assert checksums.problems(checkpoint, contents=True) == []
+    assert not saved.missing and not saved.later
+    assert checksums.find_problems(checkpoint, contents=True) == []
 
 
 def cut(path):
@@ -64,25 +64,27 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["with checksums", "without"])
-@pytest.mark.parametrize(("damage", "name", "said", "shows"), DAMAGES.values(), ids=DAMAGES)
-def test_what_is_damaged_is_named(known, damage, name, said, shows, checkpoint):
+@pytest.mark.parametrize(("damage", "name", "message", "shows"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_damaged_is_named(known, damage, name, message, shows, checkpoint):
     if known:
         checksums.write(checkpoint)
     damage(checkpoint / name)
-    found = checksums.problems(checkpoint, contents=True)
+    problems = checksums.find_problems(checkpoint, contents=True)
     if not known and not shows:  # its metadata does not tell
-        assert found == []
+        assert problems == []
         return
-    assert len(found) == 1, found
+    assert len(problems) == 1, problems
     with pytest.raises(checksums.DamagedCheckpointError) as caught:
         checksums.check(checkpoint, contents=True)
-    assert re.match(f"{checkpoint} is damaged: {name} {said}", str(caught.value))
+    assert re.match(f"{checkpoint} is damaged: {name} {message}", str(caught.value))
     if not name.startswith("state/mdl_vars."):
         read_variables(checkpoint)  # needs the weights alone
         return
     readers = [read_variables]
-    readers += [Variables] if "bytes than" not in said else []  # which looks at sizes
-    readers += [lineage.fingerprint] if "missing" not in said else []  # which reads what is there
+    readers += [Variables] if "bytes than" not in message else []  # which looks at sizes
+    readers += (
+        [lineage.fingerprint] if "missing" not in message else []
+    )  # which reads what is there
     for reader in readers:
         with pytest.raises(checksums.DamagedCheckpointError, match=name):
             reader(checkpoint)
@@ -93,9 +95,9 @@ def test_a_whole_array_or_all_of_them_may_be_missing(checkpoint):
     for path in (checkpoint / A).iterdir():
         path.unlink()
     (checkpoint / A).rmdir()
-    assert f"{A}/0.0 is missing" in checksums.problems(checkpoint)
+    assert f"{A}/0.0 is missing" in checksums.find_problems(checkpoint)
     (checkpoint / "state").rename(checkpoint / "elsewhere")
-    assert "state is missing" in checksums.problems(checkpoint)
+    assert "state is missing" in checksums.find_problems(checkpoint)
 
 
 def test_zeros_of_an_import_have_no_chunks_and_those_of_a_run_have(tmp_path):
@@ -106,13 +108,13 @@ def test_zeros_of_an_import_have_no_chunks_and_those_of_a_run_have(tmp_path):
     plain = small_jobs.write_checkpoint(tmp_path / "import", compressed=False)
     for path in (plain / M).glob("[0-9]*"):
         path.unlink()
-    assert checksums.problems(plain) == []
+    assert checksums.find_problems(plain) == []
     (plain / A / "0.1").unlink()
-    assert checksums.problems(plain) == [f"{A}/0.1 is missing"]
+    assert checksums.find_problems(plain) == [f"{A}/0.1 is missing"]
     (plain / A / "0.1").write_bytes(b"1")
     checksums.write(plain)  # from here on all is known
     (plain / A / "0.1").unlink()
-    assert checksums.problems(plain) == [f"{A}/0.1 is missing"]
+    assert checksums.find_problems(plain) == [f"{A}/0.1 is missing"]
 
 
 BROKEN = ["", "{", "[]", "[" * 10_000, '{"format": 7}', '{"format": 1, "files": 3}']
@@ -124,7 +126,7 @@ def test_checksums_that_are_damaged_are_named(content, checkpoint):
     path = checkpoint / "checksums-00000-of-00001.json"
     path.write_text(content)
     with pytest.raises(checksums.DamagedCheckpointError, match=str(path)):
-        checksums.problems(checkpoint)
+        checksums.find_problems(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -132,17 +134,17 @@ def test_checksums_that_are_damaged_are_named(content, checkpoint):
 )
 def test_metadata_that_no_array_has_is_named(content, checkpoint):
     (checkpoint / A / ".zarray").write_text(content)
-    (found,) = checksums.problems(checkpoint)
-    assert found.startswith(f"{A}/.zarray is damaged")
+    (problem,) = checksums.find_problems(checkpoint)
+    assert problem.startswith(f"{A}/.zarray is damaged")
 
 
 def test_checkpoints_in_object_storage_are_checked(checkpoint, bucket):
     checksums.write(f"{bucket}/job/checkpoints/{checkpoint.name}")
     url = checkpoints.path(f"{bucket}/job", 3)
-    assert checksums.problems(url, contents=True) == []
+    assert checksums.find_problems(url, contents=True) == []
     flip(checkpoint / A / "0.0")
     (checkpoint / M / "0.0").unlink()
-    assert checksums.problems(url, contents=True) == [
+    assert checksums.find_problems(url, contents=True) == [
         f"{A}/0.0 has other bytes than were saved: its checksum differs",
         f"{M}/0.0 is missing",
     ]

@@ -72,11 +72,11 @@ def test_each_host_writes_its_share_when_the_checkpoint_is_complete(checkpoint, 
         write(add_saved, incomplete, meanwhile=complete if host == 0 else lambda: None)
         missing = tuple((other, 3) for other in range(host + 1, 3))
         assert checksums.read(checkpoint).missing == missing
-    found = checksums.read(checkpoint)
-    assert not found.missing and not found.later
-    assert found.files[f"{A}/9.9"][0] == 14
+    saved = checksums.read(checkpoint)
+    assert not saved.missing and not saved.later
+    assert saved.files[f"{A}/9.9"][0] == 14
     shares = [json.loads(path.read_text())["files"] for path in checkpoint.glob("checksums-*")]
-    assert sum(map(len, shares)) == len(found.files) and all(shares)
+    assert sum(map(len, shares)) == len(saved.files) and all(shares)
 
 
 def test_a_step_goes_before_the_checksums(checkpoint, write, monkeypatch):
@@ -103,9 +103,9 @@ def test_what_a_killed_run_left_undone_is_done_later(checkpoint, be_host, write,
     for host in range(2):  # the next run has two hosts
         be_host(host, 2)
         write(add_missing, tmp_path / "job")
-    found = checksums.read(checkpoint)
-    assert not found.missing and found.later
-    assert checksums.problems(checkpoint, contents=True) == []
+    saved = checksums.read(checkpoint)
+    assert not saved.missing and saved.later
+    assert checksums.find_problems(checkpoint, contents=True) == []
 
 
 def test_a_job_without_a_checkpoint_lacks_no_checksums(tmp_path, write):
@@ -122,7 +122,7 @@ def test_in_object_storage_a_commit_file_makes_a_checkpoint_complete(checkpoint,
 
     write(add_saved, url, meanwhile=complete)
     assert not checksums.read(url).missing
-    assert checksums.problems(url, contents=True) == []
+    assert checksums.find_problems(url, contents=True) == []
 
 
 def test_a_run_that_ends_at_once_has_written_them(checkpoint):

@@ -1,55 +1,33 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import apache_beam as beam
 import pytest
 import seqio
+from absl import flags
+from absl.testing import flagsaver
+from seqio.scripts import cache_tasks_main
 
-import tasks  # noqa: F401 (registers them)
-from codegen_pax.data.prepare import local, pipeline
-from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
+import tasks  # noqa: F401  (registers them)
+from tests.data.prepared_corpora import write_corpus
 
-ROOT = Path(__file__).parents[2]
 T = 64
-RECORDS = {
-    "bigpython": [
-        {"content": f"def f{n}(x):\n    return x * {n}\n" * 9, "path": f"{n}.py", "license": "MIT"}
-        for n in range(60)
-    ],
-    "instruction": [{"instruction": f"Add {n}.", "output": f"x + {n}"} for n in range(40)],
-}
+CORPORA = {"bigpython": False, "instruction": True}  # whether they are conversations
 
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
-    """A folder of prepared corpora, and the folder in which the command cached their tasks."""
+    """A folder of prepared corpora, and the folder in which seqio's job cached their tasks."""
     folder = tmp_path_factory.mktemp("cache")
-    for corpus, records in RECORDS.items():
-        raw = folder / f"{corpus}.jsonl"
-        raw.write_text("".join(json.dumps(record) + "\n" for record in records))
-        settings = Settings(corpus, str(folder / "data" / corpus), row_length=T, validation=0.2)
-        found = discovery.find(corpus, [str(raw)])
-        pipeline.begin(settings)
-        local.run_here(settings, found, partitions.plan(corpus, found))
-        pipeline.finish(settings)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=tasks"),
-            *("--tasks=codegen_bigpython,codegen_instruction", "--min_shards=2"),
-            f"--output_cache_dir={folder / 'cached'}",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"CODEGEN_DATA": str(folder / "data")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2_000:]
+    for corpus, answers in CORPORA.items():
+        splits = {"train": 9, "validation": 3}
+        write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
+    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver(min_shards=2):
+        patch.setenv("CODEGEN_DATA", str(folder / "data"))
+        flags.FLAGS.mark_as_parsed()
+        with beam.Pipeline() as pipeline:
+            names = [f"codegen_{corpus}" for corpus in CORPORA]
+            cache_tasks_main.run_pipeline(pipeline, names, str(folder / "cached"))
+    flags.FLAGS.unparse_flags()  # as every other test expects
     return folder / "data", folder / "cached"
 
 
@@ -60,14 +38,14 @@ def rows(task, split, use_cached):
     return sorted([(key, example[key].tolist()) for key in sorted(example)] for example in examples)
 
 
-@pytest.mark.parametrize("corpus", RECORDS)
+@pytest.mark.parametrize("corpus", CORPORA)
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_cached_task_gives_the_same_rows(cached, monkeypatch, corpus, split):
     data, folder = cached
     monkeypatch.setenv("CODEGEN_DATA", str(data))
     task = seqio.TaskRegistry.get(f"codegen_{corpus}")
-    wanted = rows(task, split, use_cached=False)
-    assert len(wanted) > 2
+    expected = rows(task, split, use_cached=False)
+    assert len(expected) > 2
     monkeypatch.delenv("CODEGEN_DATA")  # what is cached needs no corpus
     monkeypatch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [str(folder)])
-    assert rows(task, split, use_cached=True) == wanted
+    assert rows(task, split, use_cached=True) == expected

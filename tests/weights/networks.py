@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import transformers
 
-from codegen_pax.weights import layout
-from codegen_pax.weights.tensors import Files
+from codegen_pax.weights import layouts
+from codegen_pax.weights.tensors import FileReader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Network:
     context: int = 64
     vocab_size: int = 96
 
-    def dims(self, embedding_bias: bool = False) -> layout.Dimensions:
-        return layout.Dimensions.of(self, embedding_bias=embedding_bias)
+    def dims(self, embedding_bias: bool = False) -> layouts.Dimensions:
+        return layouts.Dimensions.of(self, embedding_bias=embedding_bias)
 
     def hugging_face(self, kind: str = "float32", seed: int = 0, model: str = "CodeGen"):
         """A network of transformers whose every number is random, negative zeros among them."""
@@ -87,15 +87,15 @@ def save_jaxformer(arrays: dict[str, np.ndarray], folder: Path, step: int = 7) -
     (folder / "ckpt.json").write_text(json.dumps({"process_count": 1, "step": step}))
 
 
-def assert_holds(files: Files, state: dict) -> None:
+def assert_holds(files: FileReader, state: dict) -> None:
     """Every tensor, whole and in two pieces, is that of a state dict of PyTorch."""
     assert files.tensors.keys() == state.keys()
     for name, tensor in state.items():
         bits = tensor.contiguous().view(torch.uint8).numpy()
         shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
-        assert files.rows(name, 0, rows, shape).tobytes() == bits.tobytes()
+        assert files.read_rows(name, 0, rows, shape).tobytes() == bits.tobytes()
         for start, stop in ((0, rows // 2), (rows // 2, rows)):
-            found = np.ascontiguousarray(files.rows(name, start, stop, shape))
+            found = np.ascontiguousarray(files.read_rows(name, start, stop, shape))
             assert (
                 found.tobytes()
                 == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()

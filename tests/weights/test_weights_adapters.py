@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax.weights import adapters, hugging_face_files, importing, summing
-from codegen_pax.weights.tensors import DTYPES, Files
-from codegen_pax.weights.workspace import Workspace
+from codegen_pax.weights import adapter_config, adapters, hugging_face, importing
+from codegen_pax.weights.conversion import StagingFolder
+from codegen_pax.weights.tensors import DTYPES, FileReader
 from tests.weights.conversions import import_plan, state
 from tests.weights.networks import Network
 
@@ -41,16 +41,16 @@ def train(base, folder, save="auto", steps=None, **settings):
 
 def bases(folder, kind="float32"):
     NETWORK.hugging_face(kind).save_pretrained(folder)
-    return Files(hugging_face_files.find(folder))
+    return FileReader(hugging_face.find_weights(folder))
 
 
 def in_order():
-    """Whether PyTorch adds up in `summing`'s orders on this processor."""
+    """Whether PyTorch adds up in our orders on this processor."""
     numbers = np.random.default_rng(0).standard_normal((96, 128), np.float32)
     tensor = torch.tensor(numbers)
     return np.array_equal(
-        summing.product(numbers, numbers.T), tensor @ tensor.T
-    ) and np.array_equal(summing.row_norms(numbers), torch.linalg.norm(tensor, dim=1))
+        adapters.product(numbers, numbers.T), tensor @ tensor.T
+    ) and np.array_equal(adapters.row_norms(numbers), torch.linalg.norm(tensor, dim=1))
 
 
 EQUAL = in_order()
@@ -62,14 +62,16 @@ def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.
     """Every tensor, whole and a few rows at a time, has the bits of PEFT's own merged one."""
     merged = peft.PeftModel.from_pretrained(network(kind), adapter).merge_and_unload()
     state = merged.state_dict()
-    source = adapters.merged(bases(folder, kind), adapter)
+    source = adapters.merge(bases(folder, kind), adapter)
     assert source.tensors.keys() == state.keys()
     changed = set()
     with source:
         for name, wanted in state.items():
-            found = source.whole(name)
+            found = source.read(name)
             assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(wanted.shape)
-            rows = [source.rows(name, i, i + 2, found.shape[1:]) for i in range(0, len(found), 2)]
+            rows = [
+                source.read_rows(name, i, i + 2, found.shape[1:]) for i in range(0, len(found), 2)
+            ]
             assert np.concatenate(rows).tobytes() == found.tobytes()
             wanted = wanted.float().numpy()
             found = found.astype(np.float32)
@@ -79,7 +81,7 @@ def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.
                 scale = NEARLY[kind] * np.abs(wanted).max()
                 np.testing.assert_allclose(found, wanted, NEARLY[kind], scale, err_msg=name)
                 assert kind == "float32" or (found != wanted).mean() < 2**-8, name
-            before = source.below.whole(name).astype(np.float32)
+            before = source.base.read(name).astype(np.float32)
             if not np.array_equal(found, before):
                 changed.add(name)
     return changed
@@ -108,7 +110,7 @@ def test_sums_by_hand():
     """A product's by exact arithmetic; norms' one addition at a time."""
     left, right = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
     wanted = [[fused(row, column) for column in right] for row in left]
-    np.testing.assert_array_equal(summing.product(left, right.T), wanted)
+    np.testing.assert_array_equal(adapters.product(left, right.T), wanted)
     for rows in (left, np.asfortranarray(left), left[:1]):
         eight = np.zeros((len(rows), 8), np.float32)
         for start in (0, 8, 16):
@@ -116,11 +118,11 @@ def test_sums_by_hand():
         total = np.zeros(len(rows), np.float32)
         for lane in eight.T:
             total += lane
-        np.testing.assert_array_equal(summing.row_norms(rows), np.sqrt(total))
+        np.testing.assert_array_equal(adapters.row_norms(rows), np.sqrt(total))
         total = right[0].copy()
         for row in rows:
             total += np.square(row)
-        np.testing.assert_array_equal(summing.add_squares(right[0], rows), total)
+        np.testing.assert_array_equal(adapters.add_squares(right[0], rows), total)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +218,9 @@ def test_the_folder_above_an_adapters_is_told(tmp_path):
     """As PEFT saves one with a name of its own, and a trainer its checkpoints."""
     for name in ("sft", "checkpoint-500"):
         train(NETWORK.hugging_face(), tmp_path / name, target_modules=["fc_in"])
-    said = "wanted a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
+    said = "expected a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
     with pytest.raises(FileNotFoundError, match=said):
-        adapters.merged(bases(tmp_path / "base"), tmp_path)
+        adapters.merge(bases(tmp_path / "base"), tmp_path)
 
 
 def say(**changes):
@@ -245,18 +247,18 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
     ("spoil", "said"),
     [
         *((say(peft_type=kind), f"is of a {kind} adapter") for kind in ("IA3", "ADALORA", "LOHA")),
-        (say(peft_type="PROMPT_TUNING"), "is of a PROMPT_TUNING adapter; wanted LORA"),
+        (say(peft_type="PROMPT_TUNING"), "is of a PROMPT_TUNING adapter; expected LORA"),
         (say(use_qalora=True), "has use_qalora True, a kind of LoRA that is not merged here"),
         (say(alora_invocation_tokens=[1]), "has alora_invocation_tokens [1], a kind of LoRA"),
         (say(layer_replication=[[0, 2]]), "has layer_replication [[0, 2]], a kind of LoRA"),
         (say(init_lora_weights="pissa"), "has init_lora_weights 'pissa', which changes the base's"),
-        (say(r=8), "qkv_proj.lora_A.weight has shape (4, 32), wanted (8, 32)"),
-        (say(r="4"), "is damaged: its r '4'"),
+        (say(r=8), "qkv_proj.lora_A.weight has shape (4, 32), expected (8, 32)"),
+        (say(r="4"), "is damaged: its r is '4'"),
         (say(trainable_token_indices=[1]), "no rows of tokens of transformer.wte, which adapter_"),
         (say(trainable_token_indices=[-1]), "is damaged: a token's row is [-1]"),
-        (say(rank_pattern={"(": 4}), "names its modules wrongly"),
+        (say(rank_pattern={"(": 4}), "has a pattern of modules that is no regular"),
         *(
-            (say(**setting), "a rank is no number of rows, or an alpha no finite number")
+            (say(**setting), "a rank is no positive integer, or an alpha no finite number")
             for setting in (
                 {"rank_pattern": {"x": 0}},
                 {"alpha_pattern": {"x": "8"}},
@@ -284,7 +286,7 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         (
             # As DeepSpeed saves what other processes hold.
             tensors(lambda a: a.update({f"{QKV}lora_A.weight": np.ones((0,), np.float32)})),
-            "lora_A.weight has shape (0,), wanted (4, 32)",
+            "lora_A.weight has shape (0,), expected (4, 32)",
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text("{"),
@@ -305,14 +307,14 @@ def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
     train(NETWORK.hugging_face(), tmp_path / "adapter", target_modules=["qkv_proj"])
     spoil(tmp_path / "adapter")
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
-        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+        adapters.merge(bases(tmp_path / "base"), tmp_path / "adapter")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("indices", "said"),
     [
-        ([1, 2, 3], "delta has shape (2, 32), wanted (3, 32)"),
+        ([1, 2, 3], "delta has shape (2, 32), expected (3, 32)"),
         ([1, 96], "delta has row 96, and the base 96 rows"),
         (None, "rows of tokens of transformer.wte, which adapter_config.json does not name"),
         ({"h": [1, 2]}, "rows of tokens of transformer.wte, which adapter_config.json does not"),
@@ -326,7 +328,7 @@ def test_rows_of_tokens_that_are_no_such_rows(indices, said, tmp_path):
     train(NETWORK.hugging_face(), tmp_path / "adapter", **tokens)
     say(trainable_token_indices=indices)(tmp_path / "adapter")
     with pytest.raises(ValueError, match=re.escape(said)):
-        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+        adapters.merge(bases(tmp_path / "base"), tmp_path / "adapter")
 
 
 def test_a_merged_number_too_large_for_the_base_is_told(tmp_path, recwarn):
@@ -335,21 +337,21 @@ def test_a_merged_number_too_large_for_the_base_is_told(tmp_path, recwarn):
     arrays = load_file(tmp_path / "adapter" / ADAPTER)
     arrays = {name: 1_000 * array for name, array in arrays.items()}
     save_file(arrays, tmp_path / "adapter" / ADAPTER)
-    source = adapters.merged(bases(tmp_path / "base", "float16"), tmp_path / "adapter")
+    source = adapters.merge(bases(tmp_path / "base", "float16"), tmp_path / "adapter")
     plan = import_plan(tmp_path / "base", NETWORK.dims(), source)
     recwarn.clear()
     said = (
         rf"fc_in.weight with the adapter {tmp_path / 'adapter'} holds [\d,]+ numbers that are not"
     )
-    with Workspace(tmp_path / "job", {}) as space, pytest.raises(ValueError, match=said):
-        importing.run(plan, state(NETWORK.dims()), space, lambda count: None)
+    with StagingFolder(tmp_path / "job") as staging, pytest.raises(ValueError, match=said):
+        importing.run(plan, state(NETWORK.dims()), staging.path, lambda count: None)
     assert not recwarn.list
 
 
 def test_an_adapter_of_a_smaller_network(tmp_path):
     train(Network(model_dims=16).hugging_face(), tmp_path / "adapter", target_modules=["fc_in"])
-    with pytest.raises(ValueError, match=r"lora_A.weight has shape \(4, 16\), wanted \(4, 32\)"):
-        adapters.merged(bases(tmp_path / "base"), tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"lora_A.weight has shape \(4, 16\), expected \(4, 32\)"):
+        adapters.merge(bases(tmp_path / "base"), tmp_path / "adapter")
 
 
 def test_the_scaling_by_hand(tmp_path):
@@ -360,9 +362,9 @@ def test_the_scaling_by_hand(tmp_path):
         target_modules=["fc_in"],
         rank_pattern={"h.1.mlp.fc_in": 16},
     )
-    config = adapters.adapter_config.read(tmp_path)
+    config = adapter_config.read(tmp_path)
     assert config.scaling("transformer.h.0.mlp.fc_in") == 6 / 4
     assert config.scaling("transformer.h.1.mlp.fc_in") == 6 / 16
     say(use_rslora=True)(tmp_path)
-    found = adapters.adapter_config.read(tmp_path).scaling("transformer.h.1.mlp.fc_in")
+    found = adapter_config.read(tmp_path).scaling("transformer.h.1.mlp.fc_in")
     assert math.isclose(found, 6 / 4)

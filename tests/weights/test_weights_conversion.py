@@ -1,311 +1,286 @@
-"""From Hugging Face to Pax and back, byte for byte, and nothing that is no network."""
+"""An output is made whole or not at all, and slices are moved a few at a time."""
 
-import json
-import re
-import resource
-import signal
+import fcntl
+import functools
+import math
+import shutil
+import threading
+import tracemalloc
+import weakref
 
-import jax
 import numpy as np
 import pytest
-import tensorstore
-import torch
-from safetensors.numpy import load_file, save_file
 
-from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.weights import (
-    cuts,
-    embedding,
-    exporting,
-    hugging_face_files,
-    importing,
-    jaxformer_files,
-    layout,
-    safetensors_files,
-)
-from codegen_pax.weights.tensors import DTYPES, Files, dtype
-from codegen_pax.weights.workspace import Workspace
-from tests.weights import whole
-from tests.weights.conversions import export, import_hugging_face, import_plan, state, stored
-from tests.weights.networks import Network, logits, save_bin, save_jaxformer
+from codegen_pax.runs.checkpoint_arrays import NewCheckpoint, Variables
+from codegen_pax.weights import conversion, exporting, hugging_face, importing, layouts, slices, tensor_files
+from codegen_pax.weights.conversion import StagingFolder
+from codegen_pax.weights.tensors import FileReader
+from tests.weights.conversions import import_hugging_face, import_plan, state, stored
+from tests.weights.networks import Network, save_jaxformer
 
 NETWORK = Network()
-WITH_BIAS = NETWORK.dims(embedding_bias=True)
 DIMS = NETWORK.dims()
+LARGE = Network(2, 128, 8, 4, 64, 1 << 15)
 
 
-@pytest.fixture(autouse=True)
-def small_cuts(monkeypatch):
+def test_a_folder_gets_its_name_when_it_is_committed(tmp_path):
+    output = tmp_path / "deep" / "output"
+    with StagingFolder(output) as staging:
+        (staging.path / "sub").mkdir()
+        (staging.path / "sub" / "file").write_text("content")
+        (staging.path / "sub" / "0.0.__lock").touch()
+        assert not output.exists()
+        staging.commit()
+    names = [path.relative_to(output).as_posix() for path in output.rglob("*")]
+    assert names == ["sub", "sub/file"]
+    assert [path.name for path in output.parent.iterdir()] == ["output"]
+
+
+def test_an_empty_folder_may_exist(tmp_path):
+    with StagingFolder(tmp_path) as staging:
+        (staging.path / "file").touch()
+        staging.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("make", ["file", "folder"])
+def test_an_existing_output_is_kept(make, tmp_path):
+    output = tmp_path / "output"
+    if make == "file":
+        output.write_text("mine")
+    else:
+        output.mkdir()
+        (output / "mine").touch()
+    with pytest.raises(FileExistsError, match="output already exists; expected a new folder"):
+        StagingFolder(output)
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_what_is_not_committed_is_removed(error, tmp_path):
+    def write():
+        with StagingFolder(tmp_path / "output") as staging:
+            (staging.path / "file").touch()
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(error):
+            write()
+    else:
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_conversion_left_is_removed(tmp_path):
+    with StagingFolder(tmp_path / "output") as staging:
+        (staging.path / "sub").mkdir()
+        (staging.path / "sub" / "file").touch()
+        shutil.copytree(staging.path, tmp_path / "copy")
+    (tmp_path / "copy").rename(staging.path)
+    with StagingFolder(tmp_path / "output") as staging:
+        assert [path.name for path in staging.path.iterdir()] == [conversion.LOCK]
+        staging.commit()
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
+@pytest.mark.parametrize("name", ["precious", "journal"])
+def test_a_folder_that_no_conversion_left_is_kept(name, tmp_path):
+    folder = tmp_path / "output.unfinished"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=r"not left by a conversion .*: remove"):
+        StagingFolder(tmp_path / "output")
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_two_at_once_are_refused(tmp_path):
+    output = tmp_path / "output"
+    with StagingFolder(output) as staging:
+        (staging.path / "file").touch()
+        with pytest.raises(BlockingIOError, match="another process is writing"):
+            StagingFolder(output)
+        staging.commit()
+    assert [path.name for path in output.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("ended", ["removed", "committed"])
+def test_a_folder_that_ended_while_its_lock_was_opened_is_not_used(ended, tmp_path, monkeypatch):
+    output = tmp_path / "output"
+    first = StagingFolder(output)
+    flock = fcntl.flock
+
+    def end_first(file, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        if ended == "committed":
+            (first.path / "file").touch()
+            first.commit()
+        first.close()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", end_first)
+    if ended == "committed":
+        with pytest.raises(FileExistsError, match="already exists"):
+            StagingFolder(output)
+        assert [path.name for path in tmp_path.iterdir()] == ["output"]
+        return
+    with (
+        StagingFolder(output),
+        pytest.raises(BlockingIOError, match="another process is writing"),
+    ):
+        StagingFolder(output)
+
+
+def test_room_is_checked(tmp_path, monkeypatch):
+    """What a killed conversion left takes its blocks on the disk, and will be removed."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    output = tmp_path / "not" / "there"
+    conversion.check_room(output, 50_000)
+    with pytest.raises(OSError, match=r"no room for .*there: it needs 0\.00 GB, and 0\.00 GB are"):
+        conversion.check_room(output, 90_000)
+    leftover = tmp_path / "not" / "there.unfinished"
+    leftover.mkdir(parents=True)
+    (leftover / "file").write_bytes(b"x" * 81_920)
+    with open(leftover / "sparse", "wb") as file:
+        file.truncate(10**9)
+    conversion.check_room(output, 90_000)
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
     """So that small networks are cut, and in the middle of a group's heads."""
-    monkeypatch.setattr(cuts, "CUT_BYTES", 600)
+    monkeypatch.setattr(slices, "SLICE_BYTES", 600)
 
 
-@pytest.mark.parametrize("kind", DTYPES)
-@pytest.mark.parametrize("most", ["5GB", "9KB"], ids=["one file", "sharded"])
-@pytest.mark.parametrize("dims", [DIMS, WITH_BIAS], ids=["without bias", "with bias"])
-def test_hugging_face_to_pax_and_back(kind, most, dims, tmp_path, monkeypatch):
-    """The files themselves are the same, byte for byte."""
-    monkeypatch.setattr(safetensors_files, "SHARD_BYTES", {"5GB": 5 * 10**9, "9KB": 9_000}[most])
-    source, result = tmp_path / "source", tmp_path / "result"
-    NETWORK.hugging_face(kind).save_pretrained(source, max_shard_size=most)
-    checkpoint = import_hugging_face(source, tmp_path / "job", dims)
-    assert set(Variables(checkpoint).dtypes().values()) == {dtype(kind)}
-    plan = export(checkpoint, result, dims, keep_parts=True)
-    names = {path.name for path in source.glob("*.safetensors")}
-    assert names == {path.name for path in result.rglob("*.safetensors")}
-    for name in names:
-        assert (source / name).read_bytes() == (result / name).read_bytes()
-    if len(names) > 1:
-        said = json.loads((source / safetensors_files.INDEX).read_text())
-        assert safetensors_files.index(plan.shards) == said
-
-
-@pytest.mark.parametrize("kind", DTYPES)
-def test_pax_to_hugging_face_and_back_with_a_bias(kind, tmp_path):
-    """A trained bias is folded in, and taken out again exactly."""
-    NETWORK.hugging_face(kind).save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", WITH_BIAS)
-    train_bias(checkpoint)
-    before = stored(checkpoint)
-    export(checkpoint, tmp_path / "there", WITH_BIAS, keep_parts=True)
-    table = load(tmp_path / "there")["transformer.wte.weight"]
-    parts = Variables(checkpoint)
-    rows, bias = (parts.read(weight.variable) for weight in (embedding.TABLE, embedding.BIAS))
-    wanted = (rows.astype(np.float32) + bias.astype(np.float32)).astype(rows.dtype)
-    assert table.tobytes() == wanted.tobytes() != rows.tobytes()
-    back = import_hugging_face(tmp_path / "there", tmp_path / "back", WITH_BIAS)
-    assert stored(back) == before
-    # Trained on elsewhere, the table is another: the parts are not those of these weights.
-    path = tmp_path / "there" / safetensors_files.WHOLE
-    arrays = load_file(path)
-    arrays["transformer.wte.weight"][-1, -1] += 1
-    save_file(arrays, path, {"format": "pt"})
-    again = Variables(import_hugging_face(tmp_path / "there", tmp_path / "again", WITH_BIAS))
-    assert not again.read(embedding.BIAS.variable).any()
-    found = again.read(embedding.TABLE.variable)
-    assert found.tobytes() == arrays["transformer.wte.weight"].tobytes()
-
-
-def train_bias(checkpoint) -> None:
-    """Gives a checkpoint a bias that is not zero."""
-    store = Variables(checkpoint).stores[embedding.BIAS.variable]
-    values = np.linspace(-1, 1, store.shape[0]).astype(store.dtype.numpy_dtype)
-    store.write(values).result()
-
-
-def load(folder) -> dict[str, np.ndarray]:
-    import ml_dtypes  # noqa: F401  (safetensors gives bfloat16 once numpy knows it)
-
-    return load_file(folder / safetensors_files.WHOLE)
-
-
-def test_a_bias_is_not_kept_apart_where_it_would_not_be_exact(tmp_path):
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("direction", ["import", "export"])
+def test_an_interrupted_conversion_leaves_nothing_and_begins_afresh(
+    direction, tmp_path, monkeypatch
+):
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", WITH_BIAS)
-    train_bias(checkpoint)
-    export(checkpoint, tmp_path / "half", WITH_BIAS, keep_parts=True, dtype=dtype("float16"))
-    assert not (tmp_path / "half" / embedding.PARTS).exists()
+    import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
+    checkpoint = tmp_path / "job" / importing.CHECKPOINT
+    output = tmp_path / "output"
+
+    def convert() -> list[int]:
+        moved: list[int] = []
+        with StagingFolder(output) as staging:
+            if direction == "import":
+                plan = import_plan(tmp_path / "source", DIMS)
+                importing.run(plan, state(DIMS), staging.path, moved.append)
+            else:
+                layout = layouts.hugging_face(DIMS)
+                plan = exporting.make_plan(Variables(checkpoint), DIMS, layout)
+                exporting.run(plan, staging.path, moved.append)
+            staging.commit()
+        assert sum(moved) == plan.moved_bytes
+        return moved
+
+    owner = NewCheckpoint if direction == "import" else tensor_files.SafetensorsWriter
+    write, calls = owner.write, []
+
+    def interrupt(self, *arguments):
+        write(self, *arguments)
+        calls.append(arguments)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+
+    total = len(slices.of(layouts.hugging_face(DIMS)))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert()
+    assert 40 <= len(calls) < 40 + conversion.THREADS < total
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "job"}
+    assert len(convert()) == total
+    if direction == "import":
+        assert stored(output / importing.CHECKPOINT) == stored(checkpoint)
+    else:
+        name = tensor_files.SAFETENSORS
+        assert (output / name).read_bytes() == (tmp_path / "source" / name).read_bytes()
 
 
-@pytest.mark.parametrize("make", [cuts.hugging_face, cuts.gptj])
-@pytest.mark.parametrize("kind", DTYPES)
-def test_transformers_gets_the_same_logits(make, kind, tmp_path):
-    """From weights in PyTorch's own files, as both of its networks; exactly, in CodeGen's."""
-    network = NETWORK.hugging_face(kind)
-    (tmp_path / "source").mkdir()
-    save_bin(network, tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    export(checkpoint, tmp_path / "result", DIMS, make)
-    model = {cuts.hugging_face: "CodeGen", cuts.gptj: "GPTJ"}[make]
-    found = NETWORK.hugging_face(model=model, seed=1)
-    weights = {
-        name: torch.tensor(a.astype(np.float32)) for name, a in load(tmp_path / "result").items()
-    }
-    found.load_state_dict(weights)
-    ids = np.random.default_rng(0).integers(0, NETWORK.vocab_size, (2, 17))
-    wanted = logits(network.float(), ids)
-    np.testing.assert_allclose(logits(found, ids), wanted, atol=1e-5 * np.abs(wanted).max())
+class Counter:
+    """Counts the bytes of arrays that some functions return, for as long as those live."""
+
+    def __init__(self):
+        self.live = self.peak = 0
+        self.lock = threading.Lock()
+
+    def _add(self, count: int) -> None:
+        with self.lock:
+            self.live += count
+            self.peak = max(self.peak, self.live)
+
+    def counting(self, function):
+        def counted(*args, **kwargs):
+            made = function(*args, **kwargs)
+            self._add(made.nbytes)
+            weakref.finalize(made, self._add, -made.nbytes)
+            return made
+
+        return counted
 
 
-@pytest.mark.parametrize("kind", DTYPES)
-def test_a_cast_is_numpys_own(kind, tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    export(checkpoint, tmp_path / "result", DIMS, dtype=dtype(kind))
-    found = load(tmp_path / "result")
-    for name, array in load(tmp_path / "source").items():
-        assert found[name].tobytes() == array.astype(dtype(kind)).tobytes()
+CONVERSIONS = {
+    "import hf": (importing.run, layouts.hugging_face, None),
+    "import jaxformer": (importing.run, functools.partial(layouts.jaxformer, mp_num=4), None),
+    "export hf": (exporting.run, layouts.hugging_face, None),
+    "export hf as float16": (exporting.run, layouts.hugging_face, np.dtype(np.float16)),
+    "export gptj": (exporting.run, layouts.gptj, None),
+}
 
 
-def test_a_number_too_large_for_the_type_is_refused(tmp_path):
-    network = NETWORK.hugging_face()
-    with torch.no_grad():
-        network.lm_head.bias[3] = 70_000
-    network.save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    said = "lm_head.bias holds 70000, too large for float16: export it as float32 or bfloat16"
-    with pytest.raises(ValueError, match=re.escape(said)):
-        export(checkpoint, tmp_path / "result", DIMS, dtype=dtype("float16"))
-    assert not (tmp_path / "result").exists()
-    export(checkpoint, tmp_path / "result", DIMS, dtype=dtype("bfloat16"))
-
-
-@pytest.mark.parametrize("mp_num", [1, 2, 4, 8])
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-@pytest.mark.parametrize("dims", [DIMS, WITH_BIAS], ids=["folded", "kept"])
-def test_jaxformer(mp_num, kind, dims, tmp_path):
-    """Against the whole conversion in memory, which is held against jaxformer's own losses."""
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A network whose largest tensors are 16 MiB, in a checkpoint and in the other layouts."""
+    folder = tmp_path_factory.mktemp("large")
+    LARGE.hugging_face().save_pretrained(folder / "hf")
     random = np.random.default_rng(0)
     arrays = {
-        weight.jaxformer: random.standard_normal(weight.jaxformer_shape(DIMS), np.float32)
-        for weight in layout.WEIGHTS
+        weight.jaxformer: random.standard_normal(
+            weight.jaxformer_shape(LARGE.dims(embedding_bias=True)), np.float32
+        )
+        for weight in layouts.WEIGHTS
     }
-    arrays = {name: array.astype(dtype(kind)) for name, array in arrays.items()}
-    save_jaxformer(arrays, tmp_path / "7")
-    files = Files(jaxformer_files.find(tmp_path / "7")[0])
-    plan = importing.plan(
-        tmp_path / "7", files, dims, lambda size: cuts.jaxformer(dims, size, mp_num=mp_num)
-    )
-    with Workspace(tmp_path / "job", {}) as space:
-        importing.run(plan, state(dims), space, lambda count: None)
-        space.finish()
-    found = read_variables(tmp_path / "job" / importing.CHECKPOINT)["params"]["lm"]
-    wanted = whole.from_jaxformer(
-        {name: array.astype(np.float32) for name, array in arrays.items()}, dims, mp_num=mp_num
-    )
-    if kind == "bfloat16":
-        table = wanted["embedding_lookup"]["emb_var"]
-        wanted["embedding_lookup"]["emb_var"] = table.astype(dtype(kind)).astype(np.float32)
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    save_jaxformer(arrays, folder / "jaxformer")
+    import_hugging_face(folder / "hf", folder / "job", LARGE.dims())
+    return folder
 
 
-def recut(checkpoint, chunks) -> None:
-    """Stores the variables as stock Pax would on some mesh: all layers together, compressed."""
-    for directory in sorted((checkpoint / "state").glob("mdl_vars.*")):
-        spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory)}}
-        store = tensorstore.open(spec, open=True).result()
-        values = store.read().result()
-        shape = [max(1, size // chunks) if axis else size for axis, size in enumerate(store.shape)]
-        spec["metadata"] = {"shape": store.shape, "chunks": shape, "compressor": {"id": "zstd"}}
-        spec |= {"dtype": store.dtype.name}
-        tensorstore.open(spec, create=True, delete_existing=True).result().write(values).result()
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_live_bytes_do_not_grow_with_the_network(name, large, tmp_path, monkeypatch):
+    """Each thread has a slice, and up to three copies of it; a tensor is 64 slices.
 
-
-@pytest.mark.parametrize("chunks", [1, 3])
-def test_a_checkpoint_as_pax_stores_it(chunks, tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    shapes = cuts.chunk_shapes(cuts.hugging_face(DIMS), DIMS)
-    opened = Variables(checkpoint)
-    assert not any(opened.needs_recutting(weight, cut) for weight, cut in shapes.items())
-    recut(checkpoint, chunks)
-    opened = Variables(checkpoint)
-    needing = {weight for weight, cut in shapes.items() if opened.needs_recutting(weight, cut)}
-    assert needing >= {weight for weight in shapes if weight.stacked} | {embedding.TABLE}
-    plan = exporting.plan(Variables(checkpoint), DIMS, cuts.hugging_face)
-    assert plan.scratch == 4 * 3 * 4 * 32 * 32  # one of the feed-forward's matrices
-    values = {name: opened.read(name) for name in opened.stores}
-    for weight in needing:
-        opened.recut(weight, shapes[weight], tmp_path / weight.variable)
-        assert not opened.needs_recutting(weight, shapes[weight])
-        np.testing.assert_array_equal(opened.read(weight.variable), values[weight.variable])
-    export(checkpoint, tmp_path / "result", DIMS)
-    name = safetensors_files.WHOLE
-    assert (tmp_path / "source" / name).read_bytes() == (tmp_path / "result" / name).read_bytes()
-    assert [path.name for path in (tmp_path / "result").iterdir()] == [name]
-
-
-def change(name, **how):
-    """What spoils an array of a state dict: removes it, adds it, or gives it another shape."""
-
-    def spoil(arrays):
-        if "new" in how:
-            arrays[name] = how["new"]
-        else:
-            del arrays[name]
-
-    return spoil
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (
-            change("transformer.h.1.ln_1.weight"),
-            "Hugging Face weights: 1 of 29 missing, the first 'transformer.h.1.ln_1.weight'",
-        ),
-        (
-            change("transformer.h.3.ln_1.bias", new=np.zeros(32, np.float32)),
-            "1 unknown, the first 'transformer.h.3.ln_1.bias'; the nearest name wanted is",
-        ),
-        (
-            change("lm_head.weight", new=np.zeros((95, 32), np.float32)),
-            "lm_head.weight has shape (95, 32), wanted (96, 32)",
-        ),
-        (
-            change("transformer.h.1.ln_1.bias", new=np.zeros(32, np.float16)),
-            "transformer.h.1.ln_1.bias has the type float16; wanted float32, as "
-            "transformer.h.0.ln_1.bias: Pax keeps all layers in one array",
-        ),
-    ],
-    ids=["missing", "unknown", "misshaped", "of two types"],
-)
-def test_what_is_no_such_network_is_refused_before_anything_is_written(spoil, said, tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    path = tmp_path / "source" / safetensors_files.WHOLE
-    arrays = load_file(path)
-    spoil(arrays)
-    save_file(arrays, path)
-    with pytest.raises(ValueError, match=re.escape(said)):
-        import_plan(tmp_path / "source", DIMS)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
-def test_a_checkpoint_of_numbers_that_are_no_weights(tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    name = embedding.TABLE.variable
-    path = checkpoint / "state" / f"mdl_vars.{name}"
-    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(path)}, "dtype": "float64"}
-    spec["metadata"] = {"shape": [96, 32]}
-    store = tensorstore.open(spec, create=True, delete_existing=True).result()
-    store.write(np.zeros((96, 32))).result()
-    with pytest.raises(ValueError, match=f"{name} has the type float64; wanted float32, float16"):
-        exporting.plan(Variables(checkpoint), DIMS, cuts.hugging_face)
-    (path / ".zarray").write_text("{")
-    with pytest.raises(ValueError, match=f"{name}/.zarray is damaged"):
-        Variables(checkpoint)
-
-
-def test_a_write_that_fails_is_told(tmp_path):
-    """Where no more than so many bytes of a file may be written, as where a disk is full."""
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
-    try:
-        with pytest.raises(OSError):
-            import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
-    assert not (tmp_path / "job").exists()
-
-
-def test_another_network_than_the_experiments(tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    plan = import_plan(tmp_path / "source", DIMS)
-    with pytest.raises(ValueError, match=r"1 of 14 missing, the first 'mdl_vars\.params\.lm\.emb"):
-        importing.check_state(plan, state(WITH_BIAS))
-
-
-def test_a_checkpoint_of_another_network(tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path / "source")
-    checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    with pytest.raises(ValueError, match=r"Pax weights: 1 of 14 missing, the first 'params\.lm"):
-        exporting.plan(Variables(checkpoint), WITH_BIAS, cuts.hugging_face)
-
-
-def test_the_index_of_a_folder_is_read(tmp_path):
-    NETWORK.hugging_face().save_pretrained(tmp_path, max_shard_size="9KB")
-    assert set(hugging_face_files.find(tmp_path)) == set(cuts.hugging_face(DIMS).shapes)
+    What numpy allocates is traced; what tensorstore reads is not, and is counted.
+    """
+    monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 18)
+    run, make_layout, dtype = CONVERSIONS[name]
+    dims = LARGE.dims()
+    layout = make_layout(dims)
+    if run is importing.run:
+        source = large / name.split()[1]
+        tensors = (
+            hugging_face.find_weights(source)
+            if "hf" in name
+            else tensor_files.find_jaxformer(source)[0]
+        )
+        plan = importing.make_plan(source, FileReader(tensors), layout)
+        assert plan.folds_bias == ("jaxformer" in name)
+        arguments = (plan, state(dims))
+    else:
+        variables = Variables(large / "job" / importing.CHECKPOINT)
+        arguments = (exporting.make_plan(variables, dims, layout, dtype),)
+    largest = max(math.prod(shape) * 4 for shape in layout.shapes.values())
+    assert largest == 64 * slices.SLICE_BYTES
+    counter = Counter()
+    monkeypatch.setattr(Variables, "read", counter.counting(Variables.read))
+    with StagingFolder(tmp_path / "output") as staging:
+        tracemalloc.start()
+        try:
+            run(*arguments, staging.path, lambda count: None)
+            peak = counter.peak + tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert slices.SLICE_BYTES <= peak <= 4 * conversion.THREADS * slices.SLICE_BYTES

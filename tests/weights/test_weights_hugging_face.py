@@ -1,20 +1,25 @@
-"""The settings beside exported weights, and those that are found: against transformers' own."""
+"""Folders of Hugging Face's: settings against transformers' own, names of weights, tokenizers."""
 
 import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from codegen_pax.text.tokenizer import write_tokenizer
-from codegen_pax.weights import hugging_face
-from codegen_pax.weights.card import card
+from codegen_pax.weights import hugging_face, tensor_files
+from codegen_pax.weights.model_card import card
+from codegen_pax.weights.tensors import FileReader
 from experiments.sizes import SIZES
+from tests.weights.networks import Network, assert_holds, save_bin
 
+NETWORK = Network()
 SIZE = dataclasses.replace(
     SIZES["Nano"], model_dims=32, heads=4, head_dims=8, rotary_dims=4, context=128
 )
@@ -90,8 +95,8 @@ def test_the_network_loads_without_a_warning_and_generates(
 @BY_TYPE
 def test_the_program_on_the_card_runs(model_type, networks, tmp_path, monkeypatch, capsys):
     export(networks[model_type], tmp_path, model_type)
-    facts = {"step": 1, "sha256": "0", "dtype": "float32", "parameters": 1, "lineage": None}
-    text = card("CodeGenNanoMono", layout=model_type, **facts)
+    facts = {"step": 1, "sha256": "0", "dtype": "float32", "num_parameters": 1, "lineage": None}
+    text = card("CodeGenNanoMono", model_type=model_type, **facts)
     (program,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     exec(program, {})
@@ -155,9 +160,7 @@ def test_a_missing_key_means_what_it_means_to_transformers():
     for key in ("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings"):
         hugging_face.check_config({key: getattr(config, key)}, size)
     hugging_face.check_vocab_size({}, config.vocab_size)
-    said = (
-        r"has no vocab_size, which means 50400; wanted 51200, the rows of transformer\.wte\.weight$"
-    )
+    said = r"has no vocab_size, which means 50400; expected 51200, the rows of transformer\.wte"
     with pytest.raises(ValueError, match=said):
         hugging_face.check_vocab_size({}, 51_200)
 
@@ -173,42 +176,42 @@ def test_other_names_overrule_as_in_transformers():
     config = transformers.CodeGenConfig(**said)
     assert (config.n_embd, config.n_layer, config.n_head, config.n_positions) == (32, 2, 4, 128)
     hugging_face.check_config(said, SIZE)
-    with pytest.raises(ValueError, match=r"config\.json has hidden_size 64; wanted 32$"):
+    with pytest.raises(ValueError, match=r"config\.json has hidden_size 64; expected 32$"):
         hugging_face.check_config(said | {"hidden_size": 64}, SIZE)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"n_layer": 3}, "has n_layer 3; wanted 2"),
-        ({"n_embd": 64}, "has n_embd 64; wanted 32"),
-        ({"n_head": 8}, "has n_head 8; wanted 4"),
-        ({"rotary_dim": None}, "has rotary_dim None; wanted 4"),
-        ({"n_inner": 64}, "has n_inner 64; wanted None or 128"),
+        ({"n_layer": 3}, "has n_layer 3; expected 2"),
+        ({"n_embd": 64}, "has n_embd 64; expected 32"),
+        ({"n_head": 8}, "has n_head 8; expected 4"),
+        ({"rotary_dim": None}, "has rotary_dim None; expected 4"),
+        ({"n_inner": 64}, "has n_inner 64; expected None or 128"),
         (
             {"activation_function": "gelu"},
-            "has activation_function 'gelu'; wanted 'gelu_new' or 'gelu_pytorch_tanh' or "
+            "has activation_function 'gelu'; expected 'gelu_new' or 'gelu_pytorch_tanh' or "
             "'gelu_python_tanh' or 'gelu_fast' or 'gelu_accurate'",
         ),
-        ({"layer_norm_epsilon": 1e-6}, "has layer_norm_epsilon 1e-06; wanted 1e-05"),
-        ({"tie_word_embeddings": True}, "has tie_word_embeddings True; wanted False or None"),
+        ({"layer_norm_epsilon": 1e-6}, "has layer_norm_epsilon 1e-06; expected 1e-05"),
+        ({"tie_word_embeddings": True}, "has tie_word_embeddings True; expected False or None"),
         (
             {"n_positions": 127},
-            "has n_positions 127; wanted at least 128, the experiment's context",
+            "has n_positions 127; expected at least 128, the experiment's context",
         ),
         (
             {"n_positions": "a\nb"},
-            r"has n_positions 'a\nb'; wanted at least 128, the experiment's ",
+            r"has n_positions 'a\nb'; expected at least 128, the experiment's ",
         ),
         (
             {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
             "says that the weights are quantised by bitsandbytes: load them with transformers, "
             "dequantize() and save them",
         ),
-        ({"model_type": "gpt2", "n_layer": 3}, "has model_type 'gpt2'; wanted 'codegen'"),
+        ({"model_type": "gpt2", "n_layer": 3}, "has model_type 'gpt2'; expected 'codegen'"),
         (
             {"model_type": "gptj"},
-            "has model_type 'gptj'; wanted 'codegen': GPT-J's layout is exported, and not imported",
+            "has model_type 'gptj'; expected 'codegen': GPT-J's layout is exported, and not",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -243,3 +246,148 @@ def test_the_accepted_activations_are_the_tanh_approximation_and_no_other_is():
             if (activation(x) - wanted).abs().max() < 1e-9:
                 same.append(name)
     assert sorted(same) == sorted(hugging_face.TANH_GELUS)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "module._orig_mod.", "_fsdp_wrapped_module.", "pretrained_model."],
+)
+def test_names_of_a_trainers_wrapper(prefix, tmp_path):
+    network = NETWORK.hugging_face()
+    save_bin(network, tmp_path)
+    torch.save(
+        {prefix + name: tensor for name, tensor in network.state_dict().items()},
+        tmp_path / "pytorch_model.bin",
+    )
+    with FileReader(hugging_face.find_weights(tmp_path)) as files:
+        assert_holds(files, network.state_dict())
+
+
+def test_names_of_wrapped_blocks_and_without_the_networks_own_part(tmp_path):
+    """As activation checkpoints and FSDP leave them inside; and as a network's body names them."""
+    network = NETWORK.hugging_face()
+    state = {
+        name.replace(".h.1.", ".h.1._checkpoint_wrapped_module.").removeprefix("transformer."): each
+        for name, each in network.state_dict().items()
+    }
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with FileReader(hugging_face.find_weights(tmp_path)) as files:
+        assert_holds(files, network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["score.weight"], "holds score.weight, the head of another task: save the CodeGenFor"),
+        (["v_head.summary.bias"], "holds v_head.summary.bias, the head of another task"),
+        (
+            ["transformer.h.0.attn.qkv_proj.lora_A.default.weight"],
+            "lora_A.default.weight, part of an adapter that is not merged",
+        ),
+        (
+            ["transformer.h.0.mlp.fc_in.SCB"],
+            "fc_in.SCB, of quantised weights: load them with transformers, dequantize()",
+        ),
+        (["transformer.h.0.mlp.fc_in.qweight"], "fc_in.qweight, of quantised weights"),
+        (["transformer.h.0.mlp.fc_in.weight.absmax"], "weight.absmax, of quantised weights"),
+        (["module.transformer.ln_f.bias"], "holds transformer.ln_f.bias twice, once as "),
+    ],
+)
+def test_what_is_more_than_a_network_is_named(names, said, tmp_path):
+    NETWORK.hugging_face().save_pretrained(tmp_path)
+    path = tmp_path / tensor_files.SAFETENSORS
+    save_file({**load_file(path), **dict.fromkeys(names, np.ones(3, np.float32))}, path)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        hugging_face.find_weights(tmp_path)
+
+
+def test_a_network_without_its_head(tmp_path):
+    NETWORK.hugging_face().transformer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no lm_head\.weight: expected a CodeGenFor"):
+        hugging_face.find_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("checkpoint-500/x", "it holds a trainer's checkpoints: name one of them"),
+        ("global_step500/x", "it is DeepSpeed's: run its zero_to_fp32.py first"),
+        ("__0_0.distcp", "it is a distributed checkpoint of PyTorch's"),
+        ("model.fp16.safetensors", "it holds a variant: give the file its plain name"),
+        ("tf_model.h5", "it holds TensorFlow's weights"),
+        ("codegen.Q4_0.gguf", "it holds llama.cpp's weights"),
+    ],
+)
+def test_what_a_folder_holds_in_place_of_weights(name, said, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=re.escape(said)):
+        hugging_face.find_weights(tmp_path)
+
+
+POINTER = (
+    f"version https://git-lfs.github.com/spec/v1\noid sha256:{'9f86d081' * 8}\nsize 797364928\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("read", "pointers", "said"),
+    [
+        (hugging_face.find_weights, ["model.safetensors"], "model.safetensors is a pointer"),
+        (hugging_face.find_weights, ["pytorch_model.bin"], "pytorch_model.bin is a pointer"),
+        (hugging_face.find_weights, [tensor_files.SAFETENSORS_INDEX], "index.json is a pointer"),
+        (hugging_face.read_config, ["config.json"], "config.json is a pointer"),
+        (hugging_face.check_tokenizer, ["tokenizer.json"], "tokenizer.json is a pointer"),
+        (
+            hugging_face.check_tokenizer,
+            ["vocab.json", "added_tokens.json"],
+            "vocab.json and 1 more are pointers",
+        ),
+        (
+            tensor_files.find_jaxformer,
+            ["ckpt.json", "model/0.npz"],
+            "ckpt.json and 1 more are pointers",
+        ),
+    ],
+)
+def test_pointers_of_git_lfs(read, pointers, said, tmp_path):
+    for name in pointers:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(POINTER)
+    wanted = f"{said} of git-LFS, not the file itself: fetch it with `git lfs pull` in {tmp_path}"
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        read(tmp_path)
+
+
+def test_files_of_an_index_that_are_pointers_are_counted(tmp_path):
+    """As a clone without git-lfs leaves them: each small enough to have been made by hand."""
+    NETWORK.hugging_face().save_pretrained(tmp_path, max_shard_size="9KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    for path in shards[1:]:
+        path.write_text(POINTER)
+    said = f"{shards[1].name} and {len(shards) - 2} more are pointers of git-LFS"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        hugging_face.find_weights(tmp_path)
+
+
+def test_a_pointer_that_is_not_read_is_no_matter(tmp_path):
+    """People fetch the one kind of weights that they want."""
+    NETWORK.hugging_face().save_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_text(POINTER)
+    assert hugging_face.find_weights(tmp_path)
+
+
+def test_a_tokenizer_is_codegens_or_a_part_of_it(tmp_path):
+    for vocabulary in ("gpt2", "codegen"):
+        write_tokenizer(tmp_path, vocabulary, 64)
+        hugging_face.check_tokenizer(tmp_path)
+        (tmp_path / "tokenizer.json").unlink()
+        hugging_face.check_tokenizer(tmp_path)
+    words = json.loads((tmp_path / "vocab.json").read_text())
+    words["!"], words['"'] = words['"'], words["!"]
+    (tmp_path / "vocab.json").write_text(json.dumps(words))
+    with pytest.raises(ValueError, match="has '!' as 1, and CodeGen's has another id: resize the"):
+        hugging_face.check_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
+        hugging_face.check_tokenizer(tmp_path)

@@ -12,12 +12,12 @@ from praxis import base_layer, pax_fiddle
 
 from codegen_pax import model
 from codegen_pax.cli.main import main
-from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
+from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.runs.completions import continue_prompts
-from codegen_pax.weights import layout
+from codegen_pax.weights import layouts
 from experiments.declaration import find_declaration
 from tests.model.random_models import Shape, reference
-from tests.weights import whole
+from tests.weights import in_memory
 from tests.weights.networks import logits, save_jaxformer
 
 EXPERIMENT = "CodeGen350MMono"
@@ -105,18 +105,12 @@ def test_what_is_exported_in_transformers(kind, job, ids, wanted, tmp_path):
 
 def test_jaxformer_in_pax(job, ids, wanted, tmp_path):
     """The same weights as eight cores of a TPU v3 would have left them."""
-    opened = Variables(job / CHECKPOINT)
-    parameters = {}
-    for weight in layout.WEIGHTS:
-        array = opened.read(weight.variable)
-        if weight.rule == "qkv":
-            array = whole.fuse_qkv(array, mp_num=8)
-        elif weight.rule == "post":
-            array = np.swapaxes(array.reshape(SIZE.layers, SIZE.model_dims, -1), 1, 2)
-        parameters[weight.jaxformer] = np.ascontiguousarray(array)
+    tree = read_variables(job / CHECKPOINT)["params"]["lm"]
+    dims = layouts.Dimensions.of(SIZE, embedding_bias=True)
+    parameters = in_memory.to_jaxformer(tree, dims, mp_num=8)
     bias = np.random.default_rng(0).standard_normal(SIZE.model_dims, np.float32)
-    parameters[layout.EMBEDDING.jaxformer] -= bias
-    parameters[layout.EMBEDDING_BIAS.jaxformer] = bias
+    parameters[layouts.EMBEDDING.jaxformer] -= bias
+    parameters[layouts.EMBEDDING_BIAS.jaxformer] = bias
     save_jaxformer(parameters, tmp_path / "150000")
     arguments = ["--experiment", EXPERIMENT, "--mp-num=8", "--output", str(tmp_path / "job")]
     assert main(["import", "jaxformer", str(tmp_path / "150000"), *arguments]) == 0

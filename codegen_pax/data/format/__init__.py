@@ -1,1 +1,1 @@
-"""What a prepared corpus is on disk: its rows, its manifest, and the way back to a document."""
+"""The format of a prepared corpus: documents, manifest, rows in TFRecords, provenance of a row."""

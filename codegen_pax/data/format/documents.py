@@ -7,28 +7,33 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation: who speaks, and what."""
+    """One message of a conversation.
 
-    role: str  # 'system', 'user', 'assistant' or 'tool'
+    Attributes:
+        role: the speaker: 'system', 'user', 'assistant' or 'tool'.
+        content: the text of the message.
+    """
+
+    role: str
     content: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """One document as a raw file holds it.
+    """One text or one conversation of a raw file.
 
     Attributes:
-      text: the whole of it; of a conversation, '' (see `turns`).
-      source: the input it comes from: a path or URL, as it was given.
-      record: which one it is in that input: the byte that its line begins at in plain JSON lines,
-        the number of its line in compressed ones, of its row in a table, of itself among the
-        records of other JSON, from 0; 0 for a file that is one document.
-      path: its file's path in its repository; '' if it has none.
-      repository: `owner/name`, or the name of the sub-corpus it belongs to; '' if not known.
-      licence: SPDX identifier or expression as it was found; '' if not known.
-      language: a key of the language table; 'text' for prose; '' until it has been told.
-      turns: the messages of a conversation, in order; empty for a text.
-      unread: names of fields of its record that hold something and were not read.
+        text: the text; '' for a conversation (see `turns`).
+        source: the path or URL of the input it comes from, as it was given.
+        record: its position in that input: the byte offset of its line in plain JSON lines; the
+            index, from 0, of its line in compressed JSON lines, of its row in a table, or of its
+            record in other JSON; 0 for a file that is one document.
+        path: its file's path in its repository; '' if it has none.
+        repository: `owner/name`, or the name of the sub-corpus it belongs to; '' if unknown.
+        licence: SPDX identifier or expression as the raw file spells it; '' if unknown.
+        language: a key of the language table, or 'text' for prose; '' until it is identified.
+        turns: the messages of a conversation, in order; empty for a text.
+        unread_fields: names of the non-empty fields of its record that were not read.
     """
 
     text: str
@@ -39,24 +44,25 @@ class Document:
     licence: str = ""
     language: str = ""
     turns: tuple[Turn, ...] = ()
-    unread: tuple[str, ...] = ()
+    unread_fields: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
-        """Bytes of the text, or of what the turns say; UnicodeEncodeError if it is no Unicode."""
+        """Bytes of the text or of all messages; UnicodeEncodeError for an unpaired surrogate."""
         return len(self.text.encode()) + sum(len(turn.content.encode()) for turn in self.turns)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record of a raw file that is no document.
+    """A record of a raw file from which no document could be made.
 
     Attributes:
-      rule: which says so.
-      size: bytes.
-      source, record: as a document's.
-      damage: what was found, if it is the input that is damaged.
-      defect: what went wrong, if it is a rule that failed.
+        rule: why it was dropped.
+        size: bytes.
+        source: as in `Document`.
+        record: as in `Document`.
+        damage: description of the damage, if the input is damaged.
+        defect: description of the failure, if a rule failed.
     """
 
     rule: str

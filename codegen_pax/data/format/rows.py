@@ -1,8 +1,9 @@
 """Documents to rows, as seqio preprocessors.
 
-The order is the original trainer's (salesforce/jaxformer): tokenise, close each document with
-`<|endoftext|>`, join them all, cut the stream into rows that do not overlap. A row of T tokens has
-T - 1 predictions; what is left after the last whole row is dropped.
+The order of operations is that of the original trainer (salesforce/jaxformer): tokenise, close each
+document with `<|endoftext|>`, concatenate all documents, cut the stream into rows that do not
+overlap. A row of T tokens has T - 1 predictions; tokens left over after the last full row are
+dropped.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from codegen_pax.errors import InvalidValueError
 def tokenize_documents(
     dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
 ) -> tf.data.Dataset:
-    """String [] of each output feature to ids int32 [n], closed by the end of text if `add_eos`.
+    """Tokenise each output feature: string [] to int32 [n], with an end-of-text id if `add_eos`.
 
-    The characters `<|endoftext|>` inside a document stay characters: no document can end itself.
+    The characters `<|endoftext|>` inside a document remain characters: no document can end itself.
     """
 
     def tokenize(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -38,19 +39,20 @@ def tokenize_documents(
 def concatenate(
     dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
 ) -> tf.data.Dataset:
-    """Documents `targets` [n] to rows `targets` [T], T = `sequence_length['targets']`.
+    """Concatenate documents `targets` [n] and cut them into rows `targets` [T].
 
-    Without a length the documents are left as they are. Streams: it holds less than one row.
+    T is `sequence_length['targets']`; without a length the documents are returned as they are. The
+    dataset is streamed: less than one row is carried over from document to document.
     """
     if sequence_length is None:
         return dataset
     length = sequence_length["targets"]
 
-    def cut(rest: tf.Tensor, example: dict[str, tf.Tensor]):
-        stream = tf.concat([rest, example["targets"]], axis=0)
-        whole = tf.size(stream) // length * length
-        rows = tf.reshape(stream[:whole], [-1, length])
-        return stream[whole:], {"targets": rows}
+    def cut(remainder: tf.Tensor, example: dict[str, tf.Tensor]):
+        stream = tf.concat([remainder, example["targets"]], axis=0)
+        end = tf.size(stream) // length * length
+        rows = tf.reshape(stream[:end], [-1, length])
+        return stream[end:], {"targets": rows}
 
     return dataset.scan(tf.zeros([0], tf.int32), cut).unbatch()
 
@@ -58,9 +60,9 @@ def concatenate(
 def drop_longer(
     dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
 ) -> tf.data.Dataset:
-    """Drops pairs whose `inputs` and `targets` do not fit one row of `targets`' length together.
+    """Drop pairs of `inputs` and `targets` that together exceed one row of the length of `targets`.
 
-    An answer that was cut would teach the model never to end it.
+    They are not truncated: a truncated answer would teach the model never to end it.
     """
     if sequence_length is None:
         return dataset
@@ -73,16 +75,18 @@ def drop_longer(
 def check_length(
     dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
 ) -> tf.data.Dataset:
-    """Prepared rows as they are, if they are as long as they are asked for.
+    """Return prepared rows unchanged if they have the requested length.
 
-    Raises ValueError if they are not: cutting them would lose text, padding them would waste time.
+    Raises:
+        ValueError: They have another length: truncating them would lose text, padding them would
+            waste time.
     """
     shapes = dataset.element_spec
-    found = shapes.get("answers", shapes["targets"]).shape
-    if sequence_length is None or found[0] in (None, sequence_length["targets"]):
+    actual = shapes.get("answers", shapes["targets"]).shape
+    if sequence_length is None or actual[0] in (None, sequence_length["targets"]):
         return dataset
     raise InvalidValueError(
         f"rows of {sequence_length['targets']} tokens were asked for, and the corpus was prepared"
-        f" with rows of {found[0]}: prepare it with --row-length {sequence_length['targets']}, or"
-        f" declare row_length={found[0]} in an experiment of your own, at most its size's context"
+        f" with rows of {actual[0]}: prepare it with --row-length {sequence_length['targets']}, or"
+        f" declare row_length={actual[0]} in an experiment of your own, at most its size's context"
     )

@@ -1,4 +1,4 @@
-"""From a row back to the documents it was cut from."""
+"""Provenance: from a row back to the documents it was cut from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ class Origin:
     """A piece of a document in a row.
 
     Attributes:
-      column: where in the row it begins.
-      tokens: how many of its tokens are in the row.
-      offset: that of the first of them in its document.
-      source, record, path, repository, licence, language: see `documents.Document`.
-      sha256: of the document's content as it was read.
+        column: position in the row of its first token.
+        tokens: how many tokens of the document are in the row.
+        offset: position in the document of the first of them.
+        source: as in `documents.Document`, like all that follow but the last.
+        record: see `source`.
+        path: see `source`.
+        repository: see `source`.
+        licence: see `source`.
+        language: see `source`.
+        sha256: SHA-256 of the document's content as it was read.
     """
 
     column: int
@@ -44,32 +49,38 @@ class Origin:
 class DamagedShardError(InvalidValueError):
     """A file of a finished corpus is not as it was written."""
 
-    def __init__(self, path: object, found: object):
-        super().__init__(f"{path} is damaged: {found}")
+    def __init__(self, path: object, damage: object):
+        super().__init__(f"{path} is damaged: {damage}")
 
 
 def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
-    """The corpus that a shard belongs to: its folder, its manifest, and what that says of it.
+    """Find the corpus that a shard belongs to.
+
+    Args:
+        shard: Path or URL of a `.tfrecord` file.
+
+    Returns:
+        The corpus's folder, its manifest, and the manifest's entry of the shard.
 
     Raises:
-      ManifestError: there is no finished corpus around it, or it is none of its shards.
-      OSError: it cannot be reached.
+        ManifestError: There is no finished corpus around it, or it is none of its shards.
+        OSError: It cannot be reached.
     """
     path = storage.as_epath(shard if storage.is_url(shard) else os.path.abspath(shard))
     with storage.translate_errors(shard):
-        return _located(path)
+        return _locate(path)
 
 
-def _located(path: epath.Path) -> tuple[epath.Path, Manifest, Shard]:
+def _locate(path: epath.Path) -> tuple[epath.Path, Manifest, Shard]:
     for folder in (path.parent, path.parent.parent):
         if (folder / manifests.FILE).exists():
             manifest = manifests.load(folder)
             name = "/".join(path.parts[len(folder.parts) :])
             for splits in manifest.parts.values():
                 for shards in splits.values():
-                    for found in shards:
-                        if found.name == name:
-                            return folder, manifest, found
+                    for entry in shards:
+                        if entry.name == name:
+                            return folder, manifest, entry
             raise manifests.ManifestError(f"{path} is no shard of the corpus in {folder}")
     raise manifests.ManifestError(
         f"{path} belongs to no finished corpus: found no {manifests.FILE} beside it or above it"
@@ -77,46 +88,54 @@ def _located(path: epath.Path) -> tuple[epath.Path, Manifest, Shard]:
 
 
 def trace(shard: str, row: int) -> list[Origin]:
-    """The documents of a row of a shard, in order.
+    """Return the documents of a row of a shard, in order.
+
+    Args:
+        shard: Path or URL of a `.tfrecord` file of a finished corpus.
+        row: Number of the row in the shard, from 0.
 
     Raises:
-      ManifestError: see `locate`.
-      ValueError: the shard has no such row.
+        ManifestError: See `locate`.
+        ValueError: The shard has no such row, or its list of documents is damaged.
     """
-    folder, manifest, found = locate(shard)
-    if not 0 <= row < found.rows:
-        wanted = f"wanted 0 to {found.rows - 1}" if found.rows else "it has none at all"
-        raise InvalidValueError(f"{shard} has no row {row}: {wanted}")
-    with storage.translate_errors(shard), storage.open_file(str(folder / found.documents)) as file:
+    folder, manifest, entry = locate(shard)
+    if not 0 <= row < entry.rows:
+        valid = f"wanted 0 to {entry.rows - 1}" if entry.rows else "it has no rows"
+        raise InvalidValueError(f"{shard} has no row {row}: {valid}")
+    with storage.translate_errors(shard), storage.open_file(str(folder / entry.documents)) as file:
         try:
-            # In this thread: one of pyarrow's may let go of the file when Python has ended already,
-            # and that aborts the process.
+            # In this thread only: a thread of pyarrow's that releases the file after Python has
+            # been finalised aborts the process.
             table = parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except pyarrow.ArrowException as error:
-            raise DamagedShardError(folder / found.documents, error) from error
-    first, last = row * manifest.row_length, (row + 1) * manifest.row_length
-    origins = []
+            raise DamagedShardError(folder / entry.documents, error) from error
+    first, end = row * manifest.row_length, (row + 1) * manifest.row_length
     starts, tokens = table["start"].to_numpy(), table["tokens"].to_numpy()
-    for place in ((starts < last) & (starts + tokens > first)).nonzero()[0]:
-        piece = table.slice(int(place), 1).to_pylist()[0]
-        start, count = piece.pop("start"), piece.pop("tokens")
-        before = max(0, first - start)  # of the piece, in rows before this one
-        piece["offset"] += before
-        shown = min(start + count, last) - max(start, first)
-        origins.append(Origin(column=start + before - first, tokens=shown, **piece))
+    origins = []
+    for index in ((starts < end) & (starts + tokens > first)).nonzero()[0]:
+        piece = table.slice(int(index), 1).to_pylist()[0]
+        start, num_tokens = piece.pop("start"), piece.pop("tokens")
+        num_before = max(0, first - start)  # tokens of the piece in rows before this one
+        piece["offset"] += num_before
+        num_inside = min(start + num_tokens, end) - max(start, first)
+        origins.append(Origin(column=start + num_before - first, tokens=num_inside, **piece))
     return origins
 
 
 def text(shard: str, row: int) -> str:
-    """The text of a row, the ends of its documents marked.
+    """Return the text of a row, end-of-text tokens included.
+
+    Args:
+        shard: Path or URL of a `.tfrecord` file of a finished corpus.
+        row: Number of the row in the shard, from 0.
 
     Raises:
-      ManifestError: see `locate`.
-      DamagedShardError: the row is not as it was written.
+        ManifestError: See `locate`.
+        DamagedShardError: The row is not as it was written.
     """
-    folder, manifest, found = locate(shard)
+    folder, manifest, entry = locate(shard)
     size = manifest.row_format.record_bytes
-    with storage.translate_errors(shard), (folder / found.name).open("rb") as file:
+    with storage.translate_errors(shard), (folder / entry.name).open("rb") as file:
         file.seek(row * size)
         data = file.read(size)
     if len(data) < size:
@@ -125,5 +144,5 @@ def text(shard: str, row: int) -> str:
     if not manifest.row_format.intact(records).all():
         raise DamagedShardError(shard, f"row {row} does not fit its checksum")
     length = int(record["length"]) if manifest.answers else manifest.row_length
-    words = tokenizer.load(manifest.vocabulary)
-    return words.decode(record["tokens"][:length].tolist(), skip_special_tokens=False)
+    bpe = tokenizer.load(manifest.vocabulary)
+    return bpe.decode(record["tokens"][:length].tolist(), skip_special_tokens=False)

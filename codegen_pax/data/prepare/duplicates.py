@@ -8,128 +8,157 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from etils import epath
 
-from codegen_pax.data.prepare import work
+from codegen_pax.data.prepare import steps
 from codegen_pax.data.prepare.examine import BAND, DIGEST, signature_file
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 
-_PAIR = np.dtype([("partition", "<i4"), ("place", "<i4")])
-_EDGE = np.dtype([("first", _PAIR), ("other", _PAIR)])
+# (rule, file of indices in PASSED of the documents that it drops)
+Drops = tuple[str, str]
 
-# Of pairs that are compared, held at once: 64 MiB of MinHashes.
-_HELD = 1 << 16
-# Documents that share a band and are not like the first of them are compared with the first of
-# those, and so on, this often (ours): a band that thousands share without being alike must end.
-_ROUNDS = 64
+# The digests of one range, which are held at once, are those of about this much text.
+RANGE_BYTES = 4 << 30
+
+# A document, and a pair of near duplicates.
+DOCUMENT = np.dtype([("partition", "<i4"), ("index", "<i4")])
+PAIR = np.dtype([("first", DOCUMENT), ("other", DOCUMENT)])
+
+# Pairs that are compared at once: 64 MiB of MinHashes.
+PAIRS_AT_ONCE = 1 << 16
+# Documents that share a band and are unlike the first of them are compared with the first of those
+# that remain, and so on, this many times (ours): a band that thousands share without being alike
+# must come to an end.
+_MAX_ROUNDS = 64
+
+
+def num_ranges(num_bytes: int) -> int:
+    """Return into how many ranges of hashes the documents of `num_bytes` of inputs are divided."""
+    return max(1, -(-num_bytes // RANGE_BYTES))
 
 
 def _load(files: Iterable[str], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """(records, number of the partition of each), in the order of partitions and places."""
-    # partition, piece of it, path
-    pieces = sorted((*map(int, epath.Path(path).name.split("-")), path) for path in files)
-    arrays = [np.frombuffer(epath.Path(path).read_bytes(), dtype) for *_, path in pieces]
-    partitions = [partition for partition, *_ in pieces]
+    """Return (entries, number of the partition of each), in the order of partitions and indices."""
+    # A file is named by its partition and its number in that.
+    ordered = sorted(map(epath.Path, files), key=lambda path: [*map(int, path.name.split("-"))])
+    arrays = [np.frombuffer(path.read_bytes(), dtype) for path in ordered]
+    partitions = [int(path.name.partition("-")[0]) for path in ordered]
     return np.concatenate(arrays), np.repeat(partitions, [len(array) for array in arrays])
 
 
-def _told(
-    rule: str, name: str, partitions: np.ndarray, places: np.ndarray, settings: Settings
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Writes the places to drop of each partition; (partition, (rule, file))."""
+def _write_drops(
+    rule: str, name: str, partitions: np.ndarray, indices: np.ndarray, settings: Settings
+) -> Iterator[tuple[int, Drops]]:
+    """Write the indices to drop of each partition; yield (partition, drops)."""
     for partition in np.unique(partitions):
-        path = str(settings.work / rule / name / f"{partition:06d}")
-        work.write(path, np.sort(places[partitions == partition]).astype("<i4").tobytes())
+        path = str(settings.work_folder / rule / name / f"{partition:06d}")
+        steps.write(path, np.sort(indices[partitions == partition]).astype("<i4").tobytes())
         yield int(partition), (rule, path)
 
 
-def place(keyed: tuple[int, Iterable[str]]) -> str:
-    """What a range of digests is, in words."""
-    return f"range {keyed[0]} of the digests"
+def describe(range_files: tuple[int, Iterable[str]]) -> str:
+    """Describe a range."""
+    return f"range {range_files[0]} of the digests"
 
 
-def exact(
-    keyed: tuple[int, Iterable[str]], settings: Settings
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Of the documents of a range of digests, all but the first of equal ones.
+def find_exact(
+    range_files: tuple[int, Iterable[str]], settings: Settings
+) -> Iterator[tuple[int, Drops]]:
+    """Find all but the first of equal documents in a range of digests.
 
     Args:
-      keyed: (range, files of DIGEST).
-      settings: of the corpus.
+        range_files: (range, its files of DIGEST).
+        settings: Settings of the corpus.
 
     Yields:
-      (partition, (rule, file of places to drop)).
+        (partition, drops).
     """
-    number, files = keyed
-    records, partitions = _load(files, DIGEST)
-    _, firsts = np.unique(records["digest"], return_index=True)
-    others = np.ones(len(records), bool)
-    others[firsts] = False
-    yield from _told(EXACT, f"{number:05d}", partitions[others], records["place"][others], settings)
+    number, files = range_files
+    entries, partitions = _load(files, DIGEST)
+    _, firsts = np.unique(entries["digest"], return_index=True)
+    is_copy = np.ones(len(entries), bool)
+    is_copy[firsts] = False
+    indices = entries["index"][is_copy]
+    yield from _write_drops(EXACT, f"{number:05d}", partitions[is_copy], indices, settings)
 
 
-def edges(keyed: tuple[int, Iterable[str]], settings: Settings) -> str:
-    """Near duplicates that share a band of a range, as a file of _EDGE; returns its path."""
-    number, files = keyed
-    records, partitions = _load(files, BAND)
-    order = np.argsort(records["band"], kind="stable")
-    bands = records["band"][order]
-    documents = np.empty(len(records), _PAIR)
-    documents["partition"], documents["place"] = partitions[order], records["place"][order]
-    found = [np.empty(0, _EDGE)]
-    for _ in range(_ROUNDS):
-        first = np.searchsorted(bands, bands)  # where the run of equal bands begins
+def find_near_pairs(range_files: tuple[int, Iterable[str]], settings: Settings) -> str:
+    """Find near duplicates that share a band in a range.
+
+    Args:
+        range_files: (range, its files of BAND).
+        settings: Settings of the corpus.
+
+    Returns:
+        The path of a file of PAIR.
+    """
+    number, files = range_files
+    entries, partitions = _load(files, BAND)
+    order = np.argsort(entries["band"], kind="stable")
+    bands = entries["band"][order]
+    documents = np.empty(len(entries), DOCUMENT)
+    documents["partition"], documents["index"] = partitions[order], entries["index"][order]
+    near = [np.empty(0, PAIR)]
+    for _ in range(_MAX_ROUNDS):
+        first = np.searchsorted(bands, bands)  # where the documents of the same band begin
         others = np.flatnonzero(first != np.arange(len(bands)))
         if not len(others):
             break
-        pairs = np.empty(len(others), _EDGE)
+        pairs = np.empty(len(others), PAIR)
         pairs["first"], pairs["other"] = documents[first[others]], documents[others]
-        # Most share more than one band.
-        pairs, places = np.unique(pairs, return_inverse=True)
-        similar = _similar(pairs, settings)
-        found.append(pairs[similar])
-        others = others[~similar[places]]
+        # Most pairs share more than one band.
+        pairs, inverse = np.unique(pairs, return_inverse=True)
+        is_near = _are_similar(pairs, settings)
+        near.append(pairs[is_near])
+        others = others[~is_near[inverse]]
         bands, documents = bands[others], documents[others]
-    path = str(settings.work / "edges" / f"{number:05d}")
-    work.write(path, np.unique(np.concatenate(found)).tobytes())
+    path = str(settings.work_folder / "pairs" / f"{number:05d}")
+    steps.write(path, np.unique(np.concatenate(near)).tobytes())
     return path
 
 
-def _similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
-    """Which of `pairs` (_EDGE [n]) are near duplicates: bool [n]."""
-    found = np.empty(len(pairs), bool)
-    for start in range(0, len(pairs), _HELD):
-        among = slice(start, start + _HELD)
-        sides = (_signatures(pairs[side][among], settings) for side in ("first", "other"))
-        found[among] = near_duplicates.are_similar(*sides)
-    return found
+def _are_similar(pairs: np.ndarray, settings: Settings) -> np.ndarray:
+    """Return which of `pairs` (PAIR [n]) are near duplicates: bool [n]."""
+    is_similar = np.empty(len(pairs), bool)
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        first, other = (_signatures(pairs[side][some], settings) for side in ("first", "other"))
+        is_similar[some] = near_duplicates.are_similar(first, other)
+    return is_similar
 
 
 def _signatures(documents: np.ndarray, settings: Settings) -> np.ndarray:
-    """The MinHashes of documents (_PAIR [n]): uint32 [n, PERMUTATIONS]."""
+    """Return the MinHashes of documents (DOCUMENT [n]): uint32 [n, PERMUTATIONS]."""
     size = near_duplicates.SIGNATURE.itemsize
-    found = np.empty((len(documents), near_duplicates.PERMUTATIONS), np.uint32)
-    order = np.lexsort((documents["place"], documents["partition"]))
-    partitions, places = documents["partition"][order].tolist(), documents["place"][order].tolist()
-    wanted = zip(partitions, places, order.tolist(), strict=True)
-    for partition, group in itertools.groupby(wanted, key=lambda one: one[0]):
-        with epath.Path(signature_file(settings, partition)).open("rb") as file:
-            for _, place, number in group:
-                file.seek(place * size)
-                found[number] = np.frombuffer(file.read(size), "<u4")
-    return found
+    signatures = np.empty((len(documents), near_duplicates.PERMUTATIONS), np.uint32)
+    order = np.lexsort((documents["index"], documents["partition"]))
+    columns = (documents["partition"][order], documents["index"][order], order)
+    requests = zip(*(column.tolist() for column in columns), strict=True)
+    for partition, group in itertools.groupby(requests, key=lambda request: request[0]):
+        with signature_file(settings, partition).open("rb") as file:
+            for _, index, row in group:
+                file.seek(index * size)
+                signatures[row] = np.frombuffer(file.read(size), "<u4")
+    return signatures
 
 
-def near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Of each cluster that edges connect all but the first; as `exact`.
+def find_near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, Drops]]:
+    """Find all but the first document of each cluster that pairs of near duplicates connect.
 
-    Holds all pairs at once: some hundred bytes for each near duplicate of the corpus.
+    All pairs are held at once: some hundred bytes for each near duplicate of the corpus.
+
+    Args:
+        files: Files of PAIR.
+        settings: Settings of the corpus.
+
+    Yields:
+        (partition, drops).
     """
     pairs = (
-        (tuple(edge["first"].tolist()), tuple(edge["other"].tolist()))
+        (tuple(pair["first"].tolist()), tuple(pair["other"].tolist()))
         for path in sorted(files)
-        for edge in np.frombuffer(epath.Path(path).read_bytes(), _EDGE)
+        for pair in np.frombuffer(epath.Path(path).read_bytes(), PAIR)
     )
     dropped = np.array(sorted(near_duplicates.all_but_first(pairs)), np.int32).reshape(-1, 2)
-    yield from _told(NEAR, "all", dropped[:, 0], dropped[:, 1], settings)
+    yield from _write_drops(NEAR, "all", dropped[:, 0], dropped[:, 1], settings)

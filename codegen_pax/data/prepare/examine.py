@@ -1,8 +1,7 @@
-"""The first look at each document: what can be told from it alone, and its digests."""
+"""The first reading of each partition: rules that need one document alone, and document hashes."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import hashlib
 import json
@@ -12,9 +11,9 @@ import numpy as np
 from etils import epath
 
 from codegen_pax import git_lfs
-from codegen_pax.data.format import counts as account
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.prepare import work
+from codegen_pax.data.prepare import steps
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import filters, languages, licences, near_duplicates
 from codegen_pax.data.sources import reading, storage
@@ -24,54 +23,43 @@ from codegen_pax.data.sources.partitions import Partition
 UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
 GIT_LFS_POINTER = "git_lfs_pointer"
 
-# A document that passed: its number in its partition, and SHA-256 of its content.
-KEPT = np.dtype([("number", "<i8"), ("digest", "V32")])
-# The same, where duplicates are looked for: the place is that in KEPT. Both begin with what is
-# looked for, of which the first 8 bytes choose the range.
-DIGEST = np.dtype([("digest", "V32"), ("place", "<i4")])
-BAND = np.dtype([("band", "<u8"), ("place", "<i4")])
+# A document that passed: its number among the records of its partition, and the SHA-256 of its
+# content.
+PASSED = np.dtype([("number", "<i8"), ("digest", "V32")])
+# What duplicates are found by; `index` is the document's index in PASSED. Both begin with the hash,
+# whose first 8 bytes choose the range.
+DIGEST = np.dtype([("digest", "V32"), ("index", "<i4")])
+BAND = np.dtype([("band", "<u8"), ("index", "<i4")])
 
-# Of the records of a partition, of each kind, that are held before they are written.
-HELD_BYTES = 16 << 20
+# Bytes of DIGEST, and of BAND, of one partition that are held before they are written.
+BUFFER_BYTES = 16 << 20
 
 
 @dataclasses.dataclass
 class Examined:
-    """What is known of a partition after the first look.
+    """The result of the first reading of a partition.
 
     Attributes:
-      partition: its number.
-      counts: of what came in, and of what was dropped.
-      sizes: (part, 'train' or 'validation') -> bytes of text that passed.
-      lines: (source, whether they can be read) -> how many records (`read.complaint`).
-      unread: field of conversations that was not read -> how many have it.
-      damaged: source -> what is wrong with it, if all or some of it cannot be read.
-      defects: of documents that a rule failed on, what went wrong, a line each.
-      digests: (range, file of DIGEST) of the documents that passed.
-      bands: (range, file of BAND), if near duplicates are looked for.
+        report: what came in and what was dropped.
+        digests: (range, file of DIGEST) of the documents that passed.
+        bands: (range, file of BAND), if near duplicates are dropped.
     """
 
-    partition: int
-    counts: account.Counts = dataclasses.field(default_factory=dict)
-    sizes: dict[tuple[str, str], int] = dataclasses.field(default_factory=collections.Counter)
-    lines: dict[tuple[str, bool], int] = dataclasses.field(default_factory=collections.Counter)
-    unread: dict[str, int] = dataclasses.field(default_factory=collections.Counter)
-    damaged: dict[str, str] = dataclasses.field(default_factory=dict)
-    defects: list[str] = dataclasses.field(default_factory=list)
+    report: steps.Report
     digests: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     bands: list[tuple[int, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Look:
-    """A document as it was told, and what it gives if it passes.
+class _Verdict:
+    """What the rules say of a document, and its hashes if it passes.
 
     Attributes:
-      document: with its language.
-      licence: its own as SPDX spells it.
-      rule: by which it is dropped, or None.
-      digest: SHA-256 of its content.
-      signature: its MinHashes, if near duplicates are looked for.
+        document: with its language.
+        licence: its licence in SPDX spelling.
+        rule: the rule that drops it, or None.
+        digest: SHA-256 of its content.
+        signature: its MinHash, if near duplicates are dropped.
     """
 
     document: Document
@@ -81,24 +69,24 @@ class _Look:
     signature: np.ndarray | None = None
 
 
-def content(document: Document) -> bytes:
-    """What makes two documents the same."""
+def content_bytes(document: Document) -> bytes:
+    """Return the content of a document, by which two documents are the same."""
     if document.turns:
         turns = [(turn.role, turn.content) for turn in document.turns]
         return json.dumps(turns, ensure_ascii=False).encode()
     return document.text.encode()
 
 
-def told(document: Document, settings: Settings) -> Document:
-    """The document with its language; '' if it is in none of those that are kept."""
+def identify_language(document: Document, settings: Settings) -> Document:
+    """Return the document with its language; '' if that is not one of those that are kept."""
     if not settings.kind.code:
         return document
-    found = languages.detect(document.path, document.text, settings.languages)
-    return dataclasses.replace(document, language=found or "")
+    language = languages.detect(document.path, document.text, settings.languages)
+    return dataclasses.replace(document, language=language or "")
 
 
 def rejection(document: Document, settings: Settings) -> str | None:
-    """The first rule by which a document is dropped, of those that look at it alone."""
+    """Return the first rule, of those that need one document alone, by which it is dropped."""
     if settings.kind.code:
         if not document.language:
             return "language"
@@ -109,135 +97,142 @@ def rejection(document: Document, settings: Settings) -> str | None:
     return licences.rejection(document.licence, settings.allowed_licences)
 
 
-def kept_file(settings: Settings, partition: int) -> epath.Path:
-    """Where KEPT of a partition lies."""
-    return settings.work / "kept" / f"{partition:06d}"
+def passed_file(settings: Settings, partition: int) -> epath.Path:
+    """Return the path of the PASSED of a partition."""
+    return settings.work_folder / "passed" / f"{partition:06d}"
 
 
 def signature_file(settings: Settings, partition: int) -> epath.Path:
-    """Where the MinHashes lie, in the order of KEPT, if near duplicates are looked for."""
-    return settings.work / "signatures" / f"{partition:06d}"
+    """Return the path of the MinHashes of a partition, in the order of PASSED."""
+    return settings.work_folder / "signatures" / f"{partition:06d}"
 
 
-def _look(found: Document, settings: Settings) -> _Look:
-    document = told(found, settings)
+def _judge(document: Document, settings: Settings) -> _Verdict:
+    document = identify_language(document, settings)
     licence = licences.normalise(document.licence)
     if rule := rejection(document, settings):
-        return _Look(document, licence, rule)
-    words = content(document)
-    signature = near_duplicates.signature(words.decode()) if settings.near_duplicates else None
-    return _Look(document, licence, None, hashlib.sha256(words).digest(), signature)
+        return _Verdict(document, licence, rule)
+    content = content_bytes(document)
+    signature = near_duplicates.signature(content.decode()) if settings.near_duplicates else None
+    return _Verdict(document, licence, None, hashlib.sha256(content).digest(), signature)
 
 
-def _passed(
-    partition: Partition, settings: Settings, seen: Examined
-) -> Iterator[tuple[int, int, _Look]]:
-    """(number, bytes, look) of those that pass; all are counted."""
-    progress = work.Progress(settings.work, "examine", partition)
-    for number, found in work.named(reading.documents(partition), partition):
-        progress.add(found.size)
-        language = licence = ""
-        look = None
-        if isinstance(found, Dropped):
-            rule, why = found.rule, found.defect
-            if found.damage:
-                error = DamagedInputError(storage.unescape_path(found.source), found.damage)
-                seen.damaged.setdefault(found.source, str(error))
+def _passing(
+    partition: Partition, settings: Settings, report: steps.Report
+) -> Iterator[tuple[int, int, _Verdict]]:
+    """Yield (number, bytes, verdict) of the documents that pass; count all records in `report`."""
+    progress = steps.Progress(settings, "examine", partition)
+    for number, record in steps.read_documents(partition):
+        progress.add(record.size)
+        rule: str | None
+        verdict = None
+        if isinstance(record, Dropped):
+            rule, defect = record.rule, record.defect
+            if record.damage:
+                error = DamagedInputError(storage.unescape_path(record.source), record.damage)
+                report.damaged.setdefault(record.source, str(error))
         else:
-            seen.unread.update(found.unread)
-            with work.Guard() as guard:
-                look = _look(found, settings)
-            rule, why = guard.rule, guard.why
-        if look:
-            language, licence, rule = look.document.language, look.licence, look.rule
-        if why and len(seen.defects) < work.MOST_DEFECTS:
-            seen.defects.append(work.of_record(found, why, partition))
-        if not partition.files:  # a file of a tree is no record of another
-            is_readable = not isinstance(found, Dropped) or not (
-                found.rule in reading.UNREADABLE_RULES or found.damage
+            report.unread_fields.update(record.unread_fields)
+            with steps.DefectGuard() as guard:
+                verdict = _judge(record, settings)
+            rule = verdict.rule if verdict else guard.rule
+            defect = guard.defect
+        if defect:
+            report.add_defect(record, defect, partition)
+        if not partition.files:  # the files of a tree are inputs of their own
+            is_readable = not isinstance(record, Dropped) or not (
+                record.rule in reading.UNREADABLE_RULES or record.damage
             )
-            seen.lines[storage.escape_path(partition.source), is_readable] += 1
-        account.add(seen.counts, language, licence, account.IN, found.size)
+            report.records[storage.escape_path(partition.source), is_readable] += 1
+        language, licence = (verdict.document.language, verdict.licence) if verdict else ("", "")
+        manifest.add_count(report.counts, language, licence, manifest.IN, record.size)
         if rule:
-            account.add(seen.counts, language, licence, rule, found.size)
-        else:
-            yield number, found.size, look
+            manifest.add_count(report.counts, language, licence, rule, record.size)
+        elif verdict:
+            yield number, record.size, verdict
     progress.finish()
 
 
-class _Ranges:
-    """Records of a partition on their way to files by range, a piece of them held at once.
+class _RangeWriter:
+    """Writes entries of a partition to one file for each range of their hashes.
 
     Attributes:
-      files: (range, file) of what was written.
+        files: (range, file) of what was written.
     """
 
     def __init__(self, folder: str, dtype: np.dtype, partition: Partition, settings: Settings):
-        self._folder, self._dtype = settings.work / folder, dtype
-        self._ranges, self._partition = settings.ranges, partition.number
-        self._held = bytearray()
-        self._piece = 0
+        self._folder, self._dtype = settings.work_folder / folder, dtype
+        self._num_ranges, self._partition = settings.ranges, partition.number
+        self._buffer = bytearray()
+        self._num_flushes = 0
         self.files: list[tuple[int, str]] = []
 
-    def add(self, record: bytes) -> None:
-        self._held += record
-        if len(self._held) >= HELD_BYTES:
+    def add(self, entry: bytes) -> None:
+        self._buffer += entry
+        if len(self._buffer) >= BUFFER_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        if not self._held:
+        if not self._buffer:
             return
-        held, self._held = np.frombuffer(self._held, np.uint8), bytearray()
-        records = held.view(self._dtype)
-        keys = held.reshape(-1, self._dtype.itemsize)[:, :8].copy().view("<u8").ravel()
-        places = keys % np.uint64(self._ranges)
-        for place in np.unique(places).tolist():
-            path = str(self._folder / f"{place:05d}" / f"{self._partition:06d}-{self._piece:04d}")
-            work.write(path, records[places == place].tobytes())
-            self.files.append((place, path))
-        self._piece += 1
+        data, self._buffer = np.frombuffer(self._buffer, np.uint8), bytearray()
+        entries = data.view(self._dtype)
+        hashes = data.reshape(-1, self._dtype.itemsize)[:, :8].copy().view("<u8").ravel()
+        ranges = hashes % np.uint64(self._num_ranges)
+        name = f"{self._partition:06d}-{self._num_flushes:04d}"
+        for number in np.unique(ranges).tolist():
+            path = str(self._folder / f"{number:05d}" / name)
+            steps.write(path, entries[ranges == number].tobytes())
+            self.files.append((number, path))
+        self._num_flushes += 1
 
 
 def examine(partition: Partition, settings: Settings) -> Examined:
-    """Reads a partition once, and writes KEPT, MinHashes, and DIGEST and BAND for each range.
+    """Read a partition once, and write PASSED, MinHashes, and DIGEST and BAND of each range.
 
-    Of an input that turns out to be unreadable nothing is kept, what was read of it included.
+    If its input turns out to be unreadable, nothing of it is kept, not even what was read before.
     """
     try:
         return _examine(partition, settings)
     except UnreadableInputError as error:
-        for path in (
-            kept_file(settings, partition.number),
-            signature_file(settings, partition.number),
-        ):
-            work.write(path, b"")
-        counts: account.Counts = {}
-        for rule in (account.IN, UNREADABLE_FILE):
-            is_first = partition.start == 0  # of the pieces of an input, which is one
-            account.add(counts, "", "", rule, partition.size, documents=int(is_first))
+        for file in (passed_file, signature_file):
+            steps.write(file(settings, partition.number), b"")
+        report = steps.Report()
+        for rule in (manifest.IN, UNREADABLE_FILE):
+            is_first = partition.start == 0  # the partitions of an input are one document
+            manifest.add_count(
+                report.counts, "", "", rule, partition.size, num_documents=int(is_first)
+            )
         source = storage.escape_path(partition.source)
-        lines = {(source, False): 1}
-        return Examined(partition.number, counts, lines=lines, damaged={source: str(error)})
+        report.records[source, False] = 1
+        report.damaged[source] = str(error)
+        return Examined(report)
 
 
 def _examine(partition: Partition, settings: Settings) -> Examined:
-    seen = Examined(partition.number)
-    digests = _Ranges("digests", DIGEST, partition, settings)
-    bands = _Ranges("bands", BAND, partition, settings)
-    kept = work.whole(kept_file(settings, partition.number))
-    signatures = work.whole(signature_file(settings, partition.number))
-    with kept as file, signatures as signature_bytes:
-        for place, (number, size, look) in enumerate(_passed(partition, settings, seen)):
-            part = settings.part(look.document)
-            seen.sizes[part, settings.split(look.document, look.digest)] += size
-            file.write(number.to_bytes(8, "little") + look.digest)
-            place_bytes = place.to_bytes(4, "little")
-            digests.add(look.digest + place_bytes)
-            if look.signature is not None:
-                signature_bytes.write(look.signature.tobytes())
-                for band in near_duplicates.bands(look.signature):
-                    bands.add(hashlib.blake2b(band, digest_size=8).digest() + place_bytes)
+    report = steps.Report()
+    digests = _RangeWriter("digests", DIGEST, partition, settings)
+    bands = _RangeWriter("bands", BAND, partition, settings)
+    with (
+        steps.atomic_file(passed_file(settings, partition.number)) as passed,
+        steps.atomic_file(signature_file(settings, partition.number)) as signatures,
+    ):
+        documents = _passing(partition, settings, report)
+        for index, (number, num_bytes, verdict) in enumerate(documents):
+            part = settings.part(verdict.document)
+            report.sizes[part, settings.split(verdict.document, verdict.digest)] += num_bytes
+            passed.write(number.to_bytes(8, "little") + verdict.digest)
+            index_bytes = index.to_bytes(4, "little")
+            digests.add(verdict.digest + index_bytes)
+            if verdict.signature is not None:
+                signatures.write(verdict.signature.tobytes())
+                for band in near_duplicates.bands(verdict.signature):
+                    bands.add(hashlib.blake2b(band, digest_size=8).digest() + index_bytes)
     digests.flush()
     bands.flush()
-    seen.digests, seen.bands = digests.files, bands.files
-    return seen
+    return Examined(report, digests.files, bands.files)
+
+
+def describe(partition: Partition) -> str:
+    """Describe a partition."""
+    return storage.escape_path(partition.source)

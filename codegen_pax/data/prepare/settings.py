@@ -1,4 +1,4 @@
-"""What a corpus is prepared by."""
+"""The settings of a preparation: what kinds of corpora there are, and what a person may choose."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from etils import epath
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.rules import languages, licences
 
-WORK = ".codegen-pax-prepare"  # what is in a folder with one is ours to remove
+WORK_FOLDER = ".codegen-pax-prepare"  # a folder that holds one is ours to clear
 ROW_LENGTH = 2_048  # the context of every released size
-VALIDATION = 0.005  # ours: the share that is held out, of inputs up to 3.4 GB
-# Ours, of the inputs as they lie on disk. An evaluation reads all that is held out, every 1,000
-# steps of training: half a percent of the Pile would be 1.77 of its 354.7 billion tokens; of 16 MiB
-# come some five million, of compressed text two or three times as many.
-HELD_OUT_BYTES = 16 << 20
-BUCKET_BYTES = 64 << 20  # of text that is shuffled, and held, at once
+VALIDATION_SHARE = 0.005  # ours: the share that is held out, of inputs up to 3.4 GB
+# Ours: the most that is held out by default, in bytes of the inputs on disk. An evaluation reads
+# all validation rows every 1,000 steps of training. Half a percent of the Pile would be 1.77 of its
+# 354.7 billion tokens; 16 MiB give about five million, compressed text two or three times as many.
+VALIDATION_BYTES = 16 << 20
+BUCKET_BYTES = 64 << 20  # of text, which is shuffled in memory
 MOST_BUCKETS = 4_096  # of one part: beyond 256 GiB of text the buckets grow instead
+
+# (part, split) -> number of buckets that its documents are shuffled in.
+BucketCounts = dict[tuple[str, str], int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What sets a corpus apart.
+    """What distinguishes one corpus from another.
 
     Attributes:
-      vocabulary: its ids are of.
-      code: source files: told by language, filtered.
-      languages: that are kept unless others are asked for; empty for every one of the table.
-      licences: where a document's licence is looked for: 'record' (a field of it), 'files' (the
-        file's own SPDX lines, licence files and package metadata beside and above it), '' nowhere.
-      licensed: only permissive licences are kept, unless others are asked for.
-      by_language: its parts are languages; else it has the one part ''.
-      prefixed: each file begins with the line that names its language.
-      by_repository: held out by repository, not by document.
-      answers: conversations, one a row.
+        vocabulary: vocabulary of its token ids.
+        code: whether its documents are source files, which are identified by language and filtered.
+        languages: the languages that are kept by default; () for all languages of the table.
+        licences: where a document's licence is looked up: 'record' (a field of its record), 'files'
+            (SPDX lines in the file, licence files and package metadata in its folder and above), or
+            '' for nowhere.
+        licensed: whether only permissive licences are kept by default.
+        by_language: whether its parts are languages; else it has the one part ''.
+        prefixed: whether each file begins with a comment that names its language, by default.
+        by_repository: whether whole repositories are held out for validation, not documents.
+        answers: whether its documents are conversations, one a row.
     """
 
     vocabulary: str = "codegen"
@@ -62,29 +66,29 @@ KINDS = MappingProxyType(
 )
 
 
-def held_out(size: int) -> float:
-    """The share to hold out of inputs of `size` bytes in all, where none is asked for."""
-    return min(VALIDATION, HELD_OUT_BYTES / max(1, size))
+def default_validation_share(num_bytes: int) -> float:
+    """Return the share to hold out of inputs of `num_bytes` in all."""
+    return min(VALIDATION_SHARE, VALIDATION_BYTES / max(1, num_bytes))
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that the rows depend on besides the inputs.
+    """Everything besides the inputs that the rows depend on.
 
     Attributes:
-      corpus: one of `KINDS`.
-      output: the corpus's folder, local or a URL.
-      seed: of the order of the documents.
-      row_length: T.
-      languages: those that are kept, for code, in any spelling; those of the kind if none is given.
-      licences: SPDX identifiers that are kept, or `licences.ANY`; () is the kind's default.
-      near_duplicates: whether near duplicates are dropped.
-      redact: whether e-mail addresses and secrets are replaced.
-      benchmarks: files of problems besides HumanEval's, as they were given.
-      prefix: whether a file begins with the line that names its language.
-      validation: the share that is held out.
-      bucket_bytes: of text in a bucket of the shuffle.
-      ranges: in how many pieces duplicates are looked for.
+        corpus: a key of `KINDS`.
+        output: the corpus's folder, local or a URL.
+        seed: seed of the order of the documents.
+        row_length: T.
+        languages: languages of code to keep, in any spelling; () for the default of the kind.
+        licences: SPDX identifiers to keep, or `licences.ANY`; () for the default of the kind.
+        near_duplicates: whether near duplicates are dropped.
+        redact: whether e-mail addresses and secrets are replaced.
+        benchmarks: files of problems besides HumanEval's, as they were given.
+        prefix: whether a file begins with a comment that names its language.
+        validation: share that is held out.
+        bucket_bytes: bytes of text in a bucket of the shuffle.
+        ranges: into how many ranges of their hashes documents are divided to find duplicates.
     """
 
     corpus: str
@@ -97,62 +101,65 @@ class Settings:
     redact: bool = False
     benchmarks: tuple[str, ...] = ()
     prefix: bool = False
-    validation: float = VALIDATION
+    validation: float = VALIDATION_SHARE
     bucket_bytes: int = BUCKET_BYTES
     ranges: int = 1
 
     def __post_init__(self):
-        wanted = self.languages or self.kind.languages or languages.LANGUAGES
-        found = tuple(dict.fromkeys(languages.resolve(name) for name in wanted))
-        object.__setattr__(self, "languages", found)
+        names = self.languages or self.kind.languages or languages.LANGUAGES
+        keys = tuple(dict.fromkeys(languages.resolve(name) for name in names))
+        object.__setattr__(self, "languages", keys)
 
     @property
     def kind(self) -> Kind:
-        """What sets its corpus apart."""
+        """What distinguishes its corpus from others."""
         return KINDS[self.corpus]
 
     @property
     def allowed_licences(self) -> tuple[str, ...]:
-        """SPDX identifiers that are kept; `licences.ANY` where no licence drops a document."""
+        """SPDX identifiers that are kept; `licences.ANY` if no licence drops a document."""
         return self.licences or (licences.PERMISSIVE if self.kind.licensed else licences.ANY)
 
     @property
-    def work(self) -> epath.Path:
-        """Where text and tokens travel."""
-        return epath.Path(self.output) / WORK
+    def work_folder(self) -> epath.Path:
+        """Folder in the output for the files that steps leave for one another."""
+        return epath.Path(self.output) / WORK_FOLDER
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """Where copies of `benchmarks` lie, which every worker can read."""
+    def benchmark_copies(self) -> tuple[str, ...]:
+        """Paths in the work folder of copies of `benchmarks`, which every worker can read."""
         return tuple(
-            # By their number, since two may have one name; by their name, for its ending.
-            str(self.work / "benchmarks" / f"{number:04d}-{os.path.basename(path)}")
+            # Numbered, since two may have one name; with their names, which have the suffixes.
+            str(self.work_folder / "benchmarks" / f"{number:04d}-{os.path.basename(path)}")
             for number, path in enumerate(self.benchmarks)
         )
 
     def part(self, document: Document) -> str:
-        """The part that a document belongs to."""
+        """Return the part that a document belongs to."""
         return document.language if self.kind.by_language else ""
 
-    def place(self, repository: str, digest: bytes) -> int:
-        """Of a repository, or of a document that is in none (''), below 2**64: see `held_out`."""
+    def validation_key(self, repository: str, digest: bytes) -> int:
+        """Return the key in [0, 2**64) of a repository, or of a document outside one ('').
+
+        The documents with the lowest keys are held out (`held_out`).
+        """
         key = repository.encode() or digest
         return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=b"held out").digest())
 
     def split(self, document: Document, digest: bytes) -> str:
-        """'train' or 'validation': a function of the repository or of the document alone.
+        """Return `TRAIN` or `VALIDATION`, a function of the repository or the document alone.
 
-        Of the share that is held out; a part that gets nothing of it gets some (`held_out`).
+        A part from which the share holds out too little holds out more later (`held_out`).
         """
         repository = document.repository if self.kind.by_repository else ""
-        place = self.place(repository, digest)
-        return "validation" if place < self.validation * 2**64 else "train"
+        key = self.validation_key(repository, digest)
+        return VALIDATION if key < self.validation * 2**64 else TRAIN
 
-    def order(self, digest: bytes) -> bytes:
-        """What a document is ordered by, 16 bytes: a function of the seed and its content."""
-        key = self.seed.to_bytes(8, "big")
-        return hashlib.blake2b(digest, digest_size=16, key=key, person=b"order").digest()
+    def order_key(self, digest: bytes) -> bytes:
+        """Return the 16 bytes that a document is sorted by, a function of seed and content."""
+        seed = self.seed.to_bytes(8, "big")
+        return hashlib.blake2b(digest, digest_size=16, key=seed, person=b"order").digest()
 
-    def buckets(self, size: int) -> int:
-        """How many buckets a part with `size` bytes of text is shuffled in."""
-        return min(MOST_BUCKETS, max(1, -(-size // self.bucket_bytes)))
+    def num_buckets(self, num_bytes: int) -> int:
+        """Return how many buckets a part with `num_bytes` of text is shuffled in."""
+        return min(MOST_BUCKETS, max(1, -(-num_bytes // self.bucket_bytes)))

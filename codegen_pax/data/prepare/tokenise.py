@@ -1,4 +1,4 @@
-"""The second look at each document: the rules that need the others, and its tokens."""
+"""The second reading of each partition: rules that need the other documents, and tokenisation."""
 
 from __future__ import annotations
 
@@ -8,65 +8,67 @@ import functools
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 from etils import epath
 
-from codegen_pax.data.format import counts as account
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Document, Dropped, Turn
-from codegen_pax.data.prepare import held_out, work
-from codegen_pax.data.prepare.blocks import PIECES, Block
-from codegen_pax.data.prepare.duplicates import EXACT, NEAR
-from codegen_pax.data.prepare.examine import KEPT, content, kept_file, told
-from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.prepare import held_out, steps
+from codegen_pax.data.prepare.duplicates import EXACT, NEAR, Drops
+from codegen_pax.data.prepare.examine import PASSED, content_bytes, identify_language, passed_file
+from codegen_pax.data.prepare.order import PIECES, Block, Bucket, StoredBlock
+from codegen_pax.data.prepare.settings import BucketCounts, Settings
 from codegen_pax.data.rules import decontamination, languages, redaction
-from codegen_pax.data.sources import reading, storage
+from codegen_pax.data.sources import storage
 from codegen_pax.data.sources.errors import ChangedInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
-# Held at once: a batch for the tokenizer, and a run of tokens that is written together. Of very
-# short documents it is not their text that takes the memory.
+# What is held at once: a batch for the tokeniser, tokens until they are written to a file, and
+# entries of PASSED. The number of documents is limited as well as their size, since very short
+# documents take more memory than their text.
 BATCH_BYTES, BATCH_DOCUMENTS = 1 << 20, 1 << 12
-RUN_TOKENS, RUN_DOCUMENTS = 1 << 24, 1 << 16
-_KEPT_RECORDS = 1 << 14  # of KEPT, read at once
+FILE_TOKENS, FILE_DOCUMENTS = 1 << 24, 1 << 16
+PASSED_AT_ONCE = 1 << 14
 
-_RULES = (None, NEAR, EXACT)  # an exact duplicate is not a near one too
-
-Bucket = tuple[str, str, int]  # part, 'train' or 'validation', number
+_RULES = (None, NEAR, EXACT)  # an exact duplicate is not counted as a near one too
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenised:
-    """What came of a partition.
+    """The result of the second reading of a partition.
 
     Attributes:
-      counts: of what was dropped and kept since `examine`.
-      segments: (bucket, (file, where it begins, its `Block.dump` sizes)).
-      redacted: kind of what was replaced -> how often.
-      totals: part -> what of it was kept.
-      defects: of documents that a rule failed on, what went wrong, a line each.
+        report: what was dropped and kept since the first reading.
+        blocks: (bucket, documents of the bucket).
+        totals: part -> what of it was kept.
     """
 
-    counts: account.Counts
-    segments: list[tuple[Bucket, tuple[str, int, tuple[int, int, int]]]]
-    redacted: dict[str, int]
-    totals: dict[str, held_out.Totals]
-    defects: list[str]
+    report: steps.Report
+    blocks: list[tuple[Bucket, StoredBlock]]
+    totals: dict[str, held_out.PartTotals]
 
 
-@dataclasses.dataclass
-class _Ready:
-    """A document that is to be tokenised: its segments of text, each perhaps an answer."""
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A document that waits to be tokenised.
+
+    Attributes:
+        document: the document, redacted.
+        size: bytes before it was redacted.
+        digest: SHA-256 of its content before it was redacted.
+        texts: the texts to tokenise one after another, each with whether it is an answer.
+    """
 
     document: Document
     size: int
     digest: bytes
-    segments: list[tuple[str, bool]]
+    texts: list[tuple[str, bool]]
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,24 +76,29 @@ def _problems(paths: tuple[str, ...], redacted: bool) -> decontamination.Problem
     return decontamination.load(paths, redacted)
 
 
-class _Run:
-    """Token documents of one partition that wait to be written together."""
+class _BlockWriter:
+    """Collects the tokenised documents of a partition and writes them to files, by bucket.
 
-    def __init__(self, settings: Settings, partition: int, buckets: Mapping[tuple[str, str], int]):
-        self._settings, self._partition, self._buckets = settings, partition, buckets
-        self._number = 0
-        self._waiting: dict[Bucket, list] = {}
-        self._tokens = self._documents = 0
-        self.segments: list = []
-        self.totals: dict[str, held_out.Totals] = {}
+    Attributes:
+        blocks: (bucket, documents of the bucket) that were written.
+        totals: part -> what of it was kept.
+    """
 
-    def add(self, ready: _Ready, tokens: np.ndarray, answers: np.ndarray) -> None:
-        settings, document = self._settings, ready.document
-        part, split = settings.part(document), settings.split(document, ready.digest)
-        held_out.add(self.totals, settings, document, ready.digest, len(tokens))
-        key = settings.order(ready.digest)
-        # Buckets are ranges of keys: ordered one after another they are ordered as a whole.
-        bucket = int.from_bytes(key[:8], "big") * self._buckets[part, split] >> 64
+    def __init__(self, settings: Settings, partition: int, num_buckets: BucketCounts):
+        self._settings, self._partition = settings, partition
+        self._num_buckets = num_buckets
+        self._num_files = self._num_tokens = self._num_documents = 0
+        self._waiting: dict[Bucket, list[tuple[np.ndarray, np.ndarray, tuple]]] = {}
+        self.blocks: list[tuple[Bucket, StoredBlock]] = []
+        self.totals: dict[str, held_out.PartTotals] = {}
+
+    def add(self, candidate: _Candidate, tokens: np.ndarray, answers: np.ndarray) -> None:
+        settings, document = self._settings, candidate.document
+        part, split = settings.part(document), settings.split(document, candidate.digest)
+        held_out.add_document(self.totals, settings, document, candidate.digest, len(tokens))
+        key = settings.order_key(candidate.digest)
+        # A bucket is a range of keys, so that the sorted buckets together are the sorted split.
+        bucket = int.from_bytes(key[:8], "big") * self._num_buckets[part, split] >> 64
         piece = (
             key,
             len(tokens),
@@ -102,20 +109,21 @@ class _Run:
             document.repository,
             document.licence,
             document.language,
-            ready.digest.hex(),
+            candidate.digest.hex(),
         )
         self._waiting.setdefault((part, split, bucket), []).append((tokens, answers, piece))
-        self._tokens += len(tokens)
-        self._documents += 1
-        if self._tokens >= RUN_TOKENS or self._documents >= RUN_DOCUMENTS:
+        self._num_tokens += len(tokens)
+        self._num_documents += 1
+        if self._num_tokens >= FILE_TOKENS or self._num_documents >= FILE_DOCUMENTS:
             self.flush()
 
     def flush(self) -> None:
         if not self._waiting:
             return
-        path = self._settings.work / "runs" / f"{self._partition:06d}-{self._number:04d}"
+        name = f"{self._partition:06d}-{self._num_files:04d}"
+        path = self._settings.work_folder / "tokenised" / name
         start = 0
-        with work.whole(path) as file:
+        with steps.atomic_file(path) as file:
             for bucket, waiting in sorted(self._waiting.items()):
                 tokens, answers, pieces = zip(*waiting, strict=True)
                 columns = [
@@ -124,178 +132,200 @@ class _Run:
                 ]
                 table = pa.Table.from_arrays(columns, schema=PIECES)
                 block = Block(np.concatenate(tokens), np.concatenate(answers), table)
-                data, sizes = block.dump()
+                data, sizes = block.serialise()
                 file.write(data)
-                self.segments.append((bucket, (str(path), start, sizes)))
+                self.blocks.append((bucket, StoredBlock(str(path), start, sizes)))
                 start += len(data)
-        self._number += 1
-        self._tokens = self._documents = 0
+        self._num_files += 1
+        self._num_tokens = self._num_documents = 0
         self._waiting.clear()
 
 
-def _drops(files: Iterable[tuple[str, str]], kept: epath.Path) -> np.ndarray:
-    """For each record of KEPT which of `_RULES` drops it: uint8 [records]."""
-    drops = np.zeros(kept.stat().length // KEPT.itemsize, np.uint8)
-    for rule, path in files:
-        places = np.frombuffer(epath.Path(path).read_bytes(), "<i4")
-        drops[places] = np.maximum(drops[places], _RULES.index(rule))
-    return drops
+def _read_drops(drops: Iterable[Drops], passed: epath.Path) -> np.ndarray:
+    """Return which of `_RULES` drops each document of PASSED: uint8 [documents]."""
+    rules = np.zeros(passed.stat().length // PASSED.itemsize, np.uint8)
+    for rule, path in drops:
+        indices = np.frombuffer(epath.Path(path).read_bytes(), "<i4")
+        rules[indices] = np.maximum(rules[indices], _RULES.index(rule))
+    return rules
 
 
-def _kept(path: epath.Path) -> Iterator[tuple[int, bytes]]:
-    """(number, digest) of the records of KEPT."""
+def _read_passed(path: epath.Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, digest) of the documents of PASSED."""
     with path.open("rb") as file:
-        while data := file.read(_KEPT_RECORDS * KEPT.itemsize):
+        while data := file.read(PASSED_AT_ONCE * PASSED.itemsize):
             yield from struct.iter_unpack("<q32s", data)
 
 
-def _again(partition: Partition, settings: Settings) -> Iterator[tuple[int, Document, bytes]]:
-    """(place, document, digest) of those that passed the first look.
+def _read_again(partition: Partition, settings: Settings) -> Iterator[tuple[Document, bytes]]:
+    """Yield (document, digest) of those that passed the first reading, in the order of PASSED.
 
-    Raises ChangedInputError if one of them is not what it was then.
+    Raises:
+        ChangedInputError: One of them is not what it was then.
     """
-    progress = work.Progress(settings.work, "tokenise", partition)
-    documents = work.named(reading.documents(partition), partition)
-    for place, (wanted, digest) in enumerate(_kept(kept_file(settings, partition.number))):
-        for number, found in documents:
-            progress.add(found.size)
-            if number == wanted:
+    progress = steps.Progress(settings, "tokenise", partition)
+    records = steps.read_documents(partition)
+    for passed_number, digest in _read_passed(passed_file(settings, partition.number)):
+        for number, record in records:
+            progress.add(record.size)
+            if number == passed_number:
                 break
         else:
             raise ChangedInputError(partition.source, "it holds fewer records")
-        if isinstance(found, Dropped) or hashlib.sha256(content(found)).digest() != digest:
+        if isinstance(record, Dropped) or hashlib.sha256(content_bytes(record)).digest() != digest:
             raise ChangedInputError(
-                storage.unescape_path(found.source),
-                f"{partition.describe_record(found.record)} is another",
+                storage.unescape_path(record.source),
+                f"{partition.describe_record(record.record)} is another",
             )
-        yield place, told(found, settings), digest
+        yield identify_language(record, settings), digest
     progress.finish()
 
 
-def _redacted(document: Document, counter: collections.Counter[str]) -> Document:
-    """The document without its secrets, which are counted; `redaction.TooManySecretsError`."""
-    found: collections.Counter[str] = collections.Counter()
+def _redact(document: Document) -> tuple[Document, collections.Counter[str]]:
+    """Return the document without its secrets, and how many of each kind it had.
 
-    def clean(text: str) -> str:
+    Raises:
+        TooManySecretsError: The document is to be dropped.
+    """
+    redacted: collections.Counter[str] = collections.Counter()
+
+    def redact(text: str) -> str:
         text, counts = redaction.redact(text)
-        found.update(counts)
+        redacted.update(counts)
         return text
 
-    turns = tuple(Turn(turn.role, clean(turn.content)) for turn in document.turns)
-    redacted = dataclasses.replace(document, text=clean(document.text), turns=turns)
-    counter.update(found)
-    return redacted
+    turns = tuple(Turn(turn.role, redact(turn.content)) for turn in document.turns)
+    return dataclasses.replace(document, text=redact(document.text), turns=turns), redacted
 
 
-def _contaminated(document: Document, settings: Settings) -> bool:
-    problems = _problems(settings.problems, settings.redact)
-    texts = [turn.content for turn in document.turns] or [document.text]
-    return any(problems.match(text) for text in texts)
-
-
-def _segments(document: Document, settings: Settings) -> list[tuple[str, bool]]:
+def _texts(document: Document, settings: Settings) -> list[tuple[str, bool]]:
     if document.turns:
-        return instruction_format.conversation([(turn.role, turn.content) for turn in document.turns])
+        return instruction_format.conversation(
+            [(turn.role, turn.content) for turn in document.turns]
+        )
     prefix = languages.prefix(document.language) if settings.prefix else ""
     return [(prefix + document.text, False)]
 
 
 def _encode(
-    batch: list[_Ready], settings: Settings
-) -> Iterator[tuple[_Ready, np.ndarray, np.ndarray]]:
-    """(document, ids uint16 [n], answers uint8 [n], or [0] if it is no conversation)."""
-    words = tokenizer.load(settings.kind.vocabulary, literal=True)
-    texts = [text for ready in batch for text, _ in ready.segments]
-    encoded = iter(words.encode_batch_fast(texts, add_special_tokens=False))
-    for ready in batch:
+    batch: list[_Candidate], settings: Settings
+) -> Iterator[tuple[_Candidate, np.ndarray, np.ndarray]]:
+    """Yield (candidate, ids uint16 [n], answers uint8 [n], or [0] if it is no conversation)."""
+    bpe = tokenizer.load(settings.kind.vocabulary, literal=True)
+    texts = [text for candidate in batch for text, _ in candidate.texts]
+    encodings = iter(bpe.encode_batch_fast(texts, add_special_tokens=False))
+    for candidate in batch:
         ids: list[int] = []
         answers: list[int] = []
-        for _, is_answer in ready.segments:
-            segment = next(encoded).ids
+        for _, is_answer in candidate.texts:
+            text_ids = next(encodings).ids
             if is_answer or not settings.kind.answers:
-                segment = [*segment, tokenizer.END_OF_TEXT_ID]
-            ids += segment
+                text_ids = [*text_ids, tokenizer.END_OF_TEXT_ID]
+            ids += text_ids
             if settings.kind.answers:
-                answers += [int(is_answer)] * len(segment)
-        yield ready, np.array(ids, np.uint16), np.array(answers, np.uint8)
+                answers += [int(is_answer)] * len(text_ids)
+        yield candidate, np.array(ids, np.uint16), np.array(answers, np.uint8)
 
 
-def source(keyed: tuple[int, Mapping[str, Iterable]]) -> str:
-    """The input of a partition that is to be tokenised."""
-    (partition,) = keyed[1]["partition"]
-    return storage.escape_path(partition.source)
+class _PartitionTokeniser:
+    """Applies the remaining rules to the documents of a partition, and tokenises what they keep."""
 
+    def __init__(self, partition: Partition, settings: Settings, num_buckets: BucketCounts):
+        self._partition, self._settings = partition, settings
+        self._report = steps.Report()
+        self._writer = _BlockWriter(settings, partition.number, num_buckets)
+        self._batch: list[_Candidate] = []
+        self._batch_bytes = 0
 
-def tokenise(
-    keyed: tuple[int, Mapping[str, Iterable]],
-    settings: Settings,
-    buckets: Mapping[tuple[str, str], int],
-) -> Tokenised:
-    """Tokenises a partition into runs of documents.
-
-    Args:
-      keyed: (partition number, {'partition': [it], 'drops': (rule, file of places to drop)...}).
-      settings: of the corpus.
-      buckets: (part, 'train' or 'validation') -> how many buckets it is shuffled in.
-    """
-    # Workers are processes: each of them starting a thread for every core would only be in the way.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    (partition,) = keyed[1]["partition"]
-    drops = _drops(keyed[1]["drops"], kept_file(settings, partition.number))
-    counts: account.Counts = {}
-    redacted: collections.Counter[str] = collections.Counter()
-    defects: list[str] = []
-    run = _Run(settings, partition.number, buckets)
-
-    def note(document: Document, size: int, guard: work.Guard) -> None:
-        account.add_document(counts, document, guard.rule, size)
-        if len(defects) < work.MOST_DEFECTS:
-            defects.append(work.of_record(document, guard.why, partition))
-
-    def write(batch: list[_Ready]) -> None:
-        with work.Guard() as guard:
-            encoded = [*_encode(batch, settings)]
-        if guard.rule and len(batch) == 1:
-            note(batch[0].document, batch[0].size, guard)
+    def add(self, document: Document, digest: bytes, rule: str | None) -> None:
+        """Add a document, which a rule of other documents drops if `rule` is not None."""
+        size = document.size
+        with steps.DefectGuard() as guard:
+            if rule is None:
+                document, rule = self._apply_rules(document)
+            texts = [] if rule else _texts(document, self._settings)
+        if rule := guard.rule or rule:
+            self._drop(document, rule, size, guard.defect)
             return
-        if guard.rule:  # one of them
-            for ready in batch:
-                write([ready])
+        self._batch.append(_Candidate(document, size, digest, texts))
+        self._batch_bytes += size
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_DOCUMENTS:
+            self._flush()
+
+    def finish(self) -> Tokenised:
+        """Write what waits, and return the result."""
+        self._flush()
+        self._writer.flush()
+        return Tokenised(self._report, self._writer.blocks, self._writer.totals)
+
+    def _apply_rules(self, document: Document) -> tuple[Document, str | None]:
+        """Return the document, redacted, and the rule that drops it."""
+        settings = self._settings
+        if settings.redact:
+            try:
+                document, redacted = _redact(document)
+            except redaction.TooManySecretsError:
+                return document, redaction.RULE
+            self._report.redacted.update(redacted)
+        problems = _problems(settings.benchmark_copies, settings.redact)
+        texts = [turn.content for turn in document.turns] or [document.text]
+        return document, decontamination.RULE if any(map(problems.match, texts)) else None
+
+    def _drop(self, document: Document, rule: str, size: int, defect: str = "") -> None:
+        manifest.count_document(self._report.counts, document, rule, size)
+        if defect:
+            self._report.add_defect(document, defect, self._partition)
+
+    def _flush(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        with steps.DefectGuard() as guard:
+            encoded = [*_encode(batch, self._settings)]
+        if not guard.rule:
+            self._keep(encoded)
             return
-        for ready, tokens, answers in encoded:
-            rule = account.KEPT
+        for candidate in batch:  # one of them fails; the others are kept
+            with steps.DefectGuard() as guard:
+                encoded = [*_encode([candidate], self._settings)]
+            if guard.rule:
+                self._drop(candidate.document, guard.rule, candidate.size, guard.defect)
+            else:
+                self._keep(encoded)
+
+    def _keep(self, encoded: list[tuple[_Candidate, np.ndarray, np.ndarray]]) -> None:
+        settings = self._settings
+        for candidate, tokens, answers in encoded:
+            rule = manifest.KEPT
             if settings.kind.answers and len(tokens) > settings.row_length:
                 rule = LONGER_THAN_ROW
             else:
-                run.add(ready, tokens, answers)
-            account.add_document(counts, ready.document, rule, ready.size, len(tokens))
+                self._writer.add(candidate, tokens, answers)
+            manifest.count_document(
+                self._report.counts, candidate.document, rule, candidate.size, len(tokens)
+            )
 
-    batch: list[_Ready] = []
-    waiting = 0
-    for place, document, digest in _again(partition, settings):
-        size = document.size
-        rule = _RULES[drops[place]]
-        with work.Guard() as guard:
-            if rule is None and settings.redact:
-                try:
-                    document = _redacted(document, redacted)
-                except redaction.TooManySecretsError:
-                    rule = redaction.RULE
-            if rule is None and _contaminated(document, settings):
-                rule = decontamination.RULE
-            segments = [] if rule else _segments(document, settings)
-        if guard.rule:
-            note(document, size, guard)
-            continue
-        if rule:
-            account.add_document(counts, document, rule, size)
-            continue
-        batch.append(_Ready(document, size, digest, segments))
-        waiting += size
-        if waiting >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
-            write(batch)
-            batch, waiting = [], 0
-    write(batch)
-    run.flush()
-    totals = held_out.merged([run.totals], settings)
-    return Tokenised(counts, run.segments, dict(redacted), totals, defects)
+
+def describe(partition_drops: tuple[Partition, Iterable[Drops]]) -> str:
+    """Describe a partition."""
+    return storage.escape_path(partition_drops[0].source)
+
+
+def tokenise(
+    partition_drops: tuple[Partition, Iterable[Drops]],
+    settings: Settings,
+    num_buckets: BucketCounts,
+) -> Tokenised:
+    """Tokenise the documents of a partition and write them by bucket.
+
+    Args:
+        partition_drops: (partition, which of its documents are duplicates).
+        settings: Settings of the corpus.
+        num_buckets: Number of buckets of each split of a part.
+    """
+    # Workers are processes: a thread for every core in each of them would only be in the way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    partition, drops = partition_drops
+    rules = _read_drops(drops, passed_file(settings, partition.number))
+    tokeniser = _PartitionTokeniser(partition, settings, num_buckets)
+    for index, (document, digest) in enumerate(_read_again(partition, settings)):
+        tokeniser.add(document, digest, _RULES[rules[index]])
+    return tokeniser.finish()

@@ -18,7 +18,6 @@ A cluster is a chain: its ends may be less similar than its links.
 from __future__ import annotations
 
 import collections
-import functools
 import itertools
 import re
 import zlib
@@ -31,6 +30,13 @@ THRESHOLD = 0.85
 PERMUTATIONS = 128  # ours: datasketch's own default
 SHINGLE_TOKENS = 5
 SEED = 1
+# Two texts of similarity s share one of b bands of r values with probability 1 - (1 - s^r)^b. Of
+# all b and r with b r <= PERMUTATIONS, these minimise, at the threshold t,
+#     0.1 * integral from 0 to t of 1 - (1 - s^r)^b  +  0.9 * integral from t to 1 of (1 - s^r)^b,
+# which is what datasketch does (`MinHashLSH`, `weights=(0.1, 0.9)`). The first term, pairs found in
+# vain, costs comparisons; the second, missed pairs, cannot be made good (Leskovec, Rajaraman and
+# Ullman, Mining of Massive Datasets, section 3.4).
+BANDS, BAND_VALUES = 11, 11
 _BATCH_SHINGLES = 4_096  # hashed at once
 
 # A MinHash: for each permutation, the smallest hash of a shingle.
@@ -40,16 +46,6 @@ _NO_SHINGLE = np.iinfo(np.uint32).max  # the MinHash of a text without shingles,
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 
 Key = TypeVar("Key", int, tuple[int, int])
-
-
-@functools.cache
-def _band_shape() -> tuple[int, int]:
-    """The number of bands, and of values in each: 11 of 11."""
-    from datasketch import MinHashLSH
-
-    # A missed pair stays missed, while a pair found in vain costs one comparison.
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    return index.b, index.r
 
 
 def _shingles(text: str) -> Iterator[bytes]:
@@ -88,10 +84,9 @@ def bands(signature: np.ndarray) -> list[bytes]:
     """
     if (signature == _NO_SHINGLE).all():
         return []
-    number, size = _band_shape()
     return [
-        band.to_bytes(1, "big") + signature[band * size : (band + 1) * size].tobytes()
-        for band in range(number)
+        band.to_bytes(1, "big") + signature[band * BAND_VALUES : (band + 1) * BAND_VALUES].tobytes()
+        for band in range(BANDS)
     ]
 
 

@@ -176,7 +176,7 @@ def _instruction(record: Mapping[str, Any] | list, source: str, number: int) -> 
         licence=_licence(fields, licence),
         language="text",
         turns=tuple(turns),
-        unread=tuple(name for name in unread if name != licence),
+        unread_fields=tuple(name for name in unread if name != licence),
     )
 
 

@@ -226,7 +226,9 @@ def _tensorflow_files(urls: Iterable[str]) -> list[File]:
 
 def _beam_filesystems(url: str) -> Any:
     """The class `FileSystems` of Beam if one of its file systems handles this URL, else None."""
-    with silent_imports.silenced():  # it warns about Google's client libraries, which are not needed here
+    with (
+        silent_imports.silenced()
+    ):  # it warns about Google's client libraries, which are not needed here
         from apache_beam.io.filesystems import FileSystems
     try:
         FileSystems.get_filesystem(url)

@@ -1,14 +1,13 @@
-"""What is trained and evaluated on, read one way.
+"""How training, evaluation and decoding read seqio tasks and mixtures as Pax inputs.
 
-    sources       (task, rows) -> tokens, from shards or from memory
-    batches       tokens -> the fields of a Pax batch
-    mixture_rows  a Pax input over these, which the other two are
-    schedule      position -> (task, row of it): a pure function of the seed and the position
-    training      rows by their positions, without end; its state is one position, and what data it
-                  belongs to
-    evaluation    every row once, in order
+    row_readers   a row's number -> its tokens, from shards or from memory
+    batches       tokens -> the fields of a Pax batch; the one place where this happens
+    mixture_rows  the Pax input over the rows of a mixture, and the one that evaluates
+    schedule      position -> (task, row): a pure function of the seed and the position
+    training      the Pax input that trains: rows by position, without end, resumed exactly
+    inputs        Pax configurations of the inputs, by the name of a task or mixture
 
-The batch of step n, of B rows over all hosts, is positions n x B to (n + 1) x B - 1, of which each
-host reads its own slice: the rows of a step are the same on any number of hosts, and a run resumes
-on another number of them.
+The global batch of step n, of B rows over all hosts, is positions n x B to (n + 1) x B - 1, and
+each host reads its own slice of it. The rows of a step are therefore the same on any number of
+hosts, and a run may resume on a different number.
 """

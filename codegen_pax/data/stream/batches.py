@@ -1,23 +1,36 @@
-"""Tokens to the fields of a Pax batch, for a whole batch at once.
+"""From rows of tokens to the fields of a Pax batch: the one place where this happens.
 
-Letters: B rows, T tokens in a row. Every field is [B, T]:
+Training and evaluation call `fields` (through `mixture_rows.MixtureRows`). Prompts to decode call
+`prompt_fields`, which adds their lengths: those of a seqio task through `PromptConverter`, those of
+`codegen-pax sample` directly. `RowSpecs` gives Pax the shapes of the same fields.
 
-- `ids` int32; `labels` int32: `ids` one place to the left.
+Letters: B rows, T tokens in a row, P tokens in a prompt. Every field is [B, T]:
+
+- `ids` int32, 0 where the row has ended; `labels` int32: `ids` shifted one place to the left.
 - `weights` float32: 1 where the label counts. The last token of a row has no label: weight 0.
-- `paddings` float32: 1 behind the end of a short row. From the row's length, never from an id:
-  id 0 is `!` in this vocabulary.
+- `paddings` float32: 1 behind the end of a short row. It follows from the row's length, never from
+  an id: id 0 is `!` in this vocabulary.
 - `segment_ids` int32: 1 for the text, 0 for padding; `segment_pos` int32: 0, 1, 2 ... in the text.
 
-Documents of a row that do not see each other are one segment each, counted from 1. The end of text
-closes its document, and its own label, the first token of the next one, has weight 0. A document
-that was cut by the row before starts again at position 0.
+With packing, attention does not cross documents: each document of a row is a segment, numbered
+from 1. The end-of-text token belongs to the document that it ends; its label, the first token of
+the next document, has weight 0. A document that began in an earlier row starts again at position 0.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
-FIELDS = {
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+from praxis import base_input, py_utils
+
+from codegen_pax.errors import InvalidValueError
+
+FIELD_DTYPES = {
     "ids": np.dtype(np.int32),
     "labels": np.dtype(np.int32),
     "weights": np.dtype(np.float32),
@@ -27,43 +40,147 @@ FIELDS = {
 }
 
 
-def fields(
-    ids: np.ndarray,
-    lengths: np.ndarray,
-    predicted: np.ndarray | None = None,
-    apart: int | None = None,
-) -> dict[str, np.ndarray]:
-    """The fields of a batch, [B, T] each.
+class TokenRows(NamedTuple):
+    """Rows of tokens.
+
+    Attributes:
+        ids: int32 [B, T]; whatever stands behind the end of a row is ignored.
+        lengths: The number of tokens of each row, int64 [B].
+        is_predicted: Whether each token is predicted, bool [B, T]; None if all are. The first token
+            of a row never is.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    is_predicted: np.ndarray | None = None
+
+
+def fields(rows: TokenRows, document_end_id: int | None = None) -> dict[str, np.ndarray]:
+    """Return the fields of a batch, [B, T] each.
 
     Args:
-      ids: int32 [B, T].
-      lengths: how many of them are real, [B].
-      predicted: whether each is to be predicted, bool [B, T]; all if None. The first never is.
-      apart: the id that ends a document, if the documents of a row do not see each other.
+        rows: The tokens.
+        document_end_id: With packing, the id that ends a document; None without.
     """
-    position = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
-    real = position < lengths[:, None]
-    ids = np.where(real, ids, 0)
+    shape = rows.ids.shape
+    position = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
+    is_token = position < rows.lengths[:, None]
+    ids = np.where(is_token, rows.ids, 0)
     labels = np.zeros_like(ids)
     labels[:, :-1] = ids[:, 1:]
-    weights = np.zeros(ids.shape, np.float32)
-    weights[:, :-1] = real[:, 1:] if predicted is None else real[:, 1:] & predicted[:, 1:]
-    segments = real.astype(np.int32)
-    positions = position * segments
-    if apart is not None:
-        ends = real & (ids == apart)
-        weights *= ~ends
-        before = np.cumsum(ends, axis=1, dtype=np.int32) - ends  # ends of text before each token
-        # Where its document begins: behind the last end of text before it.
-        begins = np.where(ends, position + 1, 0)[:, :-1]
-        start = np.zeros_like(position)
-        start[:, 1:] = np.maximum.accumulate(begins, axis=1)
-        segments, positions = (before + 1) * segments, (position - start) * segments
+    has_label = is_token if rows.is_predicted is None else is_token & rows.is_predicted
+    weights = np.zeros(shape, np.float32)
+    weights[:, :-1] = has_label[:, 1:]
+    segment_ids = is_token.astype(np.int32)
+    segment_pos = position * segment_ids
+    if document_end_id is not None:
+        is_end = is_token & (ids == document_end_id)
+        weights *= ~is_end
+        ends_before = np.cumsum(is_end, axis=1, dtype=np.int32) - is_end
+        # A document starts behind the last end of text before it, or with the row.
+        document_start = np.zeros_like(position)
+        document_start[:, 1:] = np.maximum.accumulate(
+            np.where(is_end, position + 1, 0)[:, :-1], axis=1
+        )
+        segment_pos = (position - document_start) * segment_ids
+        segment_ids = (ends_before + 1) * segment_ids
     return {
         "ids": ids,
         "labels": labels,
         "weights": weights,
-        "paddings": 1 - real.astype(np.float32),
-        "segment_ids": segments.astype(np.int32),
-        "segment_pos": positions.astype(np.int32),
+        "paddings": 1 - is_token.astype(np.float32),
+        "segment_ids": segment_ids.astype(np.int32),
+        "segment_pos": segment_pos.astype(np.int32),
     }
+
+
+def prompt_fields(
+    prompts: Sequence[Sequence[int] | np.ndarray], prompt_length: int
+) -> dict[str, np.ndarray]:
+    """Return the fields of prompts, padded on the right: [B, P] each, and `prefix_lengths`.
+
+    Args:
+        prompts: The ids of each prompt.
+        prompt_length: P.
+
+    Returns:
+        The fields, and in `prefix_lengths` the number of tokens of each prompt, int32 [B].
+
+    Raises:
+        ValueError: A prompt is longer than P; to cut it would change the question.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+    if lengths.max(initial=0) > prompt_length:
+        raise InvalidValueError(
+            f"found a prompt of {lengths.max()} tokens; expected at most {prompt_length}"
+        )
+    ids = np.zeros((len(prompts), prompt_length), np.int32)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return fields(TokenRows(ids, lengths)) | {"prefix_lengths": lengths}
+
+
+class RowSpecs(base_input.BaseInputSpecsProvider):
+    """The shapes Pax initialises a network with, so that building an experiment reads no data.
+
+    Attributes:
+        batch_size: Rows that one process reads.
+        row_length: T.
+    """
+
+    batch_size: int = 0
+    row_length: int = 0
+
+    def get_input_specs(self) -> py_utils.NestedMap:
+        """Return the shape and type of every field, [B, T]."""
+        shape = (self.batch_size, self.row_length)
+        return py_utils.NestedMap(
+            {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in FIELD_DTYPES.items()}
+        )
+
+
+_FeatureSpec = seqio.FeatureConverter.FeatureSpec
+
+
+class PromptConverter(seqio.FeatureConverter):
+    """Converts prompts, `inputs` [p] with p <= P, to their fields, [P] each, and `prefix_lengths`.
+
+    A longer prompt is an error when it is read.
+    """
+
+    TASK_FEATURES: ClassVar = {"inputs": _FeatureSpec(dtype=tf.int32)}
+    MODEL_FEATURES: ClassVar = {
+        name: _FeatureSpec(dtype=tf.as_dtype(dtype)) for name, dtype in FIELD_DTYPES.items()
+    } | {"prefix_lengths": _FeatureSpec(dtype=tf.int32, rank=0)}
+    PACKING_FEATURE_DTYPES = None
+
+    def __init__(self):
+        super().__init__(pack=False)
+
+    def get_model_feature_lengths(
+        self, task_feature_lengths: Mapping[str, int]
+    ) -> Mapping[str, int]:
+        """Return the length of every field: P."""
+        return dict.fromkeys(self.MODEL_FEATURES, task_feature_lengths["inputs"])
+
+    def _convert_features(
+        self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
+    ) -> tf.data.Dataset:
+        length = task_feature_lengths["inputs"]
+
+        def fields_of_prompt(prompt: np.ndarray) -> list[np.ndarray]:
+            batch = prompt_fields([prompt], length)
+            return [batch[name][0] for name in self.MODEL_FEATURES]
+
+        @tf.autograph.experimental.do_not_convert
+        def convert(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            dtypes = [spec.dtype for spec in self.MODEL_FEATURES.values()]
+            arrays = tf.numpy_function(
+                fields_of_prompt, [example["inputs"]], dtypes, stateful=False
+            )
+            return {
+                name: tf.ensure_shape(array, [length] * spec.rank)
+                for (name, spec), array in zip(self.MODEL_FEATURES.items(), arrays, strict=True)
+            }
+
+        return ds.map(convert, num_parallel_calls=tf.data.AUTOTUNE)

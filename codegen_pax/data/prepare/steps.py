@@ -1,0 +1,251 @@
+"""What the steps of the pipeline share: errors, reports, progress, and files written atomically.
+
+A defect that shows in one document costs that document (`DefectGuard`); whatever else ends a step
+names the input and the record that it was at (`Step`, `read_documents`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from etils import epath
+
+from codegen_pax.data.format import manifest
+from codegen_pax.data.format.documents import Document, Dropped
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.sources import reading, storage
+from codegen_pax.data.sources.partitions import Partition
+from codegen_pax.data.sources.schemas import INTERNAL_ERROR
+from codegen_pax.errors import UserError
+
+MAX_DEFECTS = 20  # descriptions of defects that are kept
+# These concern the machine or the user, not one document.
+_NOT_OF_A_DOCUMENT = (MemoryError, OSError, UserError)
+
+
+class StepError(UserError):
+    """A step of the pipeline failed; the message is one line for the user.
+
+    It can be pickled, which not every error can, and so comes back from any worker.
+
+    Attributes:
+        is_defect: whether it failed by a defect of this program; then the message names the input
+            and the record that the step was at.
+    """
+
+    def __init__(self, message: str, is_defect: bool = False):
+        super().__init__(message)
+        self.is_defect = is_defect
+
+
+class DefectGuard:
+    """A block that handles one document: an error in it is recorded, and does not end the step.
+
+    Attributes:
+        rule: `INTERNAL_ERROR` if the block failed, else None.
+        defect: a description of the error; '' if there was none.
+    """
+
+    def __init__(self) -> None:
+        self.rule: str | None = None
+        self.defect = ""
+
+    def __enter__(self) -> DefectGuard:
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        del kind, trace
+        if not isinstance(error, Exception) or isinstance(error, _NOT_OF_A_DOCUMENT):
+            return False
+        self.rule, self.defect = INTERNAL_ERROR, one_line(error)
+        return True
+
+
+def one_line(error: BaseException) -> str:
+    """Describe an error in one line."""
+    message = storage.escape_path(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def describe_defect(record: Document | Dropped, defect: str, partition: Partition) -> str:
+    """Describe, in one line, a defect that showed in a record of a partition."""
+    place = "" if partition.files else f", {partition.describe_record(record.record)}"
+    return f"{record.source}{place}: {defect}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A function of one element of the pipeline whose errors are all `StepError`s.
+
+    Attributes:
+        function: takes the element and further arguments; if it is a generator, the step returns a
+            list.
+        describe: returns a description of an element, for the error.
+    """
+
+    function: Callable
+    describe: Callable[[Any], str]
+
+    def run(self, element: Any, *arguments: Any) -> Any:
+        """Call the function, and raise what it raises as StepError."""
+        try:
+            result = self.function(element, *arguments)
+            return [*result] if isinstance(result, Iterator) else result
+        except StepError:
+            raise
+        except (OSError, UserError) as error:
+            raise StepError(str(error)) from error
+        except Exception as error:
+            place = self.describe(element)
+            raise StepError(f"cannot continue at {place}: {one_line(error)}", True) from error
+
+
+def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropped]]:
+    """Read and number the records of a partition.
+
+    Raises:
+        StepError: The reader failed with an error that is not meant for the user.
+    """
+    record = None
+    try:
+        for number, record in enumerate(reading.documents(partition)):
+            yield number, record
+    except UserError:
+        raise
+    except Exception as error:
+        source, place = storage.escape_path(partition.source), "at its beginning"
+        if record:
+            place = f"after {partition.describe_record(record.record)}"
+            source = record.source if partition.files else source
+        raise StepError(f"cannot read {source} ({place}): {one_line(error)}", True) from error
+
+
+@dataclasses.dataclass
+class Report:
+    """What a step counted in a partition, or in several (`merge_reports`).
+
+    Attributes:
+        counts: what came in, what was dropped and what was kept (`manifest.Counts`).
+        sizes: (part, split) -> bytes of text that passed the first reading.
+        records: (source, whether they are readable) -> number of records, for
+            `reading.explain_unreadable`.
+        unread_fields: name of a field of conversations that was not read -> number of records.
+        redacted: kind of secret -> number of replacements.
+        damaged: source -> description of its damage.
+        defects: descriptions of rules that failed on a document, one line each.
+    """
+
+    counts: manifest.Counts = dataclasses.field(default_factory=dict)
+    sizes: collections.Counter[tuple[str, str]] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+    records: collections.Counter[tuple[str, bool]] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+    unread_fields: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    redacted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    damaged: dict[str, str] = dataclasses.field(default_factory=dict)
+    defects: list[str] = dataclasses.field(default_factory=list)
+
+    def add_defect(self, record: Document | Dropped, defect: str, partition: Partition) -> None:
+        """Note a defect that showed in a record of a partition."""
+        if len(self.defects) < MAX_DEFECTS:
+            self.defects.append(describe_defect(record, defect, partition))
+
+
+def merge_reports(reports: Iterable[Report]) -> Report:
+    """Add reports up; the result does not depend on their order."""
+    reports = list(reports)
+
+    def total(name: str) -> collections.Counter:
+        counter: collections.Counter = collections.Counter()
+        for report in reports:
+            counter.update(getattr(report, name))
+        return collections.Counter(dict(sorted(counter.items())))
+
+    damaged: dict[str, str] = {}
+    for report in reports:
+        for source, damage in report.damaged.items():
+            damaged[source] = min(damage, damaged.get(source, damage))
+    return Report(
+        counts=manifest.merge_counts(report.counts for report in reports),
+        sizes=total("sizes"),
+        records=total("records"),
+        unread_fields=total("unread_fields"),
+        redacted=total("redacted"),
+        damaged=dict(sorted(damaged.items())),
+        defects=sorted({line for report in reports for line in report.defects})[:MAX_DEFECTS],
+    )
+
+
+def write(path: str | epath.Path, data: bytes) -> None:
+    """Write a file atomically; if it is written twice the later one remains."""
+    with atomic_file(epath.Path(path)) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: epath.Path, staged: epath.Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears at `path` only if the block ends without an error.
+
+    Until then its content is in a temporary file beside `staged`, or `path` if that is None, where
+    a failed attempt leaves it.
+    """
+    target = staged or path
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.unfinished")
+    for folder in {target.parent, path.parent}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        file.write(b"")  # object storage creates a file at its first write
+        yield file
+    temporary.replace(path)
+
+
+class Progress:
+    """Records every second, in a file, how many bytes of a partition a step has read.
+
+    If the output is a URL nothing is recorded, since nobody reads it.
+    """
+
+    def __init__(self, settings: Settings, step: str, partition: Partition):
+        self._path = settings.work_folder / "progress" / f"{step}-{partition.number:06d}"
+        self._is_recorded = not storage.is_url(settings.output)
+        if self._is_recorded:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._total = partition.size
+        self._num_bytes = 0
+        self._next_time = time.monotonic() + 1
+        self._record(0)
+
+    def add(self, num_bytes: int) -> None:
+        """Count bytes of text that were read; compressed partitions hold more than their size."""
+        self._num_bytes += num_bytes
+        if time.monotonic() >= self._next_time:
+            self._record(min(self._num_bytes, self._total))
+            self._next_time = time.monotonic() + 1
+
+    def finish(self) -> None:
+        """Record that the partition was read to its end."""
+        self._record(self._total)
+
+    def _record(self, num_bytes: int) -> None:
+        if self._is_recorded:
+            self._path.write_text(str(num_bytes))
+
+
+def read_progress(settings: Settings) -> Mapping[tuple[str, int], int]:
+    """Return (step, partition number) -> bytes read; {} if it is not recorded."""
+    progress: dict[tuple[str, int], int] = {}
+    if storage.is_url(settings.output):
+        return progress
+    with contextlib.suppress(OSError, ValueError):  # a file is just being written or removed
+        for path in (settings.work_folder / "progress").iterdir():
+            step, _, number = path.name.partition("-")
+            progress[step, int(number)] = int(path.read_text() or 0)
+    return progress

@@ -1,0 +1,425 @@
+"""Files of tensors: safetensors, PyTorch's own, and jaxformer's checkpoints.
+
+Each `find_*` function returns where the tensors lie, for a `tensors.FileReader`, without reading
+their numbers. Safetensors are written here too, a few rows at a time: the library has no way to
+write a file without all of it in memory. The bytes are those that the library would write.
+
+Sources of the formats: the README of huggingface/safetensors; torch/serialization.py;
+salesforce/jaxformer, models/decoder/inter/checkpoint.py and hf/convert.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from codegen_pax import git_lfs
+from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
+from codegen_pax.weights import layouts
+from codegen_pax.weights.tensors import DTYPES, Tensor
+
+# The name of each type in a header, from those that come last in a file to those that come first.
+_DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+_DTYPE_ORDER = list(_DTYPE_NAMES)
+_DTYPE_CODES = {DTYPES[name]: code for code, name in _DTYPE_NAMES.items()}
+_LENGTH_BYTES = 8  # of the header's length, before it
+_ALIGNMENT = 8  # of the header
+
+# transformers' own: files of at most 5 GB, tensors in the order of the state dict.
+SHARD_BYTES = 5 * 10**9
+SAFETENSORS = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+
+# In the message of PyTorch's weights-only loading; after it, it says how to load the file anyway.
+_REASON = re.compile(r"WeightsUnpickler error: (.*?)(?:\. |\n|$)")
+
+# Of a checkpoint of jaxformer's.
+STEP_FILE = "ckpt.json"
+PARAMETERS_FILE = Path("model", "0.npz")
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_ZIP_HEADER_BYTES = 30  # of a member, before its name
+_ZIP_LENGTHS_OFFSET = 26  # in it: of the name, and of what follows that
+
+
+class DamagedFileError(InvalidValueError):
+    """A file is no safetensors file, or damaged."""
+
+
+def find_safetensors(path: Path) -> dict[str, Tensor]:
+    """Finds the tensors of one safetensors file.
+
+    Returns:
+        The tensors by name; of a type that weights cannot have, with its name alone.
+
+    Raises:
+        DamagedFileError: the file is of another kind, or truncated.
+        ValueError: it is a pointer of git-LFS.
+    """
+    git_lfs.check_fetched([path])
+    try:
+        with safetensors.safe_open(path, "np"):
+            pass  # it has checked the header and every span in it
+    except safetensors.SafetensorError as error:
+        raise DamagedFileError(f"{path} is no complete safetensors file: {error}") from error
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        offset = _LENGTH_BYTES + length + entry["data_offsets"][0]
+        dtype = DTYPES.get(_DTYPE_NAMES.get(entry["dtype"], ""), entry["dtype"])
+        tensors[name] = Tensor(path, offset, dtype, tuple(entry["shape"]))
+    return tensors
+
+
+def find_torch(path: Path) -> dict[str, Tensor]:
+    """Finds the tensors of one file that `torch.save` wrote.
+
+    PyTorch maps the file into memory and builds tensors and nothing else (`weights_only`): no code
+    that the file names is ever run.
+
+    Raises:
+        UserError: PyTorch is not installed.
+        ValueError: the file is damaged, of PyTorch before 1.6, a pointer of git-LFS, or holds
+            anything but tensors of plain numbers by name.
+    """
+    git_lfs.check_fetched([path])
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise UserError(
+            f"reading {path.name} needs PyTorch, which is not installed: pip install "
+            "'codegen-pax[hf]', or save the model again as safetensors"
+        ) from None
+    if not zipfile.is_zipfile(path) and _is_legacy(path):
+        # It cannot be mapped, and to load it takes as much memory as the whole network.
+        raise InvalidValueError(
+            f"{path} was written by PyTorch before 1.6, whose files cannot be read in parts: load "
+            "and save it once with a newer version"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
+        _check_storages(path, loaded)
+    except InvalidValueError:
+        raise
+    except Exception as error:  # of a damaged file it raises what its parts happen to raise
+        raise InvalidValueError(
+            f"{path} cannot be loaded as weights alone ({_reason(error)}), and nothing else is "
+            "ever loaded"
+        ) from error
+    return {name: _mapped(path, name, tensor) for name, tensor in loaded.items()}
+
+
+def _is_legacy(path: Path) -> bool:
+    """Returns whether a file begins with the pickled magic number of PyTorch before 1.6."""
+    with open(path, "rb") as file:
+        return b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." in file.read(64)
+
+
+def _reason(error: Exception) -> str:
+    """Returns the reason of an error of torch.load, without the advice to load the file anyway."""
+    if found := _REASON.search(str(error)):
+        return found[1]
+    lines = str(error).strip().splitlines()
+    if lines and "weights_only" not in lines[0] and "WeightsUnpickler" not in lines[0]:
+        return lines[0]
+    return "it is no file of PyTorch's, or holds something other than tensors"
+
+
+def _check_storages(path: Path, loaded: Any) -> None:
+    """Checks that PyTorch has mapped what is stored.
+
+    It does not look: of a compressed archive it would map what is compressed, and of a storage that
+    is too short the next one's numbers too.
+    """
+    import torch
+
+    if not isinstance(loaded, dict):
+        raise InvalidValueError(f"{path} holds a {type(loaded).__name__}; expected tensors by name")
+    for name, value in loaded.items():
+        if not isinstance(name, str):
+            raise InvalidValueError(
+                f"{path} holds a tensor called {name!r}; expected tensors by name"
+            )
+        if not isinstance(value, torch.Tensor):
+            raise InvalidValueError(
+                f"{path} holds {name!r}, a {type(value).__name__}; expected tensors alone"
+            )
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if "/data/" in member.filename]
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise InvalidValueError(
+            f"{path} is compressed, unlike what torch.save writes: load and save it once with "
+            "PyTorch"
+        )
+    plain = [tensor for tensor in loaded.values() if _kind(tensor) == "strided"]
+    sizes = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in plain)}
+    mapped = [size for _, size in sorted(sizes.items()) if size]
+    stored = [m.file_size for m in sorted(members, key=lambda m: m.header_offset) if m.file_size]
+    if len(plain) == len(loaded) and mapped != stored:
+        raise InvalidValueError(
+            f"{path} is damaged: its tensors have other sizes than the numbers stored in it"
+        )
+
+
+def _kind(tensor: Any) -> str:
+    return "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+
+
+def _mapped(path: Path, name: str, tensor: Any) -> Tensor:
+    if (kind := _kind(tensor)) != "strided":
+        raise InvalidValueError(f"{path}: {name} is stored as {kind}; expected plain numbers")
+    if tensor.is_neg() or tensor.is_conj():
+        raise InvalidValueError(
+            f"{path}: {name} is stored with another sign; expected plain numbers"
+        )
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Tensor(path, 0, DTYPES.get(dtype, dtype), tuple(tensor.shape), mapped=tensor)
+
+
+def parameter_order() -> list[str]:
+    """Returns the names of jaxformer's parameters, in the order of its files.
+
+    It is that in which JAX flattens haiku's nested dictionaries.
+    """
+
+    def keys(name: str) -> tuple[str, str, str]:
+        """Returns the keys that lead to a parameter: part, module, parameter."""
+        part, _, rest = name.partition("/")
+        module, _, parameter = rest.rpartition("/")
+        return part, module, parameter
+
+    return sorted((weight.jaxformer for weight in layouts.WEIGHTS), key=keys)
+
+
+def find_jaxformer(folder: Path) -> tuple[dict[str, Tensor], int]:
+    """Finds the parameters of a checkpoint of jaxformer's.
+
+    It is a folder `<step>` with `ckpt.json` and `model/<process>.npz`. Each process saved all
+    parameters without their names, bfloat16 as two bytes without a type. The first file is read, as
+    jaxformer's own exporter does. An array holds a weight of all layers, and `numpy.load` can read
+    no part of one in an archive; so it is found here, as the archive holds it uncompressed. The
+    folder does not say the cores of the `mp` axis.
+
+    Returns:
+        The parameters by name, and the checkpoint's step.
+
+    Raises:
+        FileNotFoundError: the folder is no checkpoint of jaxformer.
+        ValueError: the file is damaged or compressed, or does not hold as many arrays as expected.
+    """
+    _check_jaxformer_folder(folder)
+    git_lfs.check_fetched([folder / STEP_FILE, folder / PARAMETERS_FILE])
+    try:
+        step = int(json.loads((folder / STEP_FILE).read_text())["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidValueError(
+            f"{folder / STEP_FILE} does not state the step: {error!r}"
+        ) from error
+    path = folder / PARAMETERS_FILE
+    expected = parameter_order()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+    except Exception as error:  # of a damaged file it raises what its parts happen to raise
+        raise InvalidValueError(f"{path} is no complete npz file: {error}") from error
+    if len(members) != len(expected):
+        raise InvalidValueError(
+            f"{path} holds {len(members)} arrays; expected the {len(expected)} of jaxformer's "
+            "network"
+        )
+    tensors: dict[str, Tensor] = {}
+    with open(path, "rb") as file:
+        for number, name in enumerate(expected):
+            member = members.get(f"arr_{number}.npy")
+            if member is None:
+                raise InvalidValueError(f"{path} has no array arr_{number}, which would be {name}")
+            tensors[name] = _npz_member(path, name, member, file)
+    return tensors, step
+
+
+def _check_jaxformer_folder(folder: Path) -> None:
+    missing = [name for name in (STEP_FILE, str(PARAMETERS_FILE)) if not (folder / name).is_file()]
+    if not missing:
+        return
+    steps = sorted(
+        (path.parent.name for path in folder.glob(f"*/{STEP_FILE}")),
+        key=lambda name: (len(name), name),
+    )
+    hint = f"; it holds the steps {', '.join(steps)}: name one of them" if steps else ""
+    raise MissingFileError(
+        f"{folder} is no checkpoint of jaxformer: found no {missing[0]} in it{hint}"
+    )
+
+
+def _npz_member(path: Path, name: str, member: zipfile.ZipInfo, file: BinaryIO) -> Tensor:
+    """Returns where an array of an archive lies, as the headers in the file itself tell it."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise InvalidValueError(
+            f"{path} is compressed, and cannot be read in parts: expected what numpy.savez writes"
+        )
+    file.seek(member.header_offset + _ZIP_LENGTHS_OFFSET)
+    lengths = file.read(_ZIP_HEADER_BYTES - _ZIP_LENGTHS_OFFSET)
+    name_and_extra = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+    file.seek(member.header_offset + _ZIP_HEADER_BYTES + name_and_extra)
+    try:
+        read_header = _NPY_HEADERS[np.lib.format.read_magic(file)]
+        shape, columns_first, dtype = read_header(file)
+    except Exception as error:  # as above: numpy has Python's own parser read the header
+        raise InvalidValueError(
+            f"{path}: {name} is no array that numpy saved: {error!r}"
+        ) from error
+    if dtype == np.dtype("V2"):
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    if columns_first and len(shape) > 1:
+        raise InvalidValueError(f"{path}: {name} is stored column by column; expected row by row")
+    return Tensor(path, file.tell(), dtype, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class SafetensorsFile:
+    """A file that is to be written.
+
+    Attributes:
+        name: of the file.
+        tensors: type and shape by name, in the order of the file.
+    """
+
+    name: str
+    tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+
+    def header(self) -> tuple[bytes, dict[str, int]]:
+        """Returns the bytes before the first tensor, and the offset of each tensor in the file."""
+        entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        offset = 0
+        for name, (dtype, shape) in self.tensors.items():
+            size = math.prod(shape) * dtype.itemsize
+            entries[name] = {
+                "dtype": _DTYPE_CODES[dtype],
+                "shape": list(shape),
+                "data_offsets": [offset, offset + size],
+            }
+            offset += size
+        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+        offsets = {name: len(header) + entries[name]["data_offsets"][0] for name in self.tensors}
+        return header, offsets
+
+    def size(self) -> int:
+        """Returns the bytes of the file."""
+        return len(self.header()[0]) + sum(
+            math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values()
+        )
+
+
+def plan_safetensors(
+    tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], max_bytes: int
+) -> list[SafetensorsFile]:
+    """Distributes a state dict over files as transformers does.
+
+    Args:
+        tensors: type and shape by name, in the order of the state dict.
+        max_bytes: of the tensors in a file, unless one alone is larger.
+    """
+    groups: list[dict] = []
+    group: dict = {}
+    filled = 0
+    for name, (dtype, shape) in tensors.items():
+        size = math.prod(shape) * dtype.itemsize
+        if size > max_bytes:
+            groups.append({name: (dtype, shape)})
+            continue
+        if filled + size > max_bytes:
+            groups.append(group)
+            group, filled = {}, 0
+        group[name] = (dtype, shape)
+        filled += size
+    groups += [group] if group else []
+    files = []
+    for number, group in enumerate(groups, 1):
+        file_name = SAFETENSORS
+        if len(groups) > 1:
+            file_name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        # As the library orders a file: by type, then by name.
+        ordered = sorted(
+            group.items(),
+            key=lambda item: (-_DTYPE_ORDER.index(_DTYPE_CODES[item[1][0]]), item[0]),
+        )
+        files.append(SafetensorsFile(file_name, dict(ordered)))
+    return files
+
+
+def safetensors_index(files: Iterable[SafetensorsFile]) -> dict:
+    """Returns the content of `model.safetensors.index.json`."""
+    tensors = {name: (file, entry) for file in files for name, entry in file.tensors.items()}
+    sizes = [(math.prod(shape), dtype.itemsize) for _, (dtype, shape) in tensors.values()]
+    return {
+        "metadata": {
+            "total_parameters": sum(count for count, _ in sizes),
+            "total_size": sum(count * size for count, size in sizes),
+        },
+        "weight_map": {name: file.name for name, (file, _) in tensors.items()},
+    }
+
+
+class SafetensorsWriter:
+    """Writes the tensors of safetensors files in any order, from any thread."""
+
+    def __init__(self, folder: Path, files: Iterable[SafetensorsFile]):
+        """Makes the files at their full size."""
+        self._places: dict[str, tuple[int, int, np.dtype]] = {}
+        self._descriptors: list[int] = []
+        try:
+            for file in files:
+                descriptor = os.open(folder / file.name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+                self._descriptors.append(descriptor)
+                header, offsets = file.header()
+                os.pwrite(descriptor, header, 0)
+                os.ftruncate(descriptor, file.size())
+                for name, (dtype, _) in file.tensors.items():
+                    self._places[name] = (descriptor, offsets[name], dtype)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, name: str, start: int, rows: np.ndarray) -> None:
+        """Writes rows [r, ...] of a tensor, the first of them its row `start`."""
+        descriptor, begin, dtype = self._places[name]
+        if rows.dtype != dtype:
+            raise TypeError(f"{name} is written as {dtype}; found rows of {rows.dtype}")
+        row_bytes = math.prod(rows.shape[1:]) * dtype.itemsize
+        view = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+        offset = begin + start * row_bytes
+        while view:
+            count = os.pwrite(descriptor, view, offset)
+            view, offset = view[count:], offset + count
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def __enter__(self) -> SafetensorsWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

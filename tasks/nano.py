@@ -1,0 +1,134 @@
+"""The tasks of the Nano size: text that every machine has, so that a run needs no download.
+
+`codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono` and
+`codegen_nano_instruct`. `codegen_pax/data/installed.py` says what is in them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import seqio
+
+from codegen_pax.data import installed
+from codegen_pax.data.mixtures import MixtureByTokens
+from codegen_pax.data.rules import languages
+from codegen_pax.data.seqio_sources import InstalledText
+from codegen_pax.errors import InvalidValueError
+from tasks.definition import pair_task, text_task
+
+# `codegen_nano_multi` mixes those of these languages that a machine has: at least three.
+MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "python", "rust")
+MULTI_MIN_LANGUAGES = 3
+
+LANGUAGE_HELD_OUT_BYTES = 40_000  # of each language, to evaluate on
+
+
+class InstalledLanguages(MixtureByTokens):
+    """A mixture of the languages that this machine has, in proportion to their bytes.
+
+    Which languages those are is determined when the mixture is read. An epoch reads every language
+    to its end.
+
+    Attributes:
+        min_languages: How many languages must have text; with fewer, reading raises
+            TextMissingError.
+    """
+
+    def __init__(self, name: str, tasks: Sequence[str], min_languages: int, **_):
+        super().__init__(name, tasks)
+        self.min_languages = min_languages
+
+    def rates(self, split: str) -> Mapping[str, float]:
+        """Return the rate of each task with text in `split`: the bytes of the text.
+
+        Raises:
+            TextMissingError: There are fewer such tasks than `min_languages`.
+        """
+        sizes = {task.name: task.source.size(split) for task in self.tasks}
+        rates = {name: float(size) for name, size in sizes.items() if size}
+        if len(rates) < self.min_languages:
+            present = ", ".join(t.source.corpus for t in self.tasks if sizes[t.name]) or "none"
+            absent = ", ".join(t.source.corpus for t in self.tasks if not sizes[t.name])
+            raise installed.TextMissingError(
+                f"{self.name} ({split}) lacks text: found {present}; nothing of {absent};"
+                f" expected at least {self.min_languages} of its {len(sizes)} languages; searched"
+                f" {', '.join(map(str, installed.roots().values()))}"
+            )
+        return rates
+
+
+def language_task(language: str) -> seqio.Task:
+    """Return the task `codegen_nano_multi_<language>`, which the first call registers.
+
+    Whether this machine has files of the language is not checked here: reading the task raises
+    TextMissingError if it has none.
+
+    Raises:
+        ValueError: The language is not in `languages.LANGUAGES`.
+    """
+    language = languages.resolve(language)
+    name = f"codegen_nano_multi_{language}"
+    if name in seqio.TaskRegistry.names():
+        return seqio.TaskRegistry.get(name)
+    source = InstalledText(
+        language,
+        functools.partial(installed.code, language),
+        installed.text_document,
+        held_out_bytes=LANGUAGE_HELD_OUT_BYTES,
+    )
+    return text_task(name, source, "codegen")
+
+
+def language_mixture(
+    name: str, languages: Sequence[str], min_languages: int | None = None
+) -> seqio.Mixture:
+    """Return a mixture of this machine's files of some languages, which the first call registers.
+
+    Args:
+        name: Its name in seqio.
+        languages: Names in `languages.LANGUAGES`.
+        min_languages: How many of them must have text when it is read; None for all.
+
+    Raises:
+        ValueError: A language is unknown, or the mixture is registered with other languages.
+    """
+    tasks = list(dict.fromkeys(language_task(language).name for language in languages))
+    if name not in seqio.MixtureRegistry.names():
+        return seqio.MixtureRegistry.add(
+            name,
+            tasks,
+            mixture_cls=InstalledLanguages,
+            min_languages=len(tasks) if min_languages is None else min_languages,
+        )
+    registered = seqio.MixtureRegistry.get(name)
+    if sorted(registered.rate_per_task_name) != sorted(tasks):
+        raise InvalidValueError(
+            f"mixture {name} is registered with {', '.join(registered.rate_per_task_name)};"
+            f" expected {', '.join(tasks)}"
+        )
+    return registered
+
+
+text_task(
+    "codegen_nano_nl",
+    InstalledText("prose", installed.prose, installed.prose_documents),
+    "gpt2",
+)
+language_mixture("codegen_nano_multi", MULTI_LANGUAGES, min_languages=MULTI_MIN_LANGUAGES)
+text_task(
+    "codegen_nano_mono",
+    InstalledText("standard library", installed.standard_library, installed.text_document),
+    "codegen",
+)
+pair_task(
+    "codegen_nano_instruct",
+    InstalledText(
+        "instruction pairs",
+        installed.documented_modules,
+        installed.instruction_pairs_of_file,
+        fields=("inputs", "targets"),
+    ),
+    "codegen",
+)

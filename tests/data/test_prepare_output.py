@@ -1,0 +1,105 @@
+"""The output folder: begun with all that the steps need, checked, and finished once."""
+
+import dataclasses
+import importlib.metadata
+import json
+
+import pytest
+
+from codegen_pax.data.format import manifest
+from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
+from codegen_pax.data.rules import decontamination
+from codegen_pax.data.sources import discovery, partitions
+
+TEXTS = [f"text {n}\n" for n in range(9)]
+LINES = [json.dumps({"text": text}) + "\n" for text in TEXTS]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """An input, its one partition, and the settings of a run that has begun."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(LINES))
+    settings = Settings("pile", str(tmp_path / "out"), row_length=8, validation=0.0)
+    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
+    output.begin(settings)
+    return raw, partition, settings
+
+
+def test_versions_are_asked_before_the_run(begun, monkeypatch):
+    raw, partition, settings = begun
+    wanted = importlib.metadata.version("tokenizers")
+
+    def gone(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", gone)
+    with pytest.raises(output.PackageMissingError, match=r"apache-beam, .* is not installed;"):
+        output.begin(settings)
+    pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
+    assert output.finish(settings).versions["tokenizers"] == wanted
+
+
+def test_two_files_of_problems_of_one_name_are_two(tmp_path):
+    asked = [f"Return the {what} of the numbers that are given in several lists." for what in "ab"]
+    paths = []
+    for number, text in enumerate(asked):
+        (tmp_path / str(number)).mkdir()
+        paths.append(tmp_path / str(number) / "problems.jsonl")
+        paths[-1].write_text(json.dumps({"id": 1, "text": text}) + "\n")
+    settings = Settings("pile", str(tmp_path / "out"), benchmarks=tuple(map(str, paths)))
+    output.begin(settings)
+    problems = decontamination.load(settings.benchmark_copies)
+    assert all(problems.match(text) for text in asked)
+
+
+def test_an_output_that_is_there_is_kept(begun, tmp_path):
+    raw, partition, settings = begun
+    pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
+    made, folder = output.finish(settings), settings.work_folder.parent
+    with pytest.raises(output.OutputError, match="holds a finished corpus already"):
+        output.begin(settings)
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("x")
+    with pytest.raises(output.OutputError, match=r"not empty \(found thesis.txt\)"):
+        output.begin(dataclasses.replace(settings, output=str(other)))
+    assert (other / "thesis.txt").exists() and manifest.load(folder) == made
+    # What a killed run left is ours, and is begun again.
+    (folder / "manifest.json").unlink()
+    (folder / WORK_FOLDER).mkdir()
+    output.begin(settings)
+    assert [path.name for path in folder.iterdir()] == [WORK_FOLDER]
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "said"),
+    [
+        ({}, "found 0 in the inputs; out is unfinished"),
+        (
+            {manifest.IN: [2, 9, 0], "empty": [2, 9, 0]},
+            "found 2 in the inputs, dropped 2 by empty;",
+        ),
+        (
+            {manifest.IN: [1, 9, 0], "licence_unknown": [1, 9, 0]},
+            "1 by licence_unknown; --licences any keeps those of which no licence is known; out",
+        ),
+    ],
+)
+def test_nothing_kept_is_no_corpus(by_rule, said):
+    with pytest.raises(output.NothingKeptError, match=said):
+        output.check_kept(by_rule, {}, {}, Settings("bigpython", "out"), "")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_counts_that_are_wrong_leave_no_manifest(begun, place):
+    raw, partition, settings = begun
+    pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
+    result = settings.work_folder / output.RESULT
+    said = json.loads(result.read_text())
+    said["counts"]["text"][""][manifest.KEPT][place] += 1
+    result.write_text(json.dumps(said))
+    with pytest.raises(manifest.CountsError, match="do not add up"):
+        output.finish(settings)
+    assert not (settings.work_folder.parent / manifest.FILE).exists()
