@@ -60,8 +60,11 @@ DRAWINGS: dict[str, tuple[Column, ...]] = {
                     "documents that are kept",
                 ),
                 Step(
-                    "Apache Beam pipeline",
-                    ("tokenise, shuffle by the seed, join, cut into rows of T tokens",),
+                    "preparation",
+                    (
+                        "tokenise, shuffle by the seed, join, cut into rows of T tokens;",
+                        "in processes of one machine, or by Apache Beam",
+                    ),
                     "codegen_pax/data/prepare",
                     "rows of T tokens",
                 ),

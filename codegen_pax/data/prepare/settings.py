@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from etils import epath
 
+from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.rules import languages, licences
 
