@@ -23,6 +23,8 @@ INDENT = "   "
 LONGEST_DEFAULT = 20  # characters
 # Lines such as `logits: [B, T, V] = projection(x)`, which give an algorithm.
 SKETCH = re.compile(r"(?:^\w+: \[[^\]]*\] .*\n?(?:^ +.*\n?)*){2,}", re.MULTILINE)
+MARKUP = re.compile(r"(``[^`]+``|`[^`]+`|\*\*[^*\n]+\*\*)")
+LIST_ITEM = re.compile(r"\s*([-*]|\d+\.)\s")
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Examples|Note):\s*$")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -129,33 +131,50 @@ def docstring(node: Documented, what: Kind, indent: str = "") -> Iterator[str]:
 def restructured(text: str) -> str:
     """Returns a docstring with what reStructuredText would misread made plain to it.
 
-    Code in single backticks becomes a literal, an indented block that is no section a literal
+    Code in single backticks becomes a literal, and an indented block that is no section a literal
     block; stars, bars and trailing underscores in prose are escaped.
     """
-    pieces = re.split(r"(``[^`]+``|`[^`]+`)", text)
-    for number, piece in enumerate(pieces):
-        if number % 2:
-            follows = pieces[number + 1][:1]
-            pieces[number] = f"``{piece.strip('`')}``" + ("\\ " if follows.isalnum() else "")
-        else:
-            piece = re.sub(r"(?<!^)(?<!\n)(?<![ ])([*|])|(?<= )([*|])(?=\S)", r"\\\1\2", piece)
-            pieces[number] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", piece)
-    lines: list[str] = []
-    text = SKETCH.sub(lambda found: textwrap.indent(found[0], "  "), "".join(pieces))
+    text = SKETCH.sub(lambda found: textwrap.indent(found[0], "  "), text)
+    parts: list[tuple[bool, list[str]]] = []  # whether it is a literal block, and its lines
     in_section = in_block = False
     for line in text.splitlines():
         if line and not line.startswith(" "):
-            if in_block:
-                lines.append("")
             in_section, in_block = bool(SECTION.match(line)), False
         elif line and not in_section and not in_block:
-            begun = next((one for one in reversed(lines) if one), "")
-            is_list = re.match(r"\s*([-*]|\d+\.)\s", line) or re.match(r"([-*]|\d+\.)\s", begun)
-            if not is_list and not begun.endswith("::"):
-                lines += ["", "::", ""]
-            in_block = True
-        elif in_section and line.lstrip().startswith("- ") and SECTION.match(lines[-1]):
-            # A list of results: its first item would be read as `type: description`.
-            lines += [f"{line[: -len(line.lstrip())]}\\ ", ""]
-        lines.append(line)
-    return "\n".join(lines)
+            begun = next(
+                (one for _, lines in reversed(parts) for one in reversed(lines) if one), ""
+            )
+            in_block = not (LIST_ITEM.match(line) or LIST_ITEM.match(begun))
+        if not parts or parts[-1][0] != in_block:
+            parts.append((in_block, []))
+        parts[-1][1].append(line)
+    texts: list[str] = []
+    for is_block, lines in parts:
+        if not is_block:
+            texts.append(prose("\n".join(with_lists(lines))))
+        elif texts and texts[-1].rstrip().endswith("::"):
+            texts.append("\n".join(["", *lines, ""]))
+        else:
+            texts.append("\n".join(["", "::", "", *lines, ""]))
+    return "\n".join(texts)
+
+
+def with_lists(lines: list[str]) -> Iterator[str]:
+    """Yields lines in which a list of results is not read as `type: description`."""
+    for number, line in enumerate(lines):
+        if number and SECTION.match(lines[number - 1]) and line.lstrip().startswith("- "):
+            yield from (f"{line[: -len(line.lstrip())]}\\ ", "")
+        yield line
+
+
+def prose(text: str) -> str:
+    """Returns prose with its code as literals, and nothing else that is markup but **strong**."""
+    pieces = MARKUP.split(text)
+    for number, piece in enumerate(pieces):
+        if number % 2 == 0:
+            piece = re.sub(r"(?m)(?<!^)(?<!^ )([*|])|^([*|])(?!\s)", r"\\\1\2", piece)
+            pieces[number] = re.sub(r"(?<=\w)_(?=\W|$)", r"\\_", piece)
+        elif piece.startswith("`"):
+            follows = pieces[number + 1][:1]
+            pieces[number] = f"``{piece.strip('`')}``" + ("\\ " if follows.isalnum() else "")
+    return "".join(pieces)

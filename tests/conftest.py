@@ -1,6 +1,9 @@
 """What every test shares, chosen before JAX is imported: the CPU, seen as eight devices; no hub."""
 
 import os
+import sys
+
+import pytest
 
 from tests import import_closure
 
@@ -24,6 +27,14 @@ def pytest_ignore_collect(collection_path, config):
     if config.getoption("--quick") and collection_path.match("test_*.py"):
         return bool(import_closure.heavy_imports(collection_path)) or None
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_tests_import_nothing_heavy(request):
+    """Keeps `--quick` honest: what the sources did not show is found when it has been imported."""
+    yield
+    if request.config.getoption("--quick"):
+        assert not import_closure.HEAVY & sys.modules.keys()
 
 
 def pytest_collection_modifyitems(items):
