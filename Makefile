@@ -27,7 +27,7 @@ run: setup ## train, evaluate and decode EXPERIMENT with the stock Pax binary
 ladder: setup ## train NL, Multi, Mono and Instruct, each from the last, and compare them
 	$(BIN)/codegen-pax ladder
 
-quick: .venv/.test ## the tests that import neither Pax nor TensorFlow: under two minutes
+quick: .venv/.test ## the tests that need no Pax: under two minutes on two cores
 	$(BIN)/python -m pytest --quick -n 2 --dist loadfile
 
 test: lint ## lint, then every test; the documentation is built by one of them
