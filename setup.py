@@ -109,5 +109,5 @@ setup(
         "docs": list(docs.values()),
         "dev": [*docs.values(), *test.values(), *torch.values()],
     },
-    entry_points={"console_scripts": ["codegen-pax = codegen_pax.cli.main:main"]},
+    entry_points={"console_scripts": ["codegen-pax = codegen_pax.cli.core.main:main"]},
 )

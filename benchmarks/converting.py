@@ -27,7 +27,7 @@ import numpy as np
 
 from codegen_pax.runs import lineage
 from codegen_pax.text.tokenizer import write_tokenizer
-from codegen_pax.weights import hugging_face, layouts, tensor_files
+from codegen_pax.weights import hugging_face, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import Dimensions
 from codegen_pax.weights.tensors import DTYPES
 from experiments.sizes import SIZES, Size
@@ -40,6 +40,7 @@ _BITS["float16"] = ("<u2", 0x83FF, 0x1C00)
 
 
 def main() -> int:
+    """Measures what the arguments name; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="6B", choices=[*SIZES])
     parser.add_argument("--dtype", default="bfloat16", choices=[*DTYPES])
@@ -49,15 +50,16 @@ def main() -> int:
         return measure(SIZES[args.size], args.dtype, Path(name))
 
 
-def measure(size: Size, kind: str, folder: Path) -> int:
+def measure(size: Size, dtype_name: str, folder: Path) -> int:
+    """Converts a network in a folder and prints how long that takes; returns the exit status."""
     source, job, result = folder / "source", folder / "job", folder / "result"
-    nbytes = make(source, size, kind)
-    print(f"{size.name} in {kind}: {nbytes / 1e9:.2f} GB in {source}", flush=True)
+    nbytes = make(source, size, dtype_name)
+    print(f"{size.name} in {dtype_name}: {nbytes / 1e9:.2f} GB in {source}", flush=True)
     _, idle = run([sys.executable, "-c", "pass"])
     copy, _ = run(["cp", "-r", str(source), str(folder / "copy")])
     shutil.rmtree(folder / "copy")
     print(f"copy    {copy:6.1f} s  {nbytes / copy / 1e9:.2f} GB/s", flush=True)
-    command = [sys.executable, "-m", "codegen_pax.cli.main"]
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main"]
     experiment = f"CodeGen{size.name}Mono"
     missed = False
     for what, arguments in (
@@ -78,34 +80,35 @@ def measure(size: Size, kind: str, folder: Path) -> int:
     return int(missed or not same)
 
 
-def make(folder: Path, size: Size, kind: str) -> int:
-    """Writes a folder as transformers would, and returns the bytes of its weights."""
+def make(folder: Path, size: Size, dtype_name: str) -> int:
+    """Writes a folder as transformers would; returns the bytes of its weights."""
     folder.mkdir()
-    dims = Dimensions.of(size, embedding_bias=False)
-    dtype = DTYPES[kind]
-    found = layouts.hugging_face(dims, dtype.itemsize)
-    tensors = {name: (dtype, shape) for name, shape in found.shapes.items()}
-    shards = tensor_files.plan_safetensors(tensors, tensor_files.SHARD_BYTES)
+    layout = layouts.hugging_face(Dimensions.of(size, embedding_bias=False))
+    dtype = DTYPES[dtype_name]
+    tensors = {name: (dtype, shape) for name, shape in layout.shapes.items()}
+    files = tensor_files.plan_safetensors(tensors, tensor_files.SHARD_BYTES)
     random = np.random.default_rng(0)
-    bits, free, fixed = _BITS[kind]
-    with tensor_files.SafetensorsWriter(folder, shards) as writer:
-        for cut in found.cuts:
-            shape = (cut.stop - cut.start, *found.shapes[cut.tensor][1:])
+    bits, free, fixed = _BITS[dtype_name]
+    with tensor_files.SafetensorsWriter(folder, files) as writer:
+        for slice_ in slices.make_slices(layout, dtype.itemsize):
+            shape = (slice_.stop - slice_.start, *layout.shapes[slice_.tensor][1:])
             count = int(np.prod(shape))
             drawn = np.frombuffer(random.bytes(count * dtype.itemsize), bits)
             rows = (drawn & np.array(free, bits) | np.array(fixed, bits)).view(dtype)
-            writer.write(cut.tensor, cut.start, rows.reshape(shape))
-    if len(shards) > 1:
-        index = json.dumps(tensor_files.safetensors_index(shards), indent=2, sort_keys=True) + "\n"
+            writer.write(slice_.tensor, slice_.start, rows.reshape(shape))
+    if len(files) > 1:
+        index = json.dumps(tensor_files.safetensors_index(files), indent=2, sort_keys=True) + "\n"
         (folder / tensor_files.SAFETENSORS_INDEX).write_text(index)
     tokenizer = write_tokenizer(folder, "codegen", size.context)
-    config = hugging_face.config(size, model_type="codegen", dtype=kind, tokenizer_class=tokenizer)
+    config = hugging_face.config(
+        size, model_type="codegen", dtype=dtype_name, tokenizer_class=tokenizer
+    )
     (folder / "config.json").write_text(json.dumps(config))
-    return sum(shard.size() for shard in shards)
+    return sum(file.size() for file in files)
 
 
 def run(command: list[str]) -> tuple[float, int]:
-    """Runs a command to its end; returns its seconds, and its bytes of memory at their peak."""
+    """Runs a command to its end; returns its seconds, and its peak memory in bytes."""
     os.sync()  # what was written before is no part of it
     begun = time.monotonic()
     process = subprocess.Popen(command)
@@ -117,6 +120,7 @@ def run(command: list[str]) -> tuple[float, int]:
 
 
 def hashes(paths: list[Path]) -> list[str]:
+    """Returns the SHA-256 of each file."""
     return [file["sha256"] for file in lineage.hash_files(paths)]
 
 

@@ -1,18 +1,18 @@
-"""Tokens a second of `codegen-pax prepare` against tokenizers alone, and the memory it takes.
+"""Throughput and memory of `codegen-pax prepare`, compared with the tokenizers library alone.
 
-    python benchmarks/preparing.py [GIGABYTES ...]      (1 and 4, if none are given)
+    python benchmarks/preparing.py [GIGABYTES ...]      (default: 1 and 4)
 
-The text is Python's own and its packages' Python files, over and over, each copy under a first line
-of its own, so that none is a duplicate; as `bigpython` in JSON lines. The peer is `tokenizers`
-alone: as many processes, each with its share of the same text already in memory as strings, batches
-as long as ours, nothing read and nothing written. Both sides are run in turn, the peer on the
-smallest input only, since its speed has nothing to do with the size.
+The text is the Python files of Python and of its packages, repeated, each copy under a first line
+of its own so that none is a duplicate; it is prepared as `bigpython` from JSON lines. The baseline
+is `tokenizers` alone: as many processes, each with its share of the same text in memory as strings,
+in batches of the same size, reading and writing nothing. It runs on the smallest input only, since
+its speed does not depend on the size.
 
-Memory is the sum of the proportional set sizes of the command and all its processes, looked at five
+Memory is the sum of the proportional set sizes of the command and all its processes, sampled five
 times a second; shared pages count once.
 
-Expected: 0.85 of the peer (reading twice and hashing cost a tenth of the tokenising), and 1.5 GB at
-any size: 64 MiB of text a worker and its tokens. The script fails where a target below is missed.
+Expected: 0.85 of the baseline (reading twice and hashing cost a tenth of the tokenising), and 1.5
+GB at any size: 64 MiB of text a worker, and its tokens. The script fails if a target is missed.
 """
 
 import json
@@ -34,14 +34,14 @@ from codegen_pax.data.rules import filters
 from codegen_pax.text import tokenizer
 
 WORKERS = 2
-LEAST_OF_PEER = 0.8  # targets: of the peer's speed,
-MOST_GROWTH = 1.2  # of the peak from the smallest input to the largest,
-MOST_BYTES = 3 * 10**9  # and of the peak itself
+MIN_RELATIVE_SPEED = 0.8  # target: of the speed of the baseline
+MAX_GROWTH = 1.2  # target: of the peak memory, from the smallest input to the largest
+MAX_PEAK_BYTES = 3 * 10**9  # target: of the peak memory itself
 FILE_BYTES = 256 << 20
 
 
 def documents(size: int) -> Iterator[str]:
-    """Documents of `size` bytes in all, none like another."""
+    """Yield documents of `size` bytes in all, no two of them equal."""
     files = [file.path for file in installed.code("python")]
     texts = [path.read_text("utf-8", "replace") for path in files]
     texts = [text for text in texts if filters.rejection(text) is None]
@@ -56,7 +56,7 @@ def documents(size: int) -> Iterator[str]:
 
 
 def write_raw(folder: Path, size: int) -> None:
-    """Writes `size` bytes of documents as JSON lines."""
+    """Write `size` bytes of documents as JSON lines."""
     part = written = 0
     file = (folder / "0.jsonl").open("w")
     for number, text in enumerate(documents(size)):
@@ -74,13 +74,13 @@ def write_raw(folder: Path, size: int) -> None:
     file.close()
 
 
-class Peak:
-    """The most memory that this process's children take together, in bytes."""
+class PeakMemory:
+    """Measures the most memory that this process's children take together, in bytes."""
 
     def __init__(self):
         self.bytes = 0
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self):
         self._thread.start()
@@ -90,7 +90,7 @@ class Peak:
         self._done.set()
         self._thread.join()
 
-    def _look(self):
+    def _sample(self):
         while not self._done.wait(0.2):
             total = 0
             for child in psutil.Process().children(recursive=True):
@@ -101,12 +101,12 @@ class Peak:
             self.bytes = max(self.bytes, total)
 
 
-def ours(raw: Path, output: Path) -> tuple[int, float, int]:
-    """(tokens, seconds, peak memory in bytes) of the command."""
-    command = [sys.executable, "-m", "codegen_pax.cli.main", "prepare", "bigpython", "--json"]
+def prepare(raw: Path, output: Path) -> tuple[int, float, int]:
+    """Run the command; return (tokens, seconds, peak memory in bytes)."""
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main", "prepare", "bigpython", "--json"]
     command += ["--input", str(raw), "--output", str(output), f"--workers={WORKERS}"]
     start = time.perf_counter()
-    with Peak() as peak:
+    with PeakMemory() as peak:
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -117,7 +117,7 @@ def ours(raw: Path, output: Path) -> tuple[int, float, int]:
 
 def _tokenise(index: int, size: int, ready, begin, results) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    words = tokenizer.load("codegen", literal=True)
+    bpe = tokenizer.load("codegen", literal=True)
     texts = [text for n, text in enumerate(documents(size)) if n % WORKERS == index]
     ready.release()
     begin.wait()
@@ -127,14 +127,14 @@ def _tokenise(index: int, size: int, ready, begin, results) -> None:
         batch.append(text)
         waiting += len(text)
         if waiting >= BATCH_BYTES or number == len(texts):
-            encoded = words.encode_batch_fast(batch, add_special_tokens=False)
+            encoded = bpe.encode_batch_fast(batch, add_special_tokens=False)
             tokens += sum(len(one.ids) + 1 for one in encoded)  # and an end of text
             batch, waiting = [], 0
     results.put(tokens)
 
 
-def peer(size: int) -> tuple[int, float]:
-    """(tokens, seconds) of tokenizers alone on the same documents."""
+def tokenise_alone(size: int) -> tuple[int, float]:
+    """Run the baseline on the same documents; return (tokens, seconds)."""
     context = multiprocessing.get_context("spawn")
     ready, begin, results = context.Semaphore(0), context.Event(), context.Queue()
     processes = [
@@ -155,6 +155,7 @@ def peer(size: int) -> tuple[int, float]:
 
 
 def main():
+    """Measure each size and check the targets."""
     sizes = [int(float(size) * 1e9) for size in sys.argv[1:]] or [10**9, 4 * 10**9]
     peaks = []
     for number, size in enumerate(sizes):
@@ -162,7 +163,7 @@ def main():
             raw = Path(folder) / "raw"
             raw.mkdir()
             write_raw(raw, size)
-            tokens, seconds, peak = ours(raw, Path(folder) / "out")
+            tokens, seconds, peak = prepare(raw, Path(folder) / "out")
         peaks.append(peak)
         print(
             f"{size / 1e9:.2f} GB: prepare {tokens:,} tokens in {seconds:.1f} s,"
@@ -170,20 +171,21 @@ def main():
             flush=True,
         )
         if number == 0:
-            wanted, alone = peer(size)
-            assert tokens == wanted, f"other tokens: prepare {tokens:,}, tokenizers {wanted:,}"
-            reached = alone / seconds
+            expected, seconds_alone = tokenise_alone(size)
+            assert tokens == expected, f"prepare made {tokens:,} tokens, tokenizers {expected:,}"
+            relative_speed = seconds_alone / seconds
             print(
-                f"{size / 1e9:.2f} GB: tokenizers alone {wanted:,} tokens in {alone:.1f} s,"
-                f" {wanted / alone / 1e6:.3f} million/s; prepare reaches {reached:.2f}",
+                f"{size / 1e9:.2f} GB: tokenizers alone {expected:,} tokens in {seconds_alone:.1f}"
+                f" s, {expected / seconds_alone / 1e6:.3f} million/s; prepare reaches"
+                f" {relative_speed:.2f}",
                 flush=True,
             )
     growth = max(peaks) / min(peaks)
     print(f"peak memory, largest / smallest: {growth:.2f}")
-    if reached < LEAST_OF_PEER or growth > MOST_GROWTH or max(peaks) > MOST_BYTES:
+    if relative_speed < MIN_RELATIVE_SPEED or growth > MAX_GROWTH or max(peaks) > MAX_PEAK_BYTES:
         sys.exit(
-            f"missed: wanted {LEAST_OF_PEER} of the peer, a growth of at most {MOST_GROWTH} and"
-            f" {MOST_BYTES / 1e9:.0f} GB"
+            f"missed: expected {MIN_RELATIVE_SPEED} of the baseline's speed, a growth of at most"
+            f" {MAX_GROWTH} and {MAX_PEAK_BYTES / 1e9:.0f} GB"
         )
 
 

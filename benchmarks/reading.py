@@ -25,9 +25,10 @@ from praxis import base_input, pax_fiddle
 
 from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.seqio_sources import DATA_VARIABLE
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream import inputs
-from experiments.report import V4_FLOPS
+from experiments.meshes import TPU_V4
+from experiments.profiles import PUBLISHED
 from experiments.sizes import SIZES
 from tasks.corpora import LANGUAGES
 
@@ -89,7 +90,7 @@ def main() -> None:
     import tasks  # noqa: F401  (registers the mixtures)
 
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[DATA_VARIABLE] = folder
+        set_corpora_folder(folder)
         write_corpus(epath.Path(folder) / "bigquery")
         mixture = "codegen_bigquery"
         ours = inputs.training_input(mixture, batch_size=ROWS, row_length=T, seed=0)
@@ -102,8 +103,8 @@ def main() -> None:
             f"{name:26} {speed / 1e6:7.2f} million tokens/s   ours is {speeds['ours'] / speed:.1f}"
         )
     for size in SIZES.values():
-        if not size.embedded:
-            need = CHIPS * V4_FLOPS / size.flops_per_token()
+        if size.profile == PUBLISHED:
+            need = CHIPS * TPU_V4.flops / size.flops_per_token()
             print(
                 f"{size.name:>5} consumes {need / 1e6:.3f} million tokens/s a v4 host at its peak"
             )

@@ -1,8 +1,7 @@
-"""Checks of the tables' rows and of declarations: each value where it is given. Standard library
-only.
+"""Checks of the fields of the tables' rows and of declarations. Standard library only.
 
-Every function takes the owner and the name of a value for the error, returns the value as it is to
-be stored, and raises an `InvalidValueError`, a ValueError, of one line.
+Every check takes the owner and the name of a value, for the error message, and the value; returns
+the value as it is stored; and raises an `InvalidValueError`, a ValueError, of one line.
 """
 
 from __future__ import annotations
@@ -13,79 +12,83 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from codegen_pax import names
 from codegen_pax.data.rules import languages
 from codegen_pax.errors import InvalidValueError
 
+C = TypeVar("C", bound=StrEnum)
+T = TypeVar("T")
+
 
 def store(row: Any, name: str, value: Any) -> None:
-    """Stores a checked value in a frozen row that is being made."""
+    """Stores a checked value in a frozen row that is being initialised."""
     object.__setattr__(row, name, value)
 
 
-def whole(owner: str, name: str, value: Any, at_least: int = 1) -> int:
-    """A whole number: neither a bool nor a float, which 1e9 is."""
+def integer(owner: str, name: str, value: Any, at_least: int = 1) -> int:
+    """Checks for a whole number, which neither a bool nor a float such as 1e9 is."""
     try:
-        found = None if isinstance(value, bool) else operator.index(value)
+        result = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        found = None
-    if found is None or found < at_least:
+        result = None
+    if result is None or result < at_least:
+        is_float = isinstance(value, float) and value.is_integer() and value >= at_least
         raise InvalidValueError(
             f"{owner}: {name}={value!r}; wanted a whole number, at least {at_least}"
-            + (f": write {int(value)}" if _is_whole_float(value, at_least) else "")
+            + (f": write {int(value)}" if is_float else "")
         )
-    return found
+    return result
 
 
 def count(owner: str, name: str, value: Any) -> int:
-    """A whole number, at least 0."""
-    return whole(owner, name, value, at_least=0)
+    """Checks for a whole number, at least 0."""
+    return integer(owner, name, value, at_least=0)
 
 
-def tokens(owner: str, name: str, value: Any) -> int:
-    """Tokens in a row: of one alone none is predicted."""
-    return whole(owner, name, value, at_least=2)
+def row_tokens(owner: str, name: str, value: Any) -> int:
+    """Checks for the tokens of a row: at least 2, since nothing is predicted from one."""
+    return integer(owner, name, value, at_least=2)
 
 
 def number(owner: str, name: str, value: Any) -> float:
-    """A finite number, at least 0."""
-    return _number(owner, name, value, "at least 0", lambda found: found >= 0)
+    """Checks for a finite number, at least 0."""
+    return _number(owner, name, value, "at least 0", lambda real: real >= 0)
 
 
-def rate(owner: str, name: str, value: Any) -> float:
-    """A finite number above 0."""
-    return _number(owner, name, value, "above 0", lambda found: found > 0)
+def positive(owner: str, name: str, value: Any) -> float:
+    """Checks for a finite number above 0."""
+    return _number(owner, name, value, "above 0", lambda real: real > 0)
 
 
-def share(owner: str, name: str, value: Any) -> float:
-    """A number from 0 to below 1."""
-    return _number(owner, name, value, "from 0 to below 1", lambda found: 0 <= found < 1)
+def decay_rate(owner: str, name: str, value: Any) -> float:
+    """Checks for a number from 0 to below 1."""
+    return _number(owner, name, value, "from 0 to below 1", lambda real: 0 <= real < 1)
 
 
 def percent(owner: str, name: str, value: Any) -> float:
-    """A number from 0 to 100."""
-    return _number(owner, name, value, "from 0 to 100", lambda found: 0 <= found <= 100)
+    """Checks for a number from 0 to 100."""
+    return _number(owner, name, value, "from 0 to 100", lambda real: 0 <= real <= 100)
 
 
-def flag(owner: str, name: str, value: Any) -> bool:
-    """True or False."""
+def boolean(owner: str, name: str, value: Any) -> bool:
+    """Checks for True or False."""
     if not isinstance(value, bool):
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted True or False")
     return value
 
 
 def text(owner: str, name: str, value: Any) -> str:
-    """A string with something in it, which UTF-8 can hold."""
-    fits = isinstance(value, str) and value == value.encode(errors="ignore").decode()
-    if not fits or not value.strip():
+    """Checks for a string that is not blank and that UTF-8 can encode."""
+    is_utf8 = isinstance(value, str) and value == value.encode(errors="ignore").decode()
+    if not is_utf8 or not value.strip():
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a text")
     return value
 
 
 def word(owner: str, name: str, value: Any) -> str:
-    """Letters, digits and underscores, as in the name of a class."""
+    """Checks for letters, digits and underscores, as in the name of a class."""
     if not isinstance(value, str) or not f"_{value}".isidentifier():
         raise InvalidValueError(
             f"{owner}: {name}={value!r}; wanted letters, digits and underscores"
@@ -93,13 +96,13 @@ def word(owner: str, name: str, value: Any) -> str:
     return value
 
 
-def choice(owner: str, name: str, value: Any, choices: type[StrEnum]) -> StrEnum:
-    """One of the choices, given as itself or as its word."""
+def choice(owner: str, name: str, value: Any, choices: type[C]) -> C:
+    """Checks for a member of an enumeration, given as itself or as its string."""
     return choices(one_of(owner, name, value, list(choices)))
 
 
 def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
-    """One of some words; the nearest is named."""
+    """Checks for one of some strings; the error names the nearest."""
     known = [str(word) for word in known]
     if not isinstance(value, str):
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted one of {', '.join(known)}")
@@ -108,59 +111,72 @@ def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
     return value
 
 
-def several(owner: str, name: str, value: Any) -> tuple[Any, ...]:
-    """A list or tuple: one string would be taken for its letters."""
+def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
+    """Checks for a list or tuple: a lone string would be iterated over by its letters."""
     if not isinstance(value, (list, tuple)):
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a tuple, as ({value!r},)")
     return tuple(value)
 
 
 def language(owner: str, name: str, value: Any) -> str:
-    """A language of the table, by its own name, however it is spelt."""
+    """Checks for a language of the table; returns the table's own spelling."""
     try:
         return languages.resolve(text(owner, name, value))
     except InvalidValueError as error:
         raise InvalidValueError(f"{owner}: {error}") from None
 
 
-def a(owner: str, name: str, value: Any, kind: type, wanted: str) -> Any:
-    """An instance of a class."""
+def instance(owner: str, name: str, value: Any, kind: type[T], wanted: str) -> T:
+    """Checks for an instance of a class, which `wanted` describes."""
     if not isinstance(value, kind):
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted {wanted}")
     return value
 
 
-def by_size(
+def table(
     owner: str,
     name: str,
-    table: Any,
-    sizes: Iterable[str],
-    check: Callable[..., Any],
-) -> Mapping[str, Any]:
-    """A read-only table by the names of sizes, each value of which is checked.
+    value: Any,
+    check: Callable[..., T],
+    *,
+    kind: str,
+    keys: Iterable[str] | None = None,
+) -> Mapping[str, T]:
+    """Checks for a table, each value of which is checked; returns a read-only copy.
 
     Args:
-      owner, name: as everywhere.
-      table: name of a size -> value.
-      sizes: the names that there are.
-      check: of a value, one of the functions here, called with owner, name and value.
+        owner: Whose value it is.
+        name: What the value is called.
+        value: Key -> value.
+        check: A function of this module, called with owner, name and value.
+        kind: What a key is, as 'size'.
+        keys: The keys that exist; any text if None.
+
+    Returns:
+        Key -> checked value.
+
+    Raises:
+        InvalidValueError: It is not a table, has an unknown key, or a value that is refused.
     """
-    a(owner, name, table, Mapping, "a table by size, as {'350M': ...}")
-    for size in table:
-        if size not in sizes:
-            said = names.unknown("size", str(size), sizes)
-            raise InvalidValueError(f"{owner}: {name}: {said}")
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(
+            f"{owner}: {name}={value!r}; wanted a table by {kind}, as {{'...': ...}}"
+        )
+    known = None if keys is None else list(keys)
+    for key in value:
+        if known is None:
+            text(owner, f"{kind} of {name}", key)
+        elif key not in known:
+            raise InvalidValueError(f"{owner}: {name}: {names.unknown(kind, str(key), known)}")
     return MappingProxyType(
-        {size: check(owner, f"{name}[{size!r}]", value) for size, value in table.items()}
+        {key: check(owner, f"{name}[{key!r}]", item) for key, item in value.items()}
     )
 
 
-def _number(owner: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool]) -> float:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (real and math.isfinite(value) and fits(value)):
+def _number(
+    owner: str, name: str, value: Any, wanted: str, is_valid: Callable[[float], bool]
+) -> float:
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_real and math.isfinite(value) and is_valid(value)):
         raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {wanted}")
     return float(value)
-
-
-def _is_whole_float(value: Any, at_least: int) -> bool:
-    return isinstance(value, float) and value.is_integer() and value >= at_least

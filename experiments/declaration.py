@@ -1,29 +1,101 @@
 """What an experiment is, in plain values: size x phase x recipe x mesh. Standard library only.
 
-`experiment.py` turns a declaration into Fiddle configurations; `codegen-pax list` prints it.
+`Declared` is what a person says; `Declaration` adds what follows from it. `experiment.py` turns a
+declaration into Fiddle configurations, and `codegen-pax list` prints it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from experiments.choices import CosineEnds, Floor
-from experiments.declared import DOOR, NUMBERS, Declared
-from experiments.meshes import MESHES, Mesh, parse_mesh
-from experiments.nano import budget
+from experiments import checks
+from experiments.meshes import PLACEMENTS, Mesh, Placement
 from experiments.phases import MODULES, PHASES, Phase, ancestors
-from experiments.recipes import DEFAULT_RECIPE, MICRO_BATCH_ROWS, RECIPES, Recipe, find_recipe
+from experiments.profiles import Budget, Data, Profile
+from experiments.recipes import DEFAULT_RECIPE, CosineEnds, Floor, Recipe
+from experiments.settings import VARIABLES, Settings
 from experiments.sizes import SIZES, Size
 
-# The settings a run takes from its environment: stock `paxml.main` has no flag for them.
-MESH_VARIABLE = "CODEGEN_MESH"
-RECIPE_VARIABLE = "CODEGEN_RECIPE"
-# Mixtures to evaluate on instead of the phase's own, separated by commas.
-EVALUATE_VARIABLE = "CODEGEN_EVALUATE"
+T = TypeVar("T")
+
+# The module whose import registers every experiment of the tables: `paxml.main --exp=codegen.…`.
+DOOR = "codegen"
+
+# The numbers that follow unless they are declared, and what each may be.
+NUMBERS = {
+    "row_length": checks.row_tokens,
+    "batch_rows": checks.integer,
+    "micro_batch_rows": checks.integer,
+    "steps": checks.integer,
+    "warmup_steps": checks.count,
+    "anneal_steps": checks.integer,
+    "learning_rate": checks.positive,
+    "learning_rate_end": checks.number,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What a person declares; what is None follows from the rest (see `Declaration`).
+
+    Attributes:
+        size: A row of SIZES, or one like it.
+        phase: A row of PHASES, or one like it.
+        recipe: A row of RECIPES, or one like it.
+        mesh: The mesh to run on.
+        name: The experiment's: `paxml.main --exp=<module>.<name>` runs it. A class of one's own
+            sets both.
+        module: Where its class is.
+        start: The experiment whose weights it starts from, as its receipt names it: `Name` or
+            `module.Name`.
+        row_length: T, tokens in a row of the data; at most the size's context.
+        batch_rows: Rows in one optimizer step, over the whole mesh.
+        micro_batch_rows: Rows in one accumulation step, over the whole mesh.
+        steps: Optimizer steps.
+        warmup_steps: Steps of linear warm-up from 0.
+        anneal_steps: Steps of cosine after the warm-up; the rate is flat after that.
+        learning_rate: The maximum.
+        learning_rate_end: The floor.
+
+    Raises:
+        ValueError: A value is not one of these.
+    """
+
+    size: Size
+    phase: Phase
+    recipe: Recipe = DEFAULT_RECIPE
+    mesh: Mesh | None = None
+    name: str | None = None
+    module: str = DOOR
+    start: str | None = None
+    row_length: int | None = None
+    batch_rows: int | None = None
+    micro_batch_rows: int | None = None
+    steps: int | None = None
+    warmup_steps: int | None = None
+    anneal_steps: int | None = None
+    learning_rate: float | None = None
+    learning_rate_end: float | None = None
+
+    def __post_init__(self):
+        owner = self.name or "declaration"
+        checks.instance(owner, "size", self.size, Size, "a row of SIZES, as SIZES['350M']")
+        checks.instance(owner, "phase", self.phase, Phase, "a row of PHASES, as PHASES['Mono']")
+        checks.instance(
+            owner, "recipe", self.recipe, Recipe, "a row of RECIPES, as RECIPES['paper']"
+        )
+        if self.mesh is not None:
+            checks.instance(owner, "mesh", self.mesh, Mesh, "a Mesh, as parse_mesh('1x8x1')")
+        for name in ("name", "start"):
+            if (value := getattr(self, name)) is not None:
+                checks.text(owner, name, value)
+        for name, check in NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                checks.store(self, name, check(owner, name, value))
 
 
 @dataclass(frozen=True, init=False)
@@ -33,56 +105,64 @@ class Declaration:
     `dataclasses.replace(declaration, steps=20)` declares 20 steps, and the rest follows anew:
     warm-up, cosine, floor, micro-batch. What was declared stays, until it is replaced by None.
 
-      batch_rows    = tokens a step of the recipe (or the phase) over row_length, in whole
+      batch_rows    = tokens a step of the phase (or the size) over row_length, in whole
                       micro-batches of the table
       micro_batch_rows
                     = the table's, and where rows are shorter than the context, as many times more
                       as fit into it; fewer where the batch or the mesh asks for a divisor
-      steps         = the phase's, or its tokens over those of a step; Nano's own
+      steps         = the profile's, or the phase's, or its tokens over those of a step
       warmup_steps  = the phase's, at most a tenth of the run
       anneal_steps  = what is left of the run after the warm-up; by jaxformer's recipe at most the
                       phase's own cosine, after which the rate is flat: NL of 350,000 steps has
                       300,000, of 1,000 steps it has 900
-      learning_rate = the phase's for the size
+      learning_rate = the size's for the phase
       learning_rate_end
-                    = a tenth of the maximum; by jaxformer's recipe the phase's own floor, which
+                    = a tenth of the maximum; by jaxformer's recipe the config's own floor, which
                       keeps its ratio to a maximum that was declared
 
     Attributes:
-      declared: what a person declares.
+        declared: What a person declares.
     """
 
     declared: Declared
 
     def __init__(self, declared: Declared | None = None, **changes):
-        """Declares, or declares otherwise.
+        """Declares an experiment, or changes a declaration.
 
         Args:
-          declared: what the changes are to.
-          **changes: fields of `Declared`.
+            declared: What the changes are applied to; a new declaration if None.
+            **changes: Fields of `Declared`.
 
         Raises:
-          ValueError: a value that is impossible alone or beside the others. Whether the mesh fits
-            is not looked at: the environment may name another (see `from_environment`).
+            ValueError: A value is impossible, alone or beside the others. Whether the mesh fits is
+                not checked: the settings may name another (see `configured`).
         """
         known = [field.name for field in fields(Declared)]
         for name in changes.keys() - {*known}:
             raise InvalidValueError(names.unknown("field of a declaration", name, known))
-        found = Declared(**changes) if declared is None else replace(declared, **changes)
-        object.__setattr__(self, "declared", found)
+        values = Declared(**changes) if declared is None else replace(declared, **changes)
+        object.__setattr__(self, "declared", values)
         self._check()
 
     @property
     def size(self) -> Size:
+        """The size that is declared."""
         return self.declared.size
 
     @property
     def phase(self) -> Phase:
+        """The phase that is declared."""
         return self.declared.phase
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe that is declared."""
         return self.declared.recipe
+
+    @property
+    def profile(self) -> Profile:
+        """On which data it is run, for how long, and how often it reports."""
+        return self.size.profile
 
     @property
     def table_name(self) -> str:
@@ -91,7 +171,7 @@ class Declaration:
 
     @property
     def name(self) -> str:
-        """The run's: in its folder, its receipts and its pictures."""
+        """The experiment's: in its job directory, its receipts and its plots."""
         return self.declared.name or self.table_name
 
     @property
@@ -102,32 +182,34 @@ class Declaration:
     @property
     def by_hand(self) -> dict[str, int | float]:
         """Which of its numbers were declared, rather than follow."""
-        found = {name: getattr(self.declared, name) for name in NUMBERS}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {name: getattr(self.declared, name) for name in NUMBERS}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def is_variant(self) -> bool:
-        """Whether it is another experiment than that of the tables, by whatever recipe and mesh."""
+        """Whether it differs from the experiment of the tables in more than recipe and mesh."""
         own_rows = (SIZES.get(self.size.name), PHASES.get(self.phase.name))
-        named = self.name == self.table_name
-        return bool(self.by_hand) or not named or own_rows != (self.size, self.phase)
+        has_own_name = self.name != self.table_name
+        return bool(self.by_hand) or has_own_name or own_rows != (self.size, self.phase)
 
     @property
     def start(self) -> str | None:
-        """The experiment whose weights it starts from."""
+        """The experiment whose weights it starts from; None for random weights."""
         if self.declared.start is not None:
             return self.declared.start
         return self.phase.start and f"CodeGen{self.size.name}{self.phase.start}"
 
     @property
     def mixture(self) -> str:
-        return self.phase.nano_mixture if self.size.embedded else self.phase.mixture
+        """The seqio mixture it is trained on."""
+        is_prepared = self.profile.data == Data.PREPARED
+        return self.phase.mixture if is_prepared else self.phase.nano_mixture
 
     @property
     def unverified(self) -> tuple[str, ...]:
         """Which of its published numbers were not seen at their source."""
-        found = self.phase.unverified.get(self.size.name, ())
-        return tuple(name for name in found if name not in self.by_hand)
+        unverified = self.phase.unverified.get(self.size.name, ())
+        return tuple(name for name in unverified if name not in self.by_hand)
 
     @property
     def parameters(self) -> int:
@@ -137,27 +219,30 @@ class Declaration:
     @property
     def mesh(self) -> Mesh:
         """Raises ValueError for a size that no mesh is declared for."""
-        return self.declared.mesh or self._of_size("mesh", MESHES, "the table of meshes")
+        return self.declared.mesh or self._placement("mesh").mesh
 
     @property
     def row_length(self) -> int:
+        """T, tokens in a row."""
         return self.declared.row_length or self.size.context
 
     @property
     def batch_rows(self) -> int:
+        """Rows in one optimizer step, over the whole mesh."""
         if self.declared.batch_rows is not None:
             return self.declared.batch_rows
         tokens = self.phase.batch_tokens
-        if tokens is None or self.size.embedded:
-            table = self.recipe.batch_tokens
-            tokens = self._of_size("batch_rows", table, f"recipe {self.recipe.name}")
+        if tokens is None or self._budget:
+            tokens = self._entry(
+                "batch_rows", self.size.batch_tokens, self.recipe.batch, "batch_tokens"
+            )
         rows = tokens // self.row_length
         if not rows:
             raise InvalidValueError(
                 f"{self.name}: a batch of {tokens:,} tokens has no row of {self.row_length:,}; "
                 "wanted a shorter row_length, or batch_rows"
             )
-        micro_batch = self._table_rows()
+        micro_batch = self._table_micro_batch()
         return rows // micro_batch * micro_batch or rows
 
     @property
@@ -169,75 +254,84 @@ class Declaration:
                 f"mesh {mesh}: mdl={mesh.shape[2]} does not divide the {size.heads} heads of "
                 f"{size.name}; wanted a divisor of {size.heads}"
             )
-        shards, wanted = mesh.batch_shards, self.declared.micro_batch_rows
+        shards, declared = mesh.batch_shards, self.declared.micro_batch_rows
         if rows % shards:
             raise InvalidValueError(
                 f"mesh {mesh}: replica x data = {shards} does not divide {self.name}'s batch of "
-                f"{rows} rows; wanted a divisor of {rows} ({MESH_VARIABLE} names another mesh)"
+                f"{rows} rows; wanted a divisor of {rows} ({VARIABLES['mesh'].name} names another "
+                "mesh)"
             )
-        if wanted is None:
-            most = max(shards, min(rows, self._table_rows()))
-            fitting = range(most - most % shards, 0, -shards)
-            return next(found for found in fitting if rows % found == 0)
-        if wanted % shards or rows % wanted:
+        if declared is None:
+            most = max(shards, min(rows, self._table_micro_batch()))
+            multiples = range(most - most % shards, 0, -shards)
+            return next(multiple for multiple in multiples if rows % multiple == 0)
+        if declared % shards or rows % declared:
             raise InvalidValueError(
-                f"{self.name}: micro_batch_rows={wanted}; wanted a divisor of the batch's {rows} "
+                f"{self.name}: micro_batch_rows={declared}; wanted a divisor of the batch's {rows} "
                 f"rows that replica x data = {shards} of mesh {mesh} divides"
             )
-        return wanted
+        return declared
 
     @property
     def steps(self) -> int:
+        """Optimizer steps."""
         if self.declared.steps is not None:
             return self.declared.steps
-        if self.size.embedded:
-            return budget(self.phase.name).steps
-        return self.phase.steps or -(-self.phase.tokens // self.batch_tokens)
+        if self._budget:
+            return self._budget.steps
+        if self.phase.tokens is not None:
+            return -(-self.phase.tokens // self.batch_tokens)
+        assert self.phase.steps is not None  # a phase has either
+        return self.phase.steps
 
     @property
     def warmup_steps(self) -> int:
+        """Steps of linear warm-up from 0."""
         if self.declared.warmup_steps is not None:
             return self.declared.warmup_steps
-        wanted = self.phase.warmup_steps
-        if self.size.embedded:
-            nano = budget(self.phase.name)
-            wanted = nano.warmup_steps
-            if self.steps >= nano.steps:  # tuned as they are
-                return wanted
+        steps = self.phase.warmup_steps
+        if self._budget:
+            steps = self._budget.warmup_steps
+            if self.steps >= self._budget.steps:  # tuned as it is
+                return steps
         # The rate of the first step of a warm-up is 0: a run of one step would learn nothing.
-        return min(wanted, max(1, self.steps // 10), self.steps - 1)
+        return min(steps, max(1, self.steps // 10), self.steps - 1)
 
     @property
     def anneal_steps(self) -> int:
+        """Steps of cosine after the warm-up."""
         if self.declared.anneal_steps is not None:
             return self.declared.anneal_steps
         left = self.steps - self.warmup_steps
-        own = self.phase.anneal_steps
-        if self.recipe.cosine_ends == CosineEnds.ANNEAL_STEPS and own and not self.size.embedded:
+        own = None if self._budget else self.phase.anneal_steps
+        if self.recipe.cosine_ends == CosineEnds.ANNEAL_STEPS and own:
             return min(own, left)
         return left
 
     @property
     def learning_rate(self) -> float:
+        """The maximum."""
         if self.declared.learning_rate is not None:
             return self.declared.learning_rate
-        if self.size.embedded:
-            return budget(self.phase.name).learning_rate
-        return self._of_size("learning_rate", self.phase.learning_rate, f"phase {self.phase.name}")
+        return self._table_learning_rate()
 
     @property
     def learning_rate_end(self) -> float:
+        """The floor."""
         if self.declared.learning_rate_end is not None:
             return self.declared.learning_rate_end
-        own = self.phase.learning_rate_end.get(self.size.name)
-        if own is None or self.recipe.floor != Floor.CONFIG:
+        floor = self.phase.learning_rate_end.get(
+            self.size.name, self.size.learning_rate_end.get(self.phase.rates)
+        )
+        if floor is None or self.recipe.floor != Floor.CONFIG:
             return self.learning_rate / 10
         if self.declared.learning_rate is None:
-            return own
-        return self.learning_rate * own / self.phase.learning_rate[self.size.name]
+            return floor
+        return self.learning_rate * floor / self._table_learning_rate()
 
     @property
     def batch_tokens(self) -> int:
+        """Tokens in one optimizer step."""
         return self.batch_rows * self.row_length
 
     @property
@@ -247,6 +341,7 @@ class Declaration:
 
     @property
     def accumulation_steps(self) -> int:
+        """Micro-batches in one optimizer step."""
         return self.batch_rows // self.micro_batch_rows
 
     @property
@@ -261,10 +356,15 @@ class Declaration:
 
     @property
     def command(self) -> str:
+        """The command that trains it."""
         return f"python -m paxml.main --exp={self.module}.{self.name} --job_log_dir=DIR"
 
     def check_mesh(self) -> None:
-        """Raises ValueError: the mesh cannot hold the network or cut the batch."""
+        """Checks that the mesh fits.
+
+        Raises:
+            ValueError: The mesh cannot hold the network or cut the batch.
+        """
         _ = self.micro_batch_rows
 
     def _check(self) -> None:
@@ -285,90 +385,90 @@ class Declaration:
                 f"learning_rate={self.learning_rate:g}; wanted at most that"
             )
 
-    def _table_rows(self) -> int:
+    @property
+    def _budget(self) -> Budget | None:
+        return self.profile.budget(self.phase.name)
+
+    def _table_learning_rate(self) -> float:
+        if self.size.name in self.phase.learning_rate:
+            return self.phase.learning_rate[self.size.name]
+        rates = self.size.learning_rate
+        return self._entry("learning_rate", rates, self.phase.rates, "learning_rate")
+
+    def _table_micro_batch(self) -> int:
         """The table's rows of a micro-batch; of shorter rows as many times more as fit into one."""
-        rows = self._of_size("micro_batch_rows", MICRO_BATCH_ROWS, "the table of micro-batches")
+        rows = self._placement("micro_batch_rows").micro_batch_rows
         return rows * (self.size.context // self.row_length)
 
-    def _of_size(self, name: str, table: Mapping, where: str):
-        """The value of a table for the size.
-
-        Raises:
-          ValueError: it has none, as for a size of one's own.
-        """
-        if self.size.name not in table:
+    def _placement(self, name: str) -> Placement:
+        """The size's first placement. Raises ValueError, as for a size of one's own."""
+        if self.size.name not in PLACEMENTS:
             raise InvalidValueError(
-                f"{self.name}: {where} has nothing for size {self.size.name} (it has "
-                f"{', '.join(table)}); wanted {name} in the declaration"
+                f"{self.name}: the table of meshes has nothing for size {self.size.name} (it has "
+                f"{', '.join(PLACEMENTS)}); wanted {name} in the declaration"
             )
-        return table[self.size.name]
+        return PLACEMENTS[self.size.name][0]
+
+    def _entry(self, name: str, table: Mapping[str, T], key: str, field: str) -> T:
+        """An entry of a table of the size. Raises ValueError if it has none."""
+        if key not in table:
+            raise InvalidValueError(
+                f"{self.name}: {field} of size {self.size.name} has nothing for {str(key)!r} "
+                f"(it has {', '.join(table) or 'no entry'}); wanted {name} in the declaration"
+            )
+        return table[key]
 
 
 def declare(
-    size: Size, phase: Phase, recipe: Recipe | None = None, mesh: Mesh | None = None
+    size: Size, phase: Phase, recipe: Recipe = DEFAULT_RECIPE, mesh: Mesh | None = None
 ) -> Declaration:
     """Declares one experiment, all of whose numbers follow from the tables.
 
     Raises:
-      ValueError: see `Declaration`.
+        ValueError: See `Declaration`.
     """
-    recipe = recipe or RECIPES[DEFAULT_RECIPE]
     module = MODULES.get(phase.name, DOOR)
     return Declaration(size=size, phase=phase, recipe=recipe, mesh=mesh, module=module)
 
 
-def from_environment(
-    declaration: Declaration, environment: Mapping[str, str] = os.environ
-) -> Declaration:
-    """The declaration with the mesh and the recipe of `environment`, where it names them.
+def configured(declaration: Declaration, settings: Settings) -> Declaration:
+    """Returns the declaration with the mesh and the recipe of the settings, where they have one.
 
     Raises:
-      KeyError: there is no such recipe.
-      ValueError: the mesh cannot hold the network or cut the batch. Both name the variable.
+        ValueError: The mesh cannot hold the network or cut the batch.
     """
-    if recipe_name := environment.get(RECIPE_VARIABLE):
-        try:
-            recipe = find_recipe(recipe_name)
-        except UnknownNameError as error:
-            raise UnknownNameError(f"{RECIPE_VARIABLE}: {error}") from None
-        declaration = replace(declaration, recipe=recipe)
-    mesh_text = environment.get(MESH_VARIABLE)
+    changes: dict[str, Any] = {"recipe": settings.recipe, "mesh": settings.mesh}
+    changes = {name: value for name, value in changes.items() if value is not None}
     try:
-        if mesh_text:
-            declaration = replace(declaration, mesh=parse_mesh(mesh_text))
+        declaration = replace(declaration, **changes)
         declaration.check_mesh()
     except InvalidValueError as error:
-        if not mesh_text:
+        if settings.mesh is None:
             raise
-        raise InvalidValueError(f"{MESH_VARIABLE}={mesh_text}: {error}") from error
+        variable = VARIABLES["mesh"].name
+        raise InvalidValueError(f"{variable}={settings.mesh}: {error}") from error
     return declaration
 
 
-def named_for_evaluation(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The mixtures that `environment` names to evaluate on; none if it names none."""
-    named = (name.strip() for name in environment.get(EVALUATE_VARIABLE, "").split(","))
-    return [name for name in named if name]
-
-
 def declarations(phases: Mapping[str, Phase] = PHASES) -> Iterator[Declaration]:
-    """Every experiment of the tables: phase by phase, small to large.
+    """Yields every experiment of the tables: phase by phase, small to large.
 
     Raises:
-      ValueError: a phase lies under another name than its own, or see `ancestors`.
+        ValueError: A phase is in the table under another name than its own, or see `ancestors`.
     """
     for name, phase in phases.items():
         if name != phase.name:
-            raise InvalidValueError(f"phase {phase.name} lies in the table as {name!r}")
+            raise InvalidValueError(f"phase {phase.name} is in the table as {name!r}")
         ancestors(phase, phases)
         for size in SIZES.values():
             yield declare(size, phase)
 
 
 def find_declaration(name: str, phases: Mapping[str, Phase] = PHASES) -> Declaration:
-    """The experiment called `name`, with or without the leading `codegen.`.
+    """Returns the experiment called `name`, with or without the leading `codegen.`.
 
     Raises:
-      KeyError: there is none; names the nearest.
+        KeyError: There is none; the message names the nearest.
     """
     by_name = {declaration.name: declaration for declaration in declarations(phases)}
     plain = name.removeprefix(f"{DOOR}.")

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import functools
-import os
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 from etils import epath
 from jax.sharding import PartitionSpec
 from paxml import base_experiment, tasks_lib
 from praxis import base_input, base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.data import mixtures
+from codegen_pax.data import mixtures, seqio_sources
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.batches import RowSpecs
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import job_lock, programs, verification
+from codegen_pax.runs import checkpoints, job_lock, log, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
-from experiments import opening, preflight, receipt, resume, start
-from experiments.choices import LossOn
-from experiments.declaration import (
-    EVALUATE_VARIABLE,
-    Declaration,
-    Declared,
-    from_environment,
-    named_for_evaluation,
-)
-from experiments.intervals import intervals
+from experiments import job_receipt, preflight, resume, start
+from experiments.declaration import Declaration, Declared, configured
 from experiments.meshes import AXES
+from experiments.phases import LossOn
+from experiments.settings import VARIABLES, Settings, from_environment
+from experiments.start import Run
 from tasks import prompts
 
 # Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
@@ -46,11 +38,21 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     """One experiment of the tables; subclasses differ in `DECLARATION` alone.
 
     An experiment of your own subclasses a registered one and replaces what it likes; what follows
-    from that follows, and the class's name is the run's:
+    from that follows, and the class's name is the experiment's:
 
         @experiment_registry.register
         class Short(registry.experiment_class("CodeGenNanoMono")):
             DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), steps=20)
+
+    An instance is made once, by the stock binary without arguments: that is where environment,
+    flags and disk are read. What it returns after that follows from its attributes alone.
+
+    Attributes:
+        settings: The settings it runs with.
+        run: What the stock binary is about to do; nothing in another process.
+        start: The checkpoint whose weights it starts from.
+        receipt: The receipt of the checkpoint from which it resumes training.
+        prompts: What it decodes.
     """
 
     DECLARATION: Declaration
@@ -62,27 +64,63 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
           ValueError: its DECLARATION is none.
         """
         super().__init_subclass__()
-        found = getattr(cls, "DECLARATION", None)
-        if found is None:  # between this class and one that declares something
+        declaration = getattr(cls, "DECLARATION", None)
+        if declaration is None:  # between this class and one that declares something
             return
-        if isinstance(found, Declared):
-            found = Declaration(found)
-        if not isinstance(found, Declaration):
+        if isinstance(declaration, Declared):
+            declaration = Declaration(declaration)
+        if not isinstance(declaration, Declaration):
             raise InvalidValueError(
-                f"{cls.__module__}.{cls.__name__}: DECLARATION={found!r}; wanted a declaration, as "
-                "dataclasses.replace(find_declaration('CodeGenNanoMono'), steps=20) is"
+                f"{cls.__module__}.{cls.__name__}: DECLARATION={declaration!r}; wanted a "
+                "declaration, as dataclasses.replace(find_declaration('CodeGenNanoMono'), "
+                "steps=20) is"
             )
-        cls.DECLARATION = replace(found, name=cls.__name__, module=cls.__module__)
+        cls.DECLARATION = Declaration(
+            declaration.declared, name=cls.__name__, module=cls.__module__
+        )
+
+    def __init__(self, settings: Settings | None = None, run: Run | None = None):
+        """Makes an experiment.
+
+        Args:
+            settings: The settings to run with; those of the environment if None.
+            run: What is about to be done with it; what the flags of the stock binary say if None.
+
+        Raises:
+            UserError: A setting has a wrong value, or what it names cannot be read. All hosts of a
+                run raise one then.
+        """
+        super().__init__()
+        if run is None and not Run.is_stock_binary():
+            run = Run()
+        if run is not None:
+            self._read(settings, run)
+            return
+        log.configure()
+        preflight.together(lambda: self._read(settings, Run.from_flags()))
+
+    def _read(self, settings: Settings | None, run: Run) -> None:
+        self.settings = from_environment() if settings is None else settings
+        self.run = run
+        # The tasks are in seqio's registry, which the whole process shares: so is their folder.
+        seqio_sources.set_corpora_folder(self.settings.data)
+        self.start = start.find(self.DECLARATION, self.settings, run)
+        self.receipt = resume.receipt_of(run)
+        self.prompts = prompts.for_phase(self.DECLARATION.phase, self.settings.prompts)
 
     def declaration(self) -> Declaration:
-        """What is run: the class's declaration, with the environment's mesh and recipe.
+        """Returns what is run: the class's declaration, with the settings' mesh and recipe.
 
         A job that resumes keeps its schedule.
+
+        Raises:
+            ValueError: The mesh does not fit; the message names the setting.
         """
-        return resume.keep_schedule(from_environment(self.DECLARATION))
+        declaration = configured(self.DECLARATION, self.settings)
+        return resume.keep_schedule(declaration, self.receipt, self.settings.schedule)
 
     def network(self) -> pax_fiddle.Config[model.CodeGenModel]:
-        """The model, sharded for the declared mesh."""
+        """Returns the model, sharded for the declared mesh."""
         declaration = self.declaration()
         size, recipe, mesh = declaration.size, declaration.recipe, declaration.mesh
         lm = model.language_model(
@@ -105,7 +143,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             mesh_axis_names=list(AXES),
             # Float32 master weights; activations in bfloat16 where hardware has it.
             dtype=jnp.float32,
-            fprop_dtype=jnp.float32 if size.embedded else jnp.bfloat16,
+            fprop_dtype=getattr(jnp, declaration.profile.compute_dtype),
             decoder_tpl=model.greedy_decoder(
                 prompt_length=prompts.PROMPT_LENGTH,
                 max_new_tokens=MAX_NEW_TOKENS,
@@ -114,9 +152,9 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         )
 
     def task(self) -> pax_fiddle.Config[tasks_lib.SingleTask]:
-        """The task: network, learner, intervals, and the rules that load the start weights."""
+        """Returns the task: network, learner, intervals, and rules that load the start weights."""
         declaration = self.declaration()
-        recipe, size = declaration.recipe, declaration.size
+        recipe, profile = declaration.recipe, declaration.profile
         task = pax_fiddle.Config(tasks_lib.SingleTask, name="codegen", model=self.network())
         train = task.train
         train.learner = learner(
@@ -143,31 +181,30 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         train.eval_skip_train = True
         train.variable_norm_summary = False
         train.random_seed = SEED
-        every = intervals(declaration.steps, size.embedded)
-        train.save_interval_steps = every.save
-        train.save_max_to_keep = every.kept
-        train.summary_interval_steps = every.record
-        train.compute_steps_per_sec_interval_steps = min(10, every.record)
-        train.eval_interval_steps = every.evaluate
-        train.decode_interval_steps = every.decode
-        if size.embedded:
-            # On a CPU the norms of all weights and updates take as long as the update itself.
+        intervals = profile.intervals(declaration.steps)
+        train.save_interval_steps = intervals.save
+        train.save_max_to_keep = intervals.keep
+        train.summary_interval_steps = intervals.record
+        train.compute_steps_per_sec_interval_steps = min(10, intervals.record)
+        train.eval_interval_steps = intervals.evaluate
+        train.decode_interval_steps = intervals.decode
+        if not profile.norm_summaries:
             train.learner.grad_norm_summary = False
             train.learner.var_norm_summary = False
-        if job := start.parent_job(declaration):
+        if self.start:
             train.init_from_checkpoint_rules = start.loading_rules(
-                job, task, self.get_input_specs_provider_params()
+                self.start, task, self.get_input_specs_provider_params()
             )
         return task
 
     def datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """The training mixture, and one evaluation a mixture on its held-out files."""
+        """Returns the training mixture, and one evaluation a mixture on its held-out files."""
         declaration = self.declaration()
         _check_rows(declaration)
         return [
             inputs.training_input(
                 declaration.mixture,
-                batch_size=_rows_a_process(declaration),
+                batch_size=_rows_per_host(declaration),
                 row_length=declaration.row_length,
                 seed=SEED,
                 packing=declaration.phase.packing,
@@ -179,17 +216,15 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                     row_length=declaration.row_length,
                     packing=declaration.phase.packing,
                 )
-                for mixture in _evaluated(declaration)
+                for mixture in _evaluated_mixtures(declaration, self.settings)
             ),
         ]
 
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Prompts of the phase, or of a file, in the format of the phase's rows."""
-        phase = self.declaration().phase
-        chosen = prompts.for_phase(phase, os.environ.get(prompts.PROMPTS_VARIABLE, ""))
+        """Returns the prompts of the phase, or of a file, in the format of the phase's rows."""
         return [
             inputs.decoding_input(
-                chosen.register(),
+                self.prompts.register(),
                 batch_size=max(1, DECODED_ROWS // jax.process_count()),
                 prompt_length=prompts.PROMPT_LENGTH,
             )
@@ -198,48 +233,56 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def get_input_specs_provider_params(
         self,
     ) -> pax_fiddle.Config[base_input.BaseInputSpecsProvider]:
-        """Shapes of a training batch, known without reading one."""
+        """Returns the shapes of a training batch, known without reading one."""
         declaration = self.declaration()
         return pax_fiddle.Config(
             RowSpecs,
-            batch_size=_rows_a_process(declaration),
+            batch_size=_rows_per_host(declaration),
             row_length=declaration.row_length,
         )
 
     def train_programs(self) -> list[programs.TrainProgram]:
-        """Pax's own, which says on host 0 what the run begins with and how it goes."""
-        declaration, job = self.declaration(), epath.Path(flags.FLAGS.job_log_dir)
+        """Returns Pax's own, which logs on host 0 what the run begins with and how it goes."""
         return [
             programs.TrainProgram(
-                declaration.batch_tokens,
-                functools.partial(opening.lines, type(self).__name__, declaration, job),
+                self.declaration().batch_tokens,
+                functools.partial(preflight.opening_lines, self),
             )
         ]
 
     def eval_programs(self) -> list[programs.EvalProgram]:
-        """Pax's own, each of which says what came of it."""
+        """Returns Pax's own, each of which logs its result."""
         return [programs.EvalProgram(dataset) for dataset in self.eval_datasets()]
 
     def executor(self) -> programs.Executor:
-        """Pax's own, with an evaluation before the first step."""
+        """Returns Pax's own, with an evaluation before the first step."""
         return programs.Executor()
 
     def validate(self) -> None:
-        """What the stock binary calls before it runs: all that can be known is checked here.
+        """Checks all that can be known before a run; the stock binary calls it before it runs.
 
-        A job that trains has its lineage from here on.
+        A job that trains has its receipt from here on.
 
         Raises:
-          UserError: see `preflight.before_a_run`, `job_lock.acquire` and `receipt.keep`.
+            UserError: See `preflight.before_a_run`, `job_lock.acquire` and `job_receipt.keep`.
         """
         start.make_job_dir_absolute()
+        job = self.run.job
         with preflight.before_a_run(self):
-            if start.is_training():
-                job = epath.Path(flags.FLAGS.job_log_dir)
+            if self.run.trains and job is not None:
                 job_lock.acquire(job, self.declaration().name)
                 verification.complete_checksums(job)
                 verification.watch_saves()
-                preflight.together(lambda: receipt.keep(job, self))
+                preflight.together(lambda: self._keep_receipt(job))
+
+    def _keep_receipt(self, job: epath.Path) -> None:
+        """Raises ValueError if another run has saved a checkpoint since this one looked."""
+        if (step := checkpoints.last_step(job)) != self.run.step:
+            raise InvalidValueError(
+                f"{job}: another run has changed its checkpoints meanwhile: the newest is of step "
+                f"{step}, and was of step {self.run.step}; start again"
+            )
+        job_receipt.keep(job, self)
 
 
 def _evaluation_rows(declaration: Declaration) -> int:
@@ -251,30 +294,29 @@ def _evaluation_rows(declaration: Declaration) -> int:
     return max(1, rows // jax.process_count())
 
 
-def _evaluated(declaration: Declaration) -> list[str]:
+def _evaluated_mixtures(declaration: Declaration, settings: Settings) -> list[str]:
     """The mixtures to evaluate on. Raises ValueError if one is named that is not registered."""
-    named = named_for_evaluation()
-    for name in named:
+    for name in settings.evaluate:
         try:
             mixtures.get_mixture_or_task(name)
         except InvalidValueError as error:
-            raise InvalidValueError(f"{EVALUATE_VARIABLE}: {error}") from None
-    return named or [declaration.mixture]
+            raise InvalidValueError(f"{VARIABLES['evaluate'].name}: {error}") from None
+    return list(settings.evaluate) or [declaration.mixture]
 
 
 def _check_rows(declaration: Declaration) -> None:
     """Refuses a mixture whose rows are not what the phase says of them.
 
     Raises:
-      ValueError: there is no such mixture; it has prompts and answers for a loss on all tokens, or
-        the other way round; or the ids of another vocabulary.
+        ValueError: There is no such mixture; it has prompts and answers for a loss on all tokens,
+            or the other way round; or the ids of another vocabulary.
     """
     mixture, phase = declaration.mixture, declaration.phase
     features = mixtures.get_mixture_or_task(mixture).output_features
-    found = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
-    if found != phase.loss_on:
+    loss_on = LossOn.ANSWER if {"inputs", "answers"} & set(features) else LossOn.ALL
+    if loss_on != phase.loss_on:
         raise InvalidValueError(
-            f"{declaration.name}: the loss on {mixture} is on '{found}' (its features are "
+            f"{declaration.name}: the loss on {mixture} is on '{loss_on}' (its features are "
             f"{', '.join(sorted(features))}); phase {phase.name} wanted '{phase.loss_on}'"
         )
     words = features["targets"].vocabulary
@@ -285,16 +327,16 @@ def _check_rows(declaration: Declaration) -> None:
         )
 
 
-def _rows_a_process(declaration: Declaration) -> int:
+def _rows_per_host(declaration: Declaration) -> int:
     """Rows of the batch that each host reads.
 
     Raises:
-      ValueError: the hosts do not divide the batch.
+        ValueError: The hosts do not divide the batch.
     """
-    processes = jax.process_count()
-    if declaration.batch_rows % processes:
+    hosts = jax.process_count()
+    if declaration.batch_rows % hosts:
         raise InvalidValueError(
             f"{declaration.name}: a batch of {declaration.batch_rows} rows cannot be read by "
-            f"{processes} processes; wanted a divisor of {declaration.batch_rows}"
+            f"{hosts} processes; wanted a divisor of {declaration.batch_rows}"
         )
-    return declaration.batch_rows // processes
+    return declaration.batch_rows // hosts

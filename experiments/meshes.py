@@ -1,15 +1,13 @@
-"""The mesh each size is declared for. Standard library only.
+"""The mesh of devices that each size is laid over, by accelerator. Standard library only.
 
-A mesh is `[replica, data, mdl]`: `replica` copies everything, `data` shards the batch and, fully,
+A mesh is `[replica, data, mdl]`: `replica` copies everything; `data` shards the batch and, fully,
 every parameter and its moments; `mdl` shards heads, feed-forward and vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
@@ -22,26 +20,28 @@ class Mesh:
     """One mesh.
 
     Attributes:
-      shape: devices along replica, data and mdl.
-      hardware: the slice it was chosen for, as the cloud calls it; '' if chosen by the user.
+        shape: Devices along replica, data and mdl.
+        hardware: The slice it was chosen for, as the cloud calls it; '' if chosen by the user.
 
-    Raises ValueError for a shape that is not three positive whole numbers.
+    Raises:
+        ValueError: The shape is not three positive whole numbers.
     """
 
     shape: tuple[int, int, int]
     hardware: str = ""
 
     def __post_init__(self):
-        shape = checks.several("mesh", "shape", self.shape)
+        shape = checks.sequence("mesh", "shape", self.shape)
         if len(shape) != len(AXES):
             raise InvalidValueError(
                 f"mesh: shape={self.shape!r}; wanted devices along {', '.join(AXES)}, as (1, 64, 4)"
             )
         sizes = zip(AXES, shape, strict=True)
-        checks.store(self, "shape", tuple(checks.whole("mesh", *size) for size in sizes))
+        checks.store(self, "shape", tuple(checks.integer("mesh", *size) for size in sizes))
 
     @property
     def devices(self) -> int:
+        """How many devices it takes."""
         return math.prod(self.shape)
 
     @property
@@ -54,10 +54,10 @@ class Mesh:
 
 
 def parse_mesh(text: str) -> Mesh:
-    """`'1x64x4'` -> Mesh((1, 64, 4)).
+    """Returns Mesh((1, 64, 4)) for '1x64x4'.
 
     Raises:
-      ValueError: not three positive whole numbers.
+        ValueError: The text is not three positive whole numbers.
     """
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
@@ -65,18 +65,68 @@ def parse_mesh(text: str) -> Mesh:
             f"mesh {text!r}: wanted replica x data x mdl, three positive whole numbers, "
             "as in '1x64x4'"
         )
-    return Mesh(tuple(map(int, parts)))
+    replica, data, mdl = map(int, parts)
+    return Mesh((replica, data, mdl))
 
 
-# Cloud names count TensorCores on v4: v4-512 is 256 chips of 32 GiB. `data` divides the size's
-# micro-batch; `mdl` divides its heads (16B has 24). Float32 weights and two moments take
-# 12 bytes a parameter: 16B needs 192 GB, 0.75 GB a chip, the rest is for activations.
-MESHES: Mapping[str, Mesh] = MappingProxyType(
-    {
-        "Nano": Mesh((1, 1, 1), "one CPU"),
-        "350M": Mesh((1, 8, 1), "TPU v4-16"),
-        "2B": Mesh((1, 32, 1), "TPU v4-64"),
-        "6B": Mesh((1, 32, 2), "TPU v4-128"),
-        "16B": Mesh((1, 64, 4), "TPU v4-512"),
-    }
-)
+@dataclass(frozen=True)
+class Accelerator:
+    """A kind of device.
+
+    Attributes:
+        name: What it is called.
+        flops: Peak of one chip in dense bfloat16, FLOP/s (vendor data sheets); NaN if unknown.
+    """
+
+    name: str
+    flops: float = math.nan
+
+
+CPU = Accelerator("CPU")
+TPU_V4 = Accelerator("TPU v4", 275e12)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a size is laid over a slice of an accelerator.
+
+    Attributes:
+        accelerator: What kind of device it is chosen for.
+        mesh: The mesh of the slice. `mdl` divides the size's heads.
+        micro_batch_rows: Rows of one micro-batch, over the whole mesh; `replica` x `data` divides
+            it. The batch over this is the number of accumulation steps.
+
+    Raises:
+        ValueError: The mesh does not divide the micro-batch.
+    """
+
+    accelerator: Accelerator
+    mesh: Mesh
+    micro_batch_rows: int
+
+    def __post_init__(self):
+        owner = f"placement on {self.accelerator.name}"
+        rows = checks.integer(owner, "micro_batch_rows", self.micro_batch_rows)
+        if rows % self.mesh.batch_shards:
+            raise InvalidValueError(
+                f"{owner}: micro_batch_rows={rows}; wanted a multiple of replica x data = "
+                f"{self.mesh.batch_shards} of mesh {self.mesh}"
+            )
+
+
+# Size -> its placements, one for each accelerator; an experiment declares the first.
+#
+# Cloud names count TensorCores on v4: v4-512 is 256 chips of 32 GiB. 16B has 24 heads, so that
+# `mdl` is 4. Float32 weights and two moments take 12 bytes a parameter: 16B needs 192 GB, 0.75 GB a
+# chip, the rest is for activations.
+# Rows of a micro-batch [config]: per-replica batch x data-parallel replicas (TPU v3 cores / 8):
+# 350M 1 x 8, 2B 2 x 16, 6B 1 x 32, which come to the configs' 32, 16 and 16 accumulation steps.
+# 16B [ours]: one row for each of its mesh's 64 data shards. Nano [ours]: what a mesh of 4 can
+# share, in rows that hold an instruction pair.
+PLACEMENTS: dict[str, tuple[Placement, ...]] = {
+    "Nano": (Placement(CPU, Mesh((1, 1, 1), "one CPU"), 4),),
+    "350M": (Placement(TPU_V4, Mesh((1, 8, 1), "TPU v4-16"), 8),),
+    "2B": (Placement(TPU_V4, Mesh((1, 32, 1), "TPU v4-64"), 32),),
+    "6B": (Placement(TPU_V4, Mesh((1, 32, 2), "TPU v4-128"), 32),),
+    "16B": (Placement(TPU_V4, Mesh((1, 64, 4), "TPU v4-512"), 64),),
+}

@@ -1,54 +1,71 @@
 """What can be known of a run before it starts, checked in order of cost. Nothing is written.
 
 The stock binary asks an experiment to `validate` itself when JAX has its devices, and before it
-makes the job's directory or a network. `check` is that, for anybody: each check takes a `Plan`,
-raises a UserError that says what to mend, or returns what it found in a few words.
+makes the job directory or a network. `check` is that, for anybody: each check takes a `Plan`,
+raises a UserError that says what to correct, or returns what it found in a few words.
+`opening_lines` are what a run logs before its first step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import jax
 import numpy as np
-from absl import flags
-from etils import epath
 from jax.experimental import multihost_utils
 from paxml import tasks_lib
 from praxis import base_input, pax_fiddle, py_utils
 
 from codegen_pax import model
+from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
 from codegen_pax.names import counted
-from codegen_pax.runs import checkpoints, data_checks, log
+from codegen_pax.runs import checkpoints, data_checks, lineage, log
 from experiments import start
-from experiments.declaration import MESH_VARIABLE, Declaration, from_environment
-from experiments.report import START_VARIABLE
+from experiments.declaration import Declaration, configured
+from experiments.meshes import parse_mesh
+from experiments.settings import VARIABLES, Settings
+from experiments.start import Run, StartCheckpoint
 
 Inputs = Sequence[pax_fiddle.Config[base_input.BaseInput]]
 T = TypeVar("T")
 
-_NONE = -1  # among steps that are gathered from hosts
+_MESH = VARIABLES["mesh"].name
+_NO_STEP = -1  # among steps that are gathered from hosts
 
 
 class Experiment(Protocol):
-    """What of a `CodeGenExperiment` is looked at."""
+    """What of a `CodeGenExperiment` is checked."""
 
     DECLARATION: Declaration
+    settings: Settings
+    run: Run
+    start: StartCheckpoint | None
 
-    def declaration(self) -> Declaration: ...
-    def datasets(self) -> Inputs: ...
-    def decode_datasets(self) -> Inputs: ...
-    def network(self) -> pax_fiddle.Config[model.CodeGenModel]: ...
-    def task(self) -> pax_fiddle.Config[tasks_lib.SingleTask]: ...
+    def declaration(self) -> Declaration:
+        """Returns what is run."""
+
+    def datasets(self) -> Inputs:
+        """Returns the inputs of training and evaluation."""
+
+    def decode_datasets(self) -> Inputs:
+        """Returns the prompts."""
+
+    def network(self) -> pax_fiddle.Config[model.CodeGenModel]:
+        """Returns the model."""
+
+    def task(self) -> pax_fiddle.Config[tasks_lib.SingleTask]:
+        """Returns the task."""
+
     def get_input_specs_provider_params(
         self,
-    ) -> pax_fiddle.Config[base_input.BaseInputSpecsProvider]: ...
+    ) -> pax_fiddle.Config[base_input.BaseInputSpecsProvider]:
+        """Returns the shapes of a training batch."""
 
 
 @dataclass(frozen=True)
@@ -56,64 +73,38 @@ class Plan:
     """What is about to run, and where.
 
     Attributes:
-      experiment: what is run.
-      job: the run's folder; None where nothing is run, and only the experiment is looked at.
-      trains, evaluates, decodes, saves: what of it is done.
-      needs_checkpoint: it decodes what the folder has, once.
-      devices, hosts: that there are; None where that is not known.
+        experiment: What is run; `experiment.run` says what of it is done.
+        devices: How many devices there are; None where that is not known.
     """
 
     experiment: Experiment
-    job: epath.Path | None = None
-    trains: bool = False
-    evaluates: bool = False
-    decodes: bool = False
-    saves: bool = False
-    needs_checkpoint: bool = False
     devices: int | None = None
-    hosts: int = 1
 
     @property
     def name(self) -> str:
+        """The experiment's."""
         return type(self.experiment).__name__
 
+    @property
+    def run(self) -> Run:
+        """What the stock binary is about to do."""
+        return self.experiment.run
+
     def declaration(self) -> Declaration:
-        """Raises ValueError, naming the variable, if the environment's mesh does not fit."""
+        """Returns what is run."""
         return self.experiment.declaration()
-
-
-def plan_of(experiment: Experiment) -> Plan:
-    """What the stock binary is about to do, by its flags; without them, nothing."""
-    found = flags.FLAGS
-    mode = found.get_flag_value("mode", None) if found.is_parsed() else None
-    if mode is None:
-        return Plan(experiment)
-    trains, decodes = mode == "train", mode in ("decode", "decode_once")
-    return Plan(
-        experiment,
-        job=epath.Path(found.job_log_dir),
-        trains=trains,
-        evaluates=mode == "eval"
-        or (trains and found.eval_on_test)
-        or (decodes and found.eval_during_decode),
-        decodes=decodes or (trains and found.decode_during_train),
-        saves=trains and found.enable_checkpoint_saving,
-        needs_checkpoint=mode == "decode_once" and found.restore_checkpoint_dir is None,
-        devices=jax.device_count(),
-        hosts=jax.process_count(),
-    )
 
 
 def check(plan: Plan) -> list[str]:
     """Checks everything on this host, the cheapest first.
 
     Returns:
-      What was found, a few words of each check that had something to look at.
+        What was found, a few words for each check that had something to look at.
 
     Raises:
-      UserError: the first thing that is wrong.
+        UserError: The first thing that is wrong.
     """
-    return [found for one in CHECKS if (found := one(plan))]
+    return [words for one in CHECKS if (words := one(plan))]
 
 
 @contextlib.contextmanager
@@ -123,32 +114,30 @@ def before_a_run(experiment: Experiment) -> Iterator[None]:
     The block does what comes last, and may raise too; after it one line says that all is well.
 
     Raises:
-      UserError: something is wrong here or on another host: then all hosts raise one.
+        UserError: Something is wrong here or on another host: then all hosts raise one.
     """
-    plan = plan_of(experiment)
-    if plan.job is not None:
-        log.configure()
-    found = together(lambda: check(plan))
-    if plan.trains:
-        _check_hosts_start(plan)
-    start.check_restored(plan.declaration())
+    run = experiment.run
+    plan = Plan(experiment, None if run.job is None else jax.device_count())
+    results = together(lambda: check(plan))
+    if run.trains:
+        check_hosts_start(experiment)
+    start.check_restored(run, experiment.start)
     yield
-    if plan.job is not None:
-        log.info("%s is checked, and all is well: %s", plan.name, "; ".join(found))
+    if run.job is not None:
+        log.info("%s is checked, and all is well: %s", plan.name, "; ".join(results))
 
 
-def together(work: Callable[[], T]) -> T:
-    """Does some work on every host; if it fails on one of them, all of them stop.
+def together(function: Callable[[], T]) -> T:
+    """Calls a function on every host; if it fails on one of them, all of them stop.
 
     Raises:
-      UserError: it has failed on another host, which says why.
+        UserError: It has failed on another host, whose log says why.
     """
     if jax.process_count() == 1:
-        return work()
+        return function()
     failure: BaseException | None = None
-    result = None
     try:
-        result = work()
+        result = function()
     except BaseException as error:
         failure = error
     failed = multihost_utils.process_allgather(np.int32(failure is not None))
@@ -163,13 +152,13 @@ def together(work: Callable[[], T]) -> T:
     return result
 
 
-def _check_settings(plan: Plan) -> str:
-    """The environment's settings, the names of tasks, and the batch against mesh and hosts."""
-    declaration = plan.declaration()
-    if plan.job is None:
+def _check_batch(plan: Plan) -> str:
+    """The names of tasks, and the batch against mesh and hosts."""
+    if plan.run.job is None:
         return ""
+    declaration = plan.declaration()
     plan.experiment.datasets()
-    if plan.decodes:
+    if plan.run.decodes:
         plan.experiment.decode_datasets()
     return (
         f"{counted(declaration.batch_rows, 'row')} a step in "
@@ -179,12 +168,13 @@ def _check_settings(plan: Plan) -> str:
 
 
 def _check_folder(plan: Plan) -> str:
-    if plan.job is None:
+    job = plan.run.job
+    if job is None:
         return ""
-    if plan.needs_checkpoint and checkpoints.last_step(plan.job) is None:
-        raise MissingFileError(f"{plan.job} holds no checkpoint to decode")
-    if plan.trains:
-        checkpoints.check_writable(plan.job)
+    if plan.run.needs_checkpoint and plan.run.step is None:
+        raise MissingFileError(f"{job} holds no checkpoint to decode")
+    if plan.run.trains:
+        checkpoints.check_writable(job)
     return ""
 
 
@@ -194,73 +184,75 @@ def _check_mesh(plan: Plan) -> str:
     shape, slices = network.ici_mesh_shape, network.dcn_mesh_shape or ()
     if plan.devices is None or shape is None:
         return ""
-    wanted = math.prod(shape) * math.prod(slices)
-    kind = jax.devices()[0].platform
-    there = counted(plan.devices, f"{kind} device")
-    named = os.environ.get(MESH_VARIABLE)
-    mesh = f"{MESH_VARIABLE}={named}" if named else f"the mesh {'x'.join(map(str, shape))}"
-    if wanted != plan.devices:
-        other = _fitting_mesh(plan)
+    needed = math.prod(shape) * math.prod(slices)
+    devices = counted(plan.devices, f"{jax.devices()[0].platform} device")
+    own = plan.experiment.settings.mesh
+    mesh = f"{_MESH}={own}" if own else f"the mesh {'x'.join(map(str, shape))}"
+    if needed != plan.devices:
+        other = _fitting_mesh(plan, plan.devices)
         raise InvalidValueError(
-            f"{plan.name}: {mesh} [replica x data x mdl] takes {counted(wanted, 'device')}; "
-            f"found {there}: "
-            + (f"set {MESH_VARIABLE}={other}, or " if other else "")
-            + f"start it where there {'is' if wanted == 1 else 'are'} {wanted:,}"
+            f"{plan.name}: {mesh} [replica x data x mdl] takes {counted(needed, 'device')}; "
+            f"found {devices}: "
+            + (f"set {_MESH}={other}, or " if other else "")
+            + f"start it where there {'is' if needed == 1 else 'are'} {needed:,}"
         )
     try:
         py_utils.create_device_mesh(shape, network.dcn_mesh_shape, network.contiguous_submeshes)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise InvalidValueError(
-            f"{plan.name}: {mesh} cannot be laid over {there}: {error}; set another {MESH_VARIABLE}"
+            f"{plan.name}: {mesh} cannot be laid over {devices}: {error}; set another {_MESH}"
         ) from error
-    return f"mesh {'x'.join(map(str, shape))} on {there}"
+    return f"mesh {'x'.join(map(str, shape))} on {devices}"
 
 
-def _fitting_mesh(plan: Plan) -> str | None:
-    """A mesh for the devices that there are, the narrowest along `mdl` that fits."""
-    for parts in range(1, plan.devices + 1):
-        if plan.devices % parts == 0:
-            text = f"1x{plan.devices // parts}x{parts}"
+def _fitting_mesh(plan: Plan, devices: int) -> str | None:
+    """A mesh for so many devices, the narrowest along `mdl` that fits."""
+    experiment = plan.experiment
+    for parts in range(1, devices + 1):
+        if devices % parts == 0:
+            mesh = parse_mesh(f"1x{devices // parts}x{parts}")
             try:
-                from_environment(
-                    plan.experiment.DECLARATION, dict(os.environ) | {MESH_VARIABLE: text}
+                configured(
+                    experiment.DECLARATION, dataclasses.replace(experiment.settings, mesh=mesh)
                 )
             except UserError:
                 continue
-            return text
+            return str(mesh)
     return None
 
 
 def _check_start(plan: Plan) -> str:
     """That the weights to start from are there."""
-    return f"weights {start.check(plan.declaration(), begins=start.begins_training())}"
+    experiment = plan.experiment
+    weights = start.check(plan.declaration(), experiment.settings, plan.run, experiment.start)
+    return f"weights {weights}"
 
 
 def _check_training_data(plan: Plan) -> str:
-    if not plan.trains:
+    if not plan.run.trains:
         return ""
     return "; ".join(
-        f"trains on {data_checks.check_training(one.mixture_name, _row_length(one))}"
-        for one in plan.experiment.datasets()
-        if one.is_training and _is_ours(one)
+        f"trains on {data_checks.check_training(dataset.mixture_name, _row_length(dataset))}"
+        for dataset in plan.experiment.datasets()
+        if dataset.is_training and _reads_seqio(dataset)
     )
 
 
 def _check_evaluation_data(plan: Plan) -> str:
-    if not plan.evaluates:
-        return "is not evaluated (no --eval_on_test)" if plan.trains else ""
-    said = []
-    for one in plan.experiment.datasets():
-        if one.is_training or not _is_ours(one):
+    if not plan.run.evaluates:
+        return "is not evaluated (no --eval_on_test)" if plan.run.trains else ""
+    words = []
+    for dataset in plan.experiment.datasets():
+        if dataset.is_training or not _reads_seqio(dataset):
             continue
-        found = data_checks.check_evaluation(one.mixture_name, _row_length(one))
-        for task in found.empty:
-            log.warning("%s has no row to evaluate on: it is not in %s", task, one.name)
-        said.append(f"evaluates on {found}")
-    return "; ".join(said)
+        rows = data_checks.check_evaluation(dataset.mixture_name, _row_length(dataset))
+        for task in rows.empty:
+            log.warning("%s has no row to evaluate on: it is not in %s", task, dataset.name)
+        words.append(f"evaluates on {rows}")
+    return "; ".join(words)
 
 
-def _is_ours(dataset: pax_fiddle.Config[base_input.BaseInput]) -> bool:
+def _reads_seqio(dataset: pax_fiddle.Config[base_input.BaseInput]) -> bool:
     """Whether it reads a task of seqio's; an input of a person's own may read anything."""
     return hasattr(dataset, "mixture_name")
 
@@ -272,25 +264,27 @@ def _row_length(dataset: pax_fiddle.Config[base_input.BaseInput]) -> int:
 
 
 def _check_prompts(plan: Plan) -> str:
-    if not plan.decodes:
+    if not plan.run.decodes:
         return ""
     return "; ".join(
-        f"decodes {counted(count, 'prompt')} of {one.mixture_name}"
-        for one in plan.experiment.decode_datasets()
-        if _is_ours(one)
+        f"decodes {counted(count, 'prompt')} of {dataset.mixture_name}"
+        for dataset in plan.experiment.decode_datasets()
+        if _reads_seqio(dataset)
         and (
-            count := data_checks.check_prompts(one.mixture_name, one.task_feature_lengths["inputs"])
+            count := data_checks.check_prompts(
+                dataset.mixture_name, dataset.task_feature_lengths["inputs"]
+            )
         )
     )
 
 
 def _check_disk(plan: Plan) -> str:
     """Room for the checkpoints to come."""
-    if not plan.saves:
+    if not plan.run.saves or plan.run.job is None:
         return ""
     train = plan.experiment.task().train
     return checkpoints.check_room(
-        plan.job,
+        plan.run.job,
         parameters=plan.declaration().parameters,
         steps=int(train.num_train_steps),
         interval=train.save_interval_steps,
@@ -300,17 +294,20 @@ def _check_disk(plan: Plan) -> str:
 
 def _check_arrays(plan: Plan) -> str:
     """That the weights to start from fit; the network is made for it, but in shapes alone."""
-    experiment, declaration = plan.experiment, plan.declaration()
-    if not (job := start.parent_job(declaration)):
+    experiment = plan.experiment
+    if not experiment.start:
         return ""
     start.check_arrays(
-        declaration, job, experiment.network(), experiment.get_input_specs_provider_params()
+        plan.declaration(),
+        experiment.start,
+        experiment.network(),
+        experiment.get_input_specs_provider_params(),
     )
     return "its arrays fit"
 
 
 CHECKS: tuple[Callable[[Plan], str], ...] = (
-    _check_settings,
+    _check_batch,
     _check_folder,
     _check_mesh,
     _check_start,
@@ -322,20 +319,81 @@ CHECKS: tuple[Callable[[Plan], str], ...] = (
 )
 
 
-def _check_hosts_start(plan: Plan) -> None:
-    """Raises ValueError, on every host, unless all start from the checkpoint of one step, or none.
+def check_hosts_start(experiment: Experiment) -> None:
+    """Refuses, on every host, hosts that start from the checkpoints of different steps.
 
     Each has looked for itself, and the parent may have saved another meanwhile.
+
+    Raises:
+        ValueError: The steps differ, or some hosts have found none.
     """
     if jax.process_count() == 1:
         return
-    job = start.parent_job(plan.declaration())
-    step = start.start_step(job) if job else None
-    found = multihost_utils.process_allgather(np.int32(_NONE if step is None else step)).tolist()
-    if len({*found}) > 1:
-        said = ["none" if step == _NONE else f"step {step:,}" for step in found]
+    step = experiment.start.step if experiment.start else None
+    steps = multihost_utils.process_allgather(np.int32(_NO_STEP if step is None else step)).tolist()
+    if len({*steps}) > 1:
+        words = ["none" if step == _NO_STEP else f"step {step:,}" for step in steps]
         raise InvalidValueError(
-            f"{plan.name}: the hosts, in order, found as the checkpoint to start from "
-            f"{', '.join(said)}; wanted the same {START_VARIABLE} on each, and a job that saves no "
-            "more"
+            f"{type(experiment).__name__}: the hosts, in order, found as the checkpoint to start "
+            f"from {', '.join(words)}; wanted the same {VARIABLES['start_from'].name} on each, and "
+            "a job that saves no more"
         )
+
+
+def opening_lines(experiment: Experiment, step: int, rows: base_input.BaseInput) -> list[str]:
+    """Returns what a run logs before its next step: its weights, data, rate, batch and devices.
+
+    Args:
+        experiment: What is run, by the stock binary.
+        step: The step from which it resumes; 0 if it begins.
+        rows: What it reads, restored to its place.
+    """
+    declaration = experiment.declaration()
+    return [
+        f"{type(experiment).__name__}: steps {step + 1:,} to {declaration.steps:,}, in "
+        f"{experiment.run.job}",
+        f"weights: {_weights(experiment)}",
+        f"data: {_data(rows)}",
+        f"batch: {counted(declaration.batch_rows, 'row')} of "
+        f"{declaration.row_length:,} tokens, as "
+        f"{counted(declaration.accumulation_steps, 'micro-batch')} of "
+        f"{declaration.micro_batch_rows:,}",
+        f"rate: up to {declaration.learning_rate:.3g} in "
+        f"{counted(declaration.warmup_steps, 'step')}, by a cosine of "
+        f"{counted(declaration.anneal_steps, 'step')} down to "
+        f"{declaration.learning_rate_end:.3g}; recipe {declaration.recipe.name}",
+        f"mesh: {declaration.mesh} [replica x data x mdl], devices: {jax.device_count()} of "
+        f"kind {jax.devices()[0].device_kind}, hosts: {jax.process_count()}",
+        f"steps between: {_intervals(experiment)}",
+    ]
+
+
+def _weights(experiment: Experiment) -> str:
+    run, start_checkpoint = experiment.run, experiment.start
+    if run.step is not None:
+        return f"this run's own, of step {run.step:,}; the optimizer's state too"
+    if start_checkpoint and start_checkpoint.step is not None:
+        job, step = start_checkpoint.job, start_checkpoint.step
+        receipt = lineage.of_checkpoint(job, step)
+        name = f" ({receipt['experiment']})" if receipt else ""
+        return f"step {step:,} of {job}{name}; a fresh optimizer"
+    return "random"
+
+
+def _data(rows: base_input.BaseInput) -> str:
+    if not isinstance(rows, TrainingRows):  # a person's own
+        return rows.name
+    tasks = rows.identity()["tasks"]
+    each = ", ".join(f"{name} {counted(task['rows'], 'row')}" for name, task in tasks.items())
+    return f"{rows.mixture_name} from row {rows.position:,} on: {each}"
+
+
+def _intervals(experiment: Experiment) -> str:
+    declaration = experiment.declaration()
+    intervals = declaration.profile.intervals(declaration.steps)
+    evaluations = (
+        f"evaluations {intervals.evaluate:,}"
+        if experiment.run.evaluates
+        else "no evaluation (--eval_on_test asks for it)"
+    )
+    return f"records {intervals.record:,}, checkpoints {intervals.save:,}, {evaluations}"

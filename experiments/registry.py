@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from typing import Any
 
 import seqio
 from paxml import experiment_registry
@@ -21,7 +21,7 @@ _classes: dict[str, type[CodeGenExperiment]] = {}
 
 
 def register_all() -> None:
-    """Registers one experiment for each size and phase of the tables; again does nothing."""
+    """Registers one experiment for each size and phase of the tables, once."""
     for phase in PHASES.values():
         _register_mixtures(phase)
     for declaration in declarations():
@@ -37,15 +37,15 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
         declare_phase(Phase("Solidity", languages=("solidity",), start="Mono", tokens=10**10))
 
     Args:
-      phase: the new row.
-      module: the module the experiments are registered under; the caller's if None.
+        phase: The new row.
+        module: The module the experiments are registered under; the caller's if None.
 
     Returns:
-      The experiments by the name of their size.
+        Name of the size -> experiment.
 
     Raises:
-      ValueError: there is such a phase already, its start phase is unknown, or it has no languages
-        to mix and names no mixture that is registered.
+        ValueError: There is such a phase already, its start phase is unknown, or it has no
+            languages to mix and names no mixture that is registered.
     """
     if phase.name in PHASES:
         by = MODULES.get(phase.name, "this project")
@@ -54,17 +54,20 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
         )
     ancestors(phase)
     module = module or sys._getframe(1).f_globals["__name__"]
-    made = {size: replace(declare(row, phase), module=module) for size, row in SIZES.items()}
+    declared = {
+        name: Declaration(declare(size, phase).declared, module=module)
+        for name, size in SIZES.items()
+    }
     _register_mixtures(phase)
     PHASES[phase.name], MODULES[phase.name] = phase, module
-    return {size: _register(declaration) for size, declaration in made.items()}
+    return {size: _register(declaration) for size, declaration in declared.items()}
 
 
 def experiment_class(name: str) -> type[CodeGenExperiment]:
-    """The experiment called `name`, with or without the leading `codegen.`.
+    """Returns the experiment called `name`, with or without the leading `codegen.`.
 
     Raises:
-      KeyError: there is none; names the nearest.
+        KeyError: There is none; the message names the nearest.
     """
     plain = name.rpartition(".")[2]
     if plain not in _classes:
@@ -73,7 +76,7 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
 
 
 def _register_mixtures(phase: Phase) -> None:
-    """The mixtures of a language phase, unless `tasks` has them already."""
+    """Registers the mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
     for field, mix in (
         ("mixture", corpora.language_mixture),
@@ -83,16 +86,16 @@ def _register_mixtures(phase: Phase) -> None:
         if name in known:
             continue
         if not phase.languages:
-            said = names.unknown("task or mixture", name, sorted(known))
+            message = names.unknown("task or mixture", name, sorted(known))
             raise InvalidValueError(
-                f"phase {phase.name}: {field}: {said}; wanted one of those, or languages to mix"
+                f"phase {phase.name}: {field}: {message}; wanted one of those, or languages to mix"
             )
         mix(name, phase.languages)
 
 
 def _register(declaration: Declaration) -> type[CodeGenExperiment]:
     """Registers a class: stock paxml finds it as `--exp=<module>.<Name>`."""
-    cls = type(
+    cls: Any = type(
         declaration.name,
         (CodeGenExperiment,),
         {"DECLARATION": declaration, "__module__": declaration.module},

@@ -5,32 +5,31 @@ from __future__ import annotations
 import textwrap
 
 from experiments.declaration import Declaration
+from experiments.meshes import TPU_V4
 from experiments.phases import RESULT
+from experiments.profiles import LAPTOP
+from experiments.settings import VARIABLES
 
-# Dense bfloat16 peak of one TPU v4 chip (vendor data sheet) and the share of it that training is
-# planned with: MaxText and Pax publish 42% to 57% on v4 at these sizes (6N + 12LTD convention).
-V4_FLOPS = 275e12
+# The share of the peak that training is planned with: MaxText and Pax publish 42% to 57% on TPU v4
+# at these sizes (6N + 12LTD convention).
 PLANNED_UTILISATION = 0.45
 
-START_VARIABLE = "CODEGEN_START_FROM"
-SCRATCH = "scratch"  # random weights, where it names no job
-
-# How far below the unigram entropy CodeGenNanoMono must come, in nats a token: it has learnt more
-# then than how often each token is there.
+# How far below the unigram entropy CodeGenNanoMono must come, in nats a token: it has then learnt
+# more than how often each token occurs.
 NANO_MARGIN = 1.0
 
 
-def wanted_margin(declaration: Declaration) -> float | None:
-    """How far below the unigram entropy a run must come; None where nothing is said of that."""
-    is_main = declaration.size.embedded and declaration.phase.name == "Mono"
+def expected_margin(declaration: Declaration) -> float | None:
+    """Returns how far below the unigram entropy a run must come; None where that is open."""
+    is_main = declaration.profile == LAPTOP and declaration.phase.name == "Mono"
     return NANO_MARGIN if is_main and not declaration.is_variant else None
 
 
 def report(declaration: Declaration) -> str:
-    """The experiment as a person would report it: what, from where, how long, how good, how."""
+    """Returns a report of the experiment: what, from where, how long, how good, how."""
     size, phase = declaration.size, declaration.phase
-    own = declaration.name != declaration.table_name
-    name = declaration.name if own else f"CodeGen {size.name} {phase.name}"
+    has_own_name = declaration.name != declaration.table_name
+    name = declaration.name if has_own_name else f"CodeGen {size.name} {phase.name}"
     flat = declaration.steps - declaration.warmup_steps - declaration.anneal_steps
     title = (
         f"{name}: {declaration.parameters:,} parameters, "
@@ -65,7 +64,7 @@ def report(declaration: Declaration) -> str:
         ),
         "Expected": _expected(declaration),
         "Starts from": (
-            f"{declaration.start}: set {START_VARIABLE} to its job's directory."
+            f"{declaration.start}: set {VARIABLES['start_from'].name} to its job's directory."
             if declaration.start
             else "random weights."
         ),
@@ -85,7 +84,7 @@ def _source(declaration: Declaration) -> str:
         return f"a variant of {declaration.table_name}" + (
             f", with {declared}." if declared else "."
         )
-    if declaration.size.embedded:
+    if declaration.profile == LAPTOP:
         return "none: this project's own size, for a laptop and for tests."
     if declaration.phase.humaneval_pass_at_1:
         unseen = ", ".join(name.replace("_", " ") for name in declaration.unverified)
@@ -99,12 +98,12 @@ def _expected(declaration: Declaration) -> str:
     size, phase = declaration.size, declaration.phase
     if declaration.is_variant:
         return "no published result: it is a variant."
-    if margin := wanted_margin(declaration):
+    if margin := expected_margin(declaration):
         return (
             f"from random weights, at least {margin} nat below the unigram entropy of "
             "held-out text."
         )
-    if size.embedded:
+    if declaration.profile == LAPTOP:
         return "see the first run in the documentation."
     published = phase.humaneval_pass_at_1.get(size.name)
     if published is None:
@@ -116,13 +115,13 @@ def _expected(declaration: Declaration) -> str:
 
 
 def _duration(declaration: Declaration) -> str:
-    if declaration.size.embedded:
+    if declaration.profile == LAPTOP:
         return "no estimate." if declaration.is_variant else "about 3 minutes on 2 cores."
-    seconds = declaration.flops / (declaration.mesh.devices * V4_FLOPS * PLANNED_UTILISATION)
+    seconds = declaration.flops / (declaration.mesh.devices * TPU_V4.flops * PLANNED_UTILISATION)
     time = f"{seconds / 86_400:.1f} days" if seconds >= 86_400 else f"{seconds / 3_600:.1f} hours"
     return (
         f"{time} planned, at {PLANNED_UTILISATION:.0%} of "
-        f"{V4_FLOPS / 1e12:.0f} TFLOP/s a chip (an estimate, not a measurement)."
+        f"{TPU_V4.flops / 1e12:.0f} TFLOP/s a chip (an estimate, not a measurement)."
     )
 
 

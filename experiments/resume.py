@@ -1,34 +1,35 @@
-"""What may change when a job goes on, and the schedule that it keeps.
+"""What may change when a job resumes, and the schedule that it keeps.
 
 Whatever is not named here changes what the weights mean or which rows come when: it is refused,
-and wants a job of its own.
+and needs a job of its own.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from absl import flags
 from etils import epath
 
-from codegen_pax import names
-from codegen_pax.compare import Change, Side, changes, group_of
-from codegen_pax.compare.changes import plain
-from codegen_pax.compare.grouping import HARDWARE, NETWORK
+from codegen_pax.compare import (
+    HARDWARE,
+    NETWORK,
+    Change,
+    ExperimentConfig,
+    changes_since,
+    group_of,
+    strip_module,
+)
 from codegen_pax.environment import code
-from codegen_pax.errors import InvalidValueError, UnknownNameError
-from codegen_pax.runs import checkpoints, lineage
-from experiments import start
+from codegen_pax.errors import InvalidValueError
+from codegen_pax.runs import lineage
 from experiments.declaration import Declaration
+from experiments.settings import VARIABLES, Schedule
+from experiments.start import Run
 
-# Which schedule a job goes on by: its receipt's, or the one that is declared now. Unset: the
-# receipt's, unless another is set by hand, which is refused.
-SCHEDULE_VARIABLE = "CODEGEN_SCHEDULE"
-RECEIPT, DECLARED = SCHEDULES = ("receipt", "declared")
+# The fields of a declaration that are a schedule.
 SCHEDULE = ("warmup_steps", "anneal_steps", "learning_rate", "learning_rate_end")
 _OPTIMIZER = "task.train.learner.optimizer"
 _SCHEDULE_PATHS = re.compile(rf"^{re.escape(_OPTIMIZER)}\.(learning_rate|lr_schedule\b.*)$")
@@ -38,23 +39,22 @@ _BATCH = re.compile(r"^((decode_)?datasets\[\d+\]|input_specs)\.batch_size$")
 _MOST_NAMED = 8  # changes in an error
 
 
-def _always(change: Change) -> bool:
+def _always(_: Change) -> bool:
     return True
 
 
-def _comes_or_goes(change: Change) -> bool:
+def _is_added_or_removed(change: Change) -> bool:
     return None in (change.old, change.new)
 
 
-def _one_of(*references: str) -> Callable[[Change], bool]:
-    """Whether both values are nothing, or classes of these names."""
-    return lambda change: (
-        {plain(value or "None") for value in (change.old, change.new)}
-        <= {
-            "None",
-            *references,
-        }
-    )
+def _are_among(*references: str) -> Callable[[Change], bool]:
+    """Returns a function: whether both values are nothing, or classes of these names."""
+
+    def is_valid(change: Change) -> bool:
+        values = {strip_module(value or "None") for value in (change.old, change.new)}
+        return values <= {"None", *references}
+
+    return is_valid
 
 
 def _computes_the_same(change: Change) -> bool:
@@ -68,20 +68,20 @@ class Rule:
     """Paths of a configuration that may change.
 
     Attributes:
-      pattern: finds them.
-      why: it changes neither what the weights mean nor the order of the data.
-      fits: whether a change is one of those meant.
-      told_by: the field of a lineage that says the same.
+        pattern: Finds them.
+        why: What they decide, which is neither what the weights mean nor the order of the data.
+        is_valid: Whether a change is one of those meant.
+        recorded_as: The field of a receipt that records the same.
     """
 
     pattern: str
     why: str
-    fits: Callable[[Change], bool] = _always
-    told_by: str | None = None
+    is_valid: Callable[[Change], bool] = _always
+    recorded_as: str | None = None
 
 
 MAY_CHANGE = (
-    Rule(r"^task\.train\.num_train_steps$", "how far it goes; the rows go on", told_by="steps"),
+    Rule(r"^task\.train\.num_train_steps$", "how far it goes; the rows go on", recorded_as="steps"),
     Rule(
         r"^task\.train\.\w*(interval|max_to_keep|keep_|summary|profiler|inflight|log_)\w*$",
         "when it saves, evaluates and reports",
@@ -95,10 +95,14 @@ MAY_CHANGE = (
     Rule(
         r"^task\.train\.learner\.stochastic_gradient$",
         "whether a batch is computed in parts",
-        _one_of("AccumulatedGradient", "StandardGradient"),
+        _are_among("AccumulatedGradient", "StandardGradient"),
     ),
     Rule(r"\.stochastic_gradient\.accumulation_steps$", "in how many parts a batch is computed"),
-    Rule(r"\.stochastic_gradient\.\w+$", "whether a batch is computed in parts", _comes_or_goes),
+    Rule(
+        r"\.stochastic_gradient\.\w+$",
+        "whether a batch is computed in parts",
+        _is_added_or_removed,
+    ),
     Rule(r"\.\w*chunk\w*$", "how attention or loss is computed"),
     Rule(r"\.(softmax_tpl|tr_atten_tpl)$", "how attention or loss is computed", _computes_the_same),
     Rule(r"^task\.(decode|evaluate|infer)\b", "what is evaluated and decoded"),
@@ -108,158 +112,143 @@ MAY_CHANGE = (
     Rule(r"\.(params_init|weight_init|\w+_init)\b", "how weights begin: it has weights"),
 )
 
-_HARDWARE = Rule(r"", "where arrays lie", told_by="mesh")
+_HARDWARE = Rule(r"", "where arrays lie", recorded_as="mesh")
+
+
+def receipt_of(run: Run) -> lineage.Receipt | None:
+    """Reads the receipt of the checkpoint from which a run resumes training; None without one."""
+    if not run.trains or run.job is None or run.step is None:
+        return None
+    receipt = lineage.of_checkpoint(run.job, run.step)
+    return receipt if receipt and receipt["kind"] == "training" else None
 
 
 def keep_schedule(
-    declaration: Declaration, environment: Mapping[str, str] = os.environ
+    declaration: Declaration, receipt: lineage.Receipt | None, schedule: Schedule | None
 ) -> Declaration:
-    """The declaration, with the schedule of the job that the stock binary is about to resume.
+    """Returns the declaration with the schedule that a job resumes with.
 
     Args:
-      declaration: with all that follows from it.
-      environment: may name the schedule.
+        declaration: With all that follows from it.
+        receipt: The receipt from which it resumes; None if it does not.
+        schedule: The schedule that the settings choose.
 
     Returns:
-      The declaration itself in any other process, and where its own schedule is asked for, or is
-      set by hand and another (`check` refuses that).
-
-    Raises:
-      KeyError: the environment asks for a schedule that there is not.
+        The declaration with the receipt's schedule; itself if there is no receipt or the receipt
+        has no schedule, if the declared one is chosen, or if none is chosen and it declares another
+        by hand, which `check` refuses.
     """
-    wanted = environment.get(SCHEDULE_VARIABLE, "")
-    if wanted and wanted not in SCHEDULES:
-        raise UnknownNameError(names.unknown(f"{SCHEDULE_VARIABLE} schedule", wanted, SCHEDULES))
-    if not start.is_training() or wanted == DECLARED:
+    then = schedule_of(receipt) if receipt else None
+    if receipt is None or then is None or schedule == Schedule.DECLARED:
         return declaration
-    job = epath.Path(flags.FLAGS.job_log_dir)
-    step = checkpoints.last_step(job)
-    found = lineage.of_checkpoint(job, step) if step is not None else None
-    if found is None or found["kind"] != "training":
-        return declaration
-    return scheduled(declaration, found, by_force=wanted == RECEIPT)
-
-
-def scheduled(
-    declaration: Declaration, found: lineage.Receipt, *, by_force: bool = False
-) -> Declaration:
-    """The declaration with the schedule of a lineage; itself if another is set by hand.
-
-    Args:
-      declaration: with all that follows from it.
-      found: the lineage.
-      by_force: whatever is set by hand.
-    """
-    then = schedule_of(found)
-    if then is None:
-        return declaration
-    by_hand_then = found.get("declared", {}).get("by_hand", {})
+    by_hand_then = receipt.get("declared", {}).get("by_hand", {})
     differs = any(
         value != by_hand_then.get(name, then[name])
         for name, value in declaration.by_hand.items()
         if name in then
     )
-    return declaration if differs and not by_force else replace(declaration, **then)
+    if differs and schedule != Schedule.RECEIPT:
+        return declaration
+    return replace(declaration, **then)
 
 
-def schedule_of(found: lineage.Receipt) -> dict[str, Any] | None:
-    """The fields of `SCHEDULE` in a lineage; None if it has not got them."""
-    declared = found.get("declared", {})
+def schedule_of(receipt: lineage.Receipt) -> dict[str, Any] | None:
+    """Returns the fields of `SCHEDULE` in a receipt; None if it does not have them."""
+    declared = receipt.get("declared", {})
     if all(type(declared.get(name)) in (int, float) for name in SCHEDULE):
         return {name: declared[name] for name in SCHEDULE}
-    said = dict(line.split(" = ", 1) for line in found.get("snapshot", []) if " = " in line)
+    values = _values(receipt.get("snapshot", []))
     try:
-        rate = float(said[f"{_OPTIMIZER}.learning_rate"])
+        rate = float(values[f"{_OPTIMIZER}.learning_rate"])
         ramp = f"{_OPTIMIZER}.lr_schedule"
-        warmup = int(said[f"{ramp}.warmup_steps"])
+        warmup = int(values[f"{ramp}.warmup_steps"])
         return {
             "warmup_steps": warmup,
-            "anneal_steps": int(said[f"{ramp}.decay_end"]) - warmup,
+            "anneal_steps": int(values[f"{ramp}.decay_end"]) - warmup,
             "learning_rate": rate,
-            "learning_rate_end": rate * float(said[f"{ramp}.min_ratio"]),
+            "learning_rate_end": rate * float(values[f"{ramp}.min_ratio"]),
         }
-    except (KeyError, ValueError):  # of a schedule of another form: compared as it is
+    except (KeyError, ValueError):  # a schedule of another form: compared as it is
         return None
 
 
 def check(
     job: epath.Path,
     step: int,
-    found: lineage.Receipt,
-    now: lineage.Receipt,
-    side: Side,
-    environment: Mapping[str, str] = os.environ,
+    old: lineage.Receipt,
+    new: lineage.Receipt,
+    side: ExperimentConfig,
+    schedule: Schedule | None = None,
 ) -> list[dict[str, Any]]:
     """Compares what is about to train with what its job was trained by.
 
     Args:
-      job: its directory.
-      step: that it goes on from.
-      found: the lineage of that checkpoint.
-      now: the lineage as it would be.
-      side: the experiment's whole configuration.
-      environment: may ask for the schedule that is declared.
+        job: The job directory.
+        step: The step from which it resumes.
+        old: The receipt of that checkpoint.
+        new: The receipt as it would be.
+        side: The experiment's whole configuration.
+        schedule: The schedule that the settings choose.
 
     Returns:
-      What is changed and may be, as a lineage's `history` has it.
+        What is changed and may be, as the `history` of a receipt has it.
 
     Raises:
-      ValueError: what may not be changed is; or no step is left.
+        ValueError: What may not be changed is; or no step is left.
     """
-    _check_names(job, found, now)
-    trained = found["kind"] == "training"
-    if trained and now["steps"] < step:
+    _check_names(job, old, new)
+    is_training = old["kind"] == "training"
+    if is_training and new["steps"] < step:
         raise InvalidValueError(
-            f"{job} is at step {step:,}, and {now['experiment']} ends at step {now['steps']:,}; "
+            f"{job} is at step {step:,}, and {new['experiment']} ends at step {new['steps']:,}; "
             "wanted more steps than that, or a --job_log_dir of its own"
         )
-    changed = _changed(found, now, side)
-    if not trained:  # no step was taken: the weights bind the network alone
+    changed = _changed(old, new, side)
+    if not is_training:  # no step was taken: the weights bind the network alone
         changed = [change for change in changed if group_of(change.path) == NETWORK]
-    asked = environment.get(SCHEDULE_VARIABLE) == DECLARED
+    takes_declared = schedule == Schedule.DECLARED
     refused = [
         change
         for change in changed
-        if not (_rule(change) or (asked and _SCHEDULE_PATHS.match(change.path)))
+        if not (_rule(change) or (takes_declared and _SCHEDULE_PATHS.match(change.path)))
     ]
     if refused:
-        raise InvalidValueError(_refusal(job, now["experiment"], refused))
-    if not trained:
+        raise InvalidValueError(_refusal(job, new["experiment"], refused))
+    if not is_training:
         return []
-    fields = _fields(found, now)
-    told = {change["name"] for change in fields}
-    return fields + [
+    changed_fields = _changed_fields(old, new)
+    recorded = {change["name"] for change in changed_fields}
+    return changed_fields + [
         {"name": change.path, "old": change.old, "new": change.new}
         for change in changed
-        if (rule := _rule(change)) is None or rule.told_by not in told
+        if (rule := _rule(change)) is None or rule.recorded_as not in recorded
     ]
 
 
-def _check_names(job: epath.Path, found: lineage.Receipt, now: lineage.Receipt) -> None:
+def _check_names(job: epath.Path, old: lineage.Receipt, new: lineage.Receipt) -> None:
     """Raises ValueError for another experiment, or another recipe."""
-    known = lineage.experiment_names(found)
     # Weights that were imported have not been trained on: any run of their size and phase may be.
-    is_for = found["kind"] != "training" and _of_tables(found) == _of_tables(now)
-    if now["experiment"] not in known and not is_for:
-        _refuse_name(job, "experiment", found, now)
-    if now["recipe"] != found["recipe"]:
-        _refuse_name(job, "recipe", found, now)
+    is_for = old["kind"] != "training" and _table_name(old) == _table_name(new)
+    if new["experiment"] not in lineage.experiment_names(old) and not is_for:
+        _refuse_name(job, "experiment", old, new)
+    if new["recipe"] != old["recipe"]:
+        _refuse_name(job, "recipe", old, new)
 
 
 def _refuse_name(
-    job: epath.Path, name: str, found: lineage.Receipt, now: lineage.Receipt
+    job: epath.Path, field: str, old: lineage.Receipt, new: lineage.Receipt
 ) -> NoReturn:
     raise InvalidValueError(
-        f"{job} holds checkpoints of {name} {found[name]}; wanted {now[name]}: give "
-        f"{now['experiment']} a --job_log_dir of its own"
+        f"{job} holds checkpoints of {field} {old[field]}; wanted {new[field]}: give "
+        f"{new['experiment']} a --job_log_dir of its own"
     )
 
 
-def _of_tables(document: lineage.Receipt) -> str:
+def _table_name(receipt: lineage.Receipt) -> str:
     """The experiment of the tables that one is a variant of."""
-    declared = document.get("declared")
+    declared = receipt.get("declared")
     if declared is None:
-        return document["experiment"]
+        return receipt["experiment"]
     return f"CodeGen{declared['size']['name']}{declared['phase']['name']}"
 
 
@@ -268,84 +257,98 @@ def _rule(change: Change) -> Rule | None:
     if group_of(change.path) == HARDWARE:
         return _HARDWARE
     return next(
-        (rule for rule in MAY_CHANGE if re.search(rule.pattern, change.path) and rule.fits(change)),
+        (
+            rule
+            for rule in MAY_CHANGE
+            if re.search(rule.pattern, change.path) and rule.is_valid(change)
+        ),
         None,
     )
 
 
-def _changed(found: lineage.Receipt, now: lineage.Receipt, side: Side) -> list[Change]:
+def _changed(old: lineage.Receipt, new: lineage.Receipt, side: ExperimentConfig) -> list[Change]:
     """What differs of the whole configurations, but for how rows are shared among hosts."""
-    if "snapshot" not in found:
-        names = ("mixture", "batch_tokens")
-        changed = (Change(name, str(found[name]), str(now[name])) for name in names)
-        return [change for change in changed if change.old != change.new]
-    lines = (*found["snapshot"], *now["snapshot"])
-    trained = {made[1] for line in lines if (made := _TRAINED.fullmatch(line))}
-    kept = []
-    for change in changes(found["snapshot"], side):
+    if "snapshot" not in old:
+        fields = ("mixture", "batch_tokens")
+        return [
+            Change(name, str(old[name]), str(new[name]))
+            for name in fields
+            if str(old[name]) != str(new[name])
+        ]
+    lines = (*old["snapshot"], *new["snapshot"])
+    trained = {match[1] for line in lines if (match := _TRAINED.fullmatch(line))}
+    changed = []
+    for change in changes_since(old["snapshot"], side):
         dataset = _DATASET.match(change.path)
         if _BATCH.search(change.path):
-            then, since = _rows(found, change.old), _rows(now, change.new)
-            if then == since:
+            rows = (_global_rows(old, change.old), _global_rows(new, change.new))
+            if rows[0] == rows[1]:
                 continue
-            change = replace(change, old=then, new=since)
+            change = replace(change, old=rows[0], new=rows[1])
         if dataset and dataset[1] not in trained:
             # Evaluated alone: which held-out rows are read says nothing of the weights.
             change = replace(change, path=f"evaluation.{change.path}")
-        kept.append(change)
-    return kept
+        changed.append(change)
+    return changed
 
 
-def _rows(document: lineage.Receipt, batch_size: str | None) -> str | None:
-    """Rows of a batch over all hosts, of those that one reads."""
+def _global_rows(receipt: lineage.Receipt, batch_size: str | None) -> str | None:
+    """Rows of a batch over all hosts, from those that one host reads."""
     if batch_size is None or not batch_size.isdecimal():
         return batch_size
-    hosts = document.get("hosts")
+    hosts = receipt.get("hosts")
     if hosts is None:  # of an older version: the batch of all has as many tokens as it says
-        said = dict(line.split(" = ", 1) for line in document["snapshot"] if " = " in line)
+        values = _values(receipt["snapshot"])
         rows, length = (
-            said.get(f"input_specs.{name}", "") for name in ("batch_size", "row_length")
+            values.get(f"input_specs.{name}", "") for name in ("batch_size", "row_length")
         )
         of_one = int(rows) * int(length) if rows.isdecimal() and length.isdecimal() else 0
-        hosts = document["batch_tokens"] // of_one if of_one else 1
+        hosts = receipt["batch_tokens"] // of_one if of_one else 1
     return str(int(batch_size) * max(1, hosts))
 
 
-def _fields(found: lineage.Receipt, now: lineage.Receipt) -> list[dict[str, Any]]:
-    """What differs of a lineage's own fields, its software and its code, as `history` has it."""
-    plain = [
-        {"name": name, "old": found[name], "new": now[name]}
+def _values(snapshot: Iterable[str]) -> Mapping[str, str]:
+    """Path -> value of the lines of a snapshot."""
+    pairs = (line.partition(" = ") for line in snapshot if " = " in line)
+    return {path: value for path, _, value in pairs}
+
+
+def _changed_fields(old: lineage.Receipt, new: lineage.Receipt) -> list[dict[str, Any]]:
+    """What differs of a receipt's own fields, its software and its code, as `history` has it."""
+    plain_fields = [
+        {"name": name, "old": old[name], "new": new[name]}
         for name in ("experiment", "class", "steps", "mesh", "hosts")
-        if name in found and found[name] != now[name]
+        if name in old and old[name] != new[name]
     ]
-    then = found.get("code", {})
-    modules = {**dict.fromkeys(then), **now["code"]}
+    old_code = old.get("code", {})
+    modules = {**dict.fromkeys(old_code), **new["code"]}
     codes = [
         {
             "name": f"code of {name}",
-            "old": code.describe(then[name]) if name in then else None,
-            "new": code.describe(now["code"][name]) if name in now["code"] else None,
+            "old": code.describe(old_code[name]) if name in old_code else None,
+            "new": code.describe(new["code"][name]) if name in new["code"] else None,
         }
         for name in modules
-        if then.get(name) != now["code"].get(name)
+        if old_code.get(name) != new["code"].get(name)
     ]
-    versions = lineage.version_changes(lineage.last_versions(found), now["versions"])
-    return plain + codes + versions
+    versions = lineage.version_changes(lineage.last_versions(old), new["versions"])
+    return plain_fields + codes + versions
 
 
 def _refusal(job: epath.Path, name: str, refused: Sequence[Change]) -> str:
-    said = [
+    parts = [
         f"{change.path} was {change.old or 'not set'}, is {change.new or 'not set'}"
         for change in refused[:_MOST_NAMED]
     ]
-    if more := len(refused) - len(said):
-        said.append(f"and {more:,} more")
+    if more := len(refused) - len(parts):
+        parts.append(f"and {more:,} more")
     schedule = (
-        f" ({SCHEDULE_VARIABLE}={RECEIPT} goes on by the job's schedule, {DECLARED} by the new one)"
+        f" ({VARIABLES['schedule'].name}={Schedule.RECEIPT} keeps the job's schedule, "
+        f"{Schedule.DECLARED} takes the new one)"
         if any(_SCHEDULE_PATHS.match(change.path) for change in refused)
         else ""
     )
     return (
-        f"{job} was trained otherwise than {name} is now: {'; '.join(said)}{schedule}. Run it as "
+        f"{job} was trained otherwise than {name} is now: {'; '.join(parts)}{schedule}. Run it as "
         "it was, or give it a --job_log_dir of its own"
     )

@@ -63,9 +63,7 @@ class Settings:
     def to_environment(self) -> dict[str, str]:
         """Returns the variables that are set, as `from_environment` reads them."""
         values = {variable: getattr(self, variable.field) for variable in VARIABLES.values()}
-        return {
-            variable.name: variable.write(value) for variable, value in values.items() if value
-        }
+        return {variable.name: variable.write(value) for variable, value in values.items() if value}
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,50 @@
-"""The sizes of CodeGen: one row a model. Standard library only, so that listing is instant.
+"""The sizes of CodeGen: one row a size. Standard library only, so that listing is instant.
 
-Shapes are those of the released models (`config.json` of Salesforce/codegen-{350M,2B,6B,16B},
-the same in salesforce/jaxformer `config/*.json`); parameter counts are those of the released
-networks with the vocabulary padded to 51,200, and are asserted against the real network.
+A new size is one row here, and one entry for each accelerator in `meshes.py`. Sources:
+  [hub]    `config.json` of Salesforce/codegen-{350M,2B,6B,16B}: the shapes; the same in
+           salesforce/jaxformer `config/*.json`. Parameter counts are those of the released networks
+           with the vocabulary padded to 51,200, and are asserted against the real network.
+  [paper]  arXiv 2203.13474, table of hyper-parameters in the appendix.
+  [config] salesforce/jaxformer `config/codegen_{350M,2B,6B}_nl.json`, `codegen_350M_multi.json`.
+  [ours]   No published value: this project's choice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
-from experiments.choices import Remat
+from experiments.profiles import LAPTOP, PUBLISHED, Profile
 
 # The 50,295 ids of the code vocabulary padded to a multiple of 1,024 (jaxformer's
 # `vocab_size`), so that the vocabulary divides over any mesh axis of a power of two.
 VOCAB_SIZE = 51_200
+
+
+class Remat(StrEnum):
+    """What the backward pass finds saved of a block: praxis' `AutodiffCheckpointType`."""
+
+    SAVE_NOTHING = "save_nothing"
+    SAVE_UNET_ALL_CONV = "save_unet_all_conv"
+    SAVE_UNET_CONV = "save_unet_conv"
+    SAVE_EVERYTHING = "save_everything"
+    SAVE_QKV_OUT_PROJ = "save_qkv_out_proj"
+    SAVE_OUT_PROJ = "save_out_proj"
+    SAVE_CONTEXT = "save_context"
+    SAVE_CONTEXT_AND_OUT_PROJ = "save_encoded_and_out_proj"
+    SAVE_DOT_ONLY = "save_dot_only"
+    SAVE_DOT_WITH_NO_BATCH_DIM = "save_dot_with_no_batch_dims"
+    SAVE_DOT_FOR_MLPERF_200B = "save_dot_for_mlperf_200b"
+    SAVE_ITERATION_INPUT = "save_iteration_input"
+    SAVE_TRANSFORMER_LAYER_OUTPUT = "save_transformer_layer_output"
+    SAVE_QUANTIZED = "save_quantized"
+    SAVE_QKV_OUT_PROJ_SEPARATE = "save_qkv_out_proj_separate"
+    SAVE_DOT_EXCEPT_LOGITS_FFN1 = "save_dot_except_logits_ffn1"
+    SAVE_DOT_EXCEPT_LOGITS = "save_dot_except_logits"
 
 
 @dataclass(frozen=True)
@@ -23,20 +52,24 @@ class Size:
     """One row of the table.
 
     Attributes:
-      name: as in the experiment's name, `CodeGen<name><phase>`.
-      layers: number of blocks.
-      model_dims: D, width of the residual stream.
-      heads: N, attention heads.
-      head_dims: H, dims of one head; N * H = D.
-      rotary_dims: how many of a head's dims are rotated; even.
-      context: the most tokens that the network is for; a row of data has as many or fewer.
-      embedded: runs on a laptop's CPU, on text every machine has; the real sizes read
-        prepared corpora and refuse to start a later phase from random weights.
-      vocab_size: V, the ids of the projection.
-      remat: what the backward pass finds saved of a block, by praxis' name. Nothing, as jaxformer
-        (`hk.remat` of each block), for the real sizes.
+        name: As in the experiment's name, `CodeGen<name><phase>`.
+        layers: Number of blocks.
+        model_dims: D, width of the residual stream.
+        heads: N, attention heads.
+        head_dims: H, dims of one head; N * H = D.
+        rotary_dims: How many of a head's dims are rotated; even.
+        context: The most tokens that the network is for; a row of data has as many or fewer.
+        vocab_size: V, the ids of the projection.
+        remat: What the backward pass finds saved of a block, by praxis' name. Nothing, as jaxformer
+            (`hk.remat` of each block), for the published sizes.
+        batch_tokens: Tokens a step, by the batch that a recipe chooses (`Recipe.batch`).
+        learning_rate: The maximum, by phase; a phase of one's own takes that of `Phase.rates`.
+        learning_rate_end: The floor of the cosine, by phase, where a source gives it; a tenth of
+            the maximum elsewhere.
+        profile: On which data it is run, for how long, and how often it reports.
 
-    Raises ValueError for a shape that no network has.
+    Raises:
+        ValueError: No network has such a shape, or a value is not one of these.
     """
 
     name: str
@@ -46,18 +79,28 @@ class Size:
     head_dims: int
     rotary_dims: int
     context: int
-    embedded: bool = False
     vocab_size: int = VOCAB_SIZE
     remat: Remat = Remat.SAVE_NOTHING
+    batch_tokens: Mapping[str, int] = field(default_factory=dict)
+    learning_rate: Mapping[str, float] = field(default_factory=dict)
+    learning_rate_end: Mapping[str, float] = field(default_factory=dict)
+    profile: Profile = PUBLISHED
 
     def __post_init__(self):
         owner = f"size {self.name}"
         checks.word("size", "name", self.name)
         for name in ("layers", "model_dims", "heads", "head_dims", "rotary_dims", "vocab_size"):
-            checks.store(self, name, checks.whole(owner, name, getattr(self, name)))
-        checks.store(self, "context", checks.tokens(owner, "context", self.context))
-        checks.flag(owner, "embedded", self.embedded)
+            checks.store(self, name, checks.integer(owner, name, getattr(self, name)))
+        checks.store(self, "context", checks.row_tokens(owner, "context", self.context))
         checks.store(self, "remat", checks.choice(owner, "remat", self.remat, Remat))
+        checks.instance(owner, "profile", self.profile, Profile, "a profile, as PUBLISHED")
+        for name, check, kind in (
+            ("batch_tokens", checks.integer, "recipe"),
+            ("learning_rate", checks.positive, "phase"),
+            ("learning_rate_end", checks.number, "phase"),
+        ):
+            table = checks.table(owner, name, getattr(self, name), check, kind=kind)
+            checks.store(self, name, table)
         if self.model_dims != self.heads * self.head_dims:
             raise InvalidValueError(
                 f"{owner}: model_dims={self.model_dims}; wanted heads * head_dims, "
@@ -71,25 +114,38 @@ class Size:
 
     @property
     def parameters(self) -> int:
-        """Of the released network: no embedding bias (see `Declaration.parameters`)."""
+        """Those of the released network: no embedding bias (see `Declaration.parameters`)."""
         return network_parameters(self.layers, self.model_dims, self.vocab_size)
 
+    def values(self) -> dict[str, Any]:
+        """Returns the network in plain values, as receipts record it.
+
+        `embedded` says whether it is run on a laptop, on text that every machine has.
+        """
+        names = ("name", "layers", "model_dims", "heads", "head_dims", "rotary_dims", "context")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "embedded": self.profile == LAPTOP,
+            "vocab_size": self.vocab_size,
+            "remat": self.remat.value,
+        }
+
     def flops_per_token(self, row_length: int | None = None) -> int:
-        """Model FLOPs to train on one token, without recomputation.
+        """Returns the model FLOPs to train on one token, without recomputation.
 
         6 FLOPs a weight that is multiplied (2 forward, 4 backward; the embedding's table is
         looked up, not multiplied), and 12 * layers * T * D for the attention scores and
         their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
 
         Args:
-          row_length: T, tokens in a row; the context if None.
+            row_length: T, tokens in a row; the context if None.
         """
         multiplied = self.parameters - self.vocab_size * self.model_dims
         return 6 * multiplied + 12 * self.layers * (row_length or self.context) * self.model_dims
 
 
 def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:
-    """Parameters of the released network.
+    """Returns the parameters of the released network.
 
     Per block: layer norm 2d, qkv 3d^2, projection d^2, feed-forward 8d^2 + 5d (biases 4d and d).
     Outside: embedding V*d, final layer norm 2d, projection V*d + V.
@@ -98,16 +154,84 @@ def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:
     return layers * block + 2 * v * d + v + 2 * d
 
 
-# Nano is ours: it exists to be trained in minutes on two CPU cores; nearly all of its
-# arithmetic is the 51,200-way softmax, so it is narrow. What was tried is in the README.
+# Batches of `jaxformer` are accumulation steps * rows of a micro-batch * 2,048 tokens [config]; of
+# `paper`, rows * 2,048, which come to the round numbers of the paper. Rates of NL are [config],
+# 16B's [paper]; those of Multi and Mono [paper], 350M's Multi [config]; those of Instruct [ours]: a
+# tenth of what the weights were last trained with, or less, as is usual for tuning.
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (
-        #    name    layers  D     N   H    rotary context      parameters: 13,553,664
-        Size("Nano", 2, 128, 4, 32, 16, 256, embedded=True, remat=Remat.SAVE_EVERYTHING),
-        Size("350M", 20, 1024, 16, 64, 32, 2048),  # 356,712,448
-        Size("2B", 32, 2560, 32, 80, 64, 2048),  # 2,779,356,160
-        Size("6B", 33, 4096, 16, 256, 64, 2048),  # 7,064,213,504
-        Size("16B", 34, 6144, 24, 256, 64, 2048),  # 16,032,155,648
+        # [ours]: trained in minutes on two CPU cores. Nearly all of its arithmetic is the
+        # 51,200-way softmax, so it is narrow; what was tried is in the documentation.
+        Size(
+            "Nano",  # 13,553,664 parameters
+            layers=2,
+            model_dims=128,
+            heads=4,
+            head_dims=32,
+            rotary_dims=16,
+            context=256,
+            remat=Remat.SAVE_EVERYTHING,
+            batch_tokens={"jaxformer": 4 * 256, "paper": 4 * 256},
+            learning_rate={"NL": 5e-3, "Multi": 5e-3, "Mono": 5e-3, "Instruct": 1e-3},
+            profile=LAPTOP,
+        ),
+        Size(
+            "350M",  # 356,712,448
+            layers=20,
+            model_dims=1024,
+            heads=16,
+            head_dims=64,
+            rotary_dims=32,
+            context=2048,
+            batch_tokens={
+                "jaxformer": 32 * 8 * 2048,  # 524,288
+                "paper": 256 * 2048,  # 0.5M = 524,288
+            },
+            learning_rate={"NL": 3.0e-4, "Multi": 1.8e-4, "Mono": 1.8e-4, "Instruct": 2.0e-5},
+            learning_rate_end={"Multi": 3.0e-5},  # [config]: NL's floor, not a tenth of 1.8e-4
+        ),
+        Size(
+            "2B",  # 2,779,356,160
+            layers=32,
+            model_dims=2560,
+            heads=32,
+            head_dims=80,
+            rotary_dims=64,
+            context=2048,
+            batch_tokens={
+                "jaxformer": 16 * 32 * 2048,  # 1,048,576
+                "paper": 512 * 2048,  # 1M = 1,048,576
+            },
+            learning_rate={"NL": 1.6e-4, "Multi": 0.8e-4, "Mono": 0.8e-4, "Instruct": 1.0e-5},
+        ),
+        Size(
+            "6B",  # 7,064,213,504
+            layers=33,
+            model_dims=4096,
+            heads=16,
+            head_dims=256,
+            rotary_dims=64,
+            context=2048,
+            batch_tokens={
+                "jaxformer": 16 * 32 * 2048,  # 1,048,576, where the paper says 2M
+                "paper": 1024 * 2048,  # 2M = 2,097,152
+            },
+            learning_rate={"NL": 1.2e-4, "Multi": 0.4e-4, "Mono": 0.4e-4, "Instruct": 0.5e-5},
+        ),
+        Size(
+            "16B",  # 16,032,155,648
+            layers=34,
+            model_dims=6144,
+            heads=24,
+            head_dims=256,
+            rotary_dims=64,
+            context=2048,
+            batch_tokens={
+                "jaxformer": 16 * 64 * 2048,  # no config published; the paper's 2M: 2,097,152
+                "paper": 1024 * 2048,  # 2M = 2,097,152
+            },
+            learning_rate={"NL": 0.9e-4, "Multi": 0.5e-4, "Mono": 0.5e-4, "Instruct": 0.5e-5},
+        ),
     )
 }

@@ -1,14 +1,12 @@
-"""The weights a phase starts from: another job's last checkpoint.
+"""What a run starts from: what the stock binary was told to do, and another job's weights.
 
-Which it is, is known without Pax: nothing of it is imported before it is needed.
+Both are known without Pax: nothing of it is imported before it is needed.
 """
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from absl import flags
 from etils import epath
@@ -16,144 +14,82 @@ from etils import epath
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import Declaration
-from experiments.report import SCRATCH, START_VARIABLE
+from experiments.settings import SCRATCH, VARIABLES, Settings
 
 if TYPE_CHECKING:
     from paxml import tasks_lib
     from praxis import base_input, base_model, pax_fiddle
 
-    InputSpecs = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
-    Network = pax_fiddle.Config[base_model.BaseModel]
+    InputSpecs: TypeAlias = pax_fiddle.Config[base_input.BaseInputSpecsProvider]
+    Network: TypeAlias = pax_fiddle.Config[base_model.BaseModel]
+
+_VARIABLE = VARIABLES["start_from"].name
 
 
-def parent_job(
-    declaration: Declaration, environment: Mapping[str, str] = os.environ
-) -> epath.Path | None:
-    """The directory of the job whose weights `declaration` starts from.
+@dataclass(frozen=True)
+class Run:
+    """One execution of the stock binary, as its flags and its job directory tell; or none.
 
-    Returns:
-      None if no weights are to be loaded: it has no start phase; the environment says 'scratch',
-      or says nothing (`check` decides whether that may be); or the stock binary resumes, evaluates
-      or decodes, and has weights already.
+    Attributes:
+        job: The job directory; None if this process is not the stock binary.
+        step: Step of the newest whole checkpoint that the job had when the run began; None without
+            one.
+        trains: Whether it trains.
+        evaluates: Whether it evaluates.
+        decodes: Whether it decodes.
+        saves: Whether it saves checkpoints.
+        needs_checkpoint: Whether it decodes what the job directory has, once.
+        restore_from: The job directory whose checkpoints it decodes, if another was named.
+        restore_steps: The steps of the checkpoints to decode; empty for the newest.
     """
-    named = environment.get(START_VARIABLE, "")
-    if declaration.start is None or named in ("", SCRATCH) or has_weights():
-        return None
-    job = epath.Path(named)
-    # Orbax takes a relative path for one below the checkpoints' own directory.
-    return job if "://" in named else job.resolve()
 
+    job: epath.Path | None = None
+    step: int | None = None
+    trains: bool = False
+    evaluates: bool = False
+    decodes: bool = False
+    saves: bool = False
+    needs_checkpoint: bool = False
+    restore_from: epath.Path | None = None
+    restore_steps: tuple[int, ...] = ()
 
-def loading_rules(
-    job: epath.Path,
-    task: pax_fiddle.Config[tasks_lib.SingleTask],
-    input_specs: InputSpecs,
-) -> dict[str, tasks_lib.CheckpointLoadingRules]:
-    """Rules that load every weight of `job`'s last checkpoint, and neither step nor optimizer.
+    @staticmethod
+    def is_stock_binary() -> bool:
+        """Whether this process is the stock binary, which has parsed its flags."""
+        return flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None) is not None
 
-    Args:
-      job: the parent's directory.
-      task: the child's own task without rules: phases of one size build the same tree.
-      input_specs: of the child.
-    """
-    from paxml import tasks_lib
-
-    return {
-        str(checkpoints.directory(job)): tasks_lib.CheckpointLoadingRules(
-            task_p=task.clone(),
-            load_rules=[(r"(.*)", "{}")],
-            safe_load=True,
-            # Named, so that what was checked is loaded, though the parent trains on.
-            step=start_step(job),
-            input_specs_provider_p=input_specs,
+    @classmethod
+    def from_flags(cls) -> Run:
+        """Reads the flags of the stock binary, and what its job directory has."""
+        values = flags.FLAGS
+        mode = values.mode
+        trains, decodes = mode == "train", mode in ("decode", "decode_once")
+        job = _absolute(epath.Path(values.job_log_dir))
+        restore_from = values.restore_checkpoint_dir
+        return cls(
+            job=job,
+            step=checkpoints.last_step(job),
+            trains=trains,
+            evaluates=mode == "eval"
+            or (trains and values.eval_on_test)
+            or (decodes and values.eval_during_decode),
+            decodes=decodes or (trains and values.decode_during_train),
+            saves=trains and values.enable_checkpoint_saving,
+            needs_checkpoint=mode == "decode_once" and restore_from is None,
+            # The flag names `<job>/checkpoints`.
+            restore_from=epath.Path(restore_from).parent if restore_from else None,
+            restore_steps=tuple(map(int, values.restore_checkpoint_step or ())),
         )
-    }
 
+    @property
+    def begins(self) -> bool:
+        """Whether it begins to train, in a job that has no checkpoint yet."""
+        return self.trains and self.step is None
 
-def check(
-    declaration: Declaration, *, begins: bool, environment: Mapping[str, str] = os.environ
-) -> str:
-    """Refuses a start that is missing; what its arrays are is not looked at.
-
-    Args:
-      declaration: what is about to run.
-      begins: whether it trains, and has no checkpoint yet.
-      environment: where the start is named.
-
-    Returns:
-      What the weights are, in words.
-
-    Raises:
-      ValueError: a real size would begin a later phase from random weights; or the named job has
-        no checkpoint, or is another experiment's.
-    """
-    if job := parent_job(declaration, environment):
-        check_parent(declaration, job)
-        return f"step {start_step(job):,} of {job}"
-    if has_weights():
-        return "its own"
-    if (
-        declaration.start is not None
-        and not declaration.size.embedded
-        and not environment.get(START_VARIABLE)
-        and begins
-    ):
-        raise InvalidValueError(
-            f"{declaration.name} starts from {declaration.start}'s weights: set {START_VARIABLE} "
-            f"to that job's directory (found: unset), or to '{SCRATCH}' for random weights"
-        )
-    return "random"
-
-
-def begins_training() -> bool:
-    """Whether the stock binary is about to train in a directory that has no checkpoint yet."""
-    return is_training() and checkpoints.last_step(flags.FLAGS.job_log_dir) is None
-
-
-def parents(declaration: Declaration) -> list[dict[str, Any]]:
-    """The parents of a job that begins now, as its lineage tells them; none for random weights.
-
-    Raises:
-      FileNotFoundError: the start's checkpoint holds no weights.
-    """
-    job = parent_job(declaration)
-    return [parent(job, start_step(job))] if job else []
-
-
-def parent(job: epath.Path, step: int) -> dict[str, Any]:
-    """A checkpoint as a parent. Raises FileNotFoundError if it holds no weights."""
-    return lineage.parent(job, step, lineage.fingerprint(checkpoints.path(job, step)))
-
-
-def check_restored(declaration: Declaration) -> None:
-    """Refuses a damaged checkpoint before the stock binary restores anything from it.
-
-    The one that it resumes, evaluates or decodes, or the start's.
-
-    Raises:
-      ValueError: a file is missing, or has another size than was saved; raised on every host.
-    """
-    from codegen_pax.runs import verification
-
-    if job := parent_job(declaration):
-        verification.check_restored(
-            checkpoints.path(job, start_step(job)), verification.WEIGHT_FILES
-        )
-        return
-    if not (flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None)):
-        return
-    # Flags of decoding: `<job>/checkpoints`, and steps.
-    named = flags.FLAGS.get_flag_value("restore_checkpoint_dir", None)
-    job = epath.Path(named).parent if named else epath.Path(flags.FLAGS.job_log_dir)
-    chosen = flags.FLAGS.get_flag_value("restore_checkpoint_step", None)
-    for step in chosen or [checkpoints.last_step(job)]:
-        verification.check_restored(None if step is None else checkpoints.path(job, int(step)))
-
-
-def has_weights() -> bool:
-    """Whether this process is the stock binary, doing anything but beginning to train."""
-    mode = flags.FLAGS.get_flag_value("mode", None) if flags.FLAGS.is_parsed() else None
-    return mode is not None and not begins_training()
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is the stock binary doing anything but beginning to train."""
+        return self.job is not None and not self.begins
 
 
 def make_job_dir_absolute() -> None:
@@ -163,71 +99,191 @@ def make_job_dir_absolute() -> None:
     checkpoint below the checkpoints' own directory.
     """
     if flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("job_log_dir", None) is not None:
-        job = epath.Path(flags.FLAGS.job_log_dir)
-        if "://" not in str(job):
-            flags.FLAGS.job_log_dir = job.resolve()
+        flags.FLAGS.job_log_dir = _absolute(epath.Path(flags.FLAGS.job_log_dir))
 
 
-def is_training() -> bool:
-    """Whether this process is the stock binary, started with `--mode=train`."""
-    return flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("mode", None) == "train"
+def _absolute(job: epath.Path) -> epath.Path:
+    return job if "://" in str(job) else job.resolve()
 
 
-@functools.cache
-def start_step(job: epath.Path) -> int | None:
-    """The step of the checkpoint that this process starts from; None if the parent has none.
+@dataclass(frozen=True)
+class StartCheckpoint:
+    """The checkpoint whose weights a phase starts from.
 
-    Decided once: what is checked, loaded and told is the same, whatever the parent saves meanwhile.
+    Attributes:
+        job: The job directory.
+        step: Step of its newest whole checkpoint when it was looked for; None without one, which
+            `check` refuses. What is checked, loaded and recorded is the same, whatever the job
+            saves meanwhile.
     """
-    return checkpoints.last_step(job)
+
+    job: epath.Path
+    step: int | None
+
+    @property
+    def checkpoint(self) -> epath.Path:
+        """The checkpoint's directory."""
+        assert self.step is not None  # `check` has refused it
+        return checkpoints.path(self.job, self.step)
 
 
-def check_parent(declaration: Declaration, job: epath.Path) -> None:
-    """Raises ValueError if a job has no checkpoint, or is not of the phase before."""
-    if start_step(job) is None:
-        raise InvalidValueError(
-            f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds no "
-            f"checkpoint; wanted the directory given to that job as --job_log_dir"
+def find(declaration: Declaration, settings: Settings, run: Run) -> StartCheckpoint | None:
+    """Finds the checkpoint whose weights a run starts from.
+
+    Returns:
+        None if no weights are loaded: the experiment has no start phase; the settings say 'scratch'
+        or nothing (`check` decides whether that may be); or the run resumes, evaluates or decodes,
+        and so has weights already.
+    """
+    if declaration.start is None or settings.start_from in (None, SCRATCH) or run.has_weights:
+        return None
+    # Orbax takes a relative path for one below the checkpoints' own directory.
+    job = _absolute(epath.Path(settings.start_from))
+    return StartCheckpoint(job, checkpoints.last_step(job))
+
+
+def loading_rules(
+    start: StartCheckpoint,
+    task: pax_fiddle.Config[tasks_lib.SingleTask],
+    input_specs: InputSpecs,
+) -> dict[str, tasks_lib.CheckpointLoadingRules]:
+    """Returns rules that load every weight of a checkpoint, and neither step nor optimizer.
+
+    Args:
+        start: The checkpoint.
+        task: The child's own task without rules: phases of one size build the same tree.
+        input_specs: Shapes of the child's training batch.
+    """
+    from paxml import tasks_lib
+
+    return {
+        str(checkpoints.directory(start.job)): tasks_lib.CheckpointLoadingRules(
+            task_p=task.clone(),
+            load_rules=[(r"(.*)", "{}")],
+            safe_load=True,
+            # Named, so that what was checked is loaded, though the parent trains on.
+            step=start.step,
+            input_specs_provider_p=input_specs,
         )
-    found = lineage.read(job)
-    if found and declaration.start not in {found["class"], *lineage.experiment_names(found)}:
+    }
+
+
+def check(
+    declaration: Declaration, settings: Settings, run: Run, start: StartCheckpoint | None
+) -> str:
+    """Refuses a start that is missing; what its arrays are is not looked at.
+
+    Args:
+        declaration: What is about to run.
+        settings: The settings it runs with.
+        run: What the stock binary is about to do.
+        start: What `find` returns for these three.
+
+    Returns:
+        What the weights are, in words.
+
+    Raises:
+        ValueError: A published size would begin a later phase from random weights; or the job that
+            is named has no checkpoint, or is another experiment's.
+    """
+    if start:
+        check_parent(declaration, start)
+        return f"step {start.step:,} of {start.job}"
+    if run.has_weights:
+        return "its own"
+    if (
+        declaration.start is not None
+        and declaration.profile.needs_start
+        and settings.start_from is None
+        and run.begins
+    ):
         raise InvalidValueError(
-            f"{declaration.name} starts from {declaration.start}: {START_VARIABLE}={job} holds "
-            f"{found['experiment']}; wanted a job of {declaration.start} (an experiment of your "
-            f"own may declare start={found['experiment']!r})"
+            f"{declaration.name} starts from {declaration.start}'s weights: set {_VARIABLE} "
+            f"to that job's directory (found: unset), or to '{SCRATCH}' for random weights"
+        )
+    return "random"
+
+
+def parent(start: StartCheckpoint) -> dict[str, Any]:
+    """Returns a checkpoint as a parent in a receipt.
+
+    Raises:
+        FileNotFoundError: It holds no weights.
+    """
+    assert start.step is not None  # `check` has refused it
+    return lineage.parent(start.job, start.step, lineage.fingerprint(start.checkpoint))
+
+
+def check_restored(run: Run, start: StartCheckpoint | None) -> None:
+    """Refuses a damaged checkpoint before the stock binary restores anything from it.
+
+    The one that it resumes, evaluates or decodes, or the start's. Each host calls it.
+
+    Raises:
+        ValueError: A file is missing, or has another size than was saved; raised on every host.
+    """
+    from codegen_pax.runs import verification
+
+    if start:
+        verification.check_restored(start.checkpoint, verification.WEIGHT_FILES)
+        return
+    if run.job is None:
+        return
+    job = run.restore_from or run.job
+    newest = checkpoints.last_step(job) if run.restore_from else run.step
+    for step in run.restore_steps or [newest]:
+        verification.check_restored(None if step is None else checkpoints.path(job, step))
+
+
+def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
+    """Refuses a job without a checkpoint, and one that is not of the phase before.
+
+    Raises:
+        ValueError: It is one of these.
+    """
+    prefix = f"{declaration.name} starts from {declaration.start}: {_VARIABLE}={start.job} holds"
+    if start.step is None:
+        raise InvalidValueError(
+            f"{prefix} no checkpoint; wanted the directory given to that job as --job_log_dir"
+        )
+    receipt = lineage.read(start.job)
+    if receipt and declaration.start not in {receipt["class"], *lineage.experiment_names(receipt)}:
+        raise InvalidValueError(
+            f"{prefix} {receipt['experiment']}; wanted a job of {declaration.start} (an experiment "
+            f"of your own may declare start={receipt['experiment']!r})"
         )
 
 
 def check_arrays(
-    declaration: Declaration, job: epath.Path, network: Network, input_specs: InputSpecs
+    declaration: Declaration, start: StartCheckpoint, network: Network, input_specs: InputSpecs
 ) -> None:
-    """Refuses a start whose arrays are other than the network's.
+    """Refuses a checkpoint whose arrays are other than the network's.
 
     Args:
-      declaration: what is about to run.
-      job: the parent's directory, which has a checkpoint.
-      network: the model, whose arrays the checkpoint must hold.
-      input_specs: of a training batch, to initialise the model with.
+        declaration: What is about to run.
+        start: The checkpoint.
+        network: The model, whose arrays the checkpoint must hold.
+        input_specs: Shapes of a training batch, to initialise the model with.
 
     Raises:
-      ValueError: an array is missing, or too much, or of another shape.
+        ValueError: An array is missing, or too much, or of another shape.
     """
-    wanted = _network_shapes(network, input_specs)
-    step = start_step(job)
-    found = checkpoints.weight_shapes(checkpoints.path(job, step))
-    of_job = lineage.read(job)
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
+    expected = network_shapes(network, input_specs)
+    shapes = checkpoints.weight_shapes(start.checkpoint)
+    receipt = lineage.read(start.job)
+    for name in sorted(shapes.keys() | expected.keys()):
+        if shapes.get(name) != expected.get(name):
             raise InvalidValueError(
-                f"{declaration.name} starts from {declaration.start}: in checkpoint {step} of "
-                f"{job} the array {name} has shape {found.get(name, 'none: it is missing')}; "
-                f"wanted {wanted.get(name, 'no such array')} (recipe {declaration.recipe.name}"
-                + (f"; the job was trained with {of_job['recipe']})" if of_job else ")")
+                f"{declaration.name} starts from {declaration.start}: in checkpoint {start.step} "
+                f"of {start.job} the array {name} has shape "
+                f"{shapes.get(name, 'none: it is missing')}; "
+                f"wanted {expected.get(name, 'no such array')} (recipe {declaration.recipe.name}"
+                + (f"; the job was trained with {receipt['recipe']})" if receipt else ")")
             )
 
 
-def _network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:
-    """Array name -> shape of the network itself, from shapes alone."""
+def network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:
+    """Returns array name -> shape of the network itself, made in shapes alone."""
     from praxis import base_hyperparams
     from praxis.py_utils import NestedMap
 

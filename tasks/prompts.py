@@ -52,11 +52,25 @@ _NAMES = {
 class Phase(Protocol):
     """What decides the prompts of a phase; see `experiments.phases.Phase`."""
 
-    name: str
-    languages: Sequence[str]
-    prompts: Sequence[str]
-    vocabulary: str
-    loss_on: str
+    @property
+    def name(self) -> str:
+        """As in an experiment's name."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """The languages of its source files."""
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Prompts of its own; empty for those of its languages."""
+
+    @property
+    def vocabulary(self) -> str:
+        """The name of the vocabulary that tokenises its text."""
+
+    @property
+    def loss_on(self) -> str:
+        """'all' tokens, or the 'answer' alone."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,7 @@ class PromptSource(seqio.FunctionDataSource):
         super().__init__(read, splits=[VALIDATION])
 
 
-def for_phase(phase: Phase, file: str = "") -> Prompts:
+def for_phase(phase: Phase, file: epath.PathLike | None = None) -> Prompts:
     """Return what a run decodes: a file's prompts, else the phase's, else those of its languages.
 
     Args:
@@ -179,7 +193,7 @@ def _instructions(language: str) -> list[str]:
     return [f"{instruction.removesuffix('.')}, in {label}." for instruction, _ in NANO_INSTRUCTIONS]
 
 
-def _read_file(file: str, are_instructions: bool) -> tuple[str, ...]:
+def _read_file(file: epath.PathLike, are_instructions: bool) -> tuple[str, ...]:
     """Return the prompts of a file."""
     path = epath.Path(file)
     if not path.is_file():

@@ -39,6 +39,14 @@ def quick_tests_import_nothing_heavy(request):
         assert not found, f"quick tests have imported {', '.join(sorted(found))}"
 
 
+@pytest.fixture(autouse=True)
+def no_corpora():
+    """A test that sets the folder of prepared corpora leaves none behind."""
+    yield
+    if seqio_sources := sys.modules.get("codegen_pax.data.seqio_sources"):
+        seqio_sources.set_corpora_folder(None)
+
+
 def pytest_collection_modifyitems(items):
     """The long files first, so that no worker begins one when the other has nothing left to do."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

@@ -1,31 +1,31 @@
-"""Show what differs between experiments."""
+"""`codegen-pax compare`: what differs between experiments."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import importlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from codegen_pax.cli.catalogue import DOOR, Entry, add_module_argument, find
-from codegen_pax.cli.facts import derived
+from codegen_pax.cli.core.arguments import add_module_argument, class_path, find_experiments
+from codegen_pax.cli.core.description import Description, derived_numbers, format_cell
 from codegen_pax.errors import UsageError
 from codegen_pax.silent_imports import silenced
-from experiments.report import START_VARIABLE
+from experiments.declaration import DOOR, Declaration
+from experiments.settings import from_environment
 
 if TYPE_CHECKING:
-    from codegen_pax.compare import Difference, Side
+    from codegen_pax.compare import Difference, ExperimentConfig
 
-HELP = "show what differs between experiments"
-
-ABSENT = "absent"
-DERIVED = "derived"
+ABSENT = "absent"  # the value of an experiment that lacks the path
+DERIVED = "derived"  # the group of what follows from the settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("name", nargs="+", help="an experiment, as in CodeGen16BMono; two or more")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead")
     add_module_argument(parser)
@@ -34,100 +34,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints every setting that differs, then what follows from the settings.
 
-    The settings are those of the Fiddle configurations, as they would run here: with the
-    environment's mesh and recipe. Where a run's start weights lie is the run's, and is left out.
+    The settings are those of the Fiddle configurations as they would run here, with the
+    environment's mesh and recipe. The folder of the start weights is left out: it belongs to a run.
 
     Raises:
-      UsageError: fewer than two names, or an unknown one.
+        UsageError: Fewer than two names, or an unknown one.
     """
     if len(args.name) < 2:
         raise UsageError(f"found one experiment, {args.name[0]}; wanted at least two to compare")
-    entries = find(args.name, args.module)
-    with _told("reading the configurations (Pax takes its time to import)"):
-        sides, numbers = _configurations(entries)
-    from codegen_pax.compare import differences
+    declarations = find_experiments(args.name, args.module)
+    from codegen_pax.cli.core.terminal import waiting
 
-    found = differences(sides)
+    with waiting("building the configurations (importing Pax takes half a minute)"):
+        configs, derived = _configurations(declarations)
+    from codegen_pax.compare import find_differences
+
+    differences = find_differences(configs)
     if args.json:
-        print(json.dumps(_objects(found, numbers), indent=2))
-    elif not found:
+        print(json.dumps(_to_json(differences, derived), indent=2))
+    elif not differences:
         print(f"Nothing differs between {' and '.join(args.name)}.")
     else:
-        _print(found, numbers)
+        _print(differences, derived)
     return 0
 
 
-@contextlib.contextmanager
-def _told(message: str) -> Iterator[None]:
-    """Says on a terminal what is being waited for."""
-    from codegen_pax.cli.tables import Terminal
-
-    console = Terminal(stderr=True)
-    with console.status(message) if console.is_terminal else contextlib.nullcontext():
-        yield
-
-
-def _configurations(entries: Sequence[Entry]) -> tuple[list[Side], dict[str, dict[str, object]]]:
-    """The sides, and what is derived of each by name."""
-    # Only configurations are made: no device of this machine is to be taken for it.
+def _configurations(
+    declarations: Sequence[Declaration],
+) -> tuple[list[ExperimentConfig], dict[str, Description]]:
+    """Builds the configurations; returns them, and name -> the numbers derived of each."""
+    # Configurations need no device, so none of this machine's is taken.
     os.environ["JAX_PLATFORMS"] = "cpu"
     with silenced():
         importlib.import_module(DOOR)
     from paxml import experiment_registry
 
-    from codegen_pax.compare import Side
+    from codegen_pax.compare import ExperimentConfig
 
     registered = experiment_registry.get_all()
+    paths = {class_path(declaration) for declaration in declarations}
+    is_ambiguous = len(paths) > len({declaration.name for declaration in declarations})
 
-    start = os.environ.pop(START_VARIABLE, None)
-    several = len({entry.full_name for entry in entries}) > len({entry.name for entry in entries})
-    try:
-        sides, numbers = [], {}
-        for entry in entries:
-            experiment = registered[entry.full_name]()
-            name = entry.full_name if several else entry.name  # of several modules
-            sides.append(Side.of(name, experiment))
-            numbers[name] = derived(experiment.declaration())
-        return sides, numbers
-    finally:
-        if start is not None:
-            os.environ[START_VARIABLE] = start
+    settings = dataclasses.replace(from_environment(), start_from=None)
+    configs, derived = [], {}
+    for declaration in declarations:
+        experiment = registered[class_path(declaration)](settings)
+        name = class_path(declaration) if is_ambiguous else declaration.name
+        configs.append(ExperimentConfig.of(name, experiment))
+        derived[name] = derived_numbers(experiment.declaration())
+    return configs, derived
 
 
-def _objects(
-    found: Sequence[Difference], numbers: dict[str, dict[str, object]]
-) -> list[dict[str, object]]:
-    """One object a row: `group`, `path`, and by name the values (no entry where it is absent)."""
+def _to_json(
+    differences: Sequence[Difference], derived: Mapping[str, Description]
+) -> list[Description]:
+    """Returns an object for each row.
+
+    Returns:
+        Objects with `group`, `path`, and `values` by name; an experiment without the path has none.
+    """
     settings = [
         {"group": difference.group, "path": difference.path, "values": dict(difference.values)}
-        for difference in found
+        for difference in differences
     ]
     return settings + [
-        {"group": DERIVED, "path": key, "values": {name: numbers[name][key] for name in numbers}}
-        for key in (next(iter(numbers.values())) if found else ())
+        {"group": DERIVED, "path": key, "values": {name: derived[name][key] for name in derived}}
+        for key in (next(iter(derived.values())) if differences else ())
     ]
 
 
-def _print(found: Sequence[Difference], numbers: dict[str, dict[str, object]]) -> None:
-    from codegen_pax.cli.tables import print_sections, shown
-    from codegen_pax.compare import GROUPS, described, labels
+def _print(differences: Sequence[Difference], derived: Mapping[str, Description]) -> None:
+    from codegen_pax.cli.core.terminal import print_sections
+    from codegen_pax.compare import GROUPS, format_value, shorten_paths
 
-    names = list(numbers)
+    names = list(derived)
     sections = {}
     for group in GROUPS:
-        members = [difference for difference in found if difference.group == group]
-        short = labels(difference.path for difference in members)
+        members = [difference for difference in differences if difference.group == group]
+        short = shorten_paths(difference.path for difference in members)
         sections[group] = [
             (
                 short[difference.path],
                 *(
-                    described(difference.values[name]) if name in difference.values else ABSENT
+                    format_value(difference.values[name]) if name in difference.values else ABSENT
                     for name in names
                 ),
             )
             for difference in members
         ]
     sections[DERIVED] = [
-        (key, *(shown(numbers[name][key]) for name in names)) for key in numbers[names[0]]
+        (key, *(format_cell(derived[name][key]) for name in names)) for key in derived[names[0]]
     ]
     print_sections(("what differs", *names), sections)

@@ -8,28 +8,24 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codegen_pax.cli import opened
-from codegen_pax.cli.beside import beside
-from codegen_pax.cli.catalogue import add_module_argument
+from codegen_pax.cli.core.arguments import Job, add_module_argument, local_folder, open_job
+from codegen_pax.cli.core.terminal import Terminal, in_background
 from codegen_pax.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
-    from codegen_pax.cli.opened import Run
-    from codegen_pax.cli.tables import Terminal
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights.conversion import StagingFolder
     from codegen_pax.weights.exporting import Plan
 
-HELP = "export a Pax checkpoint's weights for transformers, as CodeGen or as GPT-J"
-
 _MODEL_TYPES = {"hf": "codegen", "gptj": "gptj"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("kind", choices=tuple(_MODEL_TYPES), help="as CodeGen (hf) or GPT-J")
     parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
-    parser.add_argument("folder", type=opened.local_folder, help="a new one, for transformers")
+    parser.add_argument("folder", type=local_folder, help="a new one, for transformers")
     parser.add_argument(
         "--dtype",
         help="float32, float16 or bfloat16, or a short name as fp16; as stored if not given",
@@ -45,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exports what `args` say; see `add_arguments`."""
-    from codegen_pax.cli.tables import Terminal
+    """Exports the weights, and prints what was written."""
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights import conversion, exporting, layouts
@@ -58,26 +53,26 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(error) from error
     output = args.folder.resolve()
     conversion.check_new(output)
-    found = opened.run(args.run, args.experiment, args.module, args.step)
-    size = found.declaration.size
-    dims = layouts.Dimensions.of(size, embedding_bias=found.declaration.recipe.embedding_bias)
+    job = open_job(args.run, args.experiment, args.module, args.step)
+    size = job.declaration.size
+    dims = layouts.Dimensions.of(size, embedding_bias=job.declaration.recipe.embedding_bias)
     make_layout = {"hf": layouts.hugging_face, "gptj": layouts.gptj}[args.kind]
     console = Terminal(stderr=args.json, highlight=False)
-    variables = Variables(found.checkpoint)
-    rows = _vocabulary_rows(variables, found, console)
+    variables = Variables(job.checkpoint)
+    rows = _vocabulary_rows(variables, job, console)
     layout = make_layout(dataclasses.replace(dims, vocab_size=rows))
     plan = exporting.make_plan(variables, dims, layout, kind, keep_parts=args.kind == "hf")
-    stamps = lineage.stamps(found.checkpoint)
+    stamps = lineage.stamps(job.checkpoint)
     needed = plan.num_bytes + plan.scratch_bytes + conversion.OTHER_BYTES
     conversion.check_room(output, needed)
     with conversion.StagingFolder(output) as staging:
-        document = _write(args, plan, found, stamps, staging, console)
+        receipt = _write(args, plan, job, stamps, staging, console)
     if args.json:
-        said = {
-            "experiment": found.declaration.name,
-            "run": str(found.job),
-            "step": found.step,
-            "sha256": document["parents"][0]["sha256"],
+        result = {
+            "experiment": job.declaration.name,
+            "run": str(job.directory),
+            "step": job.step,
+            "sha256": receipt["parents"][0]["sha256"],
             "layout": plan.layout.name,
             "output": str(output),
             "files": [{"name": file.name, "bytes": file.size()} for file in plan.files()],
@@ -88,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
             "vocabulary_rows": rows,
             "lineage": str(output / lineage.FILE),
         }
-        print(json.dumps(said, indent=2))
+        print(json.dumps(result, indent=2))
         return 0
     console.print(
-        f"{args.folder}: {found.declaration.name} of step {found.step:,} for transformers, as "
+        f"{args.folder}: {job.declaration.name} of step {job.step:,} for transformers, as "
         f"{plan.layout.name} has it, in {' and '.join(plan.dtype_names)}, "
         f"{plan.num_bytes / 1e9:.2f} GB",
         soft_wrap=True,
@@ -99,21 +94,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int:
-    """How many rows of the vocabulary are exported: those that were imported, if they were fewer.
+def _vocabulary_rows(variables: Variables, job: Job, console: Terminal) -> int:
+    """Returns how many rows of the vocabulary are exported.
 
-    All of them if the others have been trained since, which only tokens of one's own do.
+    These are the rows that were imported, if an import added others. If the added rows have been
+    trained since, which only a person's own tokens do, all rows are exported.
     """
     from codegen_pax.weights import embedding_table
 
-    whole = found.declaration.size.vocab_size
-    rows = embedding_table.imported_rows(found.document) or whole
-    if rows >= whole:
-        return whole
-    added = f"{whole - rows:,} rows of the vocabulary, which the import added to {rows:,},"
+    network_rows = job.declaration.size.vocab_size
+    rows = embedding_table.imported_rows(job.receipt) or network_rows
+    if rows >= network_rows:
+        return network_rows
+    added = f"{network_rows - rows:,} rows of the vocabulary, which the import added to {rows:,},"
     if not embedding_table.added_rows_are_unchanged(variables, rows):
         console.print(f"{added} have been trained since: all are exported", soft_wrap=True)
-        return whole
+        return network_rows
     console.print(f"{added} are left out", soft_wrap=True)
     return rows
 
@@ -121,15 +117,18 @@ def _vocabulary_rows(variables: Variables, found: Run, console: Terminal) -> int
 def _write(
     args: argparse.Namespace,
     plan: Plan,
-    found: Run,
+    job: Job,
     stamps: list[list],
     staging: StagingFolder,
     console: Terminal,
 ) -> lineage.Receipt:
-    """Fills the staging folder and commits it; returns the lineage of the export.
+    """Fills the staging folder and commits it.
+
+    Returns:
+        The receipt of the export.
 
     Raises:
-      ValueError: the checkpoint has not the files of `stamps` any more.
+        ValueError: The checkpoint no longer has the files of `stamps`.
     """
     from codegen_pax.environment import code
     from codegen_pax.runs import lineage, progress
@@ -137,17 +136,17 @@ def _write(
     from codegen_pax.weights import exporting, hugging_face, tensor_files
     from codegen_pax.weights.model_card import card
 
-    with beside(lineage.fingerprint, found.checkpoint) as hashing:
+    with in_background(lineage.fingerprint, job.checkpoint) as hashing:
         with progress.follow_bytes("exporting", plan.moved_bytes, console) as on_bytes:
             exporting.run(plan, staging.path, on_bytes)
         hashed = hashing.result()
-    # A chunk that is gone reads as zeros: a job that trains removes its old checkpoints.
-    if lineage.stamps(found.checkpoint) != stamps:
+    # A removed chunk reads as zeros, and a job that trains removes its old checkpoints.
+    if lineage.stamps(job.checkpoint) != stamps:
         raise InvalidValueError(
-            f"{found.checkpoint} was changed while it was read: export another step"
+            f"{job.checkpoint} was changed while it was read: export another step"
         )
     rows, _ = plan.layout.shapes["lm_head.weight"]
-    size = dataclasses.replace(found.declaration.size, vocab_size=rows)
+    size = dataclasses.replace(job.declaration.size, vocab_size=rows)
     kind = max(plan.dtype_names, key=["bfloat16", "float16", "float32"].index)
     if len(plan.weight_files) > 1:
         index = tensor_files.safetensors_index(plan.weight_files)
@@ -155,18 +154,18 @@ def _write(
     model_type = _MODEL_TYPES[args.kind]
     tokenizer = write_tokenizer(
         staging.path,
-        found.declaration.phase.vocabulary,
+        job.declaration.phase.vocabulary,
         size.context,
         length=rows if model_type == "gptj" else None,
     )
     config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
     _save(staging.path / "config.json", config)
     _save(staging.path / "generation_config.json", hugging_face.generation_config())
-    parent = lineage.parent(found.job, found.step, hashed) | {"experiment": found.declaration.name}
-    facts = dict(found.document or found.facts())
-    for name in ("history", "resumed"):  # in the parent's own
-        facts.pop(name, None)
-    document = facts | {
+    parent = lineage.parent(job.directory, job.step, hashed) | {"experiment": job.declaration.name}
+    fields = dict(job.receipt or job.receipt_fields())
+    for name in ("history", "resumed"):  # the parent's own receipt has them
+        fields.pop(name, None)
+    receipt = fields | {
         "format": lineage.FORMAT,
         "kind": "export",
         "layout": plan.layout.name,
@@ -175,20 +174,20 @@ def _write(
         "versions": lineage.versions(),
         "code": {code.PROJECT: code.of_project()},
     }
-    lineage.write(staging.path, document)
+    lineage.write(staging.path, receipt)
     text = card(
-        found.declaration.name,
+        job.declaration.name,
         model_type=model_type,
-        step=found.step,
+        step=job.step,
         sha256=hashed["sha256"],
         dtype=kind,
         num_parameters=plan.num_parameters,
-        lineage=found.document,
+        lineage=job.receipt,
     )
     (staging.path / "README.md").write_text(text, encoding="utf-8")
     staging.commit()
-    return document
+    return receipt
 
 
-def _save(path: Path, said: dict) -> None:
-    path.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
+def _save(path: Path, document: dict) -> None:
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

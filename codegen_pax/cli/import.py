@@ -5,34 +5,36 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from codegen_pax.cli.beside import beside
-from codegen_pax.cli.catalogue import add_module_argument, find
-from codegen_pax.cli.opened import local_folder
+from codegen_pax.cli.core.arguments import (
+    add_module_argument,
+    class_path,
+    find_experiments,
+    local_folder,
+)
+from codegen_pax.cli.core.terminal import Terminal, in_background, waiting
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:
-    from codegen_pax.cli.tables import Terminal
     from codegen_pax.weights.adapters import MergedReader
     from codegen_pax.weights.importing import Plan
     from codegen_pax.weights.layouts import Layout
     from codegen_pax.weights.tensors import TensorReader
     from experiments.declaration import Declaration
 
-HELP = "import weights of Hugging Face or jaxformer into a Pax checkpoint"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("kind", choices=("hf", "jaxformer"), help="whose layout")
     parser.add_argument(
         "folder",
         type=local_folder,
-        help="that transformers saved; or jaxformer's <ckpt_dir>/<step>",
+        help="a folder that transformers saved; or jaxformer's <ckpt_dir>/<step>",
     )
     parser.add_argument(
-        "--experiment", required=True, help="whose network it is, as in CodeGen350MMono"
+        "--experiment", required=True, help="the experiment of the network, as in CodeGen350MMono"
     )
     parser.add_argument(
         "--output",
@@ -43,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter",
         type=local_folder,
-        help="a folder of PEFT's with a LoRA adapter of these weights, which is merged into them",
+        help="a folder that PEFT saved, with a LoRA adapter that is merged into the weights",
     )
     parser.add_argument(
         "--mp-num",
         type=int,
         choices=(1, 2, 4, 8),
-        help="column groups of the fused matrix: 4 for hf; for jaxformer 8 on TPU v3, 4 on v4, and "
-        "found out from the weights where that can be done",
+        help="column groups of the fused matrix: 4 for hf; for jaxformer 8 on TPU v3, 4 on v4, "
+        "detected in the weights where they show it",
     )
     parser.add_argument(
         "--no-check-mp-num", action="store_true", help="believe --mp-num against the weights"
@@ -62,51 +64,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Imports what `args` say; see `add_arguments`."""
-    from codegen_pax.cli.tables import Terminal
+    """Imports the weights, and prints what was written."""
     from codegen_pax.runs import checksums, lineage, progress
     from codegen_pax.weights import conversion, importing
-    from experiments.declaration import from_environment
+    from experiments.declaration import configured
+    from experiments.settings import from_environment
 
     console = Terminal(stderr=args.json, highlight=False)
-    (entry,) = find([args.experiment], args.module)
-    declaration = from_environment(entry.declaration)
+    (declared,) = find_experiments([args.experiment], args.module)
+    settings = from_environment()
+    declaration = configured(declared, settings)
     output = args.output.resolve()
     conversion.check_new(output)
     plan, parent, adapter = _examine(args, declaration, console)
     conversion.check_room(output, plan.num_bytes + conversion.OTHER_BYTES)
-    class_name = f"{entry.module}.{entry.name}"
     stamps = _stamps(plan)
     with (
         plan.closing(),
         conversion.StagingFolder(output) as staging,
-        beside(lineage.hash_files, plan.paths()) as hashing,
+        in_background(lineage.hash_files, plan.paths()) as hashing,
     ):
-        with silenced():
+        with waiting("importing Pax, which takes about half a minute"), silenced():
             from paxml import experiment_registry
 
             import codegen  # noqa: F401  (registers the experiments)
             from codegen_pax.training.train_state import train_state_spec
-            from experiments import receipt
+            from experiments import job_receipt
 
-            experiment = experiment_registry.get(class_name)()
-            wanted = train_state_spec(
+            experiment = experiment_registry.get(class_path(declared))(settings)
+            state = train_state_spec(
                 experiment.task(), experiment.get_input_specs_provider_params()
             )
         with progress.follow_bytes("importing", plan.moved_bytes, console) as on_bytes:
-            importing.run(plan, wanted, staging.path, on_bytes)
-        parent |= _hashed(plan, adapter, hashing.result())
+            importing.run(plan, state, staging.path, on_bytes)
+        parent |= _hashed_files(plan, adapter, hashing.result())
         if _stamps(plan) != stamps:
             raise InvalidValueError(f"{args.folder} was changed while it was read: import it again")
-        document = receipt.document(experiment, class_name, [parent], "import", data=[])
+        receipt = job_receipt.document(
+            experiment, class_path(declared), [parent], "import", data=[]
+        )
         for folder in (staging.path, staging.path / importing.CHECKPOINT):
-            lineage.write(folder, document)
+            lineage.write(folder, receipt)
         checksums.write(staging.path / importing.CHECKPOINT)
         staging.commit()
     if args.json:
-        said = {
+        result = {
             "experiment": declaration.name,
-            "class": class_name,
+            "class": class_path(declared),
             "recipe": declaration.recipe.name,
             "source": {key: value for key, value in parent.items() if key != "lineage"},
             "output": str(output),
@@ -118,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             "vocabulary_rows": declaration.size.vocab_size,
             "lineage": str(output / lineage.FILE),
         }
-        print(json.dumps(said, indent=2))
+        print(json.dumps(result, indent=2))
         return 0
     console.print(
         f"{args.output}: {plan.num_parameters:,} parameters of {declaration.name} in "
@@ -128,8 +132,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _hashed(plan: Plan, adapter: MergedReader | None, hashed: list[dict]) -> dict:
-    """The files that were read, with their hashes, as the lineage of an import has them."""
+def _hashed_files(
+    plan: Plan, adapter: MergedReader | None, hashed: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the files that were read, with their hashes, as the receipt of an import has them."""
     from codegen_pax.weights import adapters
 
     if adapter is None:
@@ -145,12 +151,12 @@ def _hashed(plan: Plan, adapter: MergedReader | None, hashed: list[dict]) -> dic
 
 
 def _stamps(plan: Plan) -> list[list]:
-    """What tells whether the files are still the same."""
-    found = [(path, path.stat()) for path in plan.paths()]
+    """Returns what is equal as long as the files are the same."""
+    stats = [(path, path.stat()) for path in plan.paths()]
     return [
-        # Its times: of the content, which a copy may bring along, and of the file itself.
+        # Both times: a copy may keep that of the content, never that of the file itself.
         [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        for path, stat in found
+        for path, stat in stats
     ]
 
 
@@ -160,7 +166,8 @@ def _examine(
     """Finds and checks the weights.
 
     Returns:
-      How to import them, what they are as a parent, and the adapter in them.
+        How to import them, their entry among the parents of the receipt, and the adapter that is
+        merged into them.
     """
     from codegen_pax.runs import lineage
     from codegen_pax.weights import importing, layouts, tensor_files
@@ -169,7 +176,7 @@ def _examine(
     size = declaration.size
     dims = layouts.Dimensions.of(size, embedding_bias=declaration.recipe.embedding_bias)
     folder = args.folder.absolute()
-    parent: dict = {"kind": "hugging face", "directory": str(folder)}
+    parent: dict[str, Any] = {"kind": "hugging face", "directory": str(folder)}
     adapter = None
     reader: TensorReader
     if args.kind == "hf":
@@ -196,10 +203,11 @@ def _examine(
 def _hugging_face(
     args: argparse.Namespace, folder: Path, declaration: Declaration, console: Terminal
 ) -> tuple[TensorReader, int | None, MergedReader | None]:
-    """The weights of a folder of Hugging Face's, with an adapter's, and as many rows as ours.
+    """Opens the weights of a folder that transformers saved.
 
     Returns:
-      The weights, the rows of the vocabulary that they have themselves, and the adapter.
+        The weights, with the adapter merged and as many vocabulary rows as the network has; the
+        rows that they have themselves; and the adapter.
     """
     from codegen_pax.text.tokenizer import SIZES
     from codegen_pax.weights import adapters, embedding_table, hugging_face
@@ -218,17 +226,17 @@ def _hugging_face(
         reader = adapter = adapters.merge(reader, args.adapter.absolute())
         rows = embedding_table.vocabulary_rows(reader)
     if rows is None:
-        return reader, rows, adapter  # what is missing is told with all that is
-    most = declaration.size.vocab_size
-    embedding_table.check_vocabulary_rows(rows, SIZES[declaration.phase.vocabulary], most)
-    if rows < most:
+        return reader, rows, adapter  # the plan names the table among all that is missing
+    network_rows = declaration.size.vocab_size
+    embedding_table.check_vocabulary_rows(rows, SIZES[declaration.phase.vocabulary], network_rows)
+    if rows < network_rows:
         merged = f" with the adapter {args.adapter}" if adapter else ""
         console.print(
-            f"{folder}{merged} has {rows:,} rows of the vocabulary: {most - rows:,} that change "
-            "nothing are added, and an export leaves them out again",
+            f"{folder}{merged} has {rows:,} rows of the vocabulary: {network_rows - rows:,} that "
+            "change nothing are added, and an export leaves them out again",
             soft_wrap=True,
         )
-    return embedding_table.pad_vocabulary(reader, most), rows, adapter
+    return embedding_table.pad_vocabulary(reader, network_rows), rows, adapter
 
 
 def _mp_num(
@@ -239,11 +247,14 @@ def _mp_num(
     usual: int | None,
     console: Terminal,
 ) -> tuple[int, str]:
-    """The number of column groups, and what it was taken by: 'given', 'usual' or 'weights'.
+    """Decides the number of column groups.
+
+    Returns:
+        The number, and where it is from: 'given', 'usual' or 'weights'.
 
     Raises:
-      UsageError: it is needed, and neither given nor to be found out.
-      ValueError: the weights rule it out, or it does not divide the heads.
+        UsageError: It is not given, and the weights do not decide it.
+        ValueError: The weights rule it out, or it does not divide the heads.
     """
     from codegen_pax.weights import layouts, mp_num
 
@@ -255,19 +266,19 @@ def _mp_num(
             raise UsageError("--no-check-mp-num: wanted --mp-num with it")
         return chosen, "given"
     with reader:
-        found = mp_num.detect(reader, layout.dims, rotary_dims, stacked=layout.stacked)
-    if chosen is None and found.mp_num is None:
+        detection = mp_num.detect(reader, layout.dims, rotary_dims, stacked=layout.stacked)
+    if chosen is None and detection.mp_num is None:
         raise UsageError(
-            f"{found.summary}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
+            f"{detection.summary}: give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4"
         )
-    if chosen is not None and chosen not in found.possible:
+    if chosen is not None and chosen not in detection.possible:
         raise InvalidValueError(
-            f"{args.folder}: the weights are not cut in {chosen} groups: {found.summary}. Import "
-            f"them with --mp-num {found.possible[0]}, or with --no-check-mp-num to believe "
-            f"{chosen} nevertheless"
+            f"{args.folder}: the weights do not have {chosen} column groups: {detection.summary}. "
+            f"Import them with --mp-num {detection.possible[0]}, or with --no-check-mp-num to "
+            f"believe {chosen} nevertheless"
         )
-    said = "" if found.mp_num else f"; {chosen} is taken"
-    console.print(f"{found.summary}{said}", soft_wrap=True)
-    if found.mp_num:
-        return found.mp_num, "weights"
+    decision = "" if detection.mp_num else f"; {chosen} is taken"
+    console.print(f"{detection.summary}{decision}", soft_wrap=True)
+    if detection.mp_num or chosen is None:
+        return detection.possible[0], "weights"
     return chosen, "given" if args.mp_num else "usual"

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.names import counted
 
 if TYPE_CHECKING:
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.data.format.manifest import Manifest
     from codegen_pax.data.prepare.settings import Settings
 
-HELP = "prepare a corpus: raw files to shards of rows, with a receipt"
-PASSES_ON = True  # what stands after `--` is Beam's
+_MAX_DAMAGED_NAMED = 20  # inputs; the manifest names them all
 
-_NAMED = 20  # damaged inputs that are named; the manifest has all
-
-_STEPS = {"examine": "reading", "tokenise": "tokenising"}
+_STEP_LABELS = {"examine": "reading", "tokenise": "tokenising"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("corpus", help="pile, bigquery, bigpython, instruction or tree")
     parser.add_argument(
         "--input",
@@ -103,187 +104,197 @@ def _share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from codegen_pax import names
-    from codegen_pax.cli.tables import Terminal
-    from codegen_pax.data.prepare import duplicates, output, pipeline, settings
+    """Prepares the corpus and prints what became of the documents, by rule."""
+    from codegen_pax.cli.core.terminal import Terminal
+    from codegen_pax.data.prepare import duplicates, output, pipeline
+    from codegen_pax.data.prepare.settings import default_validation_share
     from codegen_pax.data.rules import decontamination
-    from codegen_pax.data.sources import discovery, partitions, storage
+    from codegen_pax.data.sources import discovery, partitions
 
-    if args.corpus not in settings.KINDS:
-        raise UsageError(names.unknown("corpus", args.corpus, settings.KINDS))
-    _check_runner(args)
-    chosen = _settings(args)
-    for path in args.input:  # what an earlier run left there would be read as well
-        root = path if storage.is_url(path) else os.path.abspath(path)
-        if Path(chosen.output).is_relative_to(root):
-            raise UsageError(f"--output {chosen.output} lies in {path}, which is read")
-    # What is wrong with them is told at once.
-    benchmarks = decontamination.load(chosen.benchmarks, chosen.redact).benchmarks
+    settings = _parse_settings(args)
+    _check_output(args, settings.output)
+    # Read first, as a fault in them ends the verb.
+    benchmarks = decontamination.load(settings.benchmarks, settings.redact).benchmarks
     left_out: collections.Counter[str] = collections.Counter()
-    found = discovery.find(args.corpus, args.input, left_out)
-    size = sum(file.size for file in found)
-    chosen = dataclasses.replace(
-        chosen,
-        ranges=duplicates.num_ranges(size),
-        validation=settings.default_validation_share(size)
-        if args.validation is None
-        else args.validation,
-    )
-    pieces = partitions.plan(args.corpus, found)
-    output.check_languages(chosen, pieces)
+    files = discovery.find(args.corpus, args.input, left_out)
+    size = sum(file.size for file in files)
+    share = default_validation_share(size) if args.validation is None else args.validation
+    settings = dataclasses.replace(settings, ranges=duplicates.num_ranges(size), validation=share)
+    inputs = partitions.plan(args.corpus, files)
+    output.check_languages(settings, inputs)
     console = Terminal(stderr=args.json)
-    if unknowable := sum(len(file.unknowable) for file in benchmarks):
+    if too_short := sum(len(file.unknowable) for file in benchmarks):
         console.print(
-            f"{unknowable:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"
+            f"{too_short:,} of {sum(file.problems for file in benchmarks):,} benchmark problems"
             " are too short to be recognised; the manifest names them"
         )
-    with output.lock(chosen):
-        output.begin(chosen)
-        with _progress(console, sum(piece.size for piece in pieces)) as on_progress:
+    with output.lock(settings):
+        output.begin(settings)
+        with _follow_bytes(console, sum(partition.size for partition in inputs)) as on_progress:
             pipeline.run(
-                chosen,
-                found,
-                pieces,
+                settings,
+                files,
+                inputs,
                 workers=args.workers or len(os.sched_getaffinity(0)),
                 runner=args.runner,
-                options=args.passed_on,
+                options=args.forwarded,
                 on_progress=on_progress,
             )
-        manifest = output.finish(chosen, left_out)
+        manifest = output.finish(settings, left_out)
     if args.json:
         print(json.dumps(manifest.counts, indent=1))
     else:
-        _print(manifest, chosen.output, console)
+        _print(manifest, settings.output, console)
     _warn(manifest, console)
     return 0
+
+
+def _parse_settings(args: argparse.Namespace) -> Settings:
+    """Returns the settings that the arguments ask for.
+
+    Raises:
+        UsageError: An argument is unknown, or has no use for this corpus or runner.
+    """
+    from codegen_pax import names
+    from codegen_pax.data.prepare.settings import KINDS, Settings
+    from codegen_pax.data.rules import languages, licences
+    from codegen_pax.data.sources import storage
+
+    if args.corpus not in KINDS:
+        raise UsageError(names.unknown("corpus", args.corpus, KINDS))
+    _check_runner(args)
+    kind = KINDS[args.corpus]
+    for option, is_given, has_use in (
+        ("--languages", bool(args.languages), kind.code),
+        ("--language-prefix", args.language_prefix is not None, kind.code),
+        ("--licences", bool(args.licences), kind.licences),
+    ):
+        if is_given and not has_use:
+            raise UsageError(f"{option} has no use for {args.corpus}")
+    optional: dict[str, Any] = {
+        "row_length": args.row_length,
+        "prefix": kind.prefixed if args.language_prefix is None else args.language_prefix,
+    }
+    try:
+        if args.languages:
+            optional["languages"] = tuple(languages.resolve(name) for name in args.languages)
+        if args.licences:
+            optional["licences"] = licences.resolve(args.licences)
+    except InvalidValueError as error:
+        raise UsageError(error) from error
+    return Settings(
+        corpus=args.corpus,
+        output=args.output if storage.is_url(args.output) else os.path.abspath(args.output),
+        seed=args.seed,
+        near_duplicates=args.near_duplicates,
+        redact=args.redact,
+        benchmarks=tuple(args.benchmarks),
+        **{name: value for name, value in optional.items() if value is not None},
+    )
 
 
 def _check_runner(args: argparse.Namespace) -> None:
     from codegen_pax.data.prepare import pipeline
 
     if not args.runner:
-        if args.passed_on:
-            raise UsageError(f"options of Beam ({args.passed_on[0]}) need --runner")
+        if args.forwarded:
+            raise UsageError(f"options of Beam ({args.forwarded[0]}) need --runner")
         return
     if args.workers:
-        raise UsageError("--workers counts processes of this machine; the options of a runner follow after --")
+        raise UsageError(
+            "--workers counts processes of this machine; the options of a runner follow after --"
+        )
     try:
-        pipeline.check_runner(args.runner, args.passed_on)
+        pipeline.check_runner(args.runner, args.forwarded)
     except pipeline.RunnerError as error:
         raise UsageError(error) from error
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    from codegen_pax.data.prepare.settings import KINDS, Settings
-    from codegen_pax.data.rules import languages, licences
+def _check_output(args: argparse.Namespace, output: str) -> None:
+    """Raises UsageError if the output is among the inputs, or its name is not UTF-8."""
     from codegen_pax.data.sources import storage
 
-    kind = KINDS[args.corpus]
-    for option, wanted, has_use in (
-        ("--languages", args.languages, kind.code),
-        ("--language-prefix", args.language_prefix is not None, kind.code),
-        ("--licences", args.licences, kind.licences),
-    ):
-        if wanted and not has_use:
-            raise UsageError(f"{option} has no use for {args.corpus}")
-    given = {
-        "row_length": args.row_length,
-        "prefix": kind.prefixed if args.language_prefix is None else args.language_prefix,
-    }
-    try:
-        if args.languages:
-            given["languages"] = tuple(languages.resolve(name) for name in args.languages)
-        if args.licences:
-            given["licences"] = licences.resolve(args.licences)
-    except InvalidValueError as error:
-        raise UsageError(error) from error
-    output = args.output if storage.is_url(args.output) else os.path.abspath(args.output)
     try:
         output.encode()
-    except UnicodeEncodeError:  # steps of Beam's hand names on as UTF-8
+    except UnicodeEncodeError:  # Beam's workers get the name as UTF-8
         raise UsageError(
             f"--output {storage.escape_path(output)}: wanted a name in UTF-8"
         ) from None
-    return Settings(
-        corpus=args.corpus,
-        output=output,
-        seed=args.seed,
-        near_duplicates=args.near_duplicates,
-        redact=args.redact,
-        benchmarks=tuple(args.benchmarks),
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    for path in args.input:  # the next run would read this one's output
+        root = path if storage.is_url(path) else os.path.abspath(path)
+        if Path(output).is_relative_to(root):
+            raise UsageError(f"--output {output} lies in {path}, which is read")
 
 
-def _progress(console, total: int):
-    """A bar of bytes for each step, with the time left."""
-    import contextlib
+@contextlib.contextmanager
+def _follow_bytes(console: Terminal, total: int) -> Iterator[Callable[[dict[str, int]], None]]:
+    """Shows a bar of bytes for each step that reads the inputs, with the time left.
 
+    Yields:
+        What to call with step -> bytes that are done.
+    """
     from rich import progress
 
-    @contextlib.contextmanager
-    def shown():
-        bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TimeRemainingColumn(),
-            console=console,
-        )
-        with bars:
-            tasks = {step: bars.add_task(label, total=total) for step, label in _STEPS.items()}
-            ordering = bars.add_task("ordering", total=None)
+    bars = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+    )
+    with bars:
+        tasks = {step: bars.add_task(label, total=total) for step, label in _STEP_LABELS.items()}
+        ordering = bars.add_task("ordering", total=None)
 
-            def on_progress(seen: dict[str, int]) -> None:
-                for step, size in seen.items():
-                    bars.update(tasks[step], completed=size)
+        def on_progress(done: dict[str, int]) -> None:
+            for step, size in done.items():
+                bars.update(tasks[step], completed=size)
 
-            yield on_progress
-            bars.update(ordering, total=1, completed=1)
-
-    return shown()
+        yield on_progress
+        bars.update(ordering, total=1, completed=1)
 
 
-def _warn(manifest: Manifest, console) -> None:
-    """Says what is not in the corpus though it was asked for."""
+def _warn(manifest: Manifest, console: Terminal) -> None:
+    """Prints what was asked for and is not in the corpus."""
     from rich.text import Text
 
     from codegen_pax.data.prepare import output
 
     if left_out := manifest.counts.get("left_out"):
-        said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
-        console.print(f"files that were not read: {said}", highlight=False)
-    damaged = manifest.counts["damaged"]
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
+        console.print(f"files that were not read: {reasons}", highlight=False)
+    damaged = list(manifest.counts["damaged"].values())
     if damaged:
         console.print(
             f"WARNING: {len(damaged):,} of {len(manifest.inputs):,} inputs have faults; what could"
             " not be read of them is not in the corpus:",
             style="bold red",
         )
-    for said in list(damaged.values())[:_NAMED]:
-        console.print(Text(f"  {said}"), soft_wrap=True)
-    if len(damaged) > _NAMED:
-        console.print(f"  and {len(damaged) - _NAMED:,} more, which the manifest names")
-    for said in output.remarks(manifest):
-        console.print(Text(said), soft_wrap=True)
+    for fault in damaged[:_MAX_DAMAGED_NAMED]:
+        console.print(Text(f"  {fault}"), soft_wrap=True)
+    if len(damaged) > _MAX_DAMAGED_NAMED:
+        console.print(f"  and {len(damaged) - _MAX_DAMAGED_NAMED:,} more, which the manifest names")
+    for remark in output.remarks(manifest):
+        console.print(Text(remark), soft_wrap=True)
 
 
-def _print(manifest: Manifest, output: str, console) -> None:
+def _print(manifest: Manifest, folder: str, console: Terminal) -> None:
+    """Prints documents, bytes and tokens by rule, and the rows of each part."""
     from rich.table import Table
 
-    from codegen_pax.data.format import manifest as manifests
+    from codegen_pax.data.format.manifest import IN, KEPT, totals_by_rule
 
-    table = Table(title=f"{manifest.corpus} in {output}")
+    table = Table(title=f"{manifest.corpus} in {folder}")
     table.add_column("rule")
-    for what in ("documents", "bytes", "tokens"):
-        table.add_column(what, justify="right")
-    rules = manifests.totals_by_rule(manifest.counts["documents"])
-    order = {manifests.IN: 0, manifests.KEPT: 2}
+    for unit in ("documents", "bytes", "tokens"):
+        table.add_column(unit, justify="right")
+    rules = totals_by_rule(manifest.counts["documents"])
+    order = {IN: 0, KEPT: 2}
     for rule, values in sorted(rules.items(), key=lambda item: (order.get(item[0], 1), item[0])):
         table.add_row(rule, *(f"{value:,}" if value else "" for value in values))
     console.print(table)
     for part, splits in manifest.parts.items():
-        rows = " and ".join(counted(manifest.rows(one, part), f"{one} row") for one in splits)
+        rows = " and ".join(counted(manifest.rows(split, part), f"{split} row") for split in splits)
         console.print(f"{part or 'the corpus'}: {rows} of {manifest.row_length:,} tokens")
         if manifest.settings["validation"] and not manifest.rows("validation", part):
             console.print(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
-from codegen_pax.cli.catalogue import add_module_argument, find
-
-HELP = "train, evaluate and decode an experiment, and leave a folder to look at"
+from codegen_pax.cli.core.arguments import (
+    add_module_argument,
+    class_path,
+    find_experiments,
+    local_folder,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="of a registered experiment, as CodeGenNanoMono")
+    """Adds the arguments of the verb."""
+    parser.add_argument("name", help="a registered experiment, as CodeGenNanoMono")
     parser.add_argument(
         "--output", type=local_folder, help="the run's folder; runs/<name>-<time> if not given"
     )
@@ -24,26 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module_argument(parser)
 
 
-def local_folder(text: str) -> Path:
-    """A folder of this machine: what a run leaves there is read again to be summed up."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no folder of this machine; for a run elsewhere start paxml.main itself"
-        )
-    return Path(text)
-
-
 def run(args: argparse.Namespace) -> int:
-    from codegen_pax.cli import training
-    from codegen_pax.cli.tables import Terminal
-    from experiments.declaration import from_environment
+    """Trains the experiment and prints what the run came to."""
+    from codegen_pax.cli.core import training
+    from codegen_pax.cli.core.terminal import Terminal
+    from experiments.declaration import configured
+    from experiments.settings import from_environment
 
-    (entry,) = find([args.name], args.module)
-    declaration = from_environment(entry.declaration)
-    output = args.output or Path("runs") / f"{entry.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    (declared,) = find_experiments([args.name], args.module)
+    settings = from_environment()
+    if args.start is not None:
+        settings = dataclasses.replace(settings, start_from=args.start)
+    declaration = configured(declared, settings)
+    output = args.output or Path("runs") / f"{declared.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Terminal()
-    experiment = f"{entry.module}.{entry.name}"
-    begun = time.monotonic()
-    summary = training.train(experiment, declaration, output, console, start=args.start)
-    training.print_summary(summary, declaration, output, time.monotonic() - begun, console)
+    started_at = time.monotonic()
+    summary = training.train(class_path(declared), declaration, output, console, settings)
+    seconds = time.monotonic() - started_at
+    training.print_summary(summary, declaration, output, seconds, console, settings)
     return 0

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from codegen_pax import decoding_limits
-from codegen_pax.cli import opened
-from codegen_pax.cli.catalogue import add_module_argument
+from codegen_pax.cli.core.arguments import Job, add_module_argument, class_path, open_job
+from codegen_pax.cli.core.terminal import waiting
 from codegen_pax.errors import InvalidValueError, UsageError
 from codegen_pax.silent_imports import silenced
 from codegen_pax.text import instruction_format, tokenizer
-from experiments.declaration import MESH_VARIABLE, RECIPE_VARIABLE
 
-HELP = "continue a prompt, or answer it, with a run's last checkpoint"
+if TYPE_CHECKING:
+    import numpy as np
 
-# Of a prompt: several times what the tokens of the longest row can spell.
-_MOST_BYTES = 1 << 20
+MAX_PROMPT_BYTES = 1 << 20  # several times what the tokens of the longest row can spell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
     parser.add_argument(
         "prompt",
@@ -48,41 +46,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what follows the prompt; see `add_arguments`."""
+    """Prints the prompt and what follows it, for each sample."""
     _check_numbers(args)
-    # What can be known without Pax' imports comes before them.
-    found = opened.run(args.run, args.experiment, args.module)
-    declaration = found.declaration
-    prompt = _prompt(args.prompt)
-    words = tokenizer.load(declaration.phase.vocabulary)
-    if answers := declaration.phase.loss_on == "answer":
-        if not prompt.strip():
-            raise UsageError("the prompt is empty; wanted an instruction to answer")
-        # As the rows it was trained on, in which no text forges the end of one.
-        words = tokenizer.load(declaration.phase.vocabulary, literal=True)
-        ids = words.encode(instruction_format.instruction_prompt(prompt)).ids
-    else:
-        ids = words.encode(prompt).ids or [tokenizer.END_OF_TEXT_ID]
+    # What can be checked without importing Pax comes first.
+    job = open_job(args.run, args.experiment, args.module)
+    declaration = job.declaration
+    prompt = _read_prompt(args.prompt)
+    is_answer = declaration.phase.loss_on == "answer"
+    if is_answer and not prompt.strip():
+        raise UsageError("the prompt is empty; wanted an instruction to answer")
+    # In the rows of instructions, text that spells the end-of-text token is text.
+    encoder = tokenizer.load(declaration.phase.vocabulary, literal=is_answer)
+    text = instruction_format.instruction_prompt(prompt) if is_answer else prompt
+    ids = encoder.encode(text).ids or [tokenizer.END_OF_TEXT_ID]
     room = declaration.size.context - len(ids)
     if room < 1:
         raise UsageError(
             f"the prompt has {len(ids):,} tokens; wanted at most {declaration.size.context - 1:,}"
         )
-    with silenced():
+    samples = _decode(args, job, ids, min(args.length, room))
+    for number, sample in enumerate(samples, 1):
+        if len(samples) > 1:
+            print(f"--- sample {number} of {len(samples)}")
+        new = [i for i in sample.tolist() if i != tokenizer.END_OF_TEXT_ID]
+        text = encoder.decode(new, skip_special_tokens=False)
+        print(f"{prompt.strip()}\n\n{text}" if is_answer else prompt + text)
+    return 0
+
+
+def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> list[np.ndarray]:
+    """Continues a prompt with the network of a job.
+
+    Args:
+        args: The arguments of the verb.
+        job: The job.
+        ids: The tokens of the prompt.
+        length: The number of new tokens at most.
+
+    Returns:
+        The new tokens of each sample.
+    """
+    with waiting("importing Pax, which takes about half a minute"), silenced():
         from paxml import experiment_registry
 
         import codegen  # noqa: F401  (registers the experiments)
         from codegen_pax import model
         from codegen_pax.runs.completions import continue_prompts
 
-    experiment = experiment_registry.get(f"{found.entry.module}.{found.entry.name}")()
-    with _environment(
-        {RECIPE_VARIABLE: declaration.recipe.name, MESH_VARIABLE: str(declaration.mesh)}
-    ):
-        network = experiment.network()
+    experiment = experiment_registry.get(class_path(job.declaration))
+    network = experiment(job.settings).network()
     common = {
         "prompt_length": len(ids),
-        "max_new_tokens": min(args.length, room),
+        "max_new_tokens": length,
         "eos_id": tokenizer.END_OF_TEXT_ID,
     }
     if args.temperature == 0:
@@ -91,32 +106,13 @@ def run(args: argparse.Namespace) -> int:
         decoder = model.sample_decoder(
             **common, temperature=args.temperature, top_p=args.top_p, num_samples=args.samples
         )
-    (samples,) = continue_prompts(network, found.checkpoint, [ids], decoder, args.seed)
-    for number, sample in enumerate(samples, 1):
-        if len(samples) > 1:
-            print(f"--- sample {number} of {len(samples)}")
-        new = [i for i in sample.tolist() if i != tokenizer.END_OF_TEXT_ID]
-        text = words.decode(new, skip_special_tokens=False)
-        print(f"{prompt.strip()}\n\n{text}" if answers else prompt + text)
-    return 0
-
-
-@contextlib.contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Until the block ends these settings, which an experiment reads, are in the environment."""
-    before = {name: os.environ.pop(name, None) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+    with waiting("restoring the weights, compiling and decoding"):
+        (samples,) = continue_prompts(network, job.checkpoint, [ids], decoder, args.seed)
+    return samples
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    """Raises UsageError for a number that no decoder takes."""
+    """Raises UsageError for a number that no decoder accepts."""
     checks = {
         "samples": decoding_limits.check_samples,
         "length": decoding_limits.check_length,
@@ -137,37 +133,38 @@ def _check_numbers(args: argparse.Namespace) -> None:
         )
 
 
-def _prompt(argument: str) -> str:
-    """The prompt, from standard input if the argument is '-'.
+def _read_prompt(argument: str) -> str:
+    """Returns the prompt, from standard input if the argument is '-'.
 
     Raises:
-      UsageError: it is no text, or there is none on standard input, or far more than a row holds.
+        UsageError: It is not text, or standard input has none, or far more than a row holds.
     """
     if argument != "-":
-        # What is no UTF-8 Python gives as lone surrogates, whose last eight bits are the byte.
+        # Python decodes a byte that is not UTF-8 to a lone surrogate; this gives the byte back.
         source, content = "the prompt", argument.encode(errors="surrogateescape")
     else:
-        source, content = "the prompt on standard input", _standard_input()
+        source, content = "the prompt on standard input", _read_standard_input()
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{source} is no UTF-8: found byte 0x{content[error.start]:02x} at {error.start:,}"
+            f"{source} is not UTF-8: found byte 0x{content[error.start]:02x} at {error.start:,}"
         ) from error
     if "\0" in text:
-        raise UsageError(f"{source} is no text: found a NUL at {text.index(chr(0)):,}")
+        raise UsageError(f"{source} is not text: found a NUL at {text.index(chr(0)):,}")
     return text
 
 
-def _standard_input() -> bytes:
-    """What stands there, as bytes: a locale may take them for other letters."""
+def _read_standard_input() -> bytes:
+    """Returns standard input as bytes, as a locale may decode them to other characters."""
     if sys.stdin is None:
         raise UsageError("the prompt is missing: standard input is closed")
-    content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     if not content:
         raise UsageError("the prompt on standard input is empty; wanted text")
-    if len(content) > _MOST_BYTES:
+    if len(content) > MAX_PROMPT_BYTES:
         raise UsageError(
-            f"the prompt on standard input has over {_MOST_BYTES:,} bytes, more than any row holds"
+            f"the prompt on standard input has over {MAX_PROMPT_BYTES:,} bytes, more than any row "
+            "holds"
         )
     return content

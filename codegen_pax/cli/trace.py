@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from codegen_pax.data.format.trace import Origin
 
-HELP = "say which documents a row of a prepared corpus was cut from"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("shard", help="a .tfrecord file of a prepared corpus")
     parser.add_argument("row", type=int, help="its number in the shard, from 0")
     parser.add_argument("--text", action="store_true", help="print the row's text too")
@@ -21,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prints the documents that the row was cut from, in order."""
     from codegen_pax.data.format import trace
 
     origins = trace.trace(args.shard, args.row)
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from codegen_pax.cli.tables import Terminal
+    from codegen_pax.cli.core.terminal import Terminal
 
     table = Table(title=f"row {args.row} of {args.shard}", show_lines=True)
     for name in ("columns", "of its tokens", "document"):
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     for origin in origins:
         of_document = f"{origin.offset:,} to {origin.offset + origin.tokens:,}"
         columns = f"{origin.column:,} to {origin.column + origin.tokens:,}"
-        table.add_row(columns, of_document, Text("\n".join(_said(origin))))
+        table.add_row(columns, of_document, Text("\n".join(_describe(origin))))
     console = Terminal()
     console.print(table)
     if args.text:
@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _said(origin: Origin) -> list[str]:
-    """The lines that say what a document is and where it is from."""
-    said = {
+def _describe(origin: Origin) -> list[str]:
+    """Returns lines that name a document and its source."""
+    fields = {
         "path": origin.path,
         "repository": origin.repository,
         "licence": origin.licence,
@@ -56,4 +56,4 @@ def _said(origin: Origin) -> list[str]:
         "source": f"{origin.source} ({origin.record})",
         "sha256": origin.sha256,
     }
-    return [f"{name}: {value}" for name, value in said.items() if value]
+    return [f"{name}: {value}" for name, value in fields.items() if value]

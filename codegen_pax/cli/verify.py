@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from codegen_pax.names import printable
 from codegen_pax.silent_imports import silenced
 
-HELP = "check a run's checkpoints, and name the newest good one"
+if TYPE_CHECKING:
+    from codegen_pax.runs.verification import JobReport
 
-_MOST_LINES = 10  # of a checkpoint's problems; all of them are in the JSON
+_MAX_PROBLEMS = 10  # that are printed of a checkpoint; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb."""
     parser.add_argument("run", help="the run's folder, given to Pax as --job_log_dir")
     parser.add_argument("--json", action="store_true", help="print an object instead")
 
 
 def run(args: argparse.Namespace) -> int:
     """Reads every file of every checkpoint; returns 1 if anything is wrong."""
-    from codegen_pax.cli.tables import Terminal
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.data.sources import storage
 
     with silenced():
@@ -29,43 +32,39 @@ def run(args: argparse.Namespace) -> int:
 
     with storage.translate_errors(args.run):
         job = storage.as_epath(args.run)
-        # What is for a person goes where the result of --json does not.
+        # What is for a person does not go where the result of --json goes.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes(
             "verifying", verification.verified_bytes(job), console
         ) as on_bytes:
             report = verification.verify(job, on_bytes)
     if args.json:
-        said = dataclasses.asdict(report) | {
+        document = dataclasses.asdict(report) | {
             "good": report.is_good,
             "newest_good_step": report.good_step,
             "how_to_go_on": report.how_to_go_on(),
         }
-        print(json.dumps(said, indent=2))
+        print(json.dumps(document, indent=2))
     else:
-        _print(report, console)
+        for line in _lines(report):
+            console.print(printable(line))
     return 0 if report.is_good else 1
 
 
-def _print(report, console) -> None:
-    def say(line: str) -> None:
-        console.print(printable(line))
-
-    for line in report.problems:
-        say(f"{report.job}: {line}")
-    for line in report.notes:
-        say(f"{report.job}: ({line})")
-    for one in report.checkpoints:
-        count = len(one.problems)
+def _lines(report: JobReport) -> list[str]:
+    """Returns the report as text."""
+    lines = [
+        *(f"{report.job}: {problem}" for problem in report.problems),
+        *(f"{report.job}: ({note})" for note in report.notes),
+    ]
+    for checkpoint in report.checkpoints:
+        count = len(checkpoint.problems)
         state = f"{count:,} problem{'s' if count > 1 else ''}" if count else "good"
-        say(f"step {one.step:,}: {state}; checksums: {one.checksums}")
-        for line in one.problems[:_MOST_LINES]:
-            say(f"  {line}")
-        if count > _MOST_LINES:
-            say(f"  and {count - _MOST_LINES:,} more: --json has them all")
-        for line in one.notes:
-            say(f"  ({line})")
+        lines.append(f"step {checkpoint.step:,}: {state}; checksums: {checkpoint.checksums}")
+        lines += [f"  {problem}" for problem in checkpoint.problems[:_MAX_PROBLEMS]]
+        if count > _MAX_PROBLEMS:
+            lines.append(f"  and {count - _MAX_PROBLEMS:,} more: --json has them all")
+        lines += [f"  ({note})" for note in checkpoint.notes]
     good = report.good_step
-    say("newest good step: " + ("none" if good is None else f"{good:,}"))
-    for line in report.how_to_go_on():
-        say(line)
+    lines.append("newest good step: " + ("none" if good is None else f"{good:,}"))
+    return lines + report.how_to_go_on()

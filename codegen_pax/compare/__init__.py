@@ -1,22 +1,30 @@
 """Experiments side by side: what differs between their Fiddle configurations, and nothing else."""
 
-from codegen_pax.compare.changes import Change, changes
-from codegen_pax.compare.differences import Difference, Side, differences
-from codegen_pax.compare.flatten import described, entries
-from codegen_pax.compare.grouping import GROUPS, group_of
-from codegen_pax.compare.labels import labels
-from codegen_pax.compare.snapshot import snapshot
+from codegen_pax.compare.configurations import ExperimentConfig, flatten, format_value
+from codegen_pax.compare.differences import (
+    GROUPS,
+    HARDWARE,
+    NETWORK,
+    Difference,
+    find_differences,
+    group_of,
+    shorten_paths,
+)
+from codegen_pax.compare.snapshots import Change, changes_since, snapshot, strip_module
 
 __all__ = [
     "GROUPS",
+    "HARDWARE",
+    "NETWORK",
     "Change",
     "Difference",
-    "Side",
-    "changes",
-    "described",
-    "differences",
-    "entries",
+    "ExperimentConfig",
+    "changes_since",
+    "find_differences",
+    "flatten",
+    "format_value",
     "group_of",
-    "labels",
+    "shorten_paths",
     "snapshot",
+    "strip_module",
 ]

@@ -1,43 +1,40 @@
-"""What differs between experiments."""
+"""What differs between experiments, by group: network, recipe, data, hardware, run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from codegen_pax.compare.flatten import Scalar, described, entries
-from codegen_pax.compare.grouping import GROUPS, group_of
+from codegen_pax.compare.configurations import ExperimentConfig, Scalar, format_value
 from codegen_pax.errors import InvalidValueError
 
-if TYPE_CHECKING:
-    from paxml import base_experiment
+NETWORK, RECIPE, DATA, HARDWARE, RUN = GROUPS = ("network", "recipe", "data", "hardware", "run")
 
+# The first pattern found in a path decides. A path that matches none belongs to the run, so that
+# nothing is left out. Paths begin with a section of the experiment: task, datasets, ...
+_GROUP_PATTERNS = tuple(
+    (re.compile(pattern), group)
+    for pattern, group in (
+        # How arrays and batches are sharded over devices, and what is kept in their memory.
+        (r"mesh", HARDWARE),
+        (r"split_dims_mapping|split_mapping", HARDWARE),
+        (r"\.(repeat_optimizer_dims_mapping|contiguous_submeshes|checkpoint_policy)\b", HARDWARE),
+        (r"\.(num_infeed_hosts|infeed_host_index|custom_device_order)\b", HARDWARE),
+        # The batch and the loss belong to the recipe, wherever Pax keeps them.
+        (r"\.batch_size$", RECIPE),
+        (r"^task\.model\b.*\.(z_loss_weight|entropy_loss_weight|label_smoothing\w*)\b", RECIPE),
+        (r"^(datasets|decode_datasets|input_specs)\b", DATA),
+        (r"^task\.train\.(learner|num_train_steps|random_seed|init_from_\w+)\b", RECIPE),
+        (r"^task\.(vn|loss_aggregator|early_stopping_fn)\b", RECIPE),
+        (r"^task\.model\.decoder_tpl\b", RUN),
+        (r"^task\.model\b", NETWORK),
+    )
+)
 
-@dataclass(frozen=True)
-class Side:
-    """One experiment.
-
-    Attributes:
-      name: as the person gave it.
-      parts: 'task', 'datasets', ... -> its Fiddle configuration, or a list of them.
-    """
-
-    name: str
-    parts: Mapping[str, object]
-
-    @classmethod
-    def of(cls, name: str, experiment: base_experiment.BaseExperiment) -> Side:
-        """Everything that Pax asks of an experiment."""
-        return cls(
-            name,
-            {
-                "task": experiment.task(),
-                "datasets": experiment.datasets(),
-                "decode_datasets": experiment.decode_datasets(),
-                "input_specs": experiment.get_input_specs_provider_params(),
-            },
-        )
+# A step of a path starts at a dot outside brackets; `[0]` stays with the name before it.
+_STEPS = re.compile(r"(?:[^.\[]|\[[^\]]*\])+")
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,9 @@ class Difference:
     """One path whose values are not all equal.
 
     Attributes:
-      path: from the part on: `task.model.lm_tpl.model_dims`.
-      group: one of `GROUPS`.
-      values: name of the experiment -> its value; no entry where there is no such path.
+        path: The path, from the section on: `task.model.lm_tpl.model_dims`.
+        group: One of `GROUPS`.
+        values: Name of the experiment -> its value. An experiment without the path has no entry.
     """
 
     path: str
@@ -55,34 +52,57 @@ class Difference:
     values: Mapping[str, Scalar]
 
 
-def differences(sides: Sequence[Side]) -> list[Difference]:
-    """Every path at which the sides are not all equal, by group, in the configurations' order.
+def find_differences(configs: Sequence[ExperimentConfig]) -> list[Difference]:
+    """Finds every path at which the experiments are not all equal.
+
+    Args:
+        configs: The experiments, two or more.
+
+    Returns:
+        The differences by group, within a group in the order of the configurations.
 
     Raises:
-      ValueError: fewer than two sides, or two of one name and different configurations.
+        ValueError: Fewer than two experiments, or two of one name and different configurations.
     """
-    if len(sides) < 2:
-        raise InvalidValueError(f"found {len(sides)} experiment to compare; wanted at least two")
-    tables = [_table(side) for side in sides]
+    if len(configs) < 2:
+        raise InvalidValueError(f"found {len(configs)} experiment to compare; wanted at least two")
+    tables = [config.flatten() for config in configs]
     by_name: dict[str, dict[str, Scalar]] = {}
-    for side, table in zip(sides, tables, strict=True):
-        if by_name.setdefault(side.name, table) != table:
-            raise InvalidValueError(f"two different experiments are called {side.name!r}")
-    found = [
+    for config, table in zip(configs, tables, strict=True):
+        if by_name.setdefault(config.name, table) != table:
+            raise InvalidValueError(f"two different experiments are called {config.name!r}")
+    result = [
         Difference(
             path=path,
             group=group_of(path),
             values={name: table[path] for name, table in by_name.items() if path in table},
         )
         for path in dict.fromkeys(path for table in tables for path in table)
-        if len({described(table[path]) if path in table else None for table in tables}) > 1
+        if len({format_value(table[path]) if path in table else None for table in tables}) > 1
     ]
-    return sorted(found, key=lambda difference: GROUPS.index(difference.group))
+    return sorted(result, key=lambda difference: GROUPS.index(difference.group))
 
 
-def _table(side: Side) -> dict[str, Scalar]:
+def group_of(path: str) -> str:
+    """Returns the group that a path belongs to."""
+    return next((group for pattern, group in _GROUP_PATTERNS if pattern.search(path)), RUN)
+
+
+def shorten_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Finds short names for long paths.
+
+    Returns:
+        Path -> the shortest end of it, of two steps or more, that is the end of no other path. A
+        path that is itself the end of another one keeps all its steps.
+    """
+    steps = {path: _STEPS.findall(path) for path in paths}
+    count = Counter(end for names in steps.values() for end in set(_ends(names)))
     return {
-        path: value
-        for part, config in side.parts.items()
-        for path, value in entries(config, part).items()
+        path: next((end for end in _ends(names) if count[end] == 1), path)
+        for path, names in steps.items()
     }
+
+
+def _ends(steps: list[str]) -> list[str]:
+    """Returns the ends of a path that has these steps, the shortest first."""
+    return [".".join(steps[-n:]) for n in range(min(2, len(steps)), len(steps) + 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,13 +19,27 @@ from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.prepare.settings import KINDS
 from codegen_pax.errors import UserError
 
-DATA_VARIABLE = "CODEGEN_DATA"
+DATA_VARIABLE = "CODEGEN_DATA"  # read by `experiments.settings`; named in errors
+_corpora_folder: epath.Path | None = None
 
 Documents = Sequence[str] | Sequence[tuple[str, ...]]
 
 
 class CorpusMissingError(UserError):
     """A corpus was read that is absent, unfinished, or other than its task expects."""
+
+
+def set_corpora_folder(folder: epath.PathLike | None) -> None:
+    """Set the folder under which every task of this process reads prepared corpora.
+
+    seqio's registry belongs to the process, and so does this folder. Whoever reads the settings
+    sets it: an experiment when it is made, the module `codegen` when it is imported, or a verb.
+
+    Args:
+        folder: Local or a URL; None if there is none.
+    """
+    global _corpora_folder
+    _corpora_folder = None if folder is None else epath.Path(folder)
 
 
 class PreparedCorpus(seqio.DataSource):
@@ -75,10 +88,9 @@ class PreparedCorpus(seqio.DataSource):
         Raises:
             CorpusMissingError: `$CODEGEN_DATA` is not set.
         """
-        data = os.environ.get(DATA_VARIABLE)
-        if not data:
+        if _corpora_folder is None:
             raise self._missing(None, f"{DATA_VARIABLE} is not set")
-        return epath.Path(data) / self.corpus
+        return _corpora_folder / self.corpus
 
     def manifest(self) -> Manifest:
         """Return its manifest.
@@ -156,7 +168,10 @@ class PreparedCorpus(seqio.DataSource):
         if languages := self._languages():
             command += f" --languages {' '.join(languages)}"
         if not folder:
-            command += f" (with {DATA_VARIABLE} set to a folder for corpora)"
+            command += (
+                f" (with {DATA_VARIABLE} set to a folder for corpora, which importing `codegen` "
+                "reads)"
+            )
         if folder_in_use:
             command += f" (once {folder} is moved away)"
         return CorpusMissingError(

@@ -7,6 +7,7 @@ and an evaluation before the first step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,7 @@ class TrainProgram(programs.SingleTaskTrainProgram):
 
     _train_summary_handler: summary_utils.SummaryHandler
     _pace: Pace  # since `setup`, which Pax calls first
+    _is_compiled = False  # whether the first step has been made
 
     def __init__(
         self,
@@ -147,6 +149,9 @@ class TrainProgram(programs.SingleTaskTrainProgram):
 
     def run(self, state: Any, step: int) -> programs.TrainProgramOutput:
         """Makes a step."""
+        if not self._is_compiled:
+            log.info("compiling the training step")
+            self._is_compiled = True
         self._pace.resume()
         output = super().run(state, step)
         if self._is_paused_after(output.new_train_step):
@@ -182,6 +187,7 @@ class EvalProgram(programs.SingleTaskEvalProgram):
 
     def run(self, state: Any, step: int) -> programs.EvalProgramOutput:
         """Evaluates the state of a step."""
+        log.info("after step %s: evaluating on %s", f"{step:,}", self.eval_input.name)
         output = super().run(state, step)
         if output.eval_metrics and _CROSS_ENTROPY in output.eval_metrics:
             log.info(
@@ -194,13 +200,40 @@ class EvalProgram(programs.SingleTaskEvalProgram):
 
 
 class Executor(executors.DefaultExecutor):
-    """Pax's executor, which lets a training program evaluate before its first step."""
+    """Pax's executor: it evaluates before the first step, and reports what takes a while."""
+
+    def setup(
+        self,
+        jax_task: tasks_lib.SingleTask,
+        job_log_dir: epath.Path,
+        checkpointer: Any,
+        *arguments: Any,
+        **keyword_arguments: Any,
+    ) -> None:
+        """Restores the train state, or initialises it."""
+        step = checkpointer.step_to_restore
+        wait = "initialising the weights" if step is None else f"restoring step {step:,}"
+        log.info("%s", wait)
+        super().setup(jax_task, job_log_dir, checkpointer, *arguments, **keyword_arguments)
 
     def start(self) -> None:
         """Runs the programs."""
         if isinstance(self._train_program, TrainProgram):
             self._train_program.evaluate_first(self._eval_programs)
+        for program in self._decode_programs:
+            program.run = _reported_decoding(program.run)
         super().start()
+
+
+def _reported_decoding(run: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Returns a decoding program's `run`, which is not ours, with a report before it decodes."""
+
+    @functools.wraps(run)
+    def report_and_run(state: Any, step: int) -> Any:
+        log.info("after step %s: decoding", f"{step:,}")
+        return run(state, step)
+
+    return report_and_run
 
 
 def _number(value: Any) -> float:

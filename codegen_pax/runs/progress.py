@@ -131,7 +131,9 @@ def _line_printer(title: str, steps: int, console: Console) -> Callable[[Line], 
             if tenth <= last_tenth:
                 return
             last_tenth = tenth
-        console.print(f"{title}: {line.text}", highlight=False, markup=False, soft_wrap=True)
+        # Some lines of a run begin with its name already.
+        text = line.text if line.text.startswith(title) else f"{title}: {line.text}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     return on_line
 

@@ -1,8 +1,8 @@
-"""What importing and exporting share: moving slices in threads, and an output made whole or not.
+"""What importing and exporting share: an output folder that appears complete, and moving slices.
 
 Everything is written to `<output>.unfinished`, which gets its name when all of it is there and on
 the disk. A conversion that fails removes it. A process that is killed leaves it behind; the same
-command then begins afresh and removes what was left.
+command then removes it and starts again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ THREADS = 4
 SUFFIX = ".unfinished"
 # Bytes, at most, of what a conversion writes besides weights: tokenizer, lineage, descriptions.
 OTHER_BYTES = 16 << 20
-LOCK = "conversion.lock"  # tells a conversion's folder from a user's, and whether it is in use
+# Its presence distinguishes a conversion's folder from a user's; its lock means it is in use.
+LOCK_FILE = "conversion.lock"
 _TENSORSTORE_LOCKS = "*.__lock"  # that tensorstore leaves
 
 
@@ -54,9 +55,9 @@ class Plan:
         """Bytes of all slices."""
         return sum(map(self.slice_bytes, self.slices))
 
-    def slice_bytes(self, one: Slice) -> int:
+    def slice_bytes(self, slice_: Slice) -> int:
         """Returns the bytes of one slice as it is written."""
-        return one.size(self.layout.dims) * self.dtypes[one.weight].itemsize
+        return slice_.size(self.layout.dims) * self.dtypes[slice_.weight].itemsize
 
     @property
     def dtype_names(self) -> list[str]:
@@ -88,15 +89,15 @@ def move(
     def work() -> None:
         while not stop.is_set():
             with taking:
-                one = next(remaining, None)
-            if one is None:
+                slice_ = next(remaining, None)
+            if slice_ is None:
                 return
             try:
-                move_one(one)
+                move_one(slice_)
             except BaseException:
                 stop.set()
                 raise
-            on_bytes(plan.slice_bytes(one))
+            on_bytes(plan.slice_bytes(slice_))
 
     with concurrent.futures.ThreadPoolExecutor(THREADS, "slices") as pool:
         workers = [pool.submit(work) for _ in range(THREADS)]
@@ -119,8 +120,9 @@ def non_finite_error(
         tensor: its name.
         read: reads the rows of a slice; all slices of the tensor are read again.
     """
-    of_tensor = (one for one in plan.slices if one.tensor == tensor)
-    parts = ((one.start, read(one)) for one in sorted(of_tensor, key=lambda one: one.start))
+    of_tensor = [slice_ for slice_ in plan.slices if slice_.tensor == tensor]
+    of_tensor.sort(key=lambda slice_: slice_.start)
+    parts = ((slice_.start, read(slice_)) for slice_ in of_tensor)
     return tensors.non_finite_error(description, plan.layout.shapes[tensor], parts)
 
 
@@ -150,8 +152,10 @@ class StagingFolder:
         try:
             check_new(output)  # another process may have finished it in the meantime
             for path in self.path.iterdir():
-                if path.name != LOCK:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != LOCK_FILE:
+                    path.unlink()
         except BaseException:
             self.close()
             raise
@@ -168,7 +172,7 @@ class StagingFolder:
             self._output.rmdir()  # it was empty
         os.replace(self.path, self._output)
         self._committed = True
-        (self._output / LOCK).unlink()
+        (self._output / LOCK_FILE).unlink()
         _sync(self._output.parent)
 
     def close(self) -> None:
@@ -188,10 +192,10 @@ class StagingFolder:
         """Makes the folder, and returns its lock file, locked by this process."""
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
-            path = self.path / LOCK
+            path = self.path / LOCK_FILE
             if not path.is_file() and any(self.path.iterdir()):
                 raise ExistingFileError(
-                    f"{self.path} has no {LOCK}, so it was not left by a conversion of this "
+                    f"{self.path} has no {LOCK_FILE}, so it was not left by a conversion of this "
                     "version: remove it first"
                 )
             with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:

@@ -1,19 +1,20 @@
-"""What an embedding table's layout lacks: rows of a smaller vocabulary, and jaxformer's bias.
+"""The embedding table: rows of a smaller vocabulary, and jaxformer's bias.
 
-**Rows.** Who fine-tunes with transformers often resizes the embeddings to the tokenizer's length
-(50,295 rows), or to a round number above it. On import the rows that are missing from the 51,200 of
-every size are added so that they change nothing, and an export leaves them out again:
+**Rows.** Fine-tuning with transformers often resizes the embeddings to the tokenizer's length
+(50,295 rows), or to a round number above it. An import adds the rows that are missing from the
+51,200 of every size so that they change nothing, and an export leaves them out again:
 
     table row = 0, projection row = 0, its bias = -32768
 
-A logit of -32768 has the probability 0 in float32 (e^-104 is its least), so the loss, the z-loss
-and every gradient are those of the smaller network, no decoder takes the token, and training leaves
-the row as it is: a bias has no decay. The number is a power of two, exact in every type of weights.
+A logit of -32768 has the probability 0 in float32 (whose smallest number is e^-104), so the loss,
+the z-loss and every gradient are those of the smaller network, no decoder takes the token, and
+training leaves the row unchanged: a bias has no decay. The number is a power of two, exact in every
+type of weights.
 
-**Bias.** jaxformer trains a bias of the embedding and Hugging Face's layout has none, so on export
-it is added to every row of the table. The sum does not tell its parts, so an export keeps them in a
-folder of their own, where no loader of weights looks, and an import takes them if their sum still
-is the table.
+**Bias.** jaxformer trains a bias of the embedding and Hugging Face's layout has none, so an export
+adds it to every row of the table. The two cannot be recovered from their sum, so the export also
+keeps them in a folder of their own, where no loader of weights looks. An import uses them if their
+sum still is the table.
 """
 
 from __future__ import annotations
@@ -190,9 +191,9 @@ def find_parts(
         return None
     with parts, reader:
         bias = parts.read(EMBEDDING_BIAS.variable)
-        for one in slices:
-            if one.weight == EMBEDDING:
-                span = (min(one.start, rows), min(one.stop, rows), (model_dims,))
+        for slice_ in slices:
+            if slice_.weight == EMBEDDING:
+                span = (min(slice_.start, rows), min(slice_.stop, rows), (model_dims,))
                 table = add_bias(parts.read_rows(EMBEDDING.variable, *span), bias)
                 if table.tobytes() != unpadded.read_rows(name, *span).tobytes():
                     return None

@@ -100,9 +100,9 @@ def make_plan(
         weight: np.dtype(dtype or stored[weight.variable]) for weight in layouts.weights(dims)
     }
     # A slice is as large in the wider of the types that it is read and written as.
-    itemsize = max(one.itemsize for one in {*stored.values(), *dtypes.values()})
-    all_slices = slices.of(layout, itemsize)
-    tensor_dtypes = {one.tensor: dtypes[one.weight] for one in all_slices}
+    itemsize = max(kind.itemsize for kind in {*stored.values(), *dtypes.values()})
+    all_slices = slices.make_slices(layout, itemsize)
+    tensor_dtypes = {slice_.tensor: dtypes[slice_.weight] for slice_ in all_slices}
     entries = {name: (tensor_dtypes[name], shape) for name, shape in layout.shapes.items()}
     bias = _read_bias(variables) if dims.embedding_bias else None
     parts_file = None
@@ -133,7 +133,7 @@ def run(plan: Plan, folder: Path, on_bytes: Callable[[int], None]) -> None:
     with SafetensorsWriter(folder, plan.files()) as writer:
         if plan.parts_file and plan.bias is not None:
             writer.write(EMBEDDING_BIAS.variable, 0, plan.bias)
-        for weight, of_weight in itertools.groupby(plan.slices, lambda one: one.weight):
+        for weight, of_weight in itertools.groupby(plan.slices, lambda slice_: slice_.weight):
             rechunk = plan.variables.needs_rechunking(weight, chunks[weight])
             if rechunk:
                 plan.variables.rechunk(weight, chunks[weight], scratch)
@@ -142,21 +142,23 @@ def run(plan: Plan, folder: Path, on_bytes: Callable[[int], None]) -> None:
                 shutil.rmtree(scratch)
 
 
-def _read_slice(plan: Plan, one: Slice) -> np.ndarray:
-    return slices.from_pax(one, plan.variables.read(one.weight.variable, one.index))
+def _read_slice(plan: Plan, slice_: Slice) -> np.ndarray:
+    return slices.from_pax(slice_, plan.variables.read(slice_.weight.variable, slice_.index))
 
 
-def _move_one(plan: Plan, writer: SafetensorsWriter, one: Slice) -> None:
-    rows = _read_slice(plan, one)
+def _move_one(plan: Plan, writer: SafetensorsWriter, slice_: Slice) -> None:
+    rows = _read_slice(plan, slice_)
     if not tensors.is_finite(rows):
-        description = f"{plan.variables.checkpoint}: {one.tensor}"
+        description = f"{plan.variables.checkpoint}: {slice_.tensor}"
         read = functools.partial(_read_slice, plan)
-        raise conversion.non_finite_error(plan, description, one.tensor, read)
-    if plan.bias is not None and one.weight == EMBEDDING:
+        raise conversion.non_finite_error(plan, description, slice_.tensor, read)
+    if plan.bias is not None and slice_.weight == EMBEDDING:
         if plan.parts_file:
-            writer.write(one.weight.variable, one.start, rows)
+            writer.write(slice_.weight.variable, slice_.start, rows)
         rows = embedding_table.add_bias(rows, plan.bias)
-    writer.write(one.tensor, one.start, _cast(rows, plan.dtypes[one.weight], one.tensor))
+    writer.write(
+        slice_.tensor, slice_.start, _cast(rows, plan.dtypes[slice_.weight], slice_.tensor)
+    )
 
 
 def _read_bias(variables: Variables) -> np.ndarray | None:

@@ -1,9 +1,9 @@
-"""Folders of Hugging Face's: settings, tokenizer, and the files that hold the weights.
+"""Folders that transformers saves: configuration, tokenizer and the files of weights.
 
-The settings that transformers keeps beside weights are written for an export and checked on import.
-Trainers save a network's tensors under the names of what they had wrapped it in, and more besides:
-names are brought back to those of `CodeGenForCausalLM`, and what is no plain network is refused by
-name.
+The configuration is written for an export and checked on import. Trainers save tensors under the
+names of the wrappers that they put around a network, and tensors that are not part of it: names are
+mapped to those of `CodeGenForCausalLM`, and a folder that holds anything else is refused, with the
+name of the tensor.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Reads `config.json`, since shapes alone do not tell heads and rotary dimensions.
+    """Reads `config.json`; heads and rotary dimensions do not follow from the weights' shapes.
 
     Raises:
         FileNotFoundError: there is none.

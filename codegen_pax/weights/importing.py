@@ -63,10 +63,10 @@ class Plan(conversion.Plan):
         with self.reader, self.parts or contextlib.nullcontext():
             yield
 
-    def row_shape(self, one: Slice) -> tuple[int, ...]:
+    def row_shape(self, slice_: Slice) -> tuple[int, ...]:
         """Returns the shape of one row of a slice."""
-        shape = self.layout.shapes[one.tensor]
-        joined_axes = len(shape) - len(one.weight.layer_shape(self.layout.dims))
+        shape = self.layout.shapes[slice_.tensor]
+        joined_axes = len(shape) - len(slice_.weight.layer_shape(self.layout.dims))
         return shape[1 + joined_axes :]
 
 
@@ -85,17 +85,18 @@ def make_plan(folder: Path | None, reader: TensorReader, layout: Layout) -> Plan
     shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
     layouts.check_shapes(layout.name, shapes, layout.shapes)
     itemsize = max(tensor.numpy_dtype.itemsize for tensor in reader.tensors.values())
-    all_slices = slices.of(layout, itemsize)
+    all_slices = slices.make_slices(layout, itemsize)
     dtypes: dict[Weight, np.dtype] = {}
     first: dict[Weight, str] = {}
-    for one in all_slices:
-        dtype = reader.tensors[one.tensor].numpy_dtype
-        if dtypes.setdefault(one.weight, dtype) != dtype:
+    for slice_ in all_slices:
+        dtype = reader.tensors[slice_.tensor].numpy_dtype
+        if dtypes.setdefault(slice_.weight, dtype) != dtype:
             raise InvalidValueError(
-                f"{layout.name} weights: {one.tensor} has the type {dtype}; expected "
-                f"{dtypes[one.weight]}, as {first[one.weight]}: Pax keeps all layers in one array"
+                f"{layout.name} weights: {slice_.tensor} has the type {dtype}; expected "
+                f"{dtypes[slice_.weight]}, as {first[slice_.weight]}: Pax keeps all layers in one "
+                "array"
             )
-        first.setdefault(one.weight, one.tensor)
+        first.setdefault(slice_.weight, slice_.tensor)
     has_bias = EMBEDDING_BIAS.jaxformer in layout.shapes
     parts = None
     if layout.dims.embedding_bias and not has_bias:
@@ -133,21 +134,21 @@ def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int
         parts_bias = plan.parts.read(EMBEDDING_BIAS.variable)
         checkpoint.write(EMBEDDING_BIAS, (slice(None),), parts_bias)
 
-    def read(one: Slice) -> np.ndarray:
-        reader, name = plan.reader, one.tensor
-        if plan.parts and one.weight == EMBEDDING:
-            reader, name = plan.parts, one.weight.variable
-        rows = reader.read_rows(name, one.start, one.stop, plan.row_shape(one))
-        if bias is not None and one.weight == EMBEDDING:
+    def read(slice_: Slice) -> np.ndarray:
+        reader, name = plan.reader, slice_.tensor
+        if plan.parts and slice_.weight == EMBEDDING:
+            reader, name = plan.parts, slice_.weight.variable
+        rows = reader.read_rows(name, slice_.start, slice_.stop, plan.row_shape(slice_))
+        if bias is not None and slice_.weight == EMBEDDING:
             rows = embedding_table.add_bias(rows, bias)
         return rows
 
-    def move_one(one: Slice) -> None:
-        rows = read(one)
+    def move_one(slice_: Slice) -> None:
+        rows = read(slice_)
         if not tensors.is_finite(rows):
-            description = plan.reader.describe(one.tensor)
-            raise conversion.non_finite_error(plan, description, one.tensor, read)
-        checkpoint.write(one.weight, one.index, slices.to_pax(one, rows, plan.layout))
+            description = plan.reader.describe(slice_.tensor)
+            raise conversion.non_finite_error(plan, description, slice_.tensor, read)
+        checkpoint.write(slice_.weight, slice_.index, slices.to_pax(slice_, rows, plan.layout))
 
     conversion.move(plan, plan.slices, move_one, on_bytes)
 

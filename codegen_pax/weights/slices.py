@@ -56,7 +56,7 @@ class Slice:
         return math.prod(self.pax_shape(dims))
 
 
-def of(layout: Layout, itemsize: int = 4) -> tuple[Slice, ...]:
+def make_slices(layout: Layout, itemsize: int = 4) -> tuple[Slice, ...]:
     """Cuts a network into slices.
 
     Args:
@@ -84,13 +84,13 @@ def of(layout: Layout, itemsize: int = 4) -> tuple[Slice, ...]:
 def chunk_shapes(slices: Sequence[Slice], dims: Dimensions) -> dict[Weight, tuple[int, ...]]:
     """Returns the shape of the part of each weight's Pax variable that one slice holds."""
     shapes: dict[Weight, tuple[int, ...]] = {}
-    for one in slices:
-        if one.weight not in shapes:  # the first of a grid is never cut short
-            shapes[one.weight] = one.pax_shape(dims)
+    for slice_ in slices:
+        if slice_.weight not in shapes:  # the first of a grid is never cut short
+            shapes[slice_.weight] = slice_.pax_shape(dims)
     return shapes
 
 
-def to_pax(one: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
+def to_pax(slice_: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
     """Turns the rows of a slice into the part of the Pax variable.
 
     rows:          [r, ...]  = rows
@@ -101,45 +101,45 @@ def to_pax(one: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
     fused:         [3, r, N, H] = rows [r, 3 N H], see `layouts.split_qkv`
 
     Args:
-        one: of the layout.
+        slice_: of the layout.
         rows: [stop - start, ...]; may be returned as it is.
         layout: of the foreign tensors.
 
     Returns:
-        What `one.index` of the variable holds.
+        What `slice_.index` of the variable holds.
     """
     dims = layout.dims
-    if one.transform == "columns":
+    if slice_.transform == "columns":
         rows = transpose(rows)
-    elif one.transform == "heads":
+    elif slice_.transform == "heads":
         rows = rows.reshape(len(rows), dims.heads, dims.head_dims)
-    elif one.transform in ("head_columns", "projection"):
+    elif slice_.transform in ("head_columns", "projection"):
         rows = transpose(rows).reshape(rows.shape[1], -1, dims.head_dims)
-    elif one.transform == "fused":
+    elif slice_.transform == "fused":
         assert layout.mp_num is not None
         rows = layouts.split_qkv(rows, heads=dims.heads, mp_num=layout.mp_num)
-    return rows[(np.newaxis,) * (len(one.index) - rows.ndim)]
+    return rows[(np.newaxis,) * (len(slice_.index) - rows.ndim)]
 
 
-def from_pax(one: Slice, part: np.ndarray) -> np.ndarray:
+def from_pax(slice_: Slice, part: np.ndarray) -> np.ndarray:
     """Undoes `to_pax` for every transform but "fused".
 
     Args:
-        one: the slice.
-        part: what `one.index` of the Pax variable holds.
+        slice_: the slice.
+        part: what `slice_.index` of the Pax variable holds.
 
     Returns:
         [stop - start, ...], the rows of the slice.
     """
-    if one.transform == "projection":
+    if slice_.transform == "projection":
         part = part[0, 0]
-    elif one.weight.stacked:
+    elif slice_.weight.stacked:
         part = part[0]
-    if one.transform == "columns":
+    if slice_.transform == "columns":
         return transpose(part)
-    if one.transform == "heads":
+    if slice_.transform == "heads":
         return part.reshape(len(part), -1)
-    if one.transform in ("head_columns", "projection"):
+    if slice_.transform in ("head_columns", "projection"):
         return transpose(part.reshape(len(part), -1))
     return part
 

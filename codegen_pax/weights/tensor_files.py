@@ -42,7 +42,7 @@ SHARD_BYTES = 5 * 10**9
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 
-# In the message of PyTorch's weights-only loading; after it, it says how to load the file anyway.
+# The reason in a message of PyTorch's, which goes on to say how to load the file anyway.
 _REASON = re.compile(r"WeightsUnpickler error: (.*?)(?:\. |\n|$)")
 
 # Of a checkpoint of jaxformer's.
@@ -108,7 +108,7 @@ def find_torch(path: Path) -> dict[str, Tensor]:
             "'codegen-pax[hf]', or save the model again as safetensors"
         ) from None
     if not zipfile.is_zipfile(path) and _is_legacy(path):
-        # It cannot be mapped, and to load it takes as much memory as the whole network.
+        # Such a file cannot be mapped, and loading it takes as much memory as the whole network.
         raise InvalidValueError(
             f"{path} was written by PyTorch before 1.6, whose files cannot be read in parts: load "
             "and save it once with a newer version"
@@ -147,8 +147,8 @@ def _reason(error: Exception) -> str:
 def _check_storages(path: Path, loaded: Any) -> None:
     """Checks that PyTorch has mapped what is stored.
 
-    It does not look: of a compressed archive it would map what is compressed, and of a storage that
-    is too short the next one's numbers too.
+    PyTorch does not check: it would map the compressed bytes of a compressed archive, and the next
+    storage's numbers where one is too short.
     """
     import torch
 
@@ -215,9 +215,10 @@ def find_jaxformer(folder: Path) -> tuple[dict[str, Tensor], int]:
 
     It is a folder `<step>` with `ckpt.json` and `model/<process>.npz`. Each process saved all
     parameters without their names, bfloat16 as two bytes without a type. The first file is read, as
-    jaxformer's own exporter does. An array holds a weight of all layers, and `numpy.load` can read
-    no part of one in an archive; so it is found here, as the archive holds it uncompressed. The
-    folder does not say the cores of the `mp` axis.
+    jaxformer's own exporter does. An array holds all layers of a weight, up to several GB, and
+    `numpy.load` can neither map nor partly read a member of an archive; so the arrays' offsets are
+    found here, as the archive stores them uncompressed. The folder does not record the cores of the
+    `mp` axis.
 
     Returns:
         The parameters by name, and the checkpoint's step.

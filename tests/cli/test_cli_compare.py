@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_pax.cli import tables
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.description import format_cell
+from codegen_pax.cli.core.main import main
 from codegen_pax.compare import GROUPS
 from experiments.declaration import find_declaration
 
@@ -85,7 +85,7 @@ def test_the_table_shows_what_the_json_has(names, capsys):
             if name not in values:
                 assert cell.strip() == "absent"
             elif group == "derived":
-                assert cell.strip() == tables.shown(values[name])
+                assert cell.strip() == format_cell(values[name])
             else:
                 assert cell.strip() in (repr(values[name]), values[name])
     assert [line for line in lines if line not in body] == list(
@@ -141,7 +141,7 @@ NOTHING = {"humaneval_pass_at_1": None, "released_step": None}
 
 SCRIPT = """
 import sys
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 for words in (
     "list --json --module mine",
     "show CodeGen2BZebra mine.Short --json --module mine",

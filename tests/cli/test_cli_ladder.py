@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from codegen_pax.cli import ladder, main, training
+from codegen_pax.cli import ladder
+from codegen_pax.cli.core import training
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import summary
 
 NAMES = [f"CodeGenNano{phase}" for phase in ladder.PHASES]
@@ -14,10 +16,10 @@ MIXTURES = [f"codegen_nano_{phase.lower()}" for phase in ladder.PHASES]
 @pytest.fixture
 def runs(monkeypatch):
     """The runs that are asked for, in order; model m scores m + c / 10 on the data of phase c."""
-    asked = []
+    started = []
 
-    def train(experiment, declaration, job, console, *, start, evaluate):
-        asked.append({"experiment": experiment, "job": job, "start": start, "evaluate": evaluate})
+    def train(experiment, declaration, job, console, settings):
+        started.append((experiment, job, settings))
 
     def losses(job, mixture):
         return [summary.Scalar(1, 0.0, NAMES.index(job.name) + MIXTURES.index(mixture) / 10)]
@@ -25,16 +27,16 @@ def runs(monkeypatch):
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(training, "print_summary", lambda *_: None)
     monkeypatch.setattr(summary, "evaluation_losses", losses)
-    return asked
+    return started
 
 
 def test_each_phase_starts_from_the_last_and_is_scored_on_all(runs, tmp_path, capsys):
-    assert main.main(["ladder", f"--output={tmp_path}"]) == 0
-    assert [run["experiment"] for run in runs] == [f"codegen.{name}" for name in NAMES]
-    jobs = [str(run["job"]) for run in runs]
-    assert jobs == [str(tmp_path / name) for name in NAMES]
-    assert [run["start"] for run in runs] == ["scratch", *jobs[:-1]]
-    assert all(run["evaluate"] == MIXTURES for run in runs)
+    assert main(["ladder", f"--output={tmp_path}"]) == 0
+    experiments, jobs, settings = zip(*runs, strict=True)
+    assert experiments == tuple(f"codegen.{name}" for name in NAMES)
+    assert jobs == tuple(tmp_path / name for name in NAMES)
+    assert [run.start_from for run in settings] == ["scratch", *map(str, jobs[:-1])]
+    assert all(run.evaluate == tuple(MIXTURES) for run in settings)
 
     found = json.loads((tmp_path / "losses.json").read_text())
     assert found["CodeGenNanoMono"] == dict(zip(MIXTURES, (2.0, 2.1, 2.2, 2.3), strict=True))

@@ -6,8 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from codegen_pax.cli import tables
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core import terminal
+from codegen_pax.cli.core.description import format_cell
+from codegen_pax.cli.core.main import main
 from experiments.declaration import declarations, find_declaration
 from experiments.report import report
 
@@ -91,7 +92,7 @@ def test_filters(arguments, wanted, capsys):
 @pytest.mark.parametrize("width", [40, 80, 120, 200, 300])
 def test_a_terminal_gets_the_columns_that_fit(width, monkeypatch, capsys):
     monkeypatch.setattr(
-        tables,
+        terminal,
         "Terminal",
         functools.partial(Console, force_terminal=True, width=width, color_system=None),
     )
@@ -135,7 +136,7 @@ def test_show_has_what_list_has_and_more(capsys):
 @pytest.mark.parametrize("width", [80, 120])
 def test_show_on_a_terminal_keeps_names_whole_and_folds_values(width, monkeypatch, capsys):
     monkeypatch.setattr(
-        tables,
+        terminal,
         "Terminal",
         functools.partial(Console, force_terminal=True, width=width, color_system=None),
     )
@@ -162,7 +163,7 @@ def test_the_text_of_show_has_every_value(name, capsys):
     details = [pair for section in one["details"].values() for pair in section.items()]
     scalars = [(key, one[key]) for key in one if key not in ("name", "chain", "details", "report")]
     for key, value in scalars + details:
-        assert f"{key} {tables.shown(value)}" in lines
+        assert f"{key} {format_cell(value)}" in lines
     assert f"chain {' <- '.join(one['chain'])}" in lines
     assert text.endswith(one["report"] + "\n")
 
@@ -200,4 +201,4 @@ def test_an_environment_that_does_not_fit_is_one_line(monkeypatch, capsys):
     ],
 )
 def test_values_as_tables_show_them(value, text):
-    assert tables.shown(value) == text
+    assert format_cell(value) == text

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from codegen_pax.cli import main as cli
-from codegen_pax.cli.main import main, verbs
-from codegen_pax.cli.tables import Terminal
+from codegen_pax import cli
+from codegen_pax.cli.core.main import VERBS, Verb, main
+from codegen_pax.cli.core.terminal import Terminal
 from codegen_pax.errors import (
     InvalidValueError,
     MissingFileError,
@@ -45,30 +46,30 @@ def lines_of(capsys):
     return captured.err.splitlines()
 
 
-def test_every_verb_has_its_file_and_its_line_of_help():
-    found = verbs()
-    assert {"list", "show", "compare", "doctor"} <= found.keys()
-    for verb, help_text in found.items():
-        module = importlib.import_module(f"codegen_pax.cli.{verb.replace('-', '_')}")
-        assert help_text == module.HELP
+def test_the_table_of_verbs_is_complete():
+    """Every module of the package is a verb, but for what the verbs share."""
+    modules = {module.name for module in pkgutil.iter_modules(cli.__path__)}
+    assert modules - {"core"} == VERBS.keys()
+    for verb in VERBS:
+        module = importlib.import_module(f"codegen_pax.cli.{verb}")
         assert callable(module.add_arguments) and callable(module.run)
 
 
 def test_help_names_every_verb(capsys):
     assert main(["--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    for verb, help_text in verbs().items():
-        assert f" {verb} {help_text}" in out
+    for verb, row in VERBS.items():
+        assert f" {verb} {row.help}" in out
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_of_each_verb(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: codegen-pax {verb} ")
 
 
 def test_version(monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib.metadata, "version", {"codegen-pax": "1.2.3"}.__getitem__)
+    monkeypatch.setattr("importlib.metadata.version", {"codegen-pax": "1.2.3"}.__getitem__)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "codegen-pax 1.2.3\n"
 
@@ -156,7 +157,7 @@ def test_the_traceback_of_any_error_can_be_had(arguments, monkeypatch, capsys):
 
 def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
     raising(monkeypatch, InvalidValueError("x"))
-    monkeypatch.setattr("codegen_pax.cli.list.PASSES_ON", True, raising=False)
+    monkeypatch.setitem(VERBS, "list", Verb("list", forwards_options=True))
     assert main(["list", "--", "--traceback"]) == 1
     assert lines_of(capsys) == ["codegen-pax: x"]
 
@@ -183,7 +184,7 @@ def test_listing_showing_and_what_is_refused_at_once_import_nothing_heavy():
     done = child(
         "-c",
         "import sys\n"
-        "from codegen_pax.cli.main import main\n"
+        "from codegen_pax.cli.core.main import main\n"
         "for words in ('list', 'list --json', 'show CodeGen16BMono', '--help', 'lst',\n"
         "              'run NoExperiment', 'sample no_folder x'):\n"
         "    main(words.split())\n"
@@ -204,15 +205,17 @@ def test_the_start_is_refused_before_the_disk(monkeypatch, tmp_path, capsys):
 
 
 def test_importing_prints_nothing():
-    done = child("-c", "import codegen_pax.cli.main, codegen_pax.cli.list, codegen_pax.cli.compare")
+    done = child(
+        "-c", "import codegen_pax.cli.core.main, codegen_pax.cli.list, codegen_pax.cli.compare"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_as_a_program():
-    done = child("-m", "codegen_pax.cli.main", "list", "--size", "2B", "--json")
+    done = child("-m", "codegen_pax.cli.core.main", "list", "--size", "2B", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [row["size"] for row in json.loads(done.stdout)] == ["2B"] * 4
-    done = child("-m", "codegen_pax.cli.main", "show", "CodeGen3BNL")
+    done = child("-m", "codegen_pax.cli.core.main", "show", "CodeGen3BNL")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
@@ -221,7 +224,7 @@ def test_a_reader_that_has_gone_is_no_error():
     os.close(reader)
     with os.fdopen(writer) as gone:
         done = subprocess.run(
-            [sys.executable, "-m", "codegen_pax.cli.main", "list"],
+            [sys.executable, "-m", "codegen_pax.cli.core.main", "list"],
             stdout=gone,
             stderr=subprocess.PIPE,
             text=True,

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from etils import epath
 
-from codegen_pax.cli import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import pipeline, settings
 from codegen_pax.data.prepare.settings import WORK_FOLDER
 
-COMMAND = [sys.executable, "-m", "codegen_pax.cli.main"]
+COMMAND = [sys.executable, "-m", "codegen_pax.cli.core.main"]
 # Who sets TensorFlow's variable asks for its greetings, and pytest's own imports set it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if "TF_CPP" not in name}
 FROM_ANYWHERE = ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -243,7 +243,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
     monkeypatch.setattr(pipeline, "run", run)
     chosen = [f"--validation={given}"] if given else []
     paths = ["--input", str(raw), "--output", str(tmp_path / "out")]
-    assert main.main(["prepare", "bigpython", *paths, *chosen]) == 1
+    assert main(["prepare", "bigpython", *paths, *chosen]) == 1
     assert shares == [pytest.approx(given or 0.001)]
 
 
@@ -260,7 +260,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
         ("pile --languages python", 2, "--languages has no use for pile"),
         ("instruction --language-prefix", 2, "--language-prefix has no use for instruction"),
         ("pile --licences MIT", 2, "--licences has no use for pile"),
-        ("tree --licences any MIT", 2, "found any, MIT; wanted `any` alone"),
+        ("tree --licences any MIT", 2, "found any, MIT; expected `any` alone"),
         ("bigquery --languages pyton", 2, "no language is called 'pyton'; nearest: python"),
         ("bigquery --licences MITT", 2, "no licence is called 'MITT'; nearest: MIT"),
         ("pile --runner=Nonsense", 2, "Unexpected pipeline runner: Nonsense"),
@@ -273,7 +273,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
 )
 def test_bad_use(arguments, status, message, capsys):
     corpus, *options = arguments.split()
-    assert main.main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
+    assert main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert not Path("y").exists()
@@ -282,7 +282,7 @@ def test_bad_use(arguments, status, message, capsys):
 def test_bad_outputs(prepared, tmp_path, capsys):
     def said(corpus, raw, output):
         arguments = ["prepare", corpus, "--input", str(raw), "--output", str(output)]
-        return main.main(arguments), capsys.readouterr().err
+        return main(arguments), capsys.readouterr().err
 
     folder, _ = prepared
     (tmp_path / "mine").mkdir()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_pax.cli import tables
-from codegen_pax.cli.main import main
+from codegen_pax import cli
+from codegen_pax.cli.core.main import main
 from tests.cli.wide_networks import EXPERIMENT, WIDE, here, tell_apart
 
 pytestmark = pytest.mark.usefixtures(here.__name__)
@@ -72,5 +72,5 @@ def test_an_error_that_nobody_reads_is_no_other_error(arguments):
 
 
 def test_no_verb_prints_by_a_console_of_its_own():
-    for path in Path(tables.__file__).parent.glob("*.py"):
-        assert path.name == "tables.py" or "Console(" not in path.read_text(), path
+    for path in Path(cli.__file__).parent.rglob("*.py"):
+        assert path.name == "terminal.py" or "Console(" not in path.read_text(), path

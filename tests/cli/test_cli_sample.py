@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import completions
 from codegen_pax.text.instruction_format import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
@@ -89,7 +89,7 @@ def test_every_answer_is_numbered(sample, capsys):
             for seed in ("-1", "4294967296", "18446744073709551615")
         ),
         ("Mono", "x " * 3_000, [], "the prompt has 3,001 tokens; wanted at most 255"),
-        ("Mono", "a\udcff", [], "the prompt is no UTF-8: found byte 0xff at 1"),
+        ("Mono", "a\udcff", [], "the prompt is not UTF-8: found byte 0xff at 1"),
         ("Instruct", " \n", [], "the prompt is empty; wanted an instruction to answer"),
     ],
 )
@@ -102,9 +102,9 @@ def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
     ("content", "said"),
     [
         (b"", "the prompt on standard input is empty; wanted text"),
-        (b"def \xc3(", "the prompt on standard input is no UTF-8: found byte 0xc3 at 4"),
-        ("def f():".encode("utf-16"), "the prompt on standard input is no UTF-8: found byte 0xff"),
-        (b"a\0b", "the prompt on standard input is no text: found a NUL at 1"),
+        (b"def \xc3(", "the prompt on standard input is not UTF-8: found byte 0xc3 at 4"),
+        ("def f():".encode("utf-16"), "the prompt on standard input is not UTF-8: found byte 0xff"),
+        (b"a\0b", "the prompt on standard input is not text: found a NUL at 1"),
         (b"x" * (2 << 20), "the prompt on standard input has over 1,048,576 bytes"),
         (b"x " * 3_000, "the prompt has 3,001 tokens; wanted at most 255"),
     ],
@@ -139,10 +139,10 @@ def test_the_seeds_and_temperatures_at_the_ends_are_taken(sample):
 def test_a_folder_that_is_not_there_is_told_before_anything_is_imported(tmp_path):
     """TensorFlow, JAX and Pax take half a minute to import."""
     program = (
-        "import sys; from codegen_pax.cli.main import main; "
+        "import sys; from codegen_pax.cli.core.main import main; "
         f"status = main(['sample', {str(tmp_path / 'nowhere')!r}, 'x']); "
         "sys.exit(status if not {'jax', 'tensorflow', 'paxml'} & set(sys.modules) else 99)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.endswith("nowhere is no directory; wanted a run's folder\n")
+    assert done.stderr.endswith("nowhere is not a directory; wanted a run's folder\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import checkpoints, lineage
 
 ROOT = Path(__file__).parents[2]
@@ -303,7 +303,7 @@ def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
     [
         ("CodeGen2BML", 2, "'CodeGen2BML'; nearest: CodeGen2BNL, "),
         ("CodeGen2BML", 2, "; nor is there a folder of that name"),
-        ("runs/none", 1, "runs/none is no folder; wanted a run's"),
+        ("runs/none", 1, "runs/none is not a folder; wanted a run's"),
         ("runs/mono/checkpoints", 1, "runs/mono/checkpoints has no lineage.json; wanted a run's"),
         ("runs", 1, "runs has no lineage.json; wanted a run's folder"),
         ("nowhere://bucket/run", 1, "cannot reach nowhere://bucket/run"),
@@ -327,7 +327,7 @@ def test_a_damaged_lineage_is_told(run, capsys):
 def test_a_run_is_shown_without_anything_heavy(run):
     job = Path(run(chained(document("NL")))).resolve()
     code = (
-        "import sys\nfrom codegen_pax.cli.main import main\n"
+        "import sys\nfrom codegen_pax.cli.core.main import main\n"
         f"assert main(['show', {str(job)!r}]) == 0\n"
         "print('imported', *sorted({name.partition('.')[0] for name in sys.modules}))"
     )

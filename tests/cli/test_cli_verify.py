@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import checkpoints, checksums
 from tests.runs import small_jobs
 

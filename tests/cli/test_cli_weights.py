@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights import exporting
@@ -208,8 +208,12 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
             2,
             "is a run of Wide, as its lineage.json says",
         ),
-        (("export", "hf", "nowhere", "new"), 1, "nowhere is no directory; wanted a run's folder"),
-        (("export", "hf", "JOB", "gs://b/new"), 2, "gs://b/new is no folder of this machine"),
+        (
+            ("export", "hf", "nowhere", "new"),
+            1,
+            "nowhere is not a directory; wanted a run's folder",
+        ),
+        (("export", "hf", "JOB", "gs://b/new"), 2, "gs://b/new is not a folder on this machine"),
         (("export", "keras", "JOB", "new"), 2, "argument kind: invalid choice: 'keras'"),
         (("import", "hf", "nowhere", *EXPERIMENT, "--output=new"), 1, "nowhere has no config.json"),
         (("import", "hf", "JOB", *EXPERIMENT, "--output=new"), 1, "job has no config.json"),
@@ -218,7 +222,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
             2,
             "nearest: CodeGen350MMono",
         ),
-        (("import", "hf", "x", *EXPERIMENT, "--output=gs://b/x"), 2, "gs://b/x is no folder of"),
+        (("import", "hf", "x", *EXPERIMENT, "--output=gs://b/x"), 2, "gs://b/x is not a folder on"),
         (
             ("import", "jaxformer", "JOB", *EXPERIMENT, "--output=new"),
             1,

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs import lineage
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import layouts
@@ -36,7 +36,7 @@ def test_jaxformers_cores_are_found_out_and_a_wrong_number_is_refused(
     start = ("import", "jaxformer", str(tmp_path / "7"), *EXPERIMENT, "--output")
     wrong = 4 if mp_num == 8 else 8
     said = refused(capsys, *start, tmp_path / "wrong", f"--mp-num={wrong}")
-    assert f"the weights are not cut in {wrong} groups: mp_num is {mp_num}" in said
+    assert f"the weights do not have {wrong} column groups: mp_num is {mp_num}" in said
     assert main([*start, str(tmp_path / "job")]) == 0
     assert f"mp_num is {mp_num}: the norms" in capsys.readouterr().out
     found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
@@ -69,5 +69,5 @@ def test_a_wrong_number_can_be_insisted_on(tmp_path, capsys):
     source = tmp_path / "source"
     tell_apart(WIDE.hugging_face()).save_pretrained(source)
     start = ("import", "hf", source, *EXPERIMENT, "--mp-num=2", "--output")
-    assert "are not cut in 2 groups" in refused(capsys, *start, tmp_path / "a")
+    assert "do not have 2 column groups" in refused(capsys, *start, tmp_path / "a")
     assert main([*map(str, start), str(tmp_path / "a"), "--no-check-mp-num"]) == 0

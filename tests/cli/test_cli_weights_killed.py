@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import slices
 from tests.cli.wide_networks import CHECKPOINT, refused
@@ -41,7 +41,7 @@ def test_a_conversion_that_is_killed_leaves_no_output_and_begins_afresh(
     (tmp_path / "sitecustomize.py").write_text(STUCK)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "codegen_pax.cli.main", *arguments],
+        [sys.executable, "-m", "codegen_pax.cli.core.main", *arguments],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from praxis import base_layer, pax_fiddle
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax import model
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.model.decoding import NucleusSampler
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables

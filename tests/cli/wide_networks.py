@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.weights import layouts
 from tests.weights.networks import Network
 

@@ -1,14 +1,25 @@
 """Differences between configurations: against changes that are known, and against Fiddle's own."""
 
 import dataclasses
+import itertools
+import os
 from typing import Any
 
 import fiddle as fdl
 import pytest
+from fiddle import daglish, diffing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_pax.compare import GROUPS, Side, described, differences
+import codegen
+from codegen_pax.compare import (
+    GROUPS,
+    ExperimentConfig,
+    find_differences,
+    format_value,
+    group_of,
+    shorten_paths,
+)
 
 
 @dataclasses.dataclass
@@ -93,7 +104,12 @@ def test_every_changed_leaf_is_found_once_and_no_other(tree, data):
     changed = tree
     for path, value in new.items():
         changed = replaced(changed, path, value)
-    found = differences([Side("old", {"task": build(tree)}), Side("new", {"task": build(changed)})])
+    found = find_differences(
+        [
+            ExperimentConfig("old", {"task": build(tree)}),
+            ExperimentConfig("new", {"task": build(changed)}),
+        ]
+    )
     expected = {
         "task" + "".join(path): {"old": old[path], "new": value}
         for path, value in new.items()
@@ -113,7 +129,9 @@ def test_a_subtree_on_one_side_only(tree, data):
     subtree = data.draw(nodes(SCALARS))
     one = build((Layer, {"dims": tree, "tpl": subtree}))
     other = build((Layer, {"dims": tree, "tpl": None}))
-    found = differences([Side("one", {"task": one}), Side("other", {"task": other})])
+    found = find_differences(
+        [ExperimentConfig("one", {"task": one}), ExperimentConfig("other", {"task": other})]
+    )
     paths = {difference.path: difference.values for difference in found}
     assert paths.pop("task.tpl")["other"] is None
     for path, value in leaves(subtree, ("task.tpl",)):
@@ -123,15 +141,23 @@ def test_a_subtree_on_one_side_only(tree, data):
 
 @given(tree=TREES)
 def test_a_configuration_is_equal_to_itself_built_again(tree):
-    sides = [Side(name, {"task": build(tree)}) for name in ("one", "other", "third")]
-    assert differences(sides) == []
+    configs = [ExperimentConfig(name, {"task": build(tree)}) for name in ("one", "other", "third")]
+    assert find_differences(configs) == []
 
 
 def test_a_default_that_is_set_is_no_difference_and_another_default_is():
     set_, unset = fdl.Config(Layer, rate=0.5), fdl.Config(Layer)
-    assert differences([Side("a", {"task": set_}), Side("b", {"task": unset})]) == []
-    (found,) = differences(
-        [Side("a", {"task": fdl.Config(Layer, rate=0.25)}), Side("b", {"task": unset})]
+    assert (
+        find_differences(
+            [ExperimentConfig("a", {"task": set_}), ExperimentConfig("b", {"task": unset})]
+        )
+        == []
+    )
+    (found,) = find_differences(
+        [
+            ExperimentConfig("a", {"task": fdl.Config(Layer, rate=0.25)}),
+            ExperimentConfig("b", {"task": unset}),
+        ]
     )
     assert (found.path, dict(found.values)) == ("task.rate", {"a": 0.25, "b": 0.5})
 
@@ -142,9 +168,11 @@ def test_three_sides_and_another_class():
         "b": fdl.Config(Layer, dims=1),
         "c": fdl.Config(stack, times=1),
     }
-    found = differences([Side(name, {"task": config}) for name, config in configs.items()])
+    found = find_differences(
+        [ExperimentConfig(name, {"task": config}) for name, config in configs.items()]
+    )
     by_path = {difference.path: difference.values for difference in found}
-    assert {name: described(value) for name, value in by_path["task"].items()} == {
+    assert {name: format_value(value) for name, value in by_path["task"].items()} == {
         "a": f"{__name__}.Layer",
         "b": f"{__name__}.Layer",
         "c": f"{__name__}.stack",
@@ -155,10 +183,201 @@ def test_three_sides_and_another_class():
 
 def test_one_side_cannot_be_compared():
     with pytest.raises(ValueError, match="found 1 experiment to compare; wanted at least two"):
-        differences([Side("a", {})])
+        find_differences([ExperimentConfig("a", {})])
 
 
 def test_one_name_for_two_experiments():
-    sides = [Side("a", {"task": fdl.Config(Layer, dims=dims)}) for dims in (1, 2)]
+    configs = [ExperimentConfig("a", {"task": fdl.Config(Layer, dims=dims)}) for dims in (1, 2)]
     with pytest.raises(ValueError, match="two different experiments are called 'a'"):
-        differences(sides)
+        find_differences(configs)
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("task.model.lm_tpl.model_dims", "network"),
+        ("task.model.fprop_dtype", "network"),
+        ("task.model.lm_tpl.softmax_tpl.z_loss_weight", "recipe"),
+        ("task.train.learner.optimizer.beta2", "recipe"),
+        ("task.train.num_train_steps", "recipe"),
+        ("datasets[0].batch_size", "recipe"),
+        ("datasets[0].mixture_name", "data"),
+        ("decode_datasets[0].task_feature_lengths.inputs", "data"),
+        ("input_specs.row_length", "data"),
+        ("task.model.ici_mesh_shape", "hardware"),
+        ("task.train.inputs_split_mapping.map_1d", "hardware"),
+        ("task.model.lm_tpl.softmax_tpl.weight_split_dims_mapping.wt", "hardware"),
+        ("task.train.save_interval_steps", "run"),
+        ("something.nobody.has.heard.of", "run"),
+    ],
+)
+def test_group(path, group):
+    assert group_of(path) == group
+
+
+def test_short_paths_differ():
+    paths = [
+        "task.model.lm_tpl.model_dims",
+        "task.model.lm_tpl.block.model_dims",
+        "task.model.other.block.model_dims",
+        "datasets[0].batch_size",
+        "datasets[1].batch_size",
+        "task['a.b'].name",
+        "task",
+    ]
+    assert shorten_paths(paths) == {
+        "task.model.lm_tpl.model_dims": "lm_tpl.model_dims",
+        "task.model.lm_tpl.block.model_dims": "lm_tpl.block.model_dims",
+        "task.model.other.block.model_dims": "other.block.model_dims",
+        "datasets[0].batch_size": "datasets[0].batch_size",
+        "datasets[1].batch_size": "datasets[1].batch_size",
+        "task['a.b'].name": "task['a.b'].name",
+        "task": "task",
+    }
+
+
+@given(st.sets(st.from_regex(r"[ab](\.[ab]|\[0\]){0,5}", fullmatch=True), min_size=1))
+def test_no_two_paths_have_one_short_path(paths):
+    short = shorten_paths(paths)
+    assert len(set(short.values())) == len(paths)
+    assert all(path.endswith(end) for path, end in short.items())
+
+
+def test_a_path_that_ends_another_one_keeps_its_steps():
+    assert shorten_paths(["b.c", "a.b.c"]) == {"b.c": "b.c", "a.b.c": "a.b.c"}
+
+
+# Real experiments: what Fiddle's own diffing finds is found, and nothing else.
+
+PAIRS = [
+    ("CodeGen350MNL", "CodeGen350MMono"),
+    ("CodeGen350MNL", "CodeGen2BMono"),
+    ("CodeGen6BMulti", "CodeGen16BMulti"),
+    ("CodeGen350MMono", "CodeGen350MInstruct"),
+    ("CodeGenNanoMono", "CodeGen16BInstruct"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_environment():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [key for key in os.environ if key.startswith("CODEGEN_")]:
+            patch.delenv(name)
+        yield
+
+
+def config_of(name):
+    return ExperimentConfig.of(name, getattr(codegen, name)())
+
+
+def fiddle_leaves(config, path):
+    """Path -> value of everything that Fiddle itself does not look into."""
+
+    def step(element):
+        if isinstance(element, daglish.Key) and str(element.key).isidentifier():
+            return f".{element.key}"
+        return element.code
+
+    return {
+        path + "".join(map(step, found)): value
+        for value, found in daglish.iterate(config, memoized=False)
+        if not daglish.is_traversable_type(type(value))
+    }
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_fiddle_sees_the_same(one, other):
+    """Against Fiddle's own traversal and the values' own equality, over the arguments it sees."""
+    old, new = config_of(one).sections, config_of(other).sections
+    ours = {
+        difference.path
+        for difference in find_differences(
+            [ExperimentConfig(one, old), ExperimentConfig(other, new)]
+        )
+    }
+    old_leaves, new_leaves = (
+        {key: value for part in tree for key, value in fiddle_leaves(tree[part], part).items()}
+        for tree in (old, new)
+    )
+    equal = {
+        path
+        for path in old_leaves.keys() & new_leaves.keys()
+        if old_leaves[path] == new_leaves[path]
+    }
+    different = (old_leaves.keys() | new_leaves.keys()) - equal
+
+    def at_or_below(path, target):
+        return path == target or (path.startswith(target) and path[len(target)] in ".[")
+
+    assert equal and different
+    # We look into what Fiddle does not (initialisers), and write lists of scalars whole.
+    assert [
+        leaf
+        for leaf in different
+        if not any(at_or_below(path, leaf) or at_or_below(leaf, path) for path in ours)
+    ] == []
+    assert [path for path in ours if any(at_or_below(path, leaf) for leaf in equal)] == []
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_no_difference_is_left_when_fiddles_own_is_applied(one, other):
+    old, new = config_of(one).sections, config_of(other).sections
+    for part, find in {
+        "task": lambda tree: tree["task"].model,
+        "learner": lambda tree: tree["task"].train.learner,
+        "input": lambda tree: tree["datasets"][0],
+    }.items():
+        configs = [
+            ExperimentConfig("old", {part: find(old)}),
+            ExperimentConfig("new", {part: find(new)}),
+        ]
+        before = find_differences(configs)
+        diffing.apply_diff(diffing.build_diff(find(old), find(new)), find(old))
+        assert find_differences(configs) == []
+        if part == "learner":
+            assert before
+
+
+def test_nothing_differs_between_one_experiment_and_itself():
+    name = "CodeGen2BMulti"
+    assert find_differences([config_of(name), config_of(name)]) == []
+
+
+def test_settings_that_are_known_to_differ():
+    """By the tables: 350M's NL and Mono differ in rate, schedule, length and data alone."""
+    one, other = "CodeGen350MNL", "CodeGen350MMono"
+    found = {
+        difference.path: tuple(difference.values.values())
+        for difference in find_differences([config_of(one), config_of(other)])
+    }
+    # A tenth of either rate, over that rate: told if the two differ in their last bit.
+    ratio = found.pop("task.train.learner.optimizer.lr_schedule.min_ratio", (0.1, 0.1))
+    assert ratio == pytest.approx((0.1, 0.1), rel=1e-15)
+    data = {
+        f"datasets[{i}].{key}": (f"codegen_pile{end}", f"codegen_bigpython{end}")
+        for i, split in enumerate(("_train", "_validation"))
+        for key, end in (("mixture_name", ""), ("name", split))
+    }
+    prompts = ("codegen_nano_prompts_nl", "codegen_nano_prompts")
+    data |= {
+        "decode_datasets[0].mixture_name": prompts,
+        "decode_datasets[0].name": tuple(f"{name}_validation" for name in prompts),
+    }
+    learner = "task.train.learner.optimizer"
+    assert found == {
+        f"{learner}.learning_rate": (3e-4, 1.8e-4),
+        f"{learner}.lr_schedule.decay_end": (303_000, 150_000),
+        "task.train.num_train_steps": (350_000, 150_000),
+        **data,
+    }
+
+
+def test_more_than_two_show_what_any_two_differ_in():
+    names = ("CodeGenNanoNL", "CodeGen350MNL", "CodeGen350MMulti")
+    configs = {name: config_of(name) for name in names}
+    of_pairs = {
+        difference.path
+        for pair in itertools.combinations(names, 2)
+        for difference in find_differences([configs[name] for name in pair])
+    }
+    assert {difference.path for difference in find_differences(list(configs.values()))} == of_pairs

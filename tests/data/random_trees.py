@@ -17,43 +17,43 @@ OTHERS = "\\a|\\*|\\ | |\\|\t|-|]|!|#|\\[|é|\\\\|\\?|^|\\!|\\#|\r|ÿ".encode("l
 LINES = b"|!|\\|# a|/|*|!*/|/*|*/|//|!/|  |a\0b|**|/**|**/".split(b"|")
 
 
-def a_name(chance):
-    return b"".join(chance.choices(NAMES, k=chance.choice([1, 1, 1, 2, 2, 3])))
+def random_name(rng):
+    return b"".join(rng.choices(NAMES, k=rng.choice([1, 1, 1, 2, 2, 3])))
 
 
-def a_pattern(chance):
+def random_pattern(rng):
     kinds = ([b"a", b"b", b"c", b"ab", b"A", b"1"], [b"*"], [b"**"], [b"?"], CLASSES, OTHERS)
     parts = []
-    for _ in range(chance.choice([1, 1, 1, 2, 2, 3])):
-        chosen = chance.choices(kinds, [50, 12, 6, 4, 18, 10], k=chance.choice([1, 1, 2, 2, 3]))
-        parts.append(b"".join(map(chance.choice, chosen)) if chance.random() < 0.8 else b"**")
-    found = chance.choice([b"/", b"/", b"/", b"/", b"\\/"]).join(parts)
+    for _ in range(rng.choice([1, 1, 1, 2, 2, 3])):
+        chosen = rng.choices(kinds, [50, 12, 6, 4, 18, 10], k=rng.choice([1, 1, 2, 2, 3]))
+        parts.append(b"".join(map(rng.choice, chosen)) if rng.random() < 0.8 else b"**")
+    found = rng.choice([b"/", b"/", b"/", b"/", b"\\/"]).join(parts)
     for share, before, after in ((0.2, b"/", b""), (0.2, b"", b"/"), (0.25, b"!", b"")):
-        if chance.random() < share:
+        if rng.random() < share:
             found = before + found + after
-    return found + (chance.choice([b" ", b"  ", b"\\ ", b"\t"]) if chance.random() < 0.1 else b"")
+    return found + (rng.choice([b" ", b"  ", b"\\ ", b"\t"]) if rng.random() < 0.1 else b"")
 
 
-def an_ignore_file(chance):
-    lines = [a_pattern(chance) for _ in range(chance.randint(1, 6))]
-    if chance.random() < 0.2:
-        lines.insert(chance.randrange(len(lines) + 1), chance.choice(LINES))
-    content = chance.choice([b"\n", b"\n", b"\n", b"\r\n"]).join(lines)
-    content += b"\n" if chance.random() < 0.8 else b""
-    return (b"\xef\xbb\xbf" if chance.random() < 0.1 else b"") + content
+def random_ignore_file(rng):
+    lines = [random_pattern(rng) for _ in range(rng.randint(1, 6))]
+    if rng.random() < 0.2:
+        lines.insert(rng.randrange(len(lines) + 1), rng.choice(LINES))
+    content = rng.choice([b"\n", b"\n", b"\n", b"\r\n"]).join(lines)
+    content += b"\n" if rng.random() < 0.8 else b""
+    return (b"\xef\xbb\xbf" if rng.random() < 0.1 else b"") + content
 
 
-def a_tree(chance, top):
+def write_random_tree(rng, top):
     """Writes folders, files and `.gitignore` files below `top`."""
     folders = [top]
-    for _ in range(chance.randint(1, 4)):
-        folders.append(chance.choice(folders) + b"/" + a_name(chance))
+    for _ in range(rng.randint(1, 4)):
+        folders.append(rng.choice(folders) + b"/" + random_name(rng))
         os.makedirs(folders[-1], exist_ok=True)
-    for _ in range(chance.randint(4, 10)):
-        file = chance.choice(folders) + b"/" + a_name(chance)
+    for _ in range(rng.randint(4, 10)):
+        file = rng.choice(folders) + b"/" + random_name(rng)
         if file not in folders:
             open(file, "wb").close()
     for folder in folders:
-        if folder == top or chance.random() < 0.25:
+        if folder == top or rng.random() < 0.25:
             with open(folder + b"/.gitignore", "wb") as file:
-                file.write(an_ignore_file(chance))
+                file.write(random_ignore_file(rng))

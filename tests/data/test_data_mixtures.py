@@ -12,7 +12,7 @@ import seqio
 import tasks  # noqa: F401  registers what is read here
 from codegen_pax.data.mixtures import MixtureByTokens, describe_data
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
+from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.schedule import BLOCK
 from tasks import corpora, definition
@@ -28,7 +28,7 @@ HELD_OUT = {"c": 7, "cpp": 1, "java": 12, "javascript": 2, "python": 30}  # none
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Records of the paper's languages."""
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     parts = {language: {"train": 40 + share % 7} for language, share in SHARES.items()}
     for language, count in HELD_OUT.items():
         parts[language]["validation"] = count
@@ -95,7 +95,7 @@ def test_arguments_may_be_given_in_seqios_order(written):
 
 
 def test_a_mixture_without_a_row_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     write_corpus(tmp_path / "bigquery", {language: {"train": 3} for language in SHARES})
     with pytest.raises(
         CorpusMissingError, match=f"{PAPER}: none of its 6 tasks has a row in validation"
@@ -104,7 +104,7 @@ def test_a_mixture_without_a_row_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_language_without_a_row_to_train_on_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     split = {language: "validation" if language == "go" else "train" for language in SHARES}
     write_corpus(tmp_path / "bigquery", {language: {split[language]: 3} for language in SHARES})
     config = inputs.training_input(PAPER, batch_size=4, row_length=T, seed=3)
@@ -120,7 +120,7 @@ def test_a_language_alone_says_that_it_has_no_row(written):
 
 
 def test_a_mixture_by_tokens_has_the_rates_of_what_is_prepared(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     parts = {"go": {"train": 30, "validation": 2}, "rust": {"train": 12, "validation": 0}}
     write_corpus(tmp_path / "many", parts, row_length=8)
     registered = [
@@ -144,7 +144,7 @@ FILES = {"python": "py", "go": "go"}
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     return tmp_path
 
 
@@ -204,7 +204,7 @@ def test_the_licences_of_a_corpus_in_one_part_are_of_all_languages(data):
 @pytest.mark.parametrize("setting", [None, "nowhere"])
 def test_a_missing_corpus_is_described_in_one_line(setting, data, monkeypatch):
     if setting is None:
-        monkeypatch.delenv("CODEGEN_DATA")
+        set_corpora_folder(None)
     (actual,) = describe_data("codegen_bigpython")
     assert set(actual) == {"task", "missing"}
     assert actual["missing"].startswith("cannot read bigpython: ") and "\n" not in actual["missing"]

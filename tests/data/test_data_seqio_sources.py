@@ -7,6 +7,7 @@ import seqio
 import tensorflow as tf
 
 from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from tests.data.prepared_corpora import write_corpus
 
 
@@ -89,7 +90,11 @@ def test_missing_text_is_named():
 @pytest.mark.parametrize(
     ("corpus", "actual", "after"),
     [
-        ("unset", "CODEGEN_DATA is not set", " (with CODEGEN_DATA set to a folder for corpora)"),
+        (
+            "unset",
+            "CODEGEN_DATA is not set",
+            " (with CODEGEN_DATA set to a folder for corpora, which importing `codegen` reads)",
+        ),
         ("absent", "there is no folder {folder}", ""),
         ("unfinished", "{folder} is unfinished: found no manifest.json in it", ""),
         ("words", "it holds text in the vocabulary gpt2", " (once {folder} is moved away)"),
@@ -99,11 +104,11 @@ def test_missing_text_is_named():
     ],
 )
 def test_what_is_not_the_corpus_of_a_task_is_named(corpus, actual, after, tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     rows = {"train": 3, "validation": 2}
     folder = tmp_path / corpus
     if corpus == "unset":
-        monkeypatch.delenv("CODEGEN_DATA")
+        set_corpora_folder(None)
         folder = "$CODEGEN_DATA/unset"
     elif corpus == "unfinished":
         folder.mkdir()

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tasks  # noqa: F401  registers what is read here
 from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.batches import FIELD_DTYPES
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
@@ -261,7 +262,7 @@ def test_what_does_not_fit_the_task_is_refused():
 
 
 def test_a_missing_corpus_is_named_when_it_is_first_read(monkeypatch):
-    monkeypatch.delenv("CODEGEN_DATA", raising=False)
+    set_corpora_folder(None)
     message = (
         r"cannot read bigquery/.*CODEGEN_DATA is not set; prepare it from .*codegen-pax prepare"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import seqio
 
-from codegen_pax.data.seqio_sources import PreparedCorpus
+from codegen_pax.data.seqio_sources import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, mixture_rows
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
@@ -21,7 +21,7 @@ def hosts(tmp_path, monkeypatch):
     definition.rows_task("hosts_go", PreparedCorpus("streams", part="go", raw="a test's rows"))
 
     def first_batch(host):
-        monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / f"{host}"))
+        set_corpora_folder(tmp_path / f"{host}")
         monkeypatch.setattr(mixture_rows.jax, "process_index", lambda: host)
         config = inputs.training_input("hosts_go", batch_size=2, row_length=T, seed=3)
         return config.Instantiate().get_next_padded()

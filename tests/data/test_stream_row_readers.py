@@ -7,7 +7,7 @@ import tensorflow as tf
 from etils import epath
 
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
+from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import definition
@@ -22,7 +22,7 @@ ANSWERS = PreparedCorpus("talks", answers=True, raw="a test's rows")
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Records of `TEXT` and `ANSWERS`, in three and two shards."""
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     go = write_corpus(tmp_path / "small", {"go": {"train": 23, "validation": 4}}, shards=3)
     talks = write_corpus(tmp_path / "talks", {"": {"train": 9}}, answers=True, seed=1)
     return {TEXT: go["go"]["train"], ANSWERS: talks[""]["train"]}
@@ -208,9 +208,9 @@ def test_a_fingerprint_is_of_the_rows_alone(written, tmp_path, monkeypatch):
     for folder, seed in (("same", 0), ("other", 7)):
         parts = {"go": {"train": 23, "validation": 4}}
         write_corpus(tmp_path / folder / "small", parts, shards=3, seed=seed)
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "same"))
+    set_corpora_folder(tmp_path / "same")
     assert open_corpus(TEXT).fingerprint == before
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "other"))
+    set_corpora_folder(tmp_path / "other")
     assert open_corpus(TEXT).fingerprint != before
 
 
@@ -364,7 +364,7 @@ def remote_reads(written, tmp_path, monkeypatch):
 
     A page has 5 rows. What epath asks TensorFlow to do with the bucket is done with the folder.
     """
-    monkeypatch.setenv("CODEGEN_DATA", "gs://bucket/data")
+    set_corpora_folder("gs://bucket/data")
     monkeypatch.setattr(row_readers, "PAGE_ROWS", 5)
     reads = []
 

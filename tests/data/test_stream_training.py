@@ -11,7 +11,7 @@ from paxml import checkpoints
 
 from codegen_pax.data import seqio_sources
 from codegen_pax.data.mixtures import MixtureByTokens
-from codegen_pax.data.seqio_sources import PreparedCorpus
+from codegen_pax.data.seqio_sources import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers, training
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
 from codegen_pax.runs import lineage
@@ -27,7 +27,7 @@ PARTS = {"go": {"train": GO, "validation": 5}, "rust": {"train": RUST, "validati
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Records of each part; tasks, mixtures by rates and by tokens, and conversations over them."""
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     for language in PARTS:
         source = PreparedCorpus("streams", part=language, raw="a test's rows")
         definition.rows_task(f"stream_{language}", source)
@@ -248,7 +248,7 @@ def test_the_order_of_registration_does_not_matter(written):
 def rewrite(tmp_path, monkeypatch, **changed):
     """Writes the corpora anew, into a folder of their own."""
     write_corpus(tmp_path / "anew" / "streams", **({"parts": PARTS} | changed))
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "anew"))
+    set_corpora_folder(tmp_path / "anew")
 
 
 DIGEST = "[0-9a-f]{12}"
@@ -358,7 +358,7 @@ def test_a_state_is_small_whatever_the_data(written):
 
 @pytest.mark.parametrize("mixture", ["stream_go", "stream_by_rate", "stream_by_tokens"])
 def test_a_missing_corpus_is_named_when_it_is_read(mixture, written, tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "elsewhere"))
+    set_corpora_folder(tmp_path / "elsewhere")
     for ask in ("get_next_padded", "peek_padded", "get_state"):
         (created,) = start(mixture)  # Pax makes inputs that it never reads
         with pytest.raises(

@@ -71,7 +71,7 @@ class Pax:
     def command(self, *arguments: str, **settings: str) -> str:
         """Runs `codegen-pax` as a person would; returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "codegen_pax.cli.main", *arguments],
+            [sys.executable, "-m", "codegen_pax.cli.core.main", *arguments],
             cwd=self.directory,
             env=self.environment | settings,
             capture_output=True,

@@ -9,6 +9,7 @@ from codegen_pax.text import tokenizer
 from experiments import registry
 from experiments.declaration import declarations
 from experiments.experiment import SEED
+from experiments.profiles import PUBLISHED
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +56,7 @@ def test_each_phase_trains_and_is_evaluated(jobs, phase):
 
 @pytest.mark.parametrize(
     "declaration",
-    [found for found in declarations() if not found.size.embedded],
+    [found for found in declarations() if found.profile == PUBLISHED],
     ids=lambda found: found.name,
 )
 def test_every_real_size_reads_its_batch(corpora, declaration, monkeypatch):

@@ -23,7 +23,7 @@ import pytest
 from etils import epath
 from safetensors.numpy import load_file
 
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
 from codegen_pax.runs import checkpoints, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables

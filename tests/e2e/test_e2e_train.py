@@ -76,9 +76,19 @@ def said(log) -> list[str]:
 def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     """In a log that a person can read, and in what the command prints."""
     log = whole / "logs" / "train.log"
+    evaluated = [scalar.value for scalar in summary.evaluation_losses(whole, "codegen_nano_nl")]
     assert len(log.read_text().splitlines()) < 120
-    checked, *opening = said(log)[:8]
+    checked, wait, *opening = said(log)[:9]
     assert checked.startswith("ShortNL is checked, and all is well: ")
+    assert wait == "initialising the weights"
+    assert [line for line in said(log)[9:] if not line.startswith("step ")] == [
+        "after step 0: evaluating on codegen_nano_nl_validation",
+        f"after step 0: validation loss {evaluated[0]:.4f} on codegen_nano_nl_validation",
+        "compiling the training step",
+        "after step 20: evaluating on codegen_nano_nl_validation",
+        f"after step 20: validation loss {evaluated[1]:.4f} on codegen_nano_nl_validation",
+        "after step 20: decoding",
+    ]
     assert [line.partition(": ")[0] for line in opening] == [
         "ShortNL",
         "weights",
@@ -101,6 +111,7 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     assert all("tokens/s" in line and " left" in line for line in steps[1:])
     printed = (whole / "printed.txt").read_text()
     assert steps[-1] in printed and opening[2] in printed
+    assert "ShortNL: ShortNL" not in printed and "starting the Pax binary" in printed
 
 
 def test_a_resumed_run_says_where_it_goes_on(resumed):

@@ -63,7 +63,7 @@ def test_every_module_is_in_the_package_and_no_test(wheel):
 def test_it_is_for_python_3_11_and_brings_its_command(wheel, metadata):
     assert set(metadata["Requires-Python"].split(",")) == {">=3.11", "<3.12"}
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "codegen-pax = codegen_pax.cli.main:main" in wheel.read(name).decode()
+    assert "codegen-pax = codegen_pax.cli.core.main:main" in wheel.read(name).decode()
 
 
 @pytest.mark.parametrize("name", ["codegen_pax", "experiments", "tasks"])

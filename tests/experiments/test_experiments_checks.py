@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.declaration import declarations
-from experiments.meshes import Mesh
-from experiments.nano import Budget
+from experiments.meshes import PLACEMENTS, Mesh
 from experiments.phases import PHASES, Phase, ancestors
+from experiments.profiles import Budget
 from experiments.recipes import RECIPES
 from experiments.sizes import SIZES
 
@@ -19,7 +19,8 @@ ROWS = {
     "phase": Phase("Rust", languages=("rust",), start="Mono", tokens=10**10),
     "instruct": PHASES["Instruct"],
     "mesh": Mesh((1, 8, 1)),
-    "budget": Budget(steps=10, learning_rate=1e-3, warmup_steps=1),
+    "placement": PLACEMENTS["350M"][0],
+    "budget": Budget(steps=10, warmup_steps=1),
 }
 NAN = math.nan
 RATES = dict.fromkeys(("350M", "2B", "6B", "16B"), 1e-4)
@@ -30,9 +31,7 @@ WRONG = [
     ("recipe", {"decay": "matrix"}, "nearest: matrices"),
     ("recipe", {"decay": None}, "decay=None; wanted one of stacked_rank, matrices"),
     ("recipe", {"accumulation_dtype": "fp32"}, "no accumulation_dtype is called 'fp32'"),
-    ("recipe", {"batch_tokens": {"350m": 1024}}, "nearest: 350M"),
-    ("recipe", {"batch_tokens": {"350M": 0}}, "batch_tokens['350M']=0"),
-    ("recipe", {"batch_tokens": 1024}, "batch_tokens=1024; wanted a table by size"),
+    ("recipe", {"batch": "papr"}, "nearest: paper"),
     ("recipe", {"embedding_bias": "no"}, "embedding_bias='no'; wanted True or False"),
     ("recipe", {"z_loss": -1e-4}, "z_loss=-0.0001; wanted a number at least 0"),
     ("recipe", {"weight_decay": NAN}, "weight_decay=nan"),
@@ -76,22 +75,27 @@ WRONG = [
     ("size", {"rotary_dims": 33}, "rotary_dims=33; wanted an even number, at most head_dims=64"),
     ("size", {"rotary_dims": 66}, "rotary_dims=66"),
     ("size", {"context": 1}, "context=1"),
-    ("size", {"embedded": "yes"}, "embedded='yes'"),
+    ("size", {"profile": "laptop"}, "profile='laptop'; wanted a profile"),
+    ("size", {"batch_tokens": {"paper": 0}}, "batch_tokens['paper']=0"),
+    ("size", {"batch_tokens": 1024}, "batch_tokens=1024; wanted a table by recipe"),
+    ("size", {"learning_rate": {"Mono": 0}}, "learning_rate['Mono']=0; wanted a number above 0"),
+    ("size", {"learning_rate_end": {"Mono": NAN}}, "learning_rate_end['Mono']=nan"),
     ("size", {"name": "350 M"}, "name='350 M'"),
     ("mesh", {"shape": (1, 8)}, "wanted devices along replica, data, mdl"),
     ("mesh", {"shape": (1, 0, 1)}, "data=0; wanted a whole number, at least 1"),
     ("mesh", {"shape": (1, 8.0, 1)}, "data=8.0"),
     ("mesh", {"shape": "1x8x1"}, "shape='1x8x1'"),
-    ("budget", {"learning_rate": -1.0}, "learning_rate=-1.0"),
+    ("budget", {"warmup_steps": -1}, "warmup_steps=-1"),
     ("budget", {"steps": 0}, "steps=0"),
+    ("placement", {"micro_batch_rows": 12}, "wanted a multiple of replica x data = 8 of mesh 1x8"),
 ]
 
 
-@pytest.mark.parametrize(("row", "changes", "said"), WRONG)
-def test_a_wrong_value_is_refused(row, changes, said):
+@pytest.mark.parametrize(("row", "changes", "message"), WRONG)
+def test_a_wrong_value_is_refused(row, changes, message):
     with pytest.raises(ValueError) as error:
         replace(ROWS[row], **changes)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_words_and_numbers_are_stored_as_what_they_mean():
@@ -112,6 +116,6 @@ def test_phases_that_start_in_a_circle_are_refused():
     lost = {"A": replace(table["A"], start="Mnoo")} | PHASES
     with pytest.raises(ValueError, match="phase A: start: no phase is called 'Mnoo'; nearest: Mon"):
         list(declarations(lost))
-    with pytest.raises(ValueError, match="phase B lies in the table as 'X'"):
+    with pytest.raises(ValueError, match="phase B is in the table as 'X'"):
         list(declarations({"X": replace(table["B"], start=None)}))
     assert [phase.name for phase in ancestors(PHASES["Mono"])] == ["Multi", "NL"]

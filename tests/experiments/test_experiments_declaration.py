@@ -5,16 +5,17 @@ import dataclasses
 import pytest
 
 from experiments.declaration import (
+    configured,
     declarations,
     declare,
     find_declaration,
-    find_recipe,
-    from_environment,
 )
 from experiments.meshes import parse_mesh
 from experiments.phases import PHASES, Phase
-from experiments.recipes import RECIPES
+from experiments.profiles import LAPTOP
+from experiments.recipes import RECIPES, find_recipe
 from experiments.report import report
+from experiments.settings import from_environment
 from experiments.sizes import SIZES
 
 ALL = list(declarations())
@@ -94,7 +95,7 @@ def test_every_report_says_what_a_person_asks(declaration):
     assert max(map(len, text.splitlines())) <= 96
     said = " ".join(text.split())
     result = declaration.phase.humaneval_pass_at_1.get(declaration.size.name)
-    if declaration.size.embedded:
+    if declaration.profile == LAPTOP:
         assert "Source: none: this project's own size" in said
     elif result is None:
         assert "no published run" in said and "Expected: no published result." in said
@@ -118,7 +119,7 @@ def test_what_was_not_seen_at_its_source_is_said(declaration):
     size, phase = declaration.size, declaration.phase
     names = ("learning_rate", "steps", "humaneval_pass_at_1")
     unseen = [name for name in names if size.name not in SEEN.get((name, phase.name), ())]
-    if size.embedded or phase.name == "Instruct":  # our own
+    if declaration.profile == LAPTOP or phase.name == "Instruct":  # our own
         unseen = []
     assert list(declaration.unverified) == unseen
     said = " ".join(report(declaration).split())
@@ -128,9 +129,9 @@ def test_what_was_not_seen_at_its_source_is_said(declaration):
 
 
 def test_mesh_and_recipe_come_from_the_environment():
-    found = from_environment(
+    found = configured(
         find_declaration("CodeGen350MNL"),
-        {"CODEGEN_MESH": "1x16x2", "CODEGEN_RECIPE": "paper"},
+        from_environment({"CODEGEN_MESH": "1x16x2", "CODEGEN_RECIPE": "paper"}),
     )
     assert str(found.mesh) == "1x16x2" and found.recipe.name == "paper"
     assert (found.micro_batch_rows, found.accumulation_steps) == (16, 16)
@@ -138,14 +139,14 @@ def test_mesh_and_recipe_come_from_the_environment():
 
 def test_what_a_subclass_changed_is_kept_under_another_recipe():
     short = dataclasses.replace(find_declaration("CodeGen6BNL"), steps=20)
-    found = from_environment(short, {"CODEGEN_RECIPE": "paper"})
+    found = configured(short, from_environment({"CODEGEN_RECIPE": "paper"}))
     assert found.steps == 20 and found.batch_tokens == 2_097_152
 
 
 def test_micro_batches_of_a_subclass_are_kept_on_another_mesh():
     nano = find_declaration("CodeGenNanoNL")
     short = dataclasses.replace(nano, batch_rows=16, micro_batch_rows=8)
-    found = from_environment(short, {"CODEGEN_MESH": "1x4x2"})
+    found = configured(short, from_environment({"CODEGEN_MESH": "1x4x2"}))
     assert (found.micro_batch_rows, found.accumulation_steps) == (8, 2)
 
 
@@ -155,13 +156,13 @@ def test_micro_batches_of_a_subclass_are_kept_on_another_mesh():
 )
 def test_a_mesh_that_cannot_be_is_refused(mesh, said):
     with pytest.raises(ValueError, match="mesh") as error:
-        from_environment(find_declaration("CodeGen16BNL"), {"CODEGEN_MESH": mesh})
+        configured(find_declaration("CodeGen16BNL"), from_environment({"CODEGEN_MESH": mesh}))
     assert said in str(error.value) and str(error.value).startswith(f"CODEGEN_MESH={mesh}: ")
 
 
 def test_a_recipe_that_nobody_knows_names_the_variable():
     with pytest.raises(KeyError) as error:
-        from_environment(find_declaration("CodeGenNanoNL"), {"CODEGEN_RECIPE": "papr"})
+        configured(find_declaration("CodeGenNanoNL"), from_environment({"CODEGEN_RECIPE": "papr"}))
     assert str(error.value) == "CODEGEN_RECIPE: no recipe is called 'papr'; nearest: paper"
 
 

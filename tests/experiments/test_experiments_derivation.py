@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.declaration import Declaration, declare, find_declaration, from_environment
-from experiments.meshes import MESHES, parse_mesh
+from experiments.declaration import Declaration, configured, declare, find_declaration
+from experiments.meshes import PLACEMENTS, parse_mesh
 from experiments.phases import PHASES, Phase
 from experiments.recipes import RECIPES
-from experiments.report import report, wanted_margin
+from experiments.report import expected_margin, report
+from experiments.settings import from_environment
 from experiments.sizes import SIZES
 
 NL, MULTI, NANO = map(find_declaration, ("CodeGen350MNL", "CodeGen350MMulti", "CodeGenNanoMono"))
@@ -77,7 +78,7 @@ def test_another_row_of_a_table_brings_its_own_numbers():
     other = replace(NL, size=SIZES["2B"], phase=PHASES["Mono"], steps=300)
     assert other == replace(declare(SIZES["2B"], PHASES["Mono"]), steps=300)
     assert (other.learning_rate, other.batch_rows, other.micro_batch_rows) == (0.8e-4, 512, 32)
-    assert other.mesh == MESHES["2B"] and other.start == "CodeGen2BMulti"
+    assert other.mesh == PLACEMENTS["2B"][0].mesh and other.start == "CodeGen2BMulti"
     assert other.name == "CodeGen2BMono"
 
 
@@ -184,25 +185,29 @@ def test_what_cannot_be_is_refused_where_it_is_declared(changes, said):
 
 
 def test_a_size_of_ones_own_declares_what_no_table_has():
-    size = replace(SIZES["350M"], name="1B", layers=24)
+    size = replace(SIZES["350M"], name="1B", layers=24, batch_tokens={}, learning_rate={})
+    with pytest.raises(ValueError, match="batch_tokens of size 1B has nothing for 'jaxformer'"):
+        replace(NL, size=size, micro_batch_rows=4, learning_rate=2e-4)
+    with pytest.raises(ValueError, match=r"learning_rate of size 1B .* wanted learning_rate in"):
+        replace(NL, size=size, batch_rows=16, micro_batch_rows=4)
     found = replace(NL, size=size, batch_rows=16, micro_batch_rows=4, learning_rate=2e-4)
     assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
     # Four layers more: 12 * 1,024^2 of matrices and 7 * 1,024 of norms and biases in each.
     assert size.parameters == 356_712_448 + 4 * (12 * 1024**2 + 7 * 1024)
     with pytest.raises(ValueError, match="table of meshes has nothing for size 1B"):
-        from_environment(found, {})
-    assert from_environment(found, {"CODEGEN_MESH": "1x2x1"}).accumulation_steps == 4
+        configured(found, from_environment({}))
+    assert configured(found, from_environment({"CODEGEN_MESH": "1x2x1"})).accumulation_steps == 4
 
 
 def test_a_mesh_is_judged_where_it_is_known():
     """The declared one is another machine's, where the environment names this one's."""
     small = replace(NL, batch_rows=4)
-    assert from_environment(small, {"CODEGEN_MESH": "1x1x1"}).accumulation_steps == 1
+    assert configured(small, from_environment({"CODEGEN_MESH": "1x1x1"})).accumulation_steps == 1
     with pytest.raises(ValueError, match=r"mesh 1x8x1: .* 8 does not divide .* batch of 4 rows"):
-        from_environment(small, {})
+        configured(small, from_environment({}))
     by_hand = replace(small, micro_batch_rows=2)
     with pytest.raises(ValueError, match=r"micro_batch_rows=2; wanted a divisor of .* 4 of mesh"):
-        from_environment(by_hand, {"CODEGEN_MESH": "1x4x1"})
+        configured(by_hand, from_environment({"CODEGEN_MESH": "1x4x1"}))
 
 
 def test_a_variant_claims_no_result():
@@ -211,5 +216,5 @@ def test_a_variant_claims_no_result():
     assert "Source: a variant of CodeGen350MMono, with steps=1000." in said
     assert "Expected: no published result" in said and "12.76" not in said
     assert short.unverified == ()
-    assert wanted_margin(NANO) == 1.0 and wanted_margin(replace(NANO, steps=20)) is None
+    assert expected_margin(NANO) == 1.0 and expected_margin(replace(NANO, steps=20)) is None
     assert Declaration(NANO.declared) == NANO and not NANO.is_variant

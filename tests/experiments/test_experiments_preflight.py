@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from absl import flags
 from etils import epath
 from jax.experimental import multihost_utils
 
 import codegen
 from codegen_pax.errors import UserError
 from experiments import preflight, start
+from experiments.meshes import parse_mesh
 from experiments.preflight import Plan
+from experiments.settings import Settings, from_environment
+from experiments.start import Run
 from tests.data.prepared_corpora import write_corpus
 
 Usage = collections.namedtuple("Usage", "total used free")
@@ -24,22 +26,25 @@ MESH = "1x4x2"  # of the eight devices that tests have
 def no_network(monkeypatch):
     """A network is made, in shapes alone, for a start's arrays and for nothing else."""
     made = []
-    monkeypatch.setattr(start, "_network_shapes", lambda *_: made.append(True) or {})
+    monkeypatch.setattr(start, "network_shapes", lambda *_: made.append(True) or {})
     return made
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch):
+def job(tmp_path):
     """A folder that is not there."""
-    monkeypatch.setenv("CODEGEN_MESH", MESH)
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "corpora"))
     (tmp_path / "jobs").mkdir()
     return epath.Path(tmp_path / "jobs" / "job")
 
 
-def plan(job, name="CodeGenNanoMono", **changed) -> Plan:
-    done = {"trains": True, "evaluates": True, "decodes": True, "saves": True, "devices": 8}
-    return Plan(getattr(codegen, name)(), job, **done | changed)
+def plan(job, experiment="CodeGenNanoMono", devices=8, settings=None, **changed) -> Plan:
+    """Training on a mesh of eight devices, with everything that may go with it."""
+    settings = {"mesh": parse_mesh(MESH), "data": str(job.parents[1] / "corpora")} | (
+        settings or {}
+    )
+    done = {"trains": True, "evaluates": True, "decodes": True, "saves": True}
+    cls = getattr(codegen, experiment) if isinstance(experiment, str) else experiment
+    return Plan(cls(Settings(**settings), Run(job, **done | changed)), devices)
 
 
 def refusal(plan: Plan, job) -> str:
@@ -65,7 +70,7 @@ def test_without_an_evaluation_that_is_said(job):
 
 
 @pytest.mark.parametrize(
-    ("name", "devices", "variable", "said"),
+    ("name", "devices", "mesh", "said"),
     [
         ("CodeGenNanoMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 device;"
          " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there is 1"),
@@ -75,16 +80,12 @@ def test_without_an_evaluation_that_is_said(job):
         ("CodeGenNanoMono", 8, "1x1x4", "CODEGEN_MESH=1x1x4 [replica x data x mdl] takes 4"),
         ("CodeGenNanoMono", 3, "1x1x1", "found 3 cpu devices: start it where there is 1"),
         ("CodeGenNanoMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
-        ("CodeGenNanoMono", 8, "8", "CODEGEN_MESH=8: mesh '8': wanted replica x data x mdl"),
     ],
 )  # fmt: skip
-def test_a_mesh_that_is_not_there_is_named(name, devices, variable, said, job, monkeypatch):
+def test_a_mesh_that_is_not_there_is_named(name, devices, mesh, said, job):
     """Before data and start, which are missing too."""
-    if variable is None:
-        monkeypatch.delenv("CODEGEN_MESH")
-    else:
-        monkeypatch.setenv("CODEGEN_MESH", variable)
-    assert said in refusal(plan(job, name, devices=devices), job)
+    settings = {"mesh": mesh and parse_mesh(mesh)}
+    assert said in refusal(plan(job, name, devices, settings), job)
 
 
 def test_a_mesh_that_jax_cannot_lay_is_named(job, monkeypatch):
@@ -96,15 +97,11 @@ def test_a_mesh_that_jax_cannot_lay_is_named(job, monkeypatch):
     assert "CODEGEN_MESH=1x4x2 cannot be laid over 8 cpu devices: no contiguous submesh" in said
 
 
-def test_a_start_is_looked_for_before_the_data(job, monkeypatch):
-    assert "set CODEGEN_START_FROM" in refusal(begins(job, monkeypatch), job)
-    monkeypatch.setenv("CODEGEN_START_FROM", str(job.parent / "none"))
-    assert "holds no checkpoint" in refusal(plan(job, "CodeGen350MMulti"), job)
-
-
-def begins(job, monkeypatch) -> Plan:
-    monkeypatch.setattr(start, "begins_training", lambda: True)
-    return plan(job, "CodeGen350MMulti")
+def test_a_start_is_looked_for_before_the_data(job):
+    assert "set CODEGEN_START_FROM" in refusal(plan(job, "CodeGen350MMulti"), job)
+    settings = {"start_from": str(job.parent / "none")}
+    said = refusal(plan(job, "CodeGen350MMulti", settings=settings), job)
+    assert "holds no checkpoint" in said
 
 
 def test_a_missing_corpus_is_told_before_a_network_is_made(job, no_network):
@@ -120,10 +117,10 @@ def test_an_evaluation_on_nothing_is_refused_where_there_is_one(job, tmp_path):
     preflight.check(plan(job, "CodeGen350MNL", evaluates=False))
 
 
-def test_an_evaluation_on_a_name_that_nobody_knows(job, monkeypatch):
+def test_an_evaluation_on_a_name_that_nobody_knows(job):
     """One that is known is found with spaces around it."""
-    monkeypatch.setenv("CODEGEN_EVALUATE", " codegen_nano_mono, codegen_pil")
-    said = refusal(plan(job), job)
+    read = from_environment({"CODEGEN_EVALUATE": " codegen_nano_mono, codegen_pil"})
+    said = refusal(plan(job, settings={"evaluate": read.evaluate}), job)
     assert said.startswith("CODEGEN_EVALUATE: no task or mixture is called 'codegen_pil'; nearest")
 
 
@@ -134,7 +131,7 @@ def test_a_mixture_that_nobody_knows(job):
             phase=replace(found.phase, nano_mixture="codegen_nano_mon"),
         )
 
-    said = refusal(replace(plan(job), experiment=Misspelt()), job)
+    said = refusal(plan(job, Misspelt), job)
     assert "'codegen_nano_mon'; nearest: codegen_nano_mono" in said
 
 
@@ -161,31 +158,6 @@ def test_a_file_in_the_way(job):
 def test_nothing_to_decode(job):
     decodes = plan(job, trains=False, saves=False, evaluates=False, needs_checkpoint=True)
     assert "holds no checkpoint to decode" in refusal(decodes, job)
-
-
-@pytest.mark.parametrize(
-    ("asked", "done"),
-    [
-        ("--mode=train", {"trains", "saves"}),
-        ("--mode=train --eval_on_test", {"trains", "saves", "evaluates"}),
-        ("--mode=train --decode_during_train --noenable_checkpoint_saving", {"trains", "decodes"}),
-        ("--mode=eval", {"evaluates"}),
-        ("--mode=decode_once", {"decodes", "needs_checkpoint"}),
-        ("--mode=decode_once --restore_checkpoint_dir=x", {"decodes"}),
-        ("--mode=decode --eval_during_decode", {"decodes", "evaluates"}),
-    ],
-)
-def test_the_stock_binarys_flags_say_what_is_done(asked, done):
-    from paxml import main  # noqa: F401  (defines the flags)
-
-    flags.FLAGS(["paxml.main", "--job_log_dir=job", *asked.split()])
-    try:
-        found = preflight.plan_of(codegen.CodeGenNanoMono())
-    finally:
-        flags.FLAGS.unparse_flags()
-    names = ("trains", "evaluates", "decodes", "saves", "needs_checkpoint")
-    assert {name for name in names if getattr(found, name)} == done
-    assert (found.job, found.devices, found.hosts) == (epath.Path("job"), 8, 1)
 
 
 def hosts(monkeypatch, others: list[int]):
@@ -221,11 +193,10 @@ def test_all_hosts_stop_with_one_that_is_refused(monkeypatch):
 )
 def test_hosts_start_from_the_same_checkpoint(elsewhere, said, tmp_path, monkeypatch):
     (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir(parents=True)
+    experiment = codegen.CodeGenNanoMulti(Settings(start_from=str(tmp_path)))
     hosts(monkeypatch, elsewhere)
-    monkeypatch.setenv("CODEGEN_START_FROM", str(tmp_path))
-    looked_at = Plan(codegen.CodeGenNanoMulti())
     if said is None:
-        preflight._check_hosts_start(looked_at)
+        preflight.check_hosts_start(experiment)
     else:
         with pytest.raises(ValueError, match=said):
-            preflight._check_hosts_start(looked_at)
+            preflight.check_hosts_start(experiment)

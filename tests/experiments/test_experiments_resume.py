@@ -1,7 +1,6 @@
 """What may change when a job goes on, what is refused by name, and the schedule that it keeps."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 from etils import epath
@@ -10,40 +9,39 @@ from praxis.layers import activations
 
 import codegen
 from codegen_pax.runs import checkpoints, lineage
-from experiments import receipt, resume, start
+from experiments import job_receipt, resume
+from experiments.settings import Schedule, Settings
+from experiments.start import Run
 
 BLOCK = "task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl"
 OPTIMIZER = "task.train.learner.optimizer"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch):
-    for name in ("CODEGEN_DATA", "CODEGEN_MESH", "CODEGEN_RECIPE", "CODEGEN_SCHEDULE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def begun():
     """The lineage of CodeGenNanoMono as it is declared."""
-    return receipt.document(
+    return job_receipt.document(
         codegen.CodeGenNanoMono(), "codegen.CodeGenNanoMono", [], "training", []
     )
 
 
 @pytest.fixture
-def job(tmp_path, begun, monkeypatch):
-    """A job of it, with a checkpoint of step 40 of 180, as the stock binary is about to go on."""
+def job(tmp_path, begun):
+    """A job of it, with a checkpoint of step 40 of 180."""
     folder = tmp_path / "job"
     for path in (folder, checkpoints.path(folder, 40)):
         lineage.write(path, begun)
-    monkeypatch.setattr(start, "is_training", lambda: True)
-    flags = SimpleNamespace(FLAGS=SimpleNamespace(job_log_dir=str(folder)))
-    monkeypatch.setattr(resume, "flags", flags)
     return epath.Path(folder)
 
 
+def resumed(job, cls=codegen.CodeGenNanoMono, schedule=None):
+    """An experiment as the stock binary makes it to go on in a job."""
+    run = Run(job, step=checkpoints.last_step(job), trains=True)
+    return cls(Settings(schedule=schedule), run)
+
+
 def variant(task=None, datasets=None, **declared):
-    """CodeGenNanoMono, changed; `task` and `datasets` change what it makes."""
+    """The class CodeGenNanoMono, changed; `task` and `datasets` change what it makes."""
 
     def changed(name, change):
         def method(self):
@@ -59,7 +57,7 @@ def variant(task=None, datasets=None, **declared):
         if change:
             body[name] = changed(name, change)
     cls = type("CodeGenNanoMono", (codegen.CodeGenNanoMono,), body)
-    return cls()
+    return cls
 
 
 def size(**changes):
@@ -122,7 +120,7 @@ def relu(task):
 def test_what_changes_the_weights_or_the_order_of_the_data_is_refused_by_name(changed, said, job):
     before = lineage.read(job)
     with pytest.raises(ValueError) as error:
-        receipt.keep(job, variant(**changed))
+        job_receipt.keep(job, resumed(job, variant(**changed)))
     message = str(error.value)
     assert said in message and "\n" not in message
     assert message.startswith(f"{job} was trained otherwise than CodeGenNanoMono is now: ")
@@ -185,7 +183,7 @@ def decodes(task):
     ids=lambda value: min(value, default="nothing") if isinstance(value, set) else "",
 )
 def test_what_may_change_is_noted_with_its_step(changed, names, job, begun):
-    receipt.keep(job, variant(**changed))
+    job_receipt.keep(job, resumed(job, variant(**changed)))
     found = lineage.read(job)
     (noted,) = found["history"]  # its module is another too, which is not in a file
     assert noted["step"] == 40
@@ -200,7 +198,7 @@ def test_what_may_change_is_noted_with_its_step(changed, names, job, begun):
 def test_the_same_batch_on_more_hosts(job, monkeypatch):
     """Each reads half of the rows; twice the rows on one are refused (above)."""
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    receipt.keep(job, codegen.CodeGenNanoMono())
+    job_receipt.keep(job, resumed(job))
     (noted,) = lineage.read(job)["history"]
     assert {"name": "hosts", "old": 1, "new": 2} in noted["changes"]
     assert not [change for change in noted["changes"] if "batch_size" in change["name"]]
@@ -222,8 +220,8 @@ def test_an_older_receipt_says_less_and_is_gone_on_from(hosts, job, begun):
     for folder in (job, checkpoints.path(job, 40)):
         lineage.write(folder, older(begun, hosts))
     with pytest.raises(ValueError, match=r"datasets\[0\]\.batch_size was 4, is 8"):
-        receipt.keep(job, variant(batch_rows=8))
-    receipt.keep(job, codegen.CodeGenNanoMono())
+        job_receipt.keep(job, resumed(job, variant(batch_rows=8)))
+    job_receipt.keep(job, resumed(job))
     found = lineage.read(job)
     (noted,) = found["history"]
     assert [change["old"] for change in noted["changes"] if "code of" in change["name"]] == [None]
@@ -237,7 +235,7 @@ def test_modules_that_were_renamed_lock_nobody_out(job, begun):
     ]
     assert moved != begun["snapshot"]
     lineage.write(checkpoints.path(job, 40), begun | {"snapshot": moved, "class": "x.y.Mono"})
-    receipt.keep(job, codegen.CodeGenNanoMono())
+    job_receipt.keep(job, resumed(job))
     (noted,) = lineage.read(job)["history"]
     assert noted["changes"] == [
         {"name": "class", "old": "x.y.Mono", "new": "codegen.CodeGenNanoMono"}
@@ -258,18 +256,18 @@ def test_what_a_version_has_added_at_its_default_and_what_is_set_no_more(job, be
     ):
         lineage.write(checkpoints.path(job, 40), begun | {"snapshot": lines})
         if refused is None:
-            receipt.keep(job, codegen.CodeGenNanoMono())
+            job_receipt.keep(job, resumed(job))
             continue
         with pytest.raises(ValueError) as error:
-            receipt.keep(job, codegen.CodeGenNanoMono())
+            job_receipt.keep(job, resumed(job))
         assert refused in str(error.value)
 
 
 def test_fewer_steps_than_were_trained(job):
-    receipt.keep(job, variant(steps=40))
+    job_receipt.keep(job, resumed(job, variant(steps=40)))
     assert "history" not in lineage.read(job)  # nothing is left to train: nothing has changed
     with pytest.raises(ValueError, match=r"is at step 40, and CodeGenNanoMono ends at step 39; "):
-        receipt.keep(job, variant(steps=39))
+        job_receipt.keep(job, resumed(job, variant(steps=39)))
 
 
 def test_weights_that_were_imported_bind_the_network_alone(job, begun):
@@ -279,40 +277,40 @@ def test_weights_that_were_imported_bind_the_network_alone(job, begun):
     weights.mkdir(parents=True)
     (weights / "0").write_bytes(b"0")
     with pytest.raises(ValueError, match=r"x_times was 2, is 3"):
-        receipt.keep(job, variant(size=size(layers=3)))
-    receipt.keep(job, variant(learning_rate=1e-3, batch_rows=8, steps=7))
+        job_receipt.keep(job, resumed(job, variant(size=size(layers=3))))
+    job_receipt.keep(job, resumed(job, variant(learning_rate=1e-3, batch_rows=8, steps=7)))
     found = lineage.read(job)
     assert (found["kind"], found["steps"], found["parents"][0]["step"]) == ("training", 7, 40)
     assert "history" not in found
 
 
-def rates(declaration):
-    return [getattr(declaration, name) for name in resume.SCHEDULE]
+def rates(experiment):
+    return [getattr(experiment.declaration(), name) for name in resume.SCHEDULE]
 
 
 def test_more_steps_leave_the_schedule_as_the_receipt_has_it(job, begun):
     wanted = [20, 160, 5e-3, 5e-4]
-    assert rates(variant(steps=1_000).declaration()) == wanted
+    assert rates(resumed(job, variant(steps=1_000))) == wanted
     lineage.write(checkpoints.path(job, 40), older(begun))
-    assert rates(variant(steps=1_000).declaration()) == pytest.approx(wanted)
-    receipt.keep(job, variant(steps=1_000))
+    assert rates(resumed(job, variant(steps=1_000))) == pytest.approx(wanted)
+    job_receipt.keep(job, resumed(job, variant(steps=1_000)))
     assert lineage.read(job)["declared"]["anneal_steps"] == 160
 
 
-def test_another_schedule_is_refused_unless_it_is_asked_for(job, monkeypatch):
+def test_another_schedule_is_refused_unless_it_is_asked_for(job):
     another = variant(steps=1_000, learning_rate=1e-3, warmup_steps=30, anneal_steps=400)
     with pytest.raises(ValueError, match=r"learning_rate was 0\.005, is 0\.001") as error:
-        receipt.keep(job, another)
+        job_receipt.keep(job, resumed(job, another))
     assert "warmup_steps was 20, is 30" in str(error.value)
-    monkeypatch.setenv("CODEGEN_SCHEDULE", "receipt")
-    assert rates(another.declaration()) == [20, 160, 5e-3, 5e-4]
-    receipt.keep(job, another)
+    experiment = resumed(job, another, Schedule.RECEIPT)
+    assert rates(experiment) == [20, 160, 5e-3, 5e-4]
+    job_receipt.keep(job, experiment)
     kept = lineage.read(job)
     assert not [one for one in kept["history"][0]["changes"] if OPTIMIZER in one["name"]]
     lineage.write(checkpoints.path(job, 50), kept)
-    monkeypatch.setenv("CODEGEN_SCHEDULE", "declared")
-    assert rates(another.declaration())[:3] == [30, 400, 1e-3]
-    receipt.keep(job, another)
+    experiment = resumed(job, another, Schedule.DECLARED)
+    assert rates(experiment)[:3] == [30, 400, 1e-3]
+    job_receipt.keep(job, experiment)
     noted = {
         change["name"]: (change["old"], change["new"])
         for change in lineage.read(job)["history"][1]["changes"]
@@ -320,12 +318,5 @@ def test_another_schedule_is_refused_unless_it_is_asked_for(job, monkeypatch):
     assert noted[f"{OPTIMIZER}.learning_rate"] == ("0.005", "0.001")
     assert noted[f"{OPTIMIZER}.lr_schedule.decay_end"] == ("180", "430")
     lineage.write(checkpoints.path(job, 60), lineage.read(job))
-    monkeypatch.delenv("CODEGEN_SCHEDULE")  # from here on it is the job's
-    receipt.keep(job, another)
+    job_receipt.keep(job, resumed(job, another))  # from here on it is the job's
     assert len(lineage.read(job)["history"]) == 2
-
-
-def test_a_schedule_that_there_is_not(monkeypatch):
-    monkeypatch.setenv("CODEGEN_SCHEDULE", "reciept")
-    with pytest.raises(KeyError, match=r"'reciept'; nearest: receipt"):
-        codegen.CodeGenNanoMono().declaration()

@@ -1,68 +1,123 @@
-"""Every registered experiment's configuration is as it was when it was last looked at."""
+"""The configurations of all registered experiments are as they were when last looked at.
+
+`golden/common.txt` has what all experiments have in common, a line `path = value` each;
+`golden/differing.txt` has every other path, and below it each value with the experiments that have
+it: by name, or as sizes x phases where those are all of them.
+"""
 
 import difflib
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
 import codegen
-from codegen_pax.compare import Side, snapshot
+from codegen_pax.compare import ExperimentConfig, snapshot
 from experiments.declaration import declarations
+from experiments.settings import Settings
 
-NAMES = [declaration.name for declaration in declarations()]
+EXPERIMENTS = {one.name: (one.size.name, one.phase.name) for one in declarations()}
 GOLDEN = Path(__file__).with_name("golden")
 REFRESH = os.environ.get("GOLDEN") == "refresh"
+ABSENT = "(absent)"
 
 
-def expanded(name, monkeypatch):
-    for setting in [key for key in os.environ if key.startswith("CODEGEN_")]:
-        monkeypatch.delenv(setting)
-    return snapshot(Side.of(name, getattr(codegen, name)()))
+def shown(names):
+    """Experiments in a few words: 'all x NL', '350M 2B x Mono Instruct', or their names."""
+    sizes, phases = (
+        list(dict.fromkeys(EXPERIMENTS[name][axis] for name in names)) for axis in (0, 1)
+    )
+    if len(names) < len(sizes) * len(phases):
+        return " ".join(names)
+    axes = [[*dict.fromkeys(pair[axis] for pair in EXPERIMENTS.values())] for axis in (0, 1)]
+    words = (
+        "all" if len(found) == len(every) else " ".join(found)
+        for found, every in zip((sizes, phases), axes, strict=True)
+    )
+    return " x ".join(words)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_configuration_is_unchanged(name, monkeypatch):
-    found = expanded(name, monkeypatch)
-    path = GOLDEN / f"{name}.txt"
+def tables(snapshots):
+    """The two files, from the snapshot of each experiment."""
+    values = {
+        name: dict(line.split(" = ", 1) for line in text.splitlines())
+        for name, text in snapshots.items()
+    }
+    common, differing = [], []
+    for path in sorted({path for table in values.values() for path in table}):
+        by_value = {}
+        for name, table in values.items():
+            by_value.setdefault(table.get(path, ABSENT), []).append(name)
+        if len(by_value) == 1:
+            common.append(f"{path} = {next(iter(by_value))}")
+        else:
+            differing.append(path)
+            differing += [f"    {value:<24} {shown(names)}" for value, names in by_value.items()]
+    return {"common.txt": common, "differing.txt": differing}
+
+
+@pytest.fixture(scope="module")
+def found():
+    snapshots = {
+        name: snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings())))
+        for name in EXPERIMENTS
+    }
+    return tables(snapshots)
+
+
+def test_configurations_are_unchanged(found):
     if REFRESH:
         GOLDEN.mkdir(exist_ok=True)
-        path.write_text(found)
-    kept = path.read_text() if path.exists() else ""
-    drift = "".join(
-        difflib.unified_diff(
-            kept.splitlines(keepends=True), found.splitlines(keepends=True), "kept", "found", n=1
+        for name, lines in found.items():
+            (GOLDEN / name).write_text("\n".join(lines) + "\n")
+    assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(found)
+    drift = "\n".join(
+        itertools.chain.from_iterable(
+            difflib.unified_diff(
+                (GOLDEN / name).read_text().splitlines(), lines, name, "now", n=1, lineterm=""
+            )
+            for name, lines in found.items()
         )
     )
-    assert not drift, f"{name} has changed. If it was meant to: make golden\n{drift}"
+    assert not drift, f"a configuration has changed. If it was meant to: make golden\n{drift}"
 
 
-def test_there_is_a_snapshot_for_each_experiment_and_no_other():
-    if REFRESH:
-        for path in GOLDEN.glob("*.txt"):
-            if path.stem not in NAMES:
-                path.unlink()
-    assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == sorted(NAMES)
+def test_every_declared_value_is_in_them(found):
+    """The two files say of each experiment what its snapshot does."""
+    differing = [line for line in found["differing.txt"] if not line.startswith(" ")]
+    paths = [line.partition(" = ")[0] for line in found["common.txt"]] + differing
+    assert len(paths) == len({*paths}) > 400
+    for name in ("CodeGenNanoNL", "CodeGen16BInstruct"):
+        lines = snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings()))).splitlines()
+        for line in lines:
+            path, _, value = line.partition(" = ")
+            assert line in found["common.txt"] or (
+                path in differing and value in values_of(found["differing.txt"], path)
+            )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_snapshots_are_of_no_machine(name):
-    text = (GOLDEN / f"{name}.txt").read_text()
-    assert len(text.splitlines()) < 1_000
-    for sign in (" 0x", str(Path(__file__).parents[2]), os.path.expanduser("~"), "object at"):
-        assert sign not in text
+def values_of(lines, path):
+    """The values of a path in `differing.txt`, run together."""
+    below = itertools.takewhile(lambda line: line.startswith(" "), lines[lines.index(path) + 1 :])
+    return "\n".join(below)
 
 
-def test_a_changed_value_shows(monkeypatch):
+def test_snapshots_are_of_no_machine(found):
+    for line in itertools.chain.from_iterable(found.values()):
+        for sign in (" 0x", str(Path(__file__).parents[2]), os.path.expanduser("~"), "object at"):
+            assert sign not in line
+
+
+def test_a_changed_value_shows():
     """A value of another class, one that was set to its default, and a default of ours."""
-    monkeypatch.delenv("CODEGEN_RECIPE", raising=False)
-    task = codegen.CodeGen350MMono().task()
+    task = codegen.CodeGen350MMono(Settings()).task()
     optimizer = task.train.learner.optimizer
-    before = snapshot(Side("x", {"task": task})).splitlines()
+    before = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     optimizer.beta1 = 0.8
     del optimizer.decay
     task.model.lm_tpl.model_dims = 1025
-    after = snapshot(Side("x", {"task": task})).splitlines()
+    after = snapshot(ExperimentConfig("x", {"task": task})).splitlines()
     learner = "task.train.learner.optimizer"
     assert sorted(set(before) - set(after)) == [
         "task.model.lm_tpl.model_dims = 1024",
@@ -72,6 +127,6 @@ def test_a_changed_value_shows(monkeypatch):
     assert sorted(set(after) - set(before)) == [
         "task.model.lm_tpl.model_dims = 1025",
         f"{learner}.beta1 = 0.8",
-        # Not set any more, and told still: the default is ours.
+        # Not set any more, and shown still: the default is ours.
         f"{learner}.decay = 'matrices'",
     ]

@@ -5,6 +5,7 @@ import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401  (registers what is read)
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.errors import UserError
 from codegen_pax.runs import data_checks
 from tasks.definition import prompt_task, text_task
@@ -15,7 +16,7 @@ LANGUAGES = ("python", "java", "javascript", "go", "cpp", "rust")
 
 @pytest.fixture
 def corpora(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path))
+    set_corpora_folder(tmp_path)
     return tmp_path
 
 

@@ -101,6 +101,19 @@ def test_progress_without_a_terminal_is_a_line_for_every_tenth():
     ]
 
 
+def test_the_name_of_a_run_is_printed_once():
+    console = Console(file=io.StringIO())
+    with follow_run("Short", 40, console) as on_line:
+        on_line(Line("Short is checked, and all is well"))
+        on_line(Line("Short: steps 1 to 40, in runs/short"))
+        on_line(Line("weights: random"))
+    assert console.file.getvalue().splitlines() == [
+        "Short is checked, and all is well",
+        "Short: steps 1 to 40, in runs/short",
+        "Short: weights: random",
+    ]
+
+
 def test_progress_on_a_terminal_shows_the_newest_step_and_the_other_lines():
     printed = shown(True, 20)
     assert "step 20 of 40: loss 8.000, 20 s left" in printed

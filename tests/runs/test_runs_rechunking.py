@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen_pax.runs import rechunking
-from codegen_pax.weights import layouts, rechunking, slices
+from codegen_pax.weights import layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 from experiments.sizes import SIZES
 
@@ -48,7 +48,7 @@ def test_what_32_devices_hold_of_a_table_is_rechunked(name):
     """Pax shards it by columns, and it is read by rows: chunks are small, but read often."""
     dims = Dimensions.of(SIZES[name], embedding_bias=False)
     shape = layouts.EMBEDDING.pax_shape(dims)
-    all_slices = slices.of(layouts.hugging_face(dims))
+    all_slices = slices.make_slices(layouts.hugging_face(dims))
     part = slices.chunk_shapes(all_slices, dims)[layouts.EMBEDDING]
     chunk = (shape[0] // 2, shape[1] // 32)
     assert math.prod(chunk) <= 2 * math.prod(part)

@@ -8,6 +8,7 @@ from absl.testing import flagsaver
 from seqio.scripts import cache_tasks_main
 
 import tasks  # noqa: F401  (registers them)
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from tests.data.prepared_corpora import write_corpus
 
 T = 64
@@ -21,8 +22,8 @@ def cached(tmp_path_factory):
     for corpus, answers in CORPORA.items():
         splits = {"train": 9, "validation": 3}
         write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver(min_shards=2):
-        patch.setenv("CODEGEN_DATA", str(folder / "data"))
+    with flagsaver.flagsaver(min_shards=2):
+        set_corpora_folder(folder / "data")
         flags.FLAGS.mark_as_parsed()
         with beam.Pipeline() as pipeline:
             names = [f"codegen_{corpus}" for corpus in CORPORA]
@@ -42,10 +43,10 @@ def rows(task, split, use_cached):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_cached_task_gives_the_same_rows(cached, monkeypatch, corpus, split):
     data, folder = cached
-    monkeypatch.setenv("CODEGEN_DATA", str(data))
+    set_corpora_folder(data)
     task = seqio.TaskRegistry.get(f"codegen_{corpus}")
     expected = rows(task, split, use_cached=False)
     assert len(expected) > 2
-    monkeypatch.delenv("CODEGEN_DATA")  # what is cached needs no corpus
+    set_corpora_folder(None)  # what is cached needs no corpus
     monkeypatch.setattr("seqio.utils._GLOBAL_CACHE_DIRECTORIES", [str(folder)])
     assert rows(task, split, use_cached=True) == expected

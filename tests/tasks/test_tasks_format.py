@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tasks  # noqa: F401  registers them
 from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream import inputs as pax_inputs
 from codegen_pax.text.instruction_format import instruction_answer, instruction_prompt
 from tasks import definition
@@ -28,7 +29,7 @@ def conversations(tmp_path, monkeypatch):
     raw.write_text("".join(json.dumps(dict(zip(names, t, strict=True))) + "\n" for t in turns))
     output = str(tmp_path / "data" / "instruction")
     prepare_corpus(Settings("instruction", output, row_length=T, validation=0.0), raw)
-    monkeypatch.setenv("CODEGEN_DATA", str(tmp_path / "data"))
+    set_corpora_folder(tmp_path / "data")
     return "codegen_instruction"
 
 

@@ -12,6 +12,7 @@ from codegen_pax.text.instruction_format import instruction_prompt
 from codegen_pax.text.vocabulary import vocabulary
 from experiments.declaration import find_declaration
 from experiments.phases import PHASES, Phase
+from experiments.settings import Settings
 from tasks import prompts
 from tasks.prompt_texts import BY_LANGUAGE, NANO_PROMPTS, PROSE
 
@@ -108,13 +109,13 @@ INSTRUCTIONS = [
         ("Instruct", "b.txt", "Add.\n---\nStop.\n", [*map(instruction_prompt, ("Add.", "Stop."))]),
     ],
 )
-def test_a_file_of_prompts_is_decoded_instead(phase, name, body, expected, tmp_path, monkeypatch):
+def test_a_file_of_prompts_is_decoded_instead(phase, name, body, expected, tmp_path):
     path = tmp_path / name
     path.write_bytes(body.encode())
     task, texts = decoded(PHASES[phase], str(path))
     assert texts == expected
-    monkeypatch.setenv("CODEGEN_PROMPTS", str(path))
-    (config,) = getattr(codegen, f"CodeGen350M{phase}")().decode_datasets()
+    experiment = getattr(codegen, f"CodeGen350M{phase}")(Settings(prompts=str(path)))
+    (config,) = experiment.decode_datasets()
     assert config.mixture_name == task and config.batch_size == 8
 
 
@@ -151,9 +152,9 @@ def test_a_prompt_that_is_too_long_is_named():
         prompts.for_phase(long).register()
 
 
-def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
-    from codegen_pax.cli import training
-    from codegen_pax.cli.tables import Terminal
+def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path):
+    from codegen_pax.cli.core import training
+    from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.runs.summary import Summary
 
     numbers = dict.fromkeys(Summary.__dataclass_fields__, 1)
@@ -163,17 +164,17 @@ def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path, monkeypatch):
     own.write_text(json.dumps("it's\nhere"))
     folder = tmp_path / "[bold]"
     for declaration, file, options, hint in (
-        (mono, "", "", "'def fibonacci(n):'"),
-        (solidity, "", "", "'contract Counter {'"),
+        (mono, None, "", "'def fibonacci(n):'"),
+        (solidity, None, "", "'contract Counter {'"),
         # Nothing of its module is imported unless it is named.
-        (replace(mono, module="mine"), "", "--module mine ", "'def fibonacci(n):'"),
-        (find_declaration("CodeGen2BInstruct"), "", "", "'Return the n-th Fibonacci number.'"),
+        (replace(mono, module="mine"), None, "--module mine ", "'def fibonacci(n):'"),
+        (find_declaration("CodeGen2BInstruct"), None, "", "'Return the n-th Fibonacci number.'"),
         (mono, str(own), "", "'it'\"'\"'s'"),
     ):
-        monkeypatch.setenv("CODEGEN_PROMPTS", file)
+        settings = Settings(prompts=file)
         console = Terminal(record=True, width=60)
         summary = Summary(**numbers | {"experiment": declaration.name})
-        training.print_summary(summary, declaration, folder, 1.0, console)
+        training.print_summary(summary, declaration, folder, 1.0, console, settings)
         output = console.export_text()
         assert output.endswith(f"Try: codegen-pax sample {options}'{folder}' {hint}\n")
         assert output.count("[bold]") == 5  # in the table too

@@ -9,6 +9,7 @@ import seqio
 
 import tasks  # noqa: F401  (registers them)
 from codegen_pax.data import installed, seqio_sources
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import corpora, nano, prompt_texts
 
@@ -69,7 +70,7 @@ LARGE = [
 
 @pytest.mark.parametrize(("name", "split", "message"), LARGE)
 def test_reading_a_missing_corpus_names_it(name, split, message, monkeypatch):
-    monkeypatch.delenv("CODEGEN_DATA", raising=False)
+    set_corpora_folder(None)
     provider = seqio.get_mixture_or_task(name)
     with pytest.raises(seqio_sources.CorpusMissingError, match=rf"cannot read {message}.*"):
         provider.get_dataset({"inputs": 8, "targets": 8}, split=split)

@@ -91,11 +91,13 @@ def to_hugging_face(
         leaves[layouts.EMBEDDING.path] = leaves[layouts.EMBEDDING.path] + bias
     layout = layouts.hugging_face(dims, mp_num=mp_num)
     arrays: dict[str, np.ndarray] = {}
-    for one in slices.of(layout):
-        leaf = leaves[one.weight.path]
-        if one.tensor not in arrays:
-            arrays[one.tensor] = np.empty(layout.shapes[one.tensor], leaf.dtype)
-        arrays[one.tensor][one.start : one.stop] = slices.from_pax(one, leaf[one.index])
+    for slice_ in slices.make_slices(layout):
+        leaf = leaves[slice_.weight.path]
+        if slice_.tensor not in arrays:
+            arrays[slice_.tensor] = np.empty(layout.shapes[slice_.tensor], leaf.dtype)
+        arrays[slice_.tensor][slice_.start : slice_.stop] = slices.from_pax(
+            slice_, leaf[slice_.index]
+        )
     return {name: arrays[name] for name in layout.shapes}
 
 
@@ -141,14 +143,14 @@ def _to_pax(
         layout.name, {name: np.shape(array) for name, array in arrays.items()}, layout.shapes
     )
     leaves: dict[tuple[str, ...], np.ndarray] = {}
-    for one in slices.of(layout):
-        array = np.asarray(arrays[one.tensor])
-        if one.weight.path not in leaves:
-            leaves[one.weight.path] = np.empty(one.weight.pax_shape(layout.dims), array.dtype)
-        if array.ndim > len(one.weight.layer_shape(layout.dims)):  # layers are stacked
+    for slice_ in slices.make_slices(layout):
+        array = np.asarray(arrays[slice_.tensor])
+        if slice_.weight.path not in leaves:
+            leaves[slice_.weight.path] = np.empty(slice_.weight.pax_shape(layout.dims), array.dtype)
+        if array.ndim > len(slice_.weight.layer_shape(layout.dims)):  # layers are stacked
             array = array.reshape(-1, *array.shape[2:])
-        part = slices.to_pax(one, array[one.start : one.stop], layout)
-        leaves[one.weight.path][one.index] = part
+        part = slices.to_pax(slice_, array[slice_.start : slice_.stop], layout)
+        leaves[slice_.weight.path][slice_.index] = part
     return leaves
 
 

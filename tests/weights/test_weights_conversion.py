@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint, Variables
-from codegen_pax.weights import conversion, exporting, hugging_face, importing, layouts, slices, tensor_files
+from codegen_pax.weights import (
+    conversion,
+    exporting,
+    hugging_face,
+    importing,
+    layouts,
+    slices,
+    tensor_files,
+)
 from codegen_pax.weights.conversion import StagingFolder
 from codegen_pax.weights.tensors import FileReader
 from tests.weights.conversions import import_hugging_face, import_plan, state, stored
@@ -79,7 +87,7 @@ def test_what_a_killed_conversion_left_is_removed(tmp_path):
         shutil.copytree(staging.path, tmp_path / "copy")
     (tmp_path / "copy").rename(staging.path)
     with StagingFolder(tmp_path / "output") as staging:
-        assert [path.name for path in staging.path.iterdir()] == [conversion.LOCK]
+        assert [path.name for path in staging.path.iterdir()] == [conversion.LOCK_FILE]
         staging.commit()
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
@@ -186,7 +194,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_begins_afresh(
         if len(calls) == 40:
             raise KeyboardInterrupt
 
-    total = len(slices.of(layouts.hugging_face(DIMS)))
+    total = len(slices.make_slices(layouts.hugging_face(DIMS)))
     with monkeypatch.context() as patch:
         patch.setattr(owner, "write", interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,7 @@ import transformers
 from praxis import base_layer, pax_fiddle
 
 from codegen_pax import model
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.runs.completions import continue_prompts
 from codegen_pax.weights import layouts

@@ -13,7 +13,15 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.weights import embedding_table, exporting, hugging_face, importing, layouts, slices, tensor_files
+from codegen_pax.weights import (
+    embedding_table,
+    exporting,
+    hugging_face,
+    importing,
+    layouts,
+    slices,
+    tensor_files,
+)
 from codegen_pax.weights.conversion import StagingFolder
 from codegen_pax.weights.tensors import DTYPES, FileReader, dtype
 from tests.weights import in_memory
@@ -157,7 +165,7 @@ def test_jaxformer(mp_num, kind, dims, tmp_path):
     arrays = {name: array.astype(dtype(kind)) for name, array in arrays.items()}
     save_jaxformer(arrays, tmp_path / "7")
     files = FileReader(tensor_files.find_jaxformer(tmp_path / "7")[0])
-    plan = importing.make_plan(tmp_path / "7", files, dims, layouts.jaxformer(dims, mp_num=mp_num))
+    plan = importing.make_plan(tmp_path / "7", files, layouts.jaxformer(dims, mp_num=mp_num))
     with StagingFolder(tmp_path / "job") as staging:
         importing.run(plan, state(dims), staging.path, lambda count: None)
         staging.commit()
@@ -187,7 +195,7 @@ def rechunk(checkpoint, chunks) -> None:
 def test_a_checkpoint_as_pax_stores_it(chunks, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    shapes = slices.chunk_shapes(slices.of(layouts.hugging_face(DIMS)), DIMS)
+    shapes = slices.chunk_shapes(slices.make_slices(layouts.hugging_face(DIMS)), DIMS)
     opened = Variables(checkpoint)
     assert not any(opened.needs_rechunking(weight, cut) for weight, cut in shapes.items())
     rechunk(checkpoint, chunks)
@@ -269,12 +277,12 @@ def test_a_checkpoint_of_numbers_that_are_no_weights(tmp_path):
         Variables(checkpoint)
 
 
-def test_a_write_that_fails_is_told(tmp_path):
+def test_a_write_that_fails_is_reported(tmp_path):
     """Where no more than so many bytes of a file may be written, as where a disk is full."""
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (511, hard))  # a chunk has 512
     try:
         with pytest.raises(OSError):
             import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)

@@ -58,10 +58,10 @@ def leaf(tree: dict, path):
 
 def arrays_of(layout: layouts.Layout, tree: dict) -> dict[str, np.ndarray]:
     arrays = {name: np.full(shape, -1, np.int32) for name, shape in layout.shapes.items()}
-    for one in slices.of(layout):
-        rows = slices.from_pax(one, leaf(tree, one.weight.path)[one.index])
-        assert (arrays[one.tensor][one.start : one.stop] == -1).all(), "written twice"
-        arrays[one.tensor][one.start : one.stop] = rows
+    for slice_ in slices.make_slices(layout):
+        rows = slices.from_pax(slice_, leaf(tree, slice_.weight.path)[slice_.index])
+        assert (arrays[slice_.tensor][slice_.start : slice_.stop] == -1).all(), "written twice"
+        arrays[slice_.tensor][slice_.start : slice_.stop] = rows
     assert all((array >= 0).all() for array in arrays.values()), "not written"
     return arrays
 
@@ -70,9 +70,9 @@ def tree_of(layout: layouts.Layout, arrays: dict) -> dict:
     tree = variables(layout.dims)
     for weight in layouts.weights(layout.dims):
         leaf(tree, weight.path)[...] = -1
-    for one in slices.of(layout):
-        rows = arrays[one.tensor][one.start : one.stop]
-        leaf(tree, one.weight.path)[one.index] = slices.to_pax(one, rows, layout)
+    for slice_ in slices.make_slices(layout):
+        rows = arrays[slice_.tensor][slice_.start : slice_.stop]
+        leaf(tree, slice_.weight.path)[slice_.index] = slices.to_pax(slice_, rows, layout)
     return tree
 
 
@@ -141,19 +141,19 @@ def test_slices_are_small_and_their_grid_is_regular(slice_bytes, case, name):
     slice_bytes(count)
     options = {} if name == "gptj" else {"mp_num": mp_num}
     layout = getattr(layouts, name)(dims, **options)
-    all_slices = slices.of(layout, 4)
+    all_slices = slices.make_slices(layout, 4)
     chunks = slices.chunk_shapes(all_slices, dims)
-    for one in all_slices:
-        shape = one.weight.pax_shape(dims)
-        for axis, size, chunk in zip(one.index, shape, chunks[one.weight], strict=True):
+    for slice_ in all_slices:
+        shape = slice_.weight.pax_shape(dims)
+        for axis, size, chunk in zip(slice_.index, shape, chunks[slice_.weight], strict=True):
             span = range(size)[axis]
             assert span.start % chunk == 0
             assert len(span) == min(chunk, size - span.start)
-        unit = HEAD_DIMS if one.transform in ("projection", "head_columns") else 1
-        row = int(np.prod(layout.shapes[one.tensor][1:])) * 4
-        stacked = name == "jaxformer" and one.weight.stacked
-        row //= one.weight.layer_shape(dims)[0] if stacked else 1
-        assert one.stop - one.start == unit or (one.stop - one.start) * row <= count
+        unit = HEAD_DIMS if slice_.transform in ("projection", "head_columns") else 1
+        row = int(np.prod(layout.shapes[slice_.tensor][1:])) * 4
+        stacked = name == "jaxformer" and slice_.weight.stacked
+        row //= slice_.weight.layer_shape(dims)[0] if stacked else 1
+        assert slice_.stop - slice_.start == unit or (slice_.stop - slice_.start) * row <= count
 
 
 def test_the_order_is_that_of_transformers():

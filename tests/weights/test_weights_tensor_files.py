@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax.weights import hugging_face, layouts, tensor_files, tensors
+from codegen_pax.weights import hugging_face, layouts, tensor_files
 from codegen_pax.weights.tensors import DTYPES, FileReader, Tensor, TruncatedFileError, dtype
 from tests.weights.networks import Network, assert_holds, save_bin, save_jaxformer
 

@@ -291,9 +291,9 @@ def _manifest(
         for ending, number in entry.pop("endings", {}).items():
             endings[ending] = endings.get(ending, 0) + number
     # The manifest has these only where there are any.
-    remarkable = {name: result[name] for name in ("defects", "unread_fields") if result[name]}
+    optional_counts = {name: result[name] for name in ("defects", "unread_fields") if result[name]}
     hint = languages.describe_extensions(endings, settings.languages) if endings else ""
-    check_kept(manifests.totals_by_rule(counts), rows, remarkable, settings, hint)
+    check_kept(manifests.totals_by_rule(counts), rows, optional_counts, settings, hint)
     return Manifest(
         corpus=settings.corpus,
         vocabulary=settings.kind.vocabulary,
@@ -311,7 +311,7 @@ def _manifest(
             "damaged": result["damaged"],
             "left_out": dict(sorted(left_out.items())),
         }
-        | remarkable,
+        | optional_counts,
     )
 
 
@@ -339,7 +339,7 @@ def _describe_settings(settings: Settings) -> dict[str, Any]:
 def check_kept(
     totals: Mapping[str, list[int]],
     rows: Mapping[str, Mapping[str, Mapping[str, int]]],
-    remarkable: Mapping[str, Any],
+    optional_counts: Mapping[str, Any],
     settings: Settings,
     hint: str,
 ) -> None:
@@ -350,7 +350,7 @@ def check_kept(
     Args:
         totals: rule -> [documents, bytes, tokens].
         rows: part -> split -> 'tokens', and those 'in_rows'.
-        remarkable: Counts of the manifest that `remarks` looks at.
+        optional_counts: Counts of the manifest that `remarks` looks at.
         settings: Settings of the corpus.
         hint: What helps if no document was kept, or ''.
 
@@ -362,7 +362,7 @@ def check_kept(
         dropped = ", ".join(
             f"{number:,} by {rule}" for rule, (number, *_) in totals.items() if rule != IN
         )
-        reasons = "".join(f"; {line}" for line in _remarks_on_documents(totals, remarkable))
+        reasons = "".join(f"; {line}" for line in _remarks_on_documents(totals, optional_counts))
         if licences.RULES[0] in totals:
             reasons += "; --licences any keeps those of which no licence is known"
         raise NothingKeptError(

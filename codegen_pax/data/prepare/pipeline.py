@@ -222,6 +222,9 @@ def run(
 ) -> None:
     """Run the pipeline.
 
+    Several workers are started by `multiprocessing`, so a script that asks for them calls this
+    under `if __name__ == "__main__"`.
+
     Args:
         settings: What to prepare; `output.begin` has made its output ready.
         inputs: What `discovery.find` found.

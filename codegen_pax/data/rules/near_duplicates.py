@@ -49,7 +49,7 @@ Key = TypeVar("Key", int, tuple[int, int])
 
 
 def _shingles(text: str) -> Iterator[bytes]:
-    """Yields every shingle, repeated ones as often as they occur: the smallest hash is the same."""
+    """Yield every shingle, repeated ones as often as they occur: the smallest hash is the same."""
     tokens: collections.deque[str] = collections.deque(maxlen=SHINGLE_TOKENS)
     is_short = True
     for match in _TOKEN.finditer(text):
@@ -62,7 +62,7 @@ def _shingles(text: str) -> Iterator[bytes]:
 
 
 def signature(text: str) -> np.ndarray:
-    """Returns the MinHash of a text: uint32 [PERMUTATIONS]."""
+    """Return the MinHash of a text: uint32 [PERMUTATIONS]."""
     from datasketch import MinHash
 
     sketch = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
@@ -74,7 +74,7 @@ def signature(text: str) -> np.ndarray:
 
 
 def bands(signature: np.ndarray) -> list[bytes]:
-    """Returns the bands of a MinHash, of which near duplicates mostly share one or more.
+    """Return the bands of a MinHash, of which near duplicates mostly share one or more.
 
     A band begins with its number, so that bands at different places never match. A text without
     tokens has no bands and is a near duplicate of no other.
@@ -91,12 +91,12 @@ def bands(signature: np.ndarray) -> list[bytes]:
 
 
 def are_similar(first: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns which pairs of MinHashes [n, PERMUTATIONS] belong to near duplicates: bool [n]."""
+    """Return which pairs of MinHashes [n, PERMUTATIONS] belong to near duplicates: bool [n]."""
     return (first == other).mean(axis=1) >= THRESHOLD
 
 
 def all_but_first(pairs: Iterable[tuple[Key, Key]]) -> set[Key]:
-    """Returns all but the smallest key of each cluster that `pairs` connect."""
+    """Return all but the smallest key of each cluster that `pairs` connect."""
     parents: dict[Key, Key] = {}
 
     def root(key: Key) -> Key:

@@ -1,4 +1,4 @@
-"""Replaces e-mail addresses and secrets in a text before it is tokenised.
+"""Replace e-mail addresses and secrets in a text before it is tokenised.
 
 Secrets are found by those detectors of detect-secrets that know the format of a service (its
 detectors of high entropy and of keywords also find hashes, colours and examples). Where these take
@@ -132,7 +132,7 @@ def _is_web_token(token: str) -> bool:
 
 
 def find_secrets(text: str) -> Iterator[str]:
-    """Yields what the detectors find, all of it: their own `analyze_string` has only a group."""
+    """Yield what the detectors find, all of it: their own `analyze_string` has only a group."""
     for detector in _detectors():
         group = 1 if type(detector).__name__ in _WITH_CONTEXT else 0
         for pattern in detector.denylist:
@@ -172,7 +172,7 @@ def _replace_private_keys(text: str) -> tuple[str, int]:
 
 
 def patterns() -> dict[str, re.Pattern]:
-    """Returns every pattern that texts are searched for, by a name for people."""
+    """Return every pattern that texts are searched for, by a name for people."""
     constants = {name.strip("_").lower(): value for name, value in globals().items()}
     named = {name: value for name, value in constants.items() if isinstance(value, re.Pattern)}
     named |= {f"token {number}": pattern for number, pattern in enumerate(_TOKENS)}
@@ -184,7 +184,7 @@ def patterns() -> dict[str, re.Pattern]:
 
 
 def redact(text: str) -> tuple[str, collections.Counter[str]]:
-    """Returns a text without addresses and secrets, and how many of each were replaced.
+    """Return a text without addresses and secrets, and how many of each were replaced.
 
     In a redacted text nothing is replaced again. The time is proportional to the text.
 
@@ -206,7 +206,7 @@ def redact(text: str) -> tuple[str, collections.Counter[str]]:
 
 
 def _redact_once(text: str, distinct: set[str]) -> tuple[str, collections.Counter[str]]:
-    """Redacts as `redact` does, in one search; adds what the detectors find to `distinct`."""
+    """Redact as `redact` does, in one search; add what the detectors find to `distinct`."""
     counts: collections.Counter[str] = collections.Counter()
     if "PRIVATE KEY" in text:
         text, counts["secret"] = _replace_private_keys(text)

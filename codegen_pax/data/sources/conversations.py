@@ -104,7 +104,7 @@ class _Fields:
 
 
 def parse(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[str]]:
-    """Returns the turns of a record, and the names of its fields that were not read.
+    """Return the turns of a record, and the names of its fields that were not read.
 
     Args:
         record: As JSON has it; a list is a list of messages.

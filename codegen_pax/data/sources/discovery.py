@@ -31,7 +31,7 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
 
 
 def find(corpus: str, patterns: Sequence[str], left_out: Counter[str] | None = None) -> list[File]:
-    """Returns the inputs of a corpus, sorted by path, each once.
+    """Return the inputs of a corpus, sorted by path, each once.
 
     Args:
         corpus: A key of `EXTENSIONS`.
@@ -105,7 +105,7 @@ def _reason_left_out(file: File, root: str | None, extensions: Sequence[str]) ->
 
 
 def _check_name(path: str, corpus: str) -> None:
-    """Raises InvalidValueError for a file that was named and cannot be an input."""
+    """Raise InvalidValueError for a file that was named and cannot be an input."""
     name = path.rpartition("/")[2]
     if not path.endswith(EXTENSIONS[corpus]):
         raise InvalidValueError(

@@ -89,7 +89,7 @@ class IgnorePatterns:
         self._any = re.compile(expressions or b"(?!)", re.DOTALL)
 
     def match(self, path: bytes, is_folder: bool) -> bool | None:
-        """Returns whether a path is ignored; None if no pattern matches it.
+        """Return whether a path is ignored; None if no pattern matches it.
 
         Args:
             path: Relative to the folder of the file.
@@ -115,7 +115,7 @@ PatternsByFolder = tuple[tuple[int, IgnorePatterns], ...]
 def add_patterns(
     content: bytes | None, folder: bytes, patterns: PatternsByFolder
 ) -> PatternsByFolder:
-    """Returns the patterns that apply below a folder.
+    """Return the patterns that apply below a folder.
 
     Args:
         content: Of the folder's `.gitignore`; None if it has none.
@@ -128,7 +128,7 @@ def add_patterns(
 
 
 def is_ignored(path: bytes, is_folder: bool, patterns: PatternsByFolder) -> bool:
-    """Returns whether a path is ignored, by the nearest patterns of which one matches it."""
+    """Return whether a path is ignored, by the nearest patterns of which one matches it."""
     for start, of_folder in patterns:
         ignored = of_folder.match(path[start:], is_folder)
         if ignored is not None:
@@ -137,7 +137,7 @@ def is_ignored(path: bytes, is_folder: bool, patterns: PatternsByFolder) -> bool
 
 
 def read_ignore_file(folder: str) -> bytes | None:
-    """Returns the content of a folder's `.gitignore`; None without one. Git follows no link."""
+    """Return the content of a folder's `.gitignore`; None without one. Git follows no link."""
     return _read(f"{folder}/{IGNORE_FILE}", follow_links=False)
 
 
@@ -219,7 +219,7 @@ def _translate(pattern: bytes, in_any_folder: bool) -> bytes:
 
 
 def _tokens(pattern: bytes, in_any_folder: bool) -> Iterator[_Wildcard | bytes]:
-    """Yields the wildcards of a pattern, and expressions for what is between them."""
+    """Yield the wildcards of a pattern, and expressions for what is between them."""
     at = 0
     while at < len(pattern):
         byte = pattern[at : at + 1]
@@ -348,7 +348,7 @@ class Repository:
 
 
 def read_repository(top: str, path: str = "") -> Repository:
-    """Returns the repository whose work tree is `top`; one without tracked files if it is none.
+    """Return the repository whose work tree is `top`; one without tracked files if it is none.
 
     Args:
         top: A folder, local or a URL.
@@ -371,7 +371,7 @@ def read_repository(top: str, path: str = "") -> Repository:
 
 
 def git_dir(top: str) -> str | None:
-    """Returns where git keeps its files of a work tree; None if `top` is not the top of one.
+    """Return where git keeps its files of a work tree; None if `top` is not the top of one.
 
     In a submodule, and in a further work tree, `.git` is a file that names the folder.
     """
@@ -462,7 +462,7 @@ def _merge_shared_index(
 
 
 def _set_bits(data: bytes, at: int, end: int) -> Iterator[int]:
-    """Yields the numbers, below about `end`, of the bits set in an EWAH bitmap of git's."""
+    """Yield the numbers, below about `end`, of the bits set in an EWAH bitmap of git's."""
     _, words = struct.unpack_from(">2I", data, at)
     values = iter(struct.unpack_from(f">{words}Q", data, at + 8))
     place = 0

@@ -25,7 +25,7 @@ _ZSTD_CHUNK_BYTES = 16 << 10  # compressed; all that comes out of it is held at 
 
 
 def chunks(file: IO[bytes], path: str) -> Iterator[bytes]:
-    """Yields the content of an open file in non-empty pieces, decompressed as its name says."""
+    """Yield the content of an open file in non-empty pieces, decompressed as its name says."""
     if path.endswith(".gz"):
         return _gzip_chunks(file, path)
     if path.endswith(".zst"):
@@ -68,7 +68,7 @@ def _zstd_chunks(file: IO[bytes], path: str) -> Iterator[bytes]:
 
 
 def read_head(path: str, *, decompress: bool = True) -> tuple[bytes, bool]:
-    """Returns the first megabyte of a file, and whether that is all of it.
+    """Return the first megabyte of a file, and whether that is all of it.
 
     Of a damaged compressed file, returns what can be decompressed before the damage.
     """
@@ -89,7 +89,7 @@ def read_head(path: str, *, decompress: bool = True) -> tuple[bytes, bool]:
 def lines(
     path: str, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """Yields the lines of a file that begin in a range of its bytes.
+    """Yield the lines of a file that begin in a range of its bytes.
 
     Args:
         path: Local or a URL; `.gz` and `.zst` are decompressed, and then take no range.
@@ -152,7 +152,7 @@ _MAX_DEPTH = 5  # nested brackets that one regular expression follows
 
 
 def bracketed(depth: int) -> bytes:
-    """Returns a pattern for an object or array with at most `depth` levels of nested brackets."""
+    """Return a pattern for an object or array with at most `depth` levels of nested brackets."""
     inner = rb'[^"{}\[\]]++|' + _STRING + (b"|" + bracketed(depth - 1) if depth > 1 else b"")
     return rb"\{(?:" + inner + rb")*+\}|\[(?:" + inner + rb")*+\]"
 
@@ -175,7 +175,7 @@ class _State(enum.Enum):
 
 
 class _Scanner:
-    """Finds records by following brackets and quotes.
+    """Find records by following brackets and quotes.
 
     Attributes:
         depth_outside: How many brackets are open around a record: 1 in an array, else 0.
@@ -199,7 +199,7 @@ class _Scanner:
         self.record_start = 0
 
     def feed(self, data: bytes, is_last: bool = False) -> Iterator[tuple[int, bytes | None, int]]:
-        """Yields the records that end in `data`, after what was fed before.
+        """Yield the records that end in `data`, after what was fed before.
 
         Args:
             data: The next bytes of the file.
@@ -221,7 +221,7 @@ class _Scanner:
             yield self._leave_record()  # a number may end with the file
 
     def _append(self, data: bytes) -> None:
-        """Drops what has been scanned and is not part of a record, and adds `data`."""
+        """Drop what has been scanned and is not part of a record, and add `data`."""
         if self._discarded or (self.in_record and self._position - self._start > self._limit):
             self._discarded += self._position - self._start
             self._start = self._position
@@ -232,7 +232,7 @@ class _Scanner:
         self._start -= keep_from
 
     def _enter_record(self) -> bool:
-        """Moves to the beginning of the next record; returns whether there is one."""
+        """Move to the beginning of the next record; return whether there is one."""
         while match := _RECORD_START.search(self._data, self._position):
             self._position = match.start()
             byte = match[0]
@@ -254,7 +254,7 @@ class _Scanner:
         return False
 
     def _advance(self, is_last: bool) -> _State:
-        """Scans on to the next bracket, quote or line end of the record."""
+        """Scan on to the next bracket, quote or line end of the record."""
         is_new = self._position == self._start and not self._discarded
         if is_new and (match := _SHALLOW_RECORD.match(self._data, self._position)):
             self._position = match.end()  # nearly every record
@@ -276,7 +276,7 @@ class _Scanner:
         return _State.INSIDE_RECORD if is_nested else _State.END_OF_RECORD
 
     def _advance_scalar(self) -> _State:
-        """Scans over a number or word, which ends where something else begins."""
+        """Scan over a number or word, which ends where something else begins."""
         self._position = _end_of(_SCALAR, self._data, max(self._position, self._start))
         if self._position == self._start:  # a stray character
             self._position += 1
@@ -284,7 +284,7 @@ class _Scanner:
         return _State.NEEDS_DATA if at_end else _State.END_OF_RECORD
 
     def _next_token(self) -> bytes | None:
-        """Moves to the next bracket, quote or line end; None if it is not in the data yet."""
+        """Move to the next bracket, quote or line end; None if it is not in the data yet."""
         if self._in_string:
             self._position = _end_of(_STRING_REST, self._data, self._position)
             token = self._data[self._position : self._position + 1]
@@ -294,7 +294,7 @@ class _Scanner:
         return match[0] if match else None
 
     def _end_line(self, is_last: bool) -> _State:
-        """Ends a damaged record where the next line begins another one."""
+        """End a damaged record where the next line begins another one."""
         if self._indent is not None:
             next_record = self._indent + b"{"
             if len(self._data) - self._position <= len(next_record) and not is_last:
@@ -323,7 +323,7 @@ class _Scanner:
 def elements(
     chunks: Iterable[bytes], path: str, limit: int, is_wrapped: bool
 ) -> Iterator[tuple[int, int, bytes | None]]:
-    """Yields the records of a JSON file that does not have one record per line.
+    """Yield the records of a JSON file that does not have one record per line.
 
     Args:
         chunks: The bytes of the file, decompressed.

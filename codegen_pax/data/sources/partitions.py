@@ -41,14 +41,14 @@ class Partition:
     fault: str = ""
 
     def describe_record(self, record: int) -> str:
-        """Returns where a record is, in words, given its number (`documents.Document.record`)."""
+        """Return where a record is, in words, given its number (`documents.Document.record`)."""
         is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
         by_byte = is_plain and self.framing is Framing.LINES and self.corpus != "tree"
         return f"the line at byte {record:,}" if by_byte else f"record {record:,}"
 
 
 def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
-    """Returns all partitions of the inputs, in order, which depend on nothing but the inputs.
+    """Return all partitions of the inputs, in order, which depend on nothing but the inputs.
 
     An input that is damaged, or something else than its name says, is one partition, and reading
     that raises the error.

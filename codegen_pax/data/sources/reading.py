@@ -21,7 +21,7 @@ _SHOWN_BYTES = 80  # of the first line, in a message
 
 
 def documents(partition: Partition) -> Iterator[Document | Dropped]:
-    """Yields every record of a partition, in order, as a document or as the rule that drops it.
+    """Yield every record of a partition, in order, as a document or as the rule that drops it.
 
     The memory in use is that of one document, or of a batch of a table (`tables`).
 
@@ -46,7 +46,7 @@ def documents(partition: Partition) -> Iterator[Document | Dropped]:
 
 
 def _fail(fault: str) -> Iterator[Document | Dropped]:
-    """Raises UnreadableInputError when the first document is asked for, as damage does."""
+    """Raise UnreadableInputError when the first document is asked for, as damage does."""
     yield from ()
     raise UnreadableInputError(fault)
 
@@ -54,7 +54,7 @@ def _fail(fault: str) -> Iterator[Document | Dropped]:
 def explain_unreadable(
     corpus: str, source: str, num_readable: int, num_unreadable: int
 ) -> str | None:
-    """Returns what is wrong with a JSON input if more than half of its records are unreadable.
+    """Return what is wrong with a JSON input if more than half of its records are unreadable.
 
     Args:
         corpus: What the input is read as.
@@ -92,7 +92,7 @@ def _read_json(partition: Partition) -> Iterator[Document | Dropped]:
 
 
 def _json_records(partition: Partition) -> Iterator[tuple[int, int, bytes | None]]:
-    """Yields (position, bytes, JSON or None if it is too long) of the records of a partition."""
+    """Yield (position, bytes, JSON or None if it is too long) of the records of a partition."""
     if partition.framing is Framing.LINES:
         yield from json_records.lines(partition.source, partition.start, partition.end)
         return

@@ -30,7 +30,7 @@ _TEXT_TYPES = ("string", "large_string", "binary", "large_binary", "bytes", "nul
 
 
 def match_columns(types: Mapping[str, str], source: str) -> dict[str, str]:
-    """Returns the column of a table for each of our names that it has.
+    """Return the column of a table for each of our names that it has.
 
     Args:
         types: Column of the table -> the name of its type in Parquet or Avro.
@@ -69,7 +69,7 @@ def _match_names(available: Collection[str]) -> dict[str, str]:
 def to_document(
     corpus: str, record: Any, source: str, number: int, size: int
 ) -> Document | Dropped:
-    """Returns a record as a document, or as the rule that drops it.
+    """Return a record as a document, or as the rule that drops it.
 
     Args:
         corpus: 'pile', 'bigquery', 'bigpython' or 'instruction'.
@@ -93,7 +93,7 @@ def to_document(
 
 
 def rejection(document: Document) -> str | None:
-    """Returns the rule by which a document of any corpus is unusable; None if it can be used."""
+    """Return the rule by which a document of any corpus is unusable; None if it can be used."""
     for text in (document.text, *(turn.content for turn in document.turns)):
         if "\0" in text:
             return "nul_bytes"

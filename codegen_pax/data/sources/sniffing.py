@@ -112,7 +112,7 @@ _WRAPPED = re.compile(
 
 
 def json_framing(path: str) -> Framing:
-    """Returns how the records of a JSON file are told apart.
+    """Return how the records of a JSON file are told apart.
 
     Raises:
         ForeignInputError: The file is something else than its name says.
@@ -129,7 +129,7 @@ def json_framing(path: str) -> Framing:
 
 
 def check_container(path: str) -> None:
-    """Checks that a compressed file or a table is what its name says.
+    """Check that a compressed file or a table is what its name says.
 
     Raises:
         ForeignInputError: It is something else.
@@ -147,7 +147,7 @@ def check_container(path: str) -> None:
 
 
 def describe_unreadable(path: str) -> str:
-    """Returns what a JSON file without readable records may be, as a clause; '' if unknown."""
+    """Return what a JSON file without readable records may be, as a clause; '' if unknown."""
     head, is_complete = read_head(path)
     content = _foreign_content(head, is_complete) or _odd_json(head, is_complete)
     return f"it looks like {content.description}: {content.remedy}" if content else ""
@@ -332,7 +332,7 @@ class EncodingError(Exception):
 
 
 def decode_source(raw: bytes, path: str) -> str:
-    """Returns the text of a source file without its byte-order mark.
+    """Return the text of a source file without its byte-order mark.
 
     The encoding is UTF-8, or UTF-16 or UTF-32 with a byte-order mark. The first two lines of a
     Python file may declare another (PEP 263), as Python itself reads them.

@@ -59,12 +59,12 @@ def is_url(path: str) -> bool:
 
 
 def escape_path(path: str) -> str:
-    """Returns a file name as text without lone surrogates and control characters."""
+    """Return a file name as text without lone surrogates and control characters."""
     return _NEEDS_ESCAPE.sub(_escape, path)
 
 
 def unescape_path(text: str) -> str:
-    """Returns the file name that `escape_path` was given, as `open` takes it."""
+    """Return the file name that `escape_path` was given, as `open` takes it."""
     return _ESCAPED.sub(_unescape, text)
 
 
@@ -88,7 +88,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def translate_errors(path: str) -> Iterator[None]:
-    """Raises the errors of TensorFlow's file systems as UnreachableError.
+    """Raise the errors of TensorFlow's file systems as UnreachableError.
 
     Args:
         path: What the block reads or writes. Nothing happens if it is not a URL.
@@ -104,7 +104,7 @@ def translate_errors(path: str) -> Iterator[None]:
 
 
 def as_epath(folder: str) -> epath.Path:
-    """Returns a folder, existing or not, as a path that can be written to or read from.
+    """Return a folder, existing or not, as a path that can be written to or read from.
 
     Raises:
         UnreachableError: The URL is of an unknown kind.
@@ -116,7 +116,7 @@ def as_epath(folder: str) -> epath.Path:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a file to read its bytes as they are: a compressed file is not decompressed."""
+    """Open a file to read its bytes as they are: a compressed file is not decompressed."""
     if not is_url(path):
         return open(path, "rb")
     if filesystems := _beam_filesystems(path):
@@ -128,7 +128,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:
-    """Opens a file as `open_file` does, but neither a link, a pipe nor a device.
+    """Open a file as `open_file` does, but neither a link, a pipe nor a device.
 
     Opening a pipe as if it were a file would wait for whoever writes to it.
 
@@ -146,7 +146,7 @@ def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:
 
 
 def glob_files(pattern: str) -> list[File]:
-    """Returns the file with this name, or the files that match it as a glob, in no order."""
+    """Return the file with this name, or the files that match it as a glob, in no order."""
     if not is_url(pattern):
         is_name = os.path.exists(pattern)
         return _regular_files([pattern] if is_name else glob.iglob(pattern, recursive=True))
@@ -157,7 +157,7 @@ def glob_files(pattern: str) -> list[File]:
 
 
 def stat_file(path: str) -> File:
-    """Returns one file.
+    """Return one file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -169,7 +169,7 @@ def stat_file(path: str) -> File:
 
 
 def walk_files(folder: str) -> list[File]:
-    """Returns the files in a folder and all its subfolders, in no order; none if it is no folder.
+    """Return the files in a folder and all its subfolders, in no order; none if it is no folder.
 
     Links to folders are not followed.
 
@@ -190,7 +190,7 @@ def walk_files(folder: str) -> list[File]:
 
 
 def sha256(path: str, follow_links: bool = True) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open_regular_file(path, follow_links) as file:
         while chunk := file.read(_BUFFER_BYTES):
@@ -226,9 +226,7 @@ def _tensorflow_files(urls: Iterable[str]) -> list[File]:
 
 def _beam_filesystems(url: str) -> Any:
     """The class `FileSystems` of Beam if one of its file systems handles this URL, else None."""
-    with (
-        silent_imports.silenced()
-    ):  # it warns about Google's client libraries, which are not needed here
+    with silent_imports.silenced():  # it warns about client libraries that are not needed here
         from apache_beam.io.filesystems import FileSystems
     try:
         FileSystems.get_filesystem(url)

@@ -35,7 +35,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def read_parquet(partition: Partition) -> Iterator[Document | Dropped]:
-    """Yields the rows of a partition of a Parquet file.
+    """Yield the rows of a partition of a Parquet file.
 
     Raises:
         DamagedInputError: See `reading.documents`.
@@ -207,7 +207,7 @@ def _parquet_row(
 
 
 def read_avro(partition: Partition) -> Iterator[Document | Dropped]:
-    """Yields the records of an Avro file.
+    """Yield the records of an Avro file.
 
     Raises:
         DamagedInputError: See `reading.documents`.
@@ -270,7 +270,7 @@ def _avro_type_name(avro_type: object) -> str:
 def _blocks(
     file: BinaryIO, marker: bytes, start: int, end: int
 ) -> Iterator[tuple[bytes | None, int]]:
-    """Yields (block with its marker, bytes) of an Avro file whose header has been read.
+    """Yield (block with its marker, bytes) of an Avro file whose header has been read.
 
     The block is None for bytes without an intact one, up to the next marker or the end of the file.
     """
@@ -302,7 +302,7 @@ def _read_block(file: BinaryIO, marker: bytes, max_bytes: int) -> bytes | None:
 
 
 def _skip_to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
-    """Moves the file from `start` to behind the next marker; returns the bytes in between."""
+    """Move the file from `start` to behind the next marker; return the bytes in between."""
     file.seek(start)
     pending, offset = b"", start
     while chunk := file.read(_CHUNK_BYTES):

@@ -131,7 +131,7 @@ class _Entry:
 
 
 def list_files(root: str) -> Listing:
-    """Returns the files below a folder that are its owner's own.
+    """Return the files below a folder that are its owner's own.
 
     Left out are hidden files and folders, folders of other people's code, what git ignores, links,
     which are never followed, and what is neither a file nor a folder. A repository inside another,
@@ -298,13 +298,13 @@ def _url_lister(root: str) -> _Lister:
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Returns what is left out, to be appended to a sentence; '' if nothing is."""
+    """Return what is left out, to be appended to a sentence; '' if nothing is."""
     counts = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
     return f" (left out: {counts})" if counts else ""
 
 
 def group_files(root: str, max_bytes: int) -> Iterator[tuple[tuple[TreeFile, ...], int]]:
-    """Yields the files of a tree in groups of about `max_bytes`, and the bytes of each group."""
+    """Yield the files of a tree in groups of about `max_bytes`, and the bytes of each group."""
     group: list[TreeFile] = []
     size = 0
     for file in list_files(root).files:
@@ -318,7 +318,7 @@ def group_files(root: str, max_bytes: int) -> Iterator[tuple[tuple[TreeFile, ...
 
 
 def sha256(root: str, files: Iterable[TreeFile]) -> str:
-    """Returns the SHA-256 of the names and contents of files of a tree, in hexadecimal."""
+    """Return the SHA-256 of the names and contents of files of a tree, in hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
         try:
@@ -333,7 +333,7 @@ def sha256(root: str, files: Iterable[TreeFile]) -> str:
 
 
 def read_documents(root: str, files: Iterable[TreeFile]) -> Iterator[Document | Dropped]:
-    """Yields the files of a tree, in order, each as a document or as the rule that drops it."""
+    """Yield the files of a tree, in order, each as a document or as the rule that drops it."""
     name_of = functools.cache(functools.partial(_repository_name, root))
     licences = TreeLicences(root)
     for file in files:

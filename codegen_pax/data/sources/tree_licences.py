@@ -53,7 +53,7 @@ class TreeLicences:
         self._file_names = functools.cache(_file_names)
 
     def find(self, repository: str, path: str, text: str) -> str:
-        """Returns the licence of a file as an SPDX expression; '' if none is stated.
+        """Return the licence of a file as an SPDX expression; '' if none is stated.
 
         A stated licence that is not recognised is returned as a text that is not an expression.
 

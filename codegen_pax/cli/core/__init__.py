@@ -1,0 +1,1 @@
+"""What the verbs share: entry point, arguments, descriptions, terminal output, training."""
