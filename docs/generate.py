@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen_pax.cli.main import main as codegen_pax_main
+from codegen_pax.cli.core.main import main as codegen_pax_main
 from codegen_pax.environment import diagnosis, pins
 from docs import diagrams, reference
 from experiments.phases import PHASES

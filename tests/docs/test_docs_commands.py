@@ -19,7 +19,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.M
 # Runs commands one after the other in one process, which imports Pax once for all of them.
 DRIVER = """
 import json, sys, traceback
-from codegen_pax.cli.main import main
+from codegen_pax.cli.core.main import main
 
 if __name__ == "__main__":
     for words in json.loads(sys.argv[1]):
