@@ -314,11 +314,12 @@ def test_bad_outputs(prepared, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_the_runners_of_the_readme_are_beams_and_read_their_options():
+def test_the_runners_of_the_documentation_are_beams_and_read_their_options():
     """Beam ignores options that it does not know: what it made of those is looked at."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    text = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", " ")
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    text = page.read_text().replace("\\\n", " ")
     commands = dict(re.findall(r"--runner=(\w+) -- (.*)", text))
     assert list(commands) == ["DataflowRunner", "FlinkRunner", "SparkRunner"]
     for runner, options in commands.items():
