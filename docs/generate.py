@@ -78,7 +78,7 @@ def command(*arguments: str, **environment: str) -> str:
     """Returns what `codegen-pax` prints, run in this process with no CODEGEN_* variable but these.
 
     Raises:
-      RuntimeError: it fails.
+        RuntimeError: it fails.
     """
     ours = {name for name in os.environ if name.startswith("CODEGEN_")}
     before = dict(os.environ)
