@@ -126,10 +126,10 @@ def language(owner: str, name: str, value: Any) -> str:
         raise InvalidValueError(f"{owner}: {error}") from None
 
 
-def instance(owner: str, name: str, value: Any, kind: type[T], wanted: str) -> T:
-    """Checks for an instance of a class, which `wanted` describes."""
+def instance(owner: str, name: str, value: Any, kind: type[T], expected: str) -> T:
+    """Checks for an instance of a class, which `expected` describes."""
     if not isinstance(value, kind):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted {wanted}")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted {expected}")
     return value
 
 
@@ -174,9 +174,9 @@ def table(
 
 
 def _number(
-    owner: str, name: str, value: Any, wanted: str, is_valid: Callable[[float], bool]
+    owner: str, name: str, value: Any, expected: str, is_valid: Callable[[float], bool]
 ) -> float:
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (is_real and math.isfinite(value) and is_valid(value)):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {wanted}")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {expected}")
     return float(value)

@@ -61,7 +61,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """Gives the class a declaration of its own name.
 
         Raises:
-          ValueError: its DECLARATION is none.
+            ValueError: Its DECLARATION is none.
         """
         super().__init_subclass__()
         declaration = getattr(cls, "DECLARATION", None)

@@ -1,7 +1,6 @@
 """The command itself: verbs, exit statuses, what is said and what is not imported."""
 
 import importlib
-import io
 import json
 import os
 import pkgutil
@@ -10,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.table import Table
 
 from codegen_pax import cli
 from codegen_pax.cli.core.main import VERBS, Verb, main
-from codegen_pax.cli.core.terminal import Terminal
 from codegen_pax.errors import (
     InvalidValueError,
     MissingFileError,
@@ -160,16 +157,6 @@ def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
     monkeypatch.setitem(VERBS, "list", Verb("list", forwards_options=True))
     assert main(["list", "--", "--traceback"]) == 1
     assert lines_of(capsys) == ["codegen-pax: x"]
-
-
-def test_a_terminal_prints_what_it_is_given():
-    path = "runs/[old]/a[1:x:2] [/b]"
-    table = Table(title=path)
-    table.add_column(path)
-    table.add_row(path)
-    console = Terminal(file=io.StringIO(), width=80)
-    console.print(path, table, sep="\n")
-    assert console.file.getvalue().count(path) == 4
 
 
 def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):

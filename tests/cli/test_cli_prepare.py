@@ -37,6 +37,17 @@ def command(*arguments, program=COMMAND, **options):
     )
 
 
+@pytest.fixture
+def call(capsys):
+    """Runs a verb in this process; returns its status, output and errors."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        return main(list(map(str, arguments))), *capsys.readouterr()
+
+    return call
+
+
 def write(path, count, lines=20):
     with open(path, "w") as file:
         for number in range(count):
@@ -83,19 +94,18 @@ def test_any_number_of_workers_gives_the_same_bytes(prepared):
     assert kept[0] == 500
 
 
-def test_a_row_is_traced(prepared):
+def test_a_row_is_traced(prepared, call):
     folder, _ = prepared
     shard = next((folder / "out1").rglob("train-*.tfrecord"))
-    done = command("trace", shard, 3, "--json")
-    assert done.returncode == 0, done.stderr
-    origins = json.loads(done.stdout)
+    status, output, _ = call("trace", shard, 3, "--json")
+    assert status == 0
+    origins = json.loads(output)
     assert sum(origin["tokens"] for origin in origins) == 128
     assert {origin["licence"] for origin in origins} == {"MIT"}
-    shown = command("trace", shard, 3, "--text").stdout
-    assert "total +=" in shown
-    done = command("trace", shard, 100_000)
-    assert done.returncode == 1
-    assert "has no row 100000: wanted 0 to" in done.stderr and done.stderr.count("\n") == 1
+    assert "total +=" in call("trace", shard, 3, "--text")[1]
+    status, _, errors = call("trace", shard, 100_000)
+    assert status == 1
+    assert "has no row 100000: wanted 0 to" in errors and errors.count("\n") == 1
 
 
 def test_damaged_input_is_one_line_and_no_corpus(tmp_path):
@@ -182,14 +192,14 @@ def test_a_disk_that_fills_up_is_told(tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_problems_too_short_to_be_recognised_are_counted(tmp_path):
+def test_problems_too_short_to_be_recognised_are_counted(tmp_path, call):
     raw, mine = write(tmp_path / "raw.jsonl", 3), tmp_path / "mine.jsonl"
     mine.write_text('{"id": "a", "text": "Add."}\n{"id": "b", "text": "Add it up."}\n')
     paths = ("--input", raw, "--output", tmp_path / "out", "--benchmarks", mine, "--workers=1")
-    done = command("prepare", "bigpython", *paths, "--row-length=64")
-    assert done.returncode == 0, done.stderr
-    said = "2 of 166 benchmark problems are too short to be recognised"
-    assert said in " ".join(done.stdout.split())
+    status, output, errors = call("prepare", "bigpython", *paths, "--row-length=64")
+    assert status == 0, errors
+    line = "2 of 166 benchmark problems are too short to be recognised"
+    assert line in " ".join(output.split())
     made = manifest.load(epath.Path(tmp_path / "out"))
     assert made.settings["benchmarks"][1]["unknowable"] == ["a", "b"]
 
@@ -208,21 +218,22 @@ def test_files_of_the_current_folder_are_not_imported(tmp_path):
     assert "3 │" in done.stdout
 
 
-def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path):
+def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path, call, monkeypatch):
     folder, _ = prepared
     part = tmp_path / "corpus" / "python"
     shutil.copytree(folder / "out1", part.parent)
     shard = next(part.glob("train-*.tfrecord"))
-    done = command("trace", shard.name, 0, "--text", cwd=part, env=FROM_ANYWHERE)
-    assert done.returncode == 0 and "licence: MIT" in done.stdout and "total +=" in done.stdout
+    monkeypatch.chdir(part)
+    status, output, _ = call("trace", shard.name, 0, "--text")
+    assert status == 0 and "licence: MIT" in output and "total +=" in output
     data = bytearray(shard.read_bytes())
     data[100] ^= 1
     shard.write_bytes(data)
-    done = command("trace", shard, 0, "--text")
-    assert done.returncode == 1 and f"{shard} is damaged: row 0 does not fit" in done.stderr
+    status, _, errors = call("trace", shard, 0, "--text")
+    assert status == 1 and f"{shard} is damaged: row 0 does not fit" in errors
     shard.write_bytes(data[:100])
-    done = command("trace", shard, 0, "--text")
-    assert done.returncode == 1 and f"{shard} is damaged: it ends in row 0" in done.stderr
+    status, _, errors = call("trace", shard, 0, "--text")
+    assert status == 1 and f"{shard} is damaged: it ends in row 0" in errors
 
 
 @pytest.mark.parametrize("given", [None, 0.25])

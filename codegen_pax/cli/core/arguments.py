@@ -64,15 +64,15 @@ def list_experiments(modules: Sequence[str] = ()) -> dict[str, Declaration]:
     Raises:
         UsageError: There is no such module, or it registers no experiment of this project.
     """
-    found = list(declarations())
+    known = list(declarations())
     for module in dict.fromkeys(modules):
         own = _registered_by(module)
         # The tables have the phases that the module has declared too.
-        found = [known for known in found if class_path(known) not in own] + [*own.values()]
-    count = collections.Counter(declaration.name for declaration in found)
+        known = [one for one in known if class_path(one) not in own] + [*own.values()]
+    count = collections.Counter(declaration.name for declaration in known)
     return {
         declaration.name if count[declaration.name] == 1 else class_path(declaration): declaration
-        for declaration in found
+        for declaration in known
     }
 
 
@@ -103,13 +103,13 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
             the message has the nearest ones.
     """
     known = list_experiments(modules)
-    found = []
+    matches = []
     for name in wanted:
         declaration = lookup_experiment(name, known)
         if declaration is None:
             raise UsageError(names.unknown("experiment", name, known))
-        found.append(declaration)
-    return found
+        matches.append(declaration)
+    return matches
 
 
 def _registered_by(module: str) -> dict[str, Declaration]:
