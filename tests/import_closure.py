@@ -21,7 +21,7 @@ HEAVY = frozenset(
         *("tensorflow", "tensorflow_text", "tensorstore", "torch", "transformers"),
     )
 )
-OPENS_URLS = frozenset(("clu", "tensorflow", "tensorboard"))  # and what TensorFlow imports
+OPENS_URLS = frozenset(("jax", "jaxlib", "tensorflow"))  # TensorFlow, and what it imports
 MODULE = re.compile(r"\w+(\.\w+)+(?<!\.py)(?<!\.txt)")
 SCRIPT = re.compile(r"\w+\.py")
 
