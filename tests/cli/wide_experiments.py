@@ -42,3 +42,14 @@ class Coded(registry.experiment_class("CodeGenNanoMono")):
     """The phase Mono, small, with the tokens that it has."""
 
     DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=CODED_SIZE)
+
+
+REAL = find_declaration("CodeGen350MMono")
+SHALLOW_SIZE = dataclasses.replace(REAL.size, layers=2)
+
+
+@experiment_registry.register
+class Shallow(registry.experiment_class("CodeGen350MMono")):
+    """The phase Mono at the width of the real 350M, with two of its layers."""
+
+    DECLARATION = dataclasses.replace(REAL, size=SHALLOW_SIZE)

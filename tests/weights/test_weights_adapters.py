@@ -66,21 +66,23 @@ def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.
     assert source.tensors.keys() == state.keys()
     changed = set()
     with source:
-        for name, wanted in state.items():
+        for name, expected in state.items():
             found = source.read(name)
-            assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(wanted.shape)
+            assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(
+                expected.shape
+            )
             rows = [
                 source.read_rows(name, i, i + 2, found.shape[1:]) for i in range(0, len(found), 2)
             ]
             assert np.concatenate(rows).tobytes() == found.tobytes()
-            wanted = wanted.float().numpy()
+            expected = expected.float().numpy()
             found = found.astype(np.float32)
             if equal:
-                assert found.tobytes() == wanted.tobytes(), name
+                assert found.tobytes() == expected.tobytes(), name
             else:
-                scale = NEARLY[kind] * np.abs(wanted).max()
-                np.testing.assert_allclose(found, wanted, NEARLY[kind], scale, err_msg=name)
-                assert kind == "float32" or (found != wanted).mean() < 2**-8, name
+                scale = NEARLY[kind] * np.abs(expected).max()
+                np.testing.assert_allclose(found, expected, NEARLY[kind], scale, err_msg=name)
+                assert kind == "float32" or (found != expected).mean() < 2**-8, name
             before = source.base.read(name).astype(np.float32)
             if not np.array_equal(found, before):
                 changed.add(name)
@@ -109,8 +111,8 @@ def fused(left, right):
 def test_sums_by_hand():
     """A product's by exact arithmetic; norms' one addition at a time."""
     left, right = np.random.default_rng(1).standard_normal((2, 5, 24)).astype(np.float32)
-    wanted = [[fused(row, column) for column in right] for row in left]
-    np.testing.assert_array_equal(adapters.product(left, right.T), wanted)
+    expected = [[fused(row, column) for column in right] for row in left]
+    np.testing.assert_array_equal(adapters.product(left, right.T), expected)
     for rows in (left, np.asfortranarray(left), left[:1]):
         eight = np.zeros((len(rows), 8), np.float32)
         for start in (0, 8, 16):
@@ -218,8 +220,10 @@ def test_the_folder_above_an_adapters_is_told(tmp_path):
     """As PEFT saves one with a name of its own, and a trainer its checkpoints."""
     for name in ("sft", "checkpoint-500"):
         train(NETWORK.hugging_face(), tmp_path / name, target_modules=["fc_in"])
-    said = "expected a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
-    with pytest.raises(FileNotFoundError, match=said):
+    message = (
+        "expected a folder that PEFT saved; it holds folders that have one: checkpoint-500, sft"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
         adapters.merge(bases(tmp_path / "base"), tmp_path)
 
 
@@ -244,7 +248,7 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         *((say(peft_type=kind), f"is of a {kind} adapter") for kind in ("IA3", "ADALORA", "LOHA")),
         (say(peft_type="PROMPT_TUNING"), "is of a PROMPT_TUNING adapter; expected LORA"),
@@ -303,16 +307,16 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
     ids=lambda value: re.sub(r"\W+", "-", value)[:40] if isinstance(value, str) else "",
 )
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
+def test_what_is_no_such_adapter_is_refused(spoil, message, tmp_path):
     train(NETWORK.hugging_face(), tmp_path / "adapter", target_modules=["qkv_proj"])
     spoil(tmp_path / "adapter")
-    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)) as error:
         adapters.merge(bases(tmp_path / "base"), tmp_path / "adapter")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("indices", "said"),
+    ("indices", "message"),
     [
         ([1, 2, 3], "delta has shape (2, 32), expected (3, 32)"),
         ([1, 96], "delta has row 96, and the base 96 rows"),
@@ -323,11 +327,11 @@ def test_what_is_no_such_adapter_is_refused(spoil, said, tmp_path):
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore")
-def test_rows_of_tokens_that_are_no_such_rows(indices, said, tmp_path):
+def test_rows_of_tokens_that_are_no_such_rows(indices, message, tmp_path):
     tokens = {"target_modules": ["fc_in"], "trainable_token_indices": [1, 2]}
     train(NETWORK.hugging_face(), tmp_path / "adapter", **tokens)
     say(trainable_token_indices=indices)(tmp_path / "adapter")
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         adapters.merge(bases(tmp_path / "base"), tmp_path / "adapter")
 
 
@@ -340,10 +344,10 @@ def test_a_merged_number_too_large_for_the_base_is_told(tmp_path, recwarn):
     source = adapters.merge(bases(tmp_path / "base", "float16"), tmp_path / "adapter")
     plan = import_plan(tmp_path / "base", NETWORK.dims(), source)
     recwarn.clear()
-    said = (
+    message = (
         rf"fc_in.weight with the adapter {tmp_path / 'adapter'} holds [\d,]+ numbers that are not"
     )
-    with StagingFolder(tmp_path / "job") as staging, pytest.raises(ValueError, match=said):
+    with StagingFolder(tmp_path / "job") as staging, pytest.raises(ValueError, match=message):
         importing.run(plan, state(NETWORK.dims()), staging.path, lambda count: None)
     assert not recwarn.list
 

@@ -62,8 +62,8 @@ def export(network, folder, model_type, dtype="float32", vocabulary="codegen"):
         SIZE, model_type=model_type, dtype=dtype, tokenizer_class=tokenizer
     )
     (folder / "config.json").write_text(json.dumps(config))
-    said = json.dumps(hugging_face.generation_config())
-    (folder / "generation_config.json").write_text(said)
+    message = json.dumps(hugging_face.generation_config())
+    (folder / "generation_config.json").write_text(message)
 
 
 @BY_TYPE
@@ -84,8 +84,8 @@ def test_the_network_loads_without_a_warning_and_generates(
     with torch.no_grad():
         assert torch.equal(loaded(**batch).logits, network(**batch).logits)
         found = loaded.generate(**batch, max_new_tokens=5)
-        wanted = network.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=50256)
-    assert torch.equal(found, wanted)
+        expected = network.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=50256)
+    assert torch.equal(found, expected)
     assert not caplog.records
     ends = loaded.generation_config
     assert ends.bos_token_id == ends.eos_token_id == ends.pad_token_id == 50256
@@ -106,20 +106,20 @@ def test_the_program_on_the_card_runs(model_type, networks, tmp_path, monkeypatc
 @BY_TYPE
 @BY_DTYPE
 def test_weights_load_as_the_type_they_are_saved_in(model_type, dtype, networks, tmp_path):
-    wanted = getattr(torch, dtype)
-    network = CLASSES[model_type][1](networks[model_type].config).to(wanted)
+    expected = getattr(torch, dtype)
+    network = CLASSES[model_type][1](networks[model_type].config).to(expected)
     export(network, tmp_path, model_type, dtype)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
-    assert {weight.dtype for weight in loaded.parameters()} == {wanted}
-    assert loaded.config.dtype == wanted
+    assert {weight.dtype for weight in loaded.parameters()} == {expected}
+    assert loaded.config.dtype == expected
 
 
 @BY_TYPE
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_every_size_has_its_network(model_type, size):
     """No key is transformers' default by chance, and the network has the parameters stated."""
-    said = hugging_face.config(size, model_type=model_type, dtype="float32", tokenizer_class="T")
-    config = transformers.AutoConfig.for_model(**said)
+    message = hugging_face.config(size, model_type=model_type, dtype="float32", tokenizer_class="T")
+    config = transformers.AutoConfig.for_model(**message)
     assert (config.n_layer, config.n_embd, config.n_head) == (
         size.layers,
         size.model_dims,
@@ -137,9 +137,9 @@ def test_every_size_has_its_network(model_type, size):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_what_is_written_is_accepted(size, tmp_path):
     """As written, and as transformers saves it after reading it."""
-    said = hugging_face.config(size, model_type="codegen", dtype="float16", tokenizer_class="T")
-    hugging_face.check_config(said, size)
-    transformers.CodeGenConfig(**said).save_pretrained(tmp_path)
+    message = hugging_face.config(size, model_type="codegen", dtype="float16", tokenizer_class="T")
+    hugging_face.check_config(message, size)
+    transformers.CodeGenConfig(**message).save_pretrained(tmp_path)
     hugging_face.check_config(json.loads((tmp_path / "config.json").read_text()), size)
 
 
@@ -160,8 +160,8 @@ def test_a_missing_key_means_what_it_means_to_transformers():
     for key in ("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings"):
         hugging_face.check_config({key: getattr(config, key)}, size)
     hugging_face.check_vocab_size({}, config.vocab_size)
-    said = r"has no vocab_size, which means 50400; expected 51200, the rows of transformer\.wte"
-    with pytest.raises(ValueError, match=said):
+    message = r"has no vocab_size, which means 50400; expected 51200, the rows of transformer\.wte"
+    with pytest.raises(ValueError, match=message):
         hugging_face.check_vocab_size({}, 51_200)
 
 
@@ -172,12 +172,12 @@ def test_other_names_overrule_as_in_transformers():
         "num_attention_heads": SIZE.heads,
         "max_position_embeddings": SIZE.context,
     }
-    said = aliases | {"n_embd": 4096, "n_layer": 7, "rotary_dim": 4, "vocab_size": 51_200}
-    config = transformers.CodeGenConfig(**said)
+    message = aliases | {"n_embd": 4096, "n_layer": 7, "rotary_dim": 4, "vocab_size": 51_200}
+    config = transformers.CodeGenConfig(**message)
     assert (config.n_embd, config.n_layer, config.n_head, config.n_positions) == (32, 2, 4, 128)
-    hugging_face.check_config(said, SIZE)
+    hugging_face.check_config(message, SIZE)
     with pytest.raises(ValueError, match=r"config\.json has hidden_size 64; expected 32$"):
-        hugging_face.check_config(said | {"hidden_size": 64}, SIZE)
+        hugging_face.check_config(message | {"hidden_size": 64}, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_other_names_overrule_as_in_transformers():
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_another_network_is_refused(change, message):
-    said = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    message = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
     with pytest.raises(ValueError, match=f"^{re.escape(f'config.json {message}')}") as caught:
-        hugging_face.check_config(said | change, SIZE)
+        hugging_face.check_config(message | change, SIZE)
     assert "\n" not in str(caught.value)
 
 
@@ -228,22 +228,22 @@ def test_another_network_is_refused(change, message):
     [{"n_positions": 2048}, {"n_inner": 128}, {"attn_pdrop": 0.1}, {"tie_word_embeddings": None}],
 )
 def test_what_makes_no_other_network_is_accepted(change):
-    said = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
-    hugging_face.check_config(said | change, SIZE)
+    message = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    hugging_face.check_config(message | change, SIZE)
     with torch.device("meta"):
-        network = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**said | change))
+        network = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**message | change))
     assert network.lm_head.weight is not network.transformer.wte.weight
     assert network.transformer.h[0].mlp.fc_in.out_features == 4 * SIZE.model_dims
 
 
 def test_the_accepted_activations_are_the_tanh_approximation_and_no_other_is():
     x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
-    wanted = torch.nn.functional.gelu(x, approximate="tanh")
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
     same = []
     for name in set(ACT2FN) - {"xielu"}:  # which has weights of its own
         activation = ACT2FN[name].double()
         with torch.no_grad():
-            if (activation(x) - wanted).abs().max() < 1e-9:
+            if (activation(x) - expected).abs().max() < 1e-9:
                 same.append(name)
     assert sorted(same) == sorted(hugging_face.TANH_GELUS)
 
@@ -276,7 +276,7 @@ def test_names_of_wrapped_blocks_and_without_the_networks_own_part(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["score.weight"], "holds score.weight, the head of another task: save the CodeGenFor"),
         (["v_head.summary.bias"], "holds v_head.summary.bias, the head of another task"),
@@ -293,11 +293,11 @@ def test_names_of_wrapped_blocks_and_without_the_networks_own_part(tmp_path):
         (["module.transformer.ln_f.bias"], "holds transformer.ln_f.bias twice, once as "),
     ],
 )
-def test_what_is_more_than_a_network_is_named(names, said, tmp_path):
+def test_what_is_more_than_a_network_is_named(names, message, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path)
     path = tmp_path / tensor_files.SAFETENSORS
     save_file({**load_file(path), **dict.fromkeys(names, np.ones(3, np.float32))}, path)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         hugging_face.find_weights(tmp_path)
 
 
@@ -308,7 +308,7 @@ def test_a_network_without_its_head(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("checkpoint-500/x", "it holds a trainer's checkpoints: name one of them"),
         ("global_step500/x", "it is DeepSpeed's: run its zero_to_fp32.py first"),
@@ -318,10 +318,10 @@ def test_a_network_without_its_head(tmp_path):
         ("codegen.Q4_0.gguf", "it holds llama.cpp's weights"),
     ],
 )
-def test_what_a_folder_holds_in_place_of_weights(name, said, tmp_path):
+def test_what_a_folder_holds_in_place_of_weights(name, message, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    with pytest.raises(FileNotFoundError, match=re.escape(said)):
+    with pytest.raises(FileNotFoundError, match=re.escape(message)):
         hugging_face.find_weights(tmp_path)
 
 
@@ -331,7 +331,7 @@ POINTER = (
 
 
 @pytest.mark.parametrize(
-    ("read", "pointers", "said"),
+    ("read", "pointers", "message"),
     [
         (hugging_face.find_weights, ["model.safetensors"], "model.safetensors is a pointer"),
         (hugging_face.find_weights, ["pytorch_model.bin"], "pytorch_model.bin is a pointer"),
@@ -350,12 +350,14 @@ POINTER = (
         ),
     ],
 )
-def test_pointers_of_git_lfs(read, pointers, said, tmp_path):
+def test_pointers_of_git_lfs(read, pointers, message, tmp_path):
     for name in pointers:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(POINTER)
-    wanted = f"{said} of git-LFS, not the file itself: fetch it with `git lfs pull` in {tmp_path}"
-    with pytest.raises(ValueError, match=re.escape(wanted)):
+    expected = (
+        f"{message} of git-LFS, not the file itself: fetch it with `git lfs pull` in {tmp_path}"
+    )
+    with pytest.raises(ValueError, match=re.escape(expected)):
         read(tmp_path)
 
 
@@ -365,8 +367,8 @@ def test_files_of_an_index_that_are_pointers_are_counted(tmp_path):
     shards = sorted(tmp_path.glob("model-*.safetensors"))
     for path in shards[1:]:
         path.write_text(POINTER)
-    said = f"{shards[1].name} and {len(shards) - 2} more are pointers of git-LFS"
-    with pytest.raises(ValueError, match=re.escape(said)):
+    message = f"{shards[1].name} and {len(shards) - 2} more are pointers of git-LFS"
+    with pytest.raises(ValueError, match=re.escape(message)):
         hugging_face.find_weights(tmp_path)
 
 

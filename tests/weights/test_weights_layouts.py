@@ -138,8 +138,8 @@ def test_tree_is_that_of_the_network(state):
         )
     )
     ids = jnp.zeros((1, 3), jnp.int32)
-    wanted = jax.eval_shape(lm.init, jax.random.PRNGKey(0), ids, 0.0 * ids)["params"]
-    assert jax.tree.map(np.shape, tree) == jax.tree.map(lambda x: x.shape, wanted)
+    expected = jax.eval_shape(lm.init, jax.random.PRNGKey(0), ids, 0.0 * ids)["params"]
+    assert jax.tree.map(np.shape, tree) == jax.tree.map(lambda x: x.shape, expected)
 
 
 def test_embedding_bias_is_folded_on_the_way_out(network, state):
@@ -152,16 +152,18 @@ def test_embedding_bias_is_folded_on_the_way_out(network, state):
         for name, array in in_memory.to_hugging_face(tree, WITH_BIAS).items()
     }
     with torch.no_grad():
-        wanted = torch.func.functional_call(network, exported, (torch.tensor(ids),)).logits.numpy()
+        expected = torch.func.functional_call(
+            network, exported, (torch.tensor(ids),)
+        ).logits.numpy()
     found = logits(WITH_BIAS, tree, ids, HEAD_DIMS, ROTARY)
-    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_masks_of_old_checkpoints_are_passed_over(state):
-    wanted = in_memory.from_hugging_face(state, DIMS)
+    expected = in_memory.from_hugging_face(state, DIMS)
     state["transformer.h.0.attn.causal_mask"] = np.ones((1, 1, 32, 32), bool)
     found = in_memory.from_hugging_face(state, DIMS)
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def change(name: str, new):
@@ -238,17 +240,17 @@ def loss(dims: layouts.Dimensions, tree: dict, tokens: np.ndarray) -> float:
 
 @pytest.mark.parametrize("embedding_bias", [True, False])
 def test_jaxformer_weights_give_jaxformers_loss(embedding_bias, run):
-    initial, tokens, wanted = run
+    initial, tokens, expected = run
     dims = dataclasses.replace(RUN, embedding_bias=embedding_bias)
     tree = in_memory.from_jaxformer(initial, dims, mp_num=RUN_MP)
-    assert loss(dims, tree, tokens) == pytest.approx(wanted, rel=1e-6)
+    assert loss(dims, tree, tokens) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("mp_num", [1, 2])
 def test_wrong_number_of_groups_gives_another_loss(mp_num, run):
-    initial, tokens, wanted = run
+    initial, tokens, expected = run
     tree = in_memory.from_jaxformer(initial, RUN, mp_num=mp_num)
-    assert abs(loss(RUN, tree, tokens) - wanted) > 1e-4
+    assert abs(loss(RUN, tree, tokens) - expected) > 1e-4
 
 
 def test_jaxformers_embedding_bias_is_kept_or_folded(run):

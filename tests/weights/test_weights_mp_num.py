@@ -53,8 +53,8 @@ def test_features_are_norms_of_each_heads_columns(mp_num, matrix):
     for kind, of_heads in enumerate(split(found[np.newaxis], mp_num)[0]):
         for head, features in enumerate(of_heads):
             norms = np.log(np.linalg.norm(parts[kind, :, head], axis=0) / np.sqrt(24))
-            wanted = [norms[:rotary].mean(), norms[rotary:].mean(), norms.std()]
-            np.testing.assert_allclose(features, wanted, rtol=1e-5, atol=1e-6)
+            expected = [norms[:rotary].mean(), norms[rotary:].mean(), norms.std()]
+            np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_features_of_blocks_are_those_of_the_whole(matrix):

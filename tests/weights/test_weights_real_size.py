@@ -1,4 +1,4 @@
-"""Every conversion at the shape of the real 350M, against transformers, in float32."""
+"""Every conversion at the width of the real 350M, against transformers, in float32."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from codegen_pax.cli.core.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.runs.completions import continue_prompts
 from codegen_pax.weights import layouts
-from experiments.declaration import find_declaration
+from tests.cli.wide_experiments import SHALLOW_SIZE as SIZE
 from tests.model.random_models import Shape, reference
 from tests.weights import in_memory
 from tests.weights.networks import logits, save_jaxformer
 
-EXPERIMENT = "CodeGen350MMono"
-SIZE = find_declaration(EXPERIMENT).size
+MODULE = ("--module", "tests.cli.wide_experiments")
+EXPERIMENT = ("--experiment", "Shallow", *MODULE)
 SHAPE = Shape(SIZE.layers, SIZE.heads, SIZE.head_dims, SIZE.rotary_dims, SIZE.vocab_size)
 CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
 NEW = 64
@@ -42,7 +42,7 @@ def ids():
 
 
 @pytest.fixture(scope="module")
-def wanted(network, ids):
+def expected(network, ids):
     return logits(network, ids)
 
 
@@ -51,14 +51,14 @@ def job(network, tmp_path_factory):
     """The network as transformers saves it, imported."""
     folder = tmp_path_factory.mktemp("real")
     network.save_pretrained(folder / "source")
-    arguments = ["--experiment", EXPERIMENT, "--output", str(folder / "job")]
+    arguments = [*EXPERIMENT, "--output", str(folder / "job")]
     assert main(["import", "hf", str(folder / "source"), *arguments]) == 0
     return folder / "job"
 
 
-def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert np.abs(wanted).max() > 1
-    assert np.abs(found - wanted).max() < WITHIN
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert np.abs(expected).max() > 1
+    assert np.abs(found - expected).max() < WITHIN
 
 
 def pax_logits(checkpoint: Path, ids: np.ndarray) -> np.ndarray:
@@ -67,8 +67,8 @@ def pax_logits(checkpoint: Path, ids: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(lm.apply)(tree, jnp.asarray(ids), jnp.zeros(ids.shape)).logits)
 
 
-def test_hugging_face_in_pax(job, ids, wanted):
-    assert_close(pax_logits(job / CHECKPOINT, ids), wanted)
+def test_hugging_face_in_pax(job, ids, expected):
+    assert_close(pax_logits(job / CHECKPOINT, ids), expected)
 
 
 def test_greedy_completions_are_the_same_token_for_token(job, network):
@@ -93,17 +93,17 @@ def test_greedy_completions_are_the_same_token_for_token(job, network):
 
 
 @pytest.mark.parametrize("kind", ["hf", "gptj"])
-def test_what_is_exported_in_transformers(kind, job, ids, wanted, tmp_path):
-    assert main(["export", kind, str(job), str(tmp_path / "x")]) == 0
+def test_what_is_exported_in_transformers(kind, job, ids, expected, tmp_path):
+    assert main(["export", kind, str(job), str(tmp_path / "x"), *MODULE]) == 0
     found, report = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "x", output_loading_info=True
     )
     assert not any(report.values()), report
     assert type(found).__name__ == {"hf": "CodeGen", "gptj": "GPTJ"}[kind] + "ForCausalLM"
-    assert_close(logits(found, ids), wanted)
+    assert_close(logits(found, ids), expected)
 
 
-def test_jaxformer_in_pax(job, ids, wanted, tmp_path):
+def test_jaxformer_in_pax(job, ids, expected, tmp_path):
     """The same weights as eight cores of a TPU v3 would have left them."""
     tree = read_variables(job / CHECKPOINT)["params"]["lm"]
     dims = layouts.Dimensions.of(SIZE, embedding_bias=True)
@@ -112,6 +112,6 @@ def test_jaxformer_in_pax(job, ids, wanted, tmp_path):
     parameters[layouts.EMBEDDING.jaxformer] -= bias
     parameters[layouts.EMBEDDING_BIAS.jaxformer] = bias
     save_jaxformer(parameters, tmp_path / "150000")
-    arguments = ["--experiment", EXPERIMENT, "--mp-num=8", "--output", str(tmp_path / "job")]
+    arguments = [*EXPERIMENT, "--mp-num=8", "--output", str(tmp_path / "job")]
     assert main(["import", "jaxformer", str(tmp_path / "150000"), *arguments]) == 0
-    assert_close(pax_logits(tmp_path / "job" / CHECKPOINT, ids), wanted)
+    assert_close(pax_logits(tmp_path / "job" / CHECKPOINT, ids), expected)

@@ -55,8 +55,8 @@ def test_hugging_face_to_pax_and_back(kind, most, dims, tmp_path, monkeypatch):
     for name in names:
         assert (source / name).read_bytes() == (result / name).read_bytes()
     if len(names) > 1:
-        said = json.loads((source / tensor_files.SAFETENSORS_INDEX).read_text())
-        assert tensor_files.safetensors_index(plan.weight_files) == said
+        message = json.loads((source / tensor_files.SAFETENSORS_INDEX).read_text())
+        assert tensor_files.safetensors_index(plan.weight_files) == message
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -72,8 +72,8 @@ def test_pax_to_hugging_face_and_back_with_a_bias(kind, tmp_path):
     rows, bias = (
         parts.read(weight.variable) for weight in (layouts.EMBEDDING, layouts.EMBEDDING_BIAS)
     )
-    wanted = (rows.astype(np.float32) + bias.astype(np.float32)).astype(rows.dtype)
-    assert table.tobytes() == wanted.tobytes() != rows.tobytes()
+    expected = (rows.astype(np.float32) + bias.astype(np.float32)).astype(rows.dtype)
+    assert table.tobytes() == expected.tobytes() != rows.tobytes()
     back = import_hugging_face(tmp_path / "there", tmp_path / "back", WITH_BIAS)
     assert stored(back) == before
     # Trained on elsewhere, the table is another: the parts are not those of these weights.
@@ -125,8 +125,8 @@ def test_transformers_gets_the_same_logits(make, kind, tmp_path):
     }
     found.load_state_dict(weights)
     ids = np.random.default_rng(0).integers(0, NETWORK.vocab_size, (2, 17))
-    wanted = logits(network.float(), ids)
-    np.testing.assert_allclose(logits(found, ids), wanted, atol=1e-5 * np.abs(wanted).max())
+    expected = logits(network.float(), ids)
+    np.testing.assert_allclose(logits(found, ids), expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -145,8 +145,8 @@ def test_a_number_too_large_for_the_type_is_refused(tmp_path):
         network.lm_head.bias[3] = 70_000
     network.save_pretrained(tmp_path / "source")
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
-    said = "lm_head.bias holds 70000, too large for float16: export it as float32 or bfloat16"
-    with pytest.raises(ValueError, match=re.escape(said)):
+    message = "lm_head.bias holds 70000, too large for float16: export it as float32 or bfloat16"
+    with pytest.raises(ValueError, match=re.escape(message)):
         export(checkpoint, tmp_path / "result", layouts.hugging_face(DIMS), dtype=dtype("float16"))
     assert not (tmp_path / "result").exists()
     export(checkpoint, tmp_path / "result", layouts.hugging_face(DIMS), dtype=dtype("bfloat16"))
@@ -170,13 +170,13 @@ def test_jaxformer(mp_num, kind, dims, tmp_path):
         importing.run(plan, state(dims), staging.path, lambda count: None)
         staging.commit()
     found = read_variables(tmp_path / "job" / importing.CHECKPOINT)["params"]["lm"]
-    wanted = in_memory.from_jaxformer(
+    expected = in_memory.from_jaxformer(
         {name: array.astype(np.float32) for name, array in arrays.items()}, dims, mp_num=mp_num
     )
     if kind == "bfloat16":
-        table = wanted["embedding_lookup"]["emb_var"]
-        wanted["embedding_lookup"]["emb_var"] = table.astype(dtype(kind)).astype(np.float32)
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+        table = expected["embedding_lookup"]["emb_var"]
+        expected["embedding_lookup"]["emb_var"] = table.astype(dtype(kind)).astype(np.float32)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def rechunk(checkpoint, chunks) -> None:
@@ -228,7 +228,7 @@ def change(name, **how):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (
             change("transformer.h.1.ln_1.weight"),
@@ -250,13 +250,13 @@ def change(name, **how):
     ],
     ids=["missing", "unknown", "misshaped", "of two types"],
 )
-def test_what_is_no_such_network_is_refused_before_anything_is_written(spoil, said, tmp_path):
+def test_what_is_no_such_network_is_refused_before_anything_is_written(spoil, message, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
     path = tmp_path / "source" / tensor_files.SAFETENSORS
     arrays = load_file(path)
     spoil(arrays)
     save_file(arrays, path)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         import_plan(tmp_path / "source", DIMS)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 

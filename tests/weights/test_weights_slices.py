@@ -76,9 +76,9 @@ def tree_of(layout: layouts.Layout, arrays: dict) -> dict:
     return tree
 
 
-def assert_equal(found: dict, wanted: dict, dims: layouts.Dimensions) -> None:
+def assert_equal(found: dict, expected: dict, dims: layouts.Dimensions) -> None:
     for weight in layouts.weights(dims):
-        np.testing.assert_array_equal(leaf(found, weight.path), leaf(wanted, weight.path))
+        np.testing.assert_array_equal(leaf(found, weight.path), leaf(expected, weight.path))
 
 
 @settings(deadline=None)

@@ -90,12 +90,12 @@ def test_no_code_that_a_file_names_is_run(zipped, tmp_path, monkeypatch):
         tmp_path / "pytorch_model.bin",
         _use_new_zipfile_serialization=zipped,
     )
-    said = (
+    message = (
         r"pytorch_model\.bin cannot be loaded as weights alone \(Unsupported global"
         if zipped
         else r"was written by PyTorch before 1\.6"
     )
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         hugging_face.find_weights(tmp_path)
     assert "weights_only" not in str(error.value)  # PyTorch says how to run it nevertheless
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Attack()))
@@ -113,7 +113,7 @@ def make(folder, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "cannot be loaded as weights alone"),
         (b"PK\x03\x04 no archive", "cannot be loaded as weights alone"),
@@ -125,9 +125,9 @@ def make(folder, content):
         ({3: torch.ones(3)}, "holds a tensor called 3; expected tensors by name"),
     ],
 )
-def test_a_bad_file_of_pytorch(content, said, tmp_path):
+def test_a_bad_file_of_pytorch(content, message, tmp_path):
     make(tmp_path, content)
-    with pytest.raises(ValueError, match=re.escape(said)) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         hugging_face.find_weights(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -168,18 +168,18 @@ def test_storages_in_another_order_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ({"compress": zipfile.ZIP_DEFLATED}, "is compressed, unlike what torch.save writes"),
         ({"change": {"0": b"12345678"}}, "its tensors have other sizes than the numbers stored"),
     ],
     ids=["compressed", "too short"],
 )
-def test_storages_that_pytorch_would_map_wrongly_are_refused(how, said, tmp_path):
+def test_storages_that_pytorch_would_map_wrongly_are_refused(how, message, tmp_path):
     """It does not look at how they are stored: these would be other weights, without an error."""
     save_bin(NETWORK.hugging_face(), tmp_path)
     pack_again(tmp_path / "pytorch_model.bin", **how)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         hugging_face.find_weights(tmp_path)
 
 
@@ -236,15 +236,15 @@ def test_a_safetensors_file_that_is_cut_short(end, tmp_path):
 def spoil_index(**changes):
     def spoil(folder):
         path = folder / tensor_files.SAFETENSORS_INDEX
-        said = json.loads(path.read_text())
-        said["weight_map"] |= changes
-        path.write_text(json.dumps(said))
+        message = json.loads(path.read_text())
+        message["weight_map"] |= changes
+        path.write_text(json.dumps(message))
 
     return spoil
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "said"),
+    ("spoil", "kind", "message"),
     [
         (
             lambda folder: (folder / "model-00001-of-00002.safetensors").unlink(),
@@ -283,10 +283,10 @@ def spoil_index(**changes):
         ),
     ],
 )
-def test_a_bad_folder(spoil, kind, said, tmp_path):
+def test_a_bad_folder(spoil, kind, message, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path, max_shard_size="120KB")
     spoil(tmp_path)
-    with pytest.raises(kind, match=re.escape(said)):
+    with pytest.raises(kind, match=re.escape(message)):
         hugging_face.find_weights(tmp_path)
 
 
@@ -384,7 +384,7 @@ def objects(folder, parameters):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (compress, "0.npz is compressed, and cannot be read in parts"),
         (drop_one, "0.npz holds 13 arrays; expected the 14 of jaxformer's network"),
@@ -400,10 +400,10 @@ def objects(folder, parameters):
         (objects, "has the type object; expected one of float32, float16, bfloat16"),
     ],
 )
-def test_a_bad_checkpoint_of_jaxformer(spoil, said, parameters, tmp_path):
+def test_a_bad_checkpoint_of_jaxformer(spoil, message, parameters, tmp_path):
     save_jaxformer(parameters, tmp_path / "7")
     spoil(tmp_path / "7", parameters)
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         FileReader(tensor_files.find_jaxformer(tmp_path / "7")[0])
 
 

@@ -21,10 +21,10 @@ DIMS = NETWORK.dims()
 def test_every_number_of_two_bytes(kind):
     """Against numpy's own, one by one: NaNs of any payload, denormals and both zeros."""
     numbers = np.arange(1 << 16, dtype=np.uint16).view(DTYPES[kind])
-    wanted = np.isfinite(numbers.astype(np.float32))
+    expected = np.isfinite(numbers.astype(np.float32))
     found = np.array([tensors.is_finite(numbers[i : i + 1]) for i in range(len(numbers))])
-    np.testing.assert_array_equal(found, wanted)
-    assert tensors.is_finite(numbers[wanted]) and not tensors.is_finite(numbers[~wanted])
+    np.testing.assert_array_equal(found, expected)
+    assert tensors.is_finite(numbers[expected]) and not tensors.is_finite(numbers[~expected])
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=9))
@@ -60,17 +60,17 @@ def test_an_import_and_an_export_name_the_tensor(kind, value, tmp_path, monkeypa
     with torch.no_grad():
         network.transformer.h[1].mlp.fc_in.weight[70:72, 30:] = value
     network.save_pretrained(tmp_path / "source")
-    said = (
+    message = (
         r"transformer\.h\.1\.mlp\.fc_in\.weight holds 4 numbers that are not finite, the first "
         rf"{value} at \[70, 30\]"
     )
-    with pytest.raises(ValueError, match=rf"model\.safetensors: {said}"):
+    with pytest.raises(ValueError, match=rf"model\.safetensors: {message}"):
         import_hugging_face(tmp_path / "source", tmp_path / "new", DIMS)
     # As training that has diverged leaves it: Pax has the matrix the other way round.
     name = next(name for name in Variables(checkpoint).stores if "ffn_layer1.linear.w" in name)
     store = Variables(checkpoint).stores[name]
     store[1, 30:, 70:72] = np.full((2, 2), value, DTYPES[kind])
-    with pytest.raises(ValueError, match=rf"checkpoint_00000000: {said}"):
+    with pytest.raises(ValueError, match=rf"checkpoint_00000000: {message}"):
         export(checkpoint, tmp_path / "export", layouts.hugging_face(DIMS))
     with pytest.raises(ValueError, match=rf"{name} holds 4 numbers .* {value} at \[1, 30, 70\]"):
         read_variables(checkpoint)
