@@ -278,7 +278,7 @@ def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda _: None
     """
     job = epath.Path(job)
     if not job.is_dir():
-        raise MissingFileError(f"{job} is not a directory; wanted a job directory")
+        raise MissingFileError(f"{job} is not a directory; expected a job directory")
     report = JobReport(str(job), problems=_receipt_problems(job))
     if holder := job_lock.read_holder(job):
         report.notes.append(

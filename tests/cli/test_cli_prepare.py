@@ -105,7 +105,7 @@ def test_a_row_is_traced(prepared, call):
     assert "total +=" in call("trace", shard, 3, "--text")[1]
     status, _, errors = call("trace", shard, 100_000)
     assert status == 1
-    assert "has no row 100000: wanted 0 to" in errors and errors.count("\n") == 1
+    assert "has no row 100000: expected 0 to" in errors and errors.count("\n") == 1
 
 
 def test_damaged_input_is_one_line_and_no_corpus(tmp_path):
@@ -263,11 +263,11 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
     [
         ("pil", 2, "no corpus is called 'pil'; nearest: pile"),
         ("pile -- --region=r", 2, "(--region=r) need --runner"),
-        ("pile --workers=0", 2, "found '0', wanted a whole number from 1"),
-        ("pile --seed=-1", 2, "found '-1', wanted a whole number from 0"),
-        (f"pile --seed={2**64}", 2, "wanted a whole number from 0 to 18,446"),
-        ("pile --row-length=1", 2, "found '1', wanted a whole number from 2"),
-        ("pile --validation=1", 2, "found '1', wanted a number from 0 to below 1"),
+        ("pile --workers=0", 2, "found '0', expected a whole number from 1"),
+        ("pile --seed=-1", 2, "found '-1', expected a whole number from 0"),
+        (f"pile --seed={2**64}", 2, "expected a whole number from 0 to 18,446"),
+        ("pile --row-length=1", 2, "found '1', expected a whole number from 2"),
+        ("pile --validation=1", 2, "found '1', expected a number from 0 to below 1"),
         ("pile --languages python", 2, "--languages has no use for pile"),
         ("instruction --language-prefix", 2, "--language-prefix has no use for instruction"),
         ("pile --licences MIT", 2, "--licences has no use for pile"),
@@ -299,10 +299,10 @@ def test_bad_outputs(prepared, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.py").write_text("x = 1\n")
     for output, status, message in (
-        (folder / "out1", 1, "holds a finished corpus already; wanted another --output"),
+        (folder / "out1", 1, "holds a finished corpus already; expected another --output"),
         (tmp_path / "mine", 1, "is not empty (found a.py)"),
-        (tmp_path / "\udcff", 2, r"\xff: wanted a name in UTF-8"),
-        (tmp_path / "mine" / "a.py", 1, "a.py is a file; wanted a folder"),
+        (tmp_path / "\udcff", 2, r"\xff: expected a name in UTF-8"),
+        (tmp_path / "mine" / "a.py", 1, "a.py is a file; expected a folder"),
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
     ):

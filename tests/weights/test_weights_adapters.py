@@ -295,7 +295,7 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text("{"),
-            "adapter_config.json: wanted JSON",
+            "adapter_config.json: expected JSON",
         ),
         (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors or"),
         (

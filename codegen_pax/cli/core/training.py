@@ -154,7 +154,9 @@ def print_summary(
         )
     margin = summary.unigram_entropy - summary.validation_loss
     expected = expected_margin(declaration)
-    verdict = expected and (f"; wanted {expected}: {'reached' if margin >= expected else 'missed'}")
+    verdict = expected and (
+        f"; expected {expected}: {'reached' if margin >= expected else 'missed'}"
+    )
     table.add_row(
         "unigram entropy",
         f"{summary.unigram_entropy:.3f} ({margin:+.3f}{verdict or ''})",
