@@ -58,27 +58,56 @@ def pins(name: str) -> dict[str, str]:
     return {pin.split("==")[0]: pin for pin in found if pin}
 
 
-base, test, torch = pins("base.txt"), pins("test.txt"), pins("torch.txt")
+base, docs = pins("base.txt"), pins("docs.txt")
+test, torch = pins("test.txt"), pins("torch.txt")
 
 setup(
     name="codegen-pax",
     version="0.1.0",
-    description="CodeGen on Pax: train, decode, evaluate and extend it.",
+    description="Salesforce's CodeGen language models on Google's Pax: train, decode and extend.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords="codegen code-generation language-model pax jax tpu seqio",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2203.13474",
+        "Original trainer": "https://github.com/salesforce/jaxformer",
+        "Released models": "https://github.com/salesforce/CodeGen",
+        "Pax": "https://github.com/google/paxml",
+    },
     python_requires=">=3.11,<3.12",
-    # Said aloud so that an editable install puts this folder on the path, rather than a list of
-    # the packages it had that day.
+    # With package_dir an editable install puts this folder on the path; without it, the install
+    # lists the packages that the folder has on that day.
     package_dir={"": "."},
     py_modules=["codegen"],
     packages=find_packages(include=["codegen_pax*", "experiments*", "tasks*"]),
     # codegen_pax/environment/requirements is a link to requirements/: the lock travels with the
     # package, for `codegen-pax doctor`, and stays one file.
-    package_data={"codegen_pax.environment": ["requirements/*.txt"]},
+    package_data={
+        "codegen_pax": ["py.typed"],
+        "codegen_pax.environment": ["requirements/*.txt"],
+        "experiments": ["py.typed"],
+        "tasks": ["py.typed"],
+    },
     install_requires=[base[name] for name in DIRECT],
     extras_require={
         "tpu": list(pins("tpu.txt").values()),
         "gpu": list(pins("gpu.txt").values()),
         "hf": [*(test[name] for name in HUGGING_FACE), *torch.values()],
-        "dev": [*test.values(), *torch.values()],
+        "docs": list(docs.values()),
+        "dev": [*docs.values(), *test.values(), *torch.values()],
     },
     entry_points={"console_scripts": ["codegen-pax = codegen_pax.cli.core.main:main"]},
 )

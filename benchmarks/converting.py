@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
+from codegen_pax.floats import DTYPES
 from codegen_pax.runs import lineage
 from codegen_pax.text.tokenizer import write_tokenizer
 from codegen_pax.weights import hugging_face, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import Dimensions
-from codegen_pax.weights.tensors import DTYPES
 from experiments.sizes import SIZES, Size
 
 MOST_TIMES = 4.0

@@ -1,9 +1,9 @@
 """Errors that the user can correct, each with a message of one line. Standard library only.
 
-The message of a `UserError` names the thing, what was found and what was wanted. The command prints
-that line alone; any other exception is a defect of the program and keeps its traceback. Errors of
-the operating system (no such file, no space left: see `is_from_the_system`) are treated as user
-errors too.
+The message of a `UserError` names the thing, what was found and what was expected. The command
+prints that line alone; any other exception is a defect of the program and keeps its traceback.
+Errors of the operating system (no such file, no space left: see `is_from_the_system`) are treated
+as user errors too.
 
 Each class also derives from the built-in exception that a Python caller expects.
 """

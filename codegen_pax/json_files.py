@@ -51,11 +51,11 @@ def read(path: epath.Path) -> Any:
         while len(content) <= MOST_BYTES and (piece := file.read(_PIECE)):
             content += piece
     if len(content) > MOST_BYTES:
-        raise InvalidValueError(f"{path} is too large; wanted at most {MOST_BYTES:,} bytes")
+        raise InvalidValueError(f"{path} is too large; expected at most {MOST_BYTES:,} bytes")
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path}: wanted JSON, found {error}") from error
+        raise InvalidValueError(f"{path}: expected JSON, found {error}") from error
     level, levels = [value], 0
     while level := [
         child
@@ -64,7 +64,7 @@ def read(path: epath.Path) -> Any:
         for child in (node.values() if isinstance(node, dict) else node)
     ]:
         if (levels := levels + 1) > MOST_LEVELS:
-            raise InvalidValueError(f"{path} is nested too deeply; wanted {MOST_LEVELS} levels")
+            raise InvalidValueError(f"{path} is nested too deeply; expected {MOST_LEVELS} levels")
     return value
 
 
@@ -117,7 +117,7 @@ def _check_type(value: Any, types: tuple[type, ...], where: str) -> None:
         shown = repr(value)
         if len(shown) > _SHOWN_CHARACTERS:
             shown = f"{shown[:_SHOWN_CHARACTERS]}…"
-        raise InvalidValueError(f"its {where!r} is {shown}; wanted {wanted}")
+        raise InvalidValueError(f"its {where!r} is {shown}; expected {wanted}")
 
 
 def _below(where: str, name: str) -> str:

@@ -36,7 +36,7 @@ def integer(owner: str, name: str, value: Any, at_least: int = 1) -> int:
     if result is None or result < at_least:
         is_float = isinstance(value, float) and value.is_integer() and value >= at_least
         raise InvalidValueError(
-            f"{owner}: {name}={value!r}; wanted a whole number, at least {at_least}"
+            f"{owner}: {name}={value!r}; expected a whole number, at least {at_least}"
             + (f": write {int(value)}" if is_float else "")
         )
     return result
@@ -75,7 +75,7 @@ def percent(owner: str, name: str, value: Any) -> float:
 def boolean(owner: str, name: str, value: Any) -> bool:
     """Checks for True or False."""
     if not isinstance(value, bool):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted True or False")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected True or False")
     return value
 
 
@@ -83,7 +83,7 @@ def text(owner: str, name: str, value: Any) -> str:
     """Checks for a string that is not blank and that UTF-8 can encode."""
     is_utf8 = isinstance(value, str) and value == value.encode(errors="ignore").decode()
     if not is_utf8 or not value.strip():
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a text")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected a text")
     return value
 
 
@@ -91,7 +91,7 @@ def word(owner: str, name: str, value: Any) -> str:
     """Checks for letters, digits and underscores, as in the name of a class."""
     if not isinstance(value, str) or not f"_{value}".isidentifier():
         raise InvalidValueError(
-            f"{owner}: {name}={value!r}; wanted letters, digits and underscores"
+            f"{owner}: {name}={value!r}; expected letters, digits and underscores"
         )
     return value
 
@@ -105,7 +105,7 @@ def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
     """Checks for one of some strings; the error names the nearest."""
     known = [str(word) for word in known]
     if not isinstance(value, str):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted one of {', '.join(known)}")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected one of {', '.join(known)}")
     if value not in known:
         raise InvalidValueError(f"{owner}: {names.unknown(name, value, known)}")
     return value
@@ -114,7 +114,7 @@ def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
 def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
     """Checks for a list or tuple: a lone string would be iterated over by its letters."""
     if not isinstance(value, (list, tuple)):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a tuple, as ({value!r},)")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected a tuple, as ({value!r},)")
     return tuple(value)
 
 
@@ -126,10 +126,10 @@ def language(owner: str, name: str, value: Any) -> str:
         raise InvalidValueError(f"{owner}: {error}") from None
 
 
-def instance(owner: str, name: str, value: Any, kind: type[T], wanted: str) -> T:
-    """Checks for an instance of a class, which `wanted` describes."""
+def instance(owner: str, name: str, value: Any, kind: type[T], expected: str) -> T:
+    """Checks for an instance of a class, which `expected` describes."""
     if not isinstance(value, kind):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted {wanted}")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected {expected}")
     return value
 
 
@@ -160,7 +160,7 @@ def table(
     """
     if not isinstance(value, Mapping):
         raise InvalidValueError(
-            f"{owner}: {name}={value!r}; wanted a table by {kind}, as {{'...': ...}}"
+            f"{owner}: {name}={value!r}; expected a table by {kind}, as {{'...': ...}}"
         )
     known = None if keys is None else list(keys)
     for key in value:
@@ -174,9 +174,9 @@ def table(
 
 
 def _number(
-    owner: str, name: str, value: Any, wanted: str, is_valid: Callable[[float], bool]
+    owner: str, name: str, value: Any, expected: str, is_valid: Callable[[float], bool]
 ) -> float:
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (is_real and math.isfinite(value) and is_valid(value)):
-        raise InvalidValueError(f"{owner}: {name}={value!r}; wanted a number {wanted}")
+        raise InvalidValueError(f"{owner}: {name}={value!r}; expected a number {expected}")
     return float(value)

@@ -240,7 +240,7 @@ class Declaration:
         if not rows:
             raise InvalidValueError(
                 f"{self.name}: a batch of {tokens:,} tokens has no row of {self.row_length:,}; "
-                "wanted a shorter row_length, or batch_rows"
+                "expected a shorter row_length, or batch_rows"
             )
         micro_batch = self._table_micro_batch()
         return rows // micro_batch * micro_batch or rows
@@ -252,14 +252,14 @@ class Declaration:
         if size.heads % mesh.shape[2]:
             raise InvalidValueError(
                 f"mesh {mesh}: mdl={mesh.shape[2]} does not divide the {size.heads} heads of "
-                f"{size.name}; wanted a divisor of {size.heads}"
+                f"{size.name}; expected a divisor of {size.heads}"
             )
         shards, declared = mesh.batch_shards, self.declared.micro_batch_rows
         if rows % shards:
             raise InvalidValueError(
                 f"mesh {mesh}: replica x data = {shards} does not divide {self.name}'s batch of "
-                f"{rows} rows; wanted a divisor of {rows} ({VARIABLES['mesh'].name} names another "
-                "mesh)"
+                f"{rows} rows; expected a divisor of {rows} ({VARIABLES['mesh'].name} names "
+                "another mesh)"
             )
         if declared is None:
             most = max(shards, min(rows, self._table_micro_batch()))
@@ -267,8 +267,8 @@ class Declaration:
             return next(multiple for multiple in multiples if rows % multiple == 0)
         if declared % shards or rows % declared:
             raise InvalidValueError(
-                f"{self.name}: micro_batch_rows={declared}; wanted a divisor of the batch's {rows} "
-                f"rows that replica x data = {shards} of mesh {mesh} divides"
+                f"{self.name}: micro_batch_rows={declared}; expected a divisor of the batch's "
+                f"{rows} rows that replica x data = {shards} of mesh {mesh} divides"
             )
         return declared
 
@@ -371,18 +371,18 @@ class Declaration:
         """Raises ValueError for numbers that do not go together, or that no table has."""
         if self.row_length > self.size.context:
             raise InvalidValueError(
-                f"{self.name}: row_length={self.row_length:,}; wanted at most {self.size.context:,}"
-                f", the context of size {self.size.name}"
+                f"{self.name}: row_length={self.row_length:,}; expected at most "
+                f"{self.size.context:,}, the context of size {self.size.name}"
             )
         if self.batch_tokens and self.anneal_steps < 1:
             raise InvalidValueError(
                 f"{self.name}: warmup_steps={self.warmup_steps:,} leaves none of {self.steps:,} "
-                f"steps for the cosine; wanted at most {self.steps - 1:,}, or anneal_steps too"
+                f"steps for the cosine; expected at most {self.steps - 1:,}, or anneal_steps too"
             )
         if self.learning_rate_end > self.learning_rate:
             raise InvalidValueError(
                 f"{self.name}: learning_rate_end={self.learning_rate_end:g} is above "
-                f"learning_rate={self.learning_rate:g}; wanted at most that"
+                f"learning_rate={self.learning_rate:g}; expected at most that"
             )
 
     @property
@@ -405,7 +405,7 @@ class Declaration:
         if self.size.name not in PLACEMENTS:
             raise InvalidValueError(
                 f"{self.name}: the table of meshes has nothing for size {self.size.name} (it has "
-                f"{', '.join(PLACEMENTS)}); wanted {name} in the declaration"
+                f"{', '.join(PLACEMENTS)}); expected {name} in the declaration"
             )
         return PLACEMENTS[self.size.name][0]
 
@@ -414,7 +414,7 @@ class Declaration:
         if key not in table:
             raise InvalidValueError(
                 f"{self.name}: {field} of size {self.size.name} has nothing for {str(key)!r} "
-                f"(it has {', '.join(table) or 'no entry'}); wanted {name} in the declaration"
+                f"(it has {', '.join(table) or 'no entry'}); expected {name} in the declaration"
             )
         return table[key]
 

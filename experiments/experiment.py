@@ -61,7 +61,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """Gives the class a declaration of its own name.
 
         Raises:
-          ValueError: its DECLARATION is none.
+            ValueError: Its DECLARATION is none.
         """
         super().__init_subclass__()
         declaration = getattr(cls, "DECLARATION", None)
@@ -71,7 +71,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             declaration = Declaration(declaration)
         if not isinstance(declaration, Declaration):
             raise InvalidValueError(
-                f"{cls.__module__}.{cls.__name__}: DECLARATION={declaration!r}; wanted a "
+                f"{cls.__module__}.{cls.__name__}: DECLARATION={declaration!r}; expected a "
                 "declaration, as dataclasses.replace(find_declaration('CodeGenNanoMono'), "
                 "steps=20) is"
             )
@@ -317,13 +317,13 @@ def _check_rows(declaration: Declaration) -> None:
     if loss_on != phase.loss_on:
         raise InvalidValueError(
             f"{declaration.name}: the loss on {mixture} is on '{loss_on}' (its features are "
-            f"{', '.join(sorted(features))}); phase {phase.name} wanted '{phase.loss_on}'"
+            f"{', '.join(sorted(features))}); phase {phase.name} expected '{phase.loss_on}'"
         )
     words = features["targets"].vocabulary
     if isinstance(words, CodeGenVocabulary) and words.name != phase.vocabulary:
         raise InvalidValueError(
             f"{declaration.name}: {mixture} is tokenised by '{words.name}'; phase {phase.name} "
-            f"wanted '{phase.vocabulary}'"
+            f"expected '{phase.vocabulary}'"
         )
 
 
@@ -337,6 +337,6 @@ def _rows_per_host(declaration: Declaration) -> int:
     if declaration.batch_rows % hosts:
         raise InvalidValueError(
             f"{declaration.name}: a batch of {declaration.batch_rows} rows cannot be read by "
-            f"{hosts} processes; wanted a divisor of {declaration.batch_rows}"
+            f"{hosts} processes; expected a divisor of {declaration.batch_rows}"
         )
     return declaration.batch_rows // hosts

@@ -34,7 +34,8 @@ class Mesh:
         shape = checks.sequence("mesh", "shape", self.shape)
         if len(shape) != len(AXES):
             raise InvalidValueError(
-                f"mesh: shape={self.shape!r}; wanted devices along {', '.join(AXES)}, as (1, 64, 4)"
+                f"mesh: shape={self.shape!r}; expected devices along {', '.join(AXES)}, as "
+                "(1, 64, 4)"
             )
         sizes = zip(AXES, shape, strict=True)
         checks.store(self, "shape", tuple(checks.integer("mesh", *size) for size in sizes))
@@ -62,7 +63,7 @@ def parse_mesh(text: str) -> Mesh:
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
         raise InvalidValueError(
-            f"mesh {text!r}: wanted replica x data x mdl, three positive whole numbers, "
+            f"mesh {text!r}: expected replica x data x mdl, three positive whole numbers, "
             "as in '1x64x4'"
         )
     replica, data, mdl = map(int, parts)
@@ -109,7 +110,7 @@ class Placement:
         rows = checks.integer(owner, "micro_batch_rows", self.micro_batch_rows)
         if rows % self.mesh.batch_shards:
             raise InvalidValueError(
-                f"{owner}: micro_batch_rows={rows}; wanted a multiple of replica x data = "
+                f"{owner}: micro_batch_rows={rows}; expected a multiple of replica x data = "
                 f"{self.mesh.batch_shards} of mesh {self.mesh}"
             )
 

@@ -103,12 +103,12 @@ class Phase:
         is_identifier = isinstance(self.name, str) and self.name.isidentifier()
         if not (is_identifier and self.name[0].isupper()):
             raise InvalidValueError(
-                f"phase name {self.name!r}: wanted an identifier that starts with a capital "
+                f"phase name {self.name!r}: expected an identifier that starts with a capital "
                 "letter, as in 'Rust'"
             )
         if (self.tokens is None) == (self.steps is None):
             raise InvalidValueError(
-                f"phase {self.name}: wanted exactly one of tokens and steps, found "
+                f"phase {self.name}: expected exactly one of tokens and steps, found "
                 f"tokens={self.tokens} and steps={self.steps}"
             )
         self._check_words()
@@ -119,7 +119,7 @@ class Phase:
         if self.start is not None:
             checks.text(owner, "start", self.start)
         if self.start == self.name:
-            raise InvalidValueError(f"{owner}: start={self.start!r} is itself; wanted another")
+            raise InvalidValueError(f"{owner}: start={self.start!r} is itself; expected another")
         checks.text(owner, "rates", self.rates)
         for name in ("mixture", "nano_mixture"):
             text = checks.text(owner, name, getattr(self, name))
@@ -127,7 +127,7 @@ class Phase:
         languages = checks.sequence(owner, "languages", self.languages)
         languages = tuple(checks.language(owner, "languages", one) for one in languages)
         if twice := [one for number, one in enumerate(languages) if one in languages[:number]]:
-            raise InvalidValueError(f"{owner}: languages has {twice[0]} twice; wanted it once")
+            raise InvalidValueError(f"{owner}: languages has {twice[0]} twice; expected it once")
         checks.store(self, "languages", languages)
         prompts = checks.sequence(owner, "prompts", self.prompts)
         checks.store(
@@ -139,7 +139,7 @@ class Phase:
         checks.store(self, "loss_on", checks.choice(owner, "loss_on", self.loss_on, LossOn))
         if checks.boolean(owner, "packing", self.packing) and self.loss_on == LossOn.ANSWER:
             raise InvalidValueError(
-                f"{owner}: packing=True and loss_on='answer'; wanted packing=False: a row of "
+                f"{owner}: packing=True and loss_on='answer'; expected packing=False: a row of "
                 "answers holds one example"
             )
         unverified = _by_size(owner, "unverified", self.unverified, _field_names)
@@ -161,8 +161,8 @@ class Phase:
         missing = [size for size in published_sizes() if size not in self.learning_rate]
         if self.learning_rate and missing:
             raise InvalidValueError(
-                f"{owner}: learning_rate has nothing for size {', '.join(missing)}; wanted a rate "
-                "for each size"
+                f"{owner}: learning_rate has nothing for size {', '.join(missing)}; expected a "
+                "rate for each size"
             )
         for size, end in self.learning_rate_end.items():
             rates = self.learning_rate or {size: SIZES[size].learning_rate.get(self.rates, end)}
@@ -272,6 +272,6 @@ def ancestors(phase: Phase, phases: Mapping[str, Phase] = PHASES) -> list[Phase]
         if start in (earlier.name for earlier in chain[:-1]):
             line = " <- ".join(one.name for one in chain)
             raise InvalidValueError(
-                f"phase {phase.name} starts in a circle, {line}; wanted one that starts from None"
+                f"phase {phase.name} starts in a circle, {line}; expected one that starts from None"
             )
     return chain[1:]

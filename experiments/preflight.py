@@ -335,8 +335,8 @@ def check_hosts_start(experiment: Experiment) -> None:
         words = ["none" if step == _NO_STEP else f"step {step:,}" for step in steps]
         raise InvalidValueError(
             f"{type(experiment).__name__}: the hosts, in order, found as the checkpoint to start "
-            f"from {', '.join(words)}; wanted the same {VARIABLES['start_from'].name} on each, and "
-            "a job that saves no more"
+            f"from {', '.join(words)}; expected the same {VARIABLES['start_from'].name} on each, "
+            "and a job that saves no more"
         )
 
 

@@ -50,7 +50,7 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
     if phase.name in PHASES:
         by = MODULES.get(phase.name, "this project")
         raise InvalidValueError(
-            f"phase {phase.name!r} is there already, declared by {by}; wanted a new name"
+            f"phase {phase.name!r} is there already, declared by {by}; expected a new name"
         )
     ancestors(phase)
     module = module or sys._getframe(1).f_globals["__name__"]
@@ -88,7 +88,8 @@ def _register_mixtures(phase: Phase) -> None:
         if not phase.languages:
             message = names.unknown("task or mixture", name, sorted(known))
             raise InvalidValueError(
-                f"phase {phase.name}: {field}: {message}; wanted one of those, or languages to mix"
+                f"phase {phase.name}: {field}: {message}; expected one of those, or "
+                "languages to mix"
             )
         mix(name, phase.languages)
 

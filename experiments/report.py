@@ -104,7 +104,7 @@ def _expected(declaration: Declaration) -> str:
             "held-out text."
         )
     if declaration.profile == LAPTOP:
-        return "see README, the matrix of `make ladder`."
+        return "see the first run in the documentation."
     published = phase.humaneval_pass_at_1.get(size.name)
     if published is None:
         return "no published result."

@@ -201,7 +201,7 @@ def check(
     if is_training and new["steps"] < step:
         raise InvalidValueError(
             f"{job} is at step {step:,}, and {new['experiment']} ends at step {new['steps']:,}; "
-            "wanted more steps than that, or a --job_log_dir of its own"
+            "expected more steps than that, or a --job_log_dir of its own"
         )
     changed = _changed(old, new, side)
     if not is_training:  # no step was taken: the weights bind the network alone
@@ -239,7 +239,7 @@ def _refuse_name(
     job: epath.Path, field: str, old: lineage.Receipt, new: lineage.Receipt
 ) -> NoReturn:
     raise InvalidValueError(
-        f"{job} holds checkpoints of {field} {old[field]}; wanted {new[field]}: give "
+        f"{job} holds checkpoints of {field} {old[field]}; expected {new[field]}: give "
         f"{new['experiment']} a --job_log_dir of its own"
     )
 

@@ -43,13 +43,13 @@ class Settings:
     """The values of the CODEGEN_* variables; None, or no name, where a variable is unset.
 
     Attributes:
-      data: folder of the prepared corpora, local or a URL.
-      evaluate: mixtures to evaluate on instead of the phase's own.
-      mesh: the mesh to run on instead of the declared one.
-      prompts: file of prompts to decode instead of the phase's own, local or a URL.
-      recipe: the recipe to train by instead of the declared one.
-      schedule: which schedule a resumed job follows.
-      start_from: job directory whose last weights a phase starts from, or 'scratch'.
+        data: Folder of the prepared corpora, local or a URL.
+        evaluate: Mixtures to evaluate on instead of the phase's own.
+        mesh: The mesh to run on instead of the declared one.
+        prompts: File of prompts to decode instead of the phase's own, local or a URL.
+        recipe: The recipe to train by instead of the declared one.
+        schedule: Which schedule a resumed job follows.
+        start_from: Job directory whose last weights a phase starts from, or 'scratch'.
     """
 
     data: str | None = None
@@ -71,12 +71,12 @@ class Variable:
     """One CODEGEN_* variable.
 
     Attributes:
-      field: the field of `Settings` that holds its value.
-      values: what it may be set to.
-      default: what holds while it is unset.
-      description: what it does, in one or two sentences.
-      parse: text -> value. Raises InvalidValueError or UnknownNameError.
-      write: value -> text, the inverse.
+        field: The field of `Settings` that holds its value.
+        values: What it may be set to.
+        default: What holds while it is unset.
+        description: What it does, in one or two sentences.
+        parse: Text -> value. Raises InvalidValueError or UnknownNameError.
+        write: Value -> text, the inverse.
     """
 
     field: str
@@ -95,8 +95,8 @@ class Variable:
         """Returns the value of this variable; that of the default where it is unset or empty.
 
         Raises:
-          InvalidValueError, UnknownNameError: the text is no such value; the message names the
-            variable.
+            InvalidValueError, UnknownNameError: The text is no such value; the message names the
+                variable.
         """
         text = environment.get(self.name, "").strip()
         if not text:
@@ -186,11 +186,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     warning among the thousands of lines of Pax's log. To unset another program's takes a moment.
 
     Args:
-      environment: variable -> text; this process's own if not given.
+        environment: Variable -> text; this process's own if not given.
 
     Raises:
-      InvalidValueError: a text is not a value of its variable.
-      UnknownNameError: there is no such recipe or schedule, or no such variable; names the nearest.
+        InvalidValueError: A text is not a value of its variable.
+        UnknownNameError: There is no such recipe, schedule or variable; names the nearest.
     """
     known = [variable.name for variable in VARIABLES.values()]
     for name in sorted(environment):

@@ -103,12 +103,12 @@ class Size:
             checks.store(self, name, table)
         if self.model_dims != self.heads * self.head_dims:
             raise InvalidValueError(
-                f"{owner}: model_dims={self.model_dims}; wanted heads * head_dims, "
+                f"{owner}: model_dims={self.model_dims}; expected heads * head_dims, "
                 f"{self.heads} * {self.head_dims} = {self.heads * self.head_dims}"
             )
         if self.rotary_dims % 2 or self.rotary_dims > self.head_dims:
             raise InvalidValueError(
-                f"{owner}: rotary_dims={self.rotary_dims}; wanted an even number, at most "
+                f"{owner}: rotary_dims={self.rotary_dims}; expected an even number, at most "
                 f"head_dims={self.head_dims}"
             )
 

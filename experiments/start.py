@@ -244,13 +244,13 @@ def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
     prefix = f"{declaration.name} starts from {declaration.start}: {_VARIABLE}={start.job} holds"
     if start.step is None:
         raise InvalidValueError(
-            f"{prefix} no checkpoint; wanted the directory given to that job as --job_log_dir"
+            f"{prefix} no checkpoint; expected the directory given to that job as --job_log_dir"
         )
     receipt = lineage.read(start.job)
     if receipt and declaration.start not in {receipt["class"], *lineage.experiment_names(receipt)}:
         raise InvalidValueError(
-            f"{prefix} {receipt['experiment']}; wanted a job of {declaration.start} (an experiment "
-            f"of your own may declare start={receipt['experiment']!r})"
+            f"{prefix} {receipt['experiment']}; expected a job of {declaration.start} (an "
+            f"experiment of your own may declare start={receipt['experiment']!r})"
         )
 
 
@@ -277,7 +277,7 @@ def check_arrays(
                 f"{declaration.name} starts from {declaration.start}: in checkpoint {start.step} "
                 f"of {start.job} the array {name} has shape "
                 f"{shapes.get(name, 'none: it is missing')}; "
-                f"wanted {expected.get(name, 'no such array')} (recipe {declaration.recipe.name}"
+                f"expected {expected.get(name, 'no such array')} (recipe {declaration.recipe.name}"
                 + (f"; the job was trained with {receipt['recipe']})" if receipt else ")")
             )
 

@@ -3,6 +3,7 @@
 #
 #   setup.sh check          the Python asked for, and the one that made .venv, can be used
 #   setup.sh package        base.txt and the package itself, editable
+#   setup.sh docs           docs.txt
 #   setup.sh test           test.txt and torch.txt
 #
 # PYTHON names the interpreter; without it, the first Python 3.11 on PATH is taken.
@@ -80,26 +81,36 @@ make_venv() {
     "$python" -m venv "$venv"
 }
 
-install() { # uv when it is there; a complete lock needs no resolver
-    echo "set-up: installing ${*: -1}"
+pip() { # errors alone: warnings about a machine's own pip configuration help nobody here
+    "$venv/bin/python" -m pip "$1" --quiet --quiet "${@:2}"
+}
+
+announce() { # says what is waited for: "$1" is a file of requirements/
+    echo "set-up: installing $1 ($(grep -c == "$1" || true) packages; a download can take minutes)"
+}
+
+install() { # uv where there is one; a complete lock needs no resolver
+    announce "$1"
     if command -v uv >/dev/null; then
-        uv pip install --quiet --python "$venv/bin/python" --no-deps "$@"
+        uv pip install --quiet --python "$venv/bin/python" --no-deps -r "$1"
     else
-        "$venv/bin/python" -m pip install --quiet --no-deps "$@"
+        pip install --no-deps -r "$1"
     fi
 }
 
 package() {
-    install -r requirements/base.txt
+    install requirements/base.txt
     echo "set-up: installing codegen-pax itself"
-    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+    pip install --no-deps --no-build-isolation --editable .
 }
 
+docs() { install requirements/docs.txt; }
+
 test_() {
-    install -r requirements/test.txt
+    install requirements/test.txt
     # Never by uv: it does not find every build of PyTorch that pip does.
-    echo "set-up: installing requirements/torch.txt"
-    "$venv/bin/python" -m pip install --quiet -c requirements/base.txt -c requirements/test.txt \
+    announce requirements/torch.txt
+    pip install -c requirements/base.txt -c requirements/docs.txt -c requirements/test.txt \
         -r requirements/torch.txt
 }
 
@@ -108,7 +119,7 @@ test_() {
 fill() {
     exec 9<requirements/base.txt
     flock --nonblock 9 || {
-        echo "set-up: waiting for another one to end"
+        echo "set-up: waiting for another set-up of $venv to end"
         flock 9
     }
     make_venv
@@ -123,6 +134,7 @@ check
 case ${1:-} in
 check) ;;
 package) fill package ;;
+docs) fill docs ;;
 test) fill test_ ;;
-*) stop "check, package or test is wanted; found '${1:-}'" ;;
+*) stop "unknown step '${1:-}'; expected check, package, docs or test" ;;
 esac

@@ -5,12 +5,38 @@ import sys
 
 import pytest
 
+from tests import import_closure
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("CODEGEN_")]:
     del os.environ[name]  # each test chooses its own
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only the test files that import nothing heavy, directly or through other files",
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("--quick") and collection_path.match("test_*.py"):
+        return bool(import_closure.heavy_imports(collection_path)) or None
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_tests_import_nothing_heavy(request):
+    """Keeps `--quick` honest: what the sources did not show is found when it has been imported."""
+    yield
+    if request.config.getoption("--quick"):
+        # A test of URLs may reach TensorFlow, which opens them, and by way of etils alone.
+        found = import_closure.HEAVY & sys.modules.keys() - import_closure.OPENS_URLS
+        assert not found, f"quick tests have imported {', '.join(sorted(found))}"
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ LAYERS = ("codegen", "experiments", "tasks", "codegen_pax")
 INDEPENDENT = {"model", "training", "text"}  # packages of codegen_pax that import no sibling
 SHARED = {
     "errors",
+    "floats",
     "git_lfs",
     "decoding_limits",
     "names",

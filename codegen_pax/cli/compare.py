@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: Fewer than two names, or an unknown one.
     """
     if len(args.name) < 2:
-        raise UsageError(f"found one experiment, {args.name[0]}; wanted at least two to compare")
+        raise UsageError(f"found one experiment, {args.name[0]}; expected at least two to compare")
     declarations = find_experiments(args.name, args.module)
     from codegen_pax.cli.core.terminal import waiting
 

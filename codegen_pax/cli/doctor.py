@@ -76,7 +76,7 @@ def format_finding(finding: Finding) -> list[str]:
         return [f"{start}{finding.found}"]
     more = (("why", finding.why), ("mend", finding.mend))
     return [
-        f"{start}found {finding.found}, wanted {finding.wanted}",
+        f"{start}found {finding.found}, expected {finding.wanted}",
         *(f"{'':<9}{name:<18} {text}" for name, text in more if text),
     ]
 

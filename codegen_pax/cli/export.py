@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports the weights, and prints what was written."""
+    from codegen_pax.floats import dtype
     from codegen_pax.runs import lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights import conversion, exporting, layouts
-    from codegen_pax.weights.tensors import dtype
 
     try:
         kind = dtype(args.dtype) if args.dtype else None

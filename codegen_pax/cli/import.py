@@ -263,7 +263,7 @@ def _mp_num(
         layouts.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
     if args.no_check_mp_num:
         if chosen is None:
-            raise UsageError("--no-check-mp-num: wanted --mp-num with it")
+            raise UsageError("--no-check-mp-num: expected --mp-num with it")
         return chosen, "given"
     with reader:
         detection = mp_num.detect(reader, layout.dims, rotary_dims, stacked=layout.stacked)

@@ -76,7 +76,7 @@ def _number(text: str, least: int, most: int) -> int:
         value = least - 1
     if not least <= value <= most:
         raise argparse.ArgumentTypeError(
-            f"found {text!r}, wanted a whole number from {least} to {most:,}"
+            f"found {text!r}, expected a whole number from {least} to {most:,}"
         )
     return value
 
@@ -99,7 +99,7 @@ def _share(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number from 0 to below 1")
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0 to below 1")
     return value
 
 
@@ -218,7 +218,7 @@ def _check_output(args: argparse.Namespace, output: str) -> None:
         output.encode()
     except UnicodeEncodeError:  # Beam's workers get the name as UTF-8
         raise UsageError(
-            f"--output {storage.escape_path(output)}: wanted a name in UTF-8"
+            f"--output {storage.escape_path(output)}: expected a name in UTF-8"
         ) from None
     for path in args.input:  # the next run would read this one's output
         root = path if storage.is_url(path) else os.path.abspath(path)

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = _read_prompt(args.prompt)
     is_answer = declaration.phase.loss_on == "answer"
     if is_answer and not prompt.strip():
-        raise UsageError("the prompt is empty; wanted an instruction to answer")
+        raise UsageError("the prompt is empty; expected an instruction to answer")
     # In the rows of instructions, text that spells the end-of-text token is text.
     encoder = tokenizer.load(declaration.phase.vocabulary, literal=is_answer)
     text = instruction_format.instruction_prompt(prompt) if is_answer else prompt
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     room = declaration.size.context - len(ids)
     if room < 1:
         raise UsageError(
-            f"the prompt has {len(ids):,} tokens; wanted at most {declaration.size.context - 1:,}"
+            f"the prompt has {len(ids):,} tokens; expected at most {declaration.size.context - 1:,}"
         )
     samples = _decode(args, job, ids, min(args.length, room))
     for number, sample in enumerate(samples, 1):
@@ -128,8 +128,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: {error}") from error
     if args.temperature == 0 and args.samples > 1:
         raise UsageError(
-            f"--samples {args.samples} at --temperature 0 would all be alike: wanted a temperature"
-            " above 0, or one sample"
+            f"--samples {args.samples} at --temperature 0 would all be alike: expected a"
+            " temperature above 0, or one sample"
         )
 
 
@@ -161,7 +161,7 @@ def _read_standard_input() -> bytes:
         raise UsageError("the prompt is missing: standard input is closed")
     content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     if not content:
-        raise UsageError("the prompt on standard input is empty; wanted text")
+        raise UsageError("the prompt on standard input is empty; expected text")
     if len(content) > MAX_PROMPT_BYTES:
         raise UsageError(
             f"the prompt on standard input has over {MAX_PROMPT_BYTES:,} bytes, more than any row "

@@ -110,11 +110,13 @@ def describe_run(run: str) -> Description:
 
 def _describe_run(run: str, folder: epath.Path) -> Description:
     if not folder.is_dir():
-        raise MissingFileError(f"{run} is not a folder; wanted a run's, or one of its checkpoints")
+        raise MissingFileError(
+            f"{run} is not a folder; expected a run's, or one of its checkpoints"
+        )
     receipt = lineage.read(folder)
     if receipt is None:
         raise MissingFileError(
-            f"{run} has no {lineage.FILE}; wanted a run's folder, given to Pax as --job_log_dir, "
+            f"{run} has no {lineage.FILE}; expected a run's folder, given to Pax as --job_log_dir, "
             "or one of its checkpoints"
         )
     step = checkpoints.step_of(folder)

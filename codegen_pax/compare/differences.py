@@ -65,7 +65,9 @@ def find_differences(configs: Sequence[ExperimentConfig]) -> list[Difference]:
         ValueError: Fewer than two experiments, or two of one name and different configurations.
     """
     if len(configs) < 2:
-        raise InvalidValueError(f"found {len(configs)} experiment to compare; wanted at least two")
+        raise InvalidValueError(
+            f"found {len(configs)} experiment to compare; expected at least two"
+        )
     tables = [config.flatten() for config in configs]
     by_name: dict[str, dict[str, Scalar]] = {}
     for config, table in zip(configs, tables, strict=True):

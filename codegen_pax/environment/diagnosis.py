@@ -156,7 +156,7 @@ def packages(
 
 def extras(installed: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
     """Compares installed packages of the optional locks with their pins."""
-    for name in ("gpu.txt", "test.txt", "torch.txt"):
+    for name in ("gpu.txt", "docs.txt", "test.txt", "torch.txt"):
         for package, wanted in pins.locked(name).items():
             versions = installed.get(package, ())
             # PyTorch's versions name the kind of build after a plus.

@@ -284,7 +284,7 @@ class Softmax(embedding_softmax.FullSoftmax):
         """
         del input_ids
         if class_probabilities is not None or class_ids is None:
-            raise ValueError("Softmax: found class_probabilities, wanted class_ids alone")
+            raise ValueError("Softmax: found class_probabilities, expected class_ids alone")
         rows = class_ids.shape[:-1]
         # Two axes: with three, XLA's CPU backend takes twice as long.
         logits = self.get_logits(inputs.reshape(-1, inputs.shape[-1])).astype(jnp.float32)

@@ -189,7 +189,7 @@ def shard(
         if size % parts:
             raise InvalidValueError(
                 f"mesh {tuple(mesh_shape)}: {dimension} {size} cannot be split evenly over the"
-                f" {parts} devices of axis {axis}; wanted a divisor of {size}"
+                f" {parts} devices of axis {axis}; expected a divisor of {size}"
             )
 
     lm_config.ici_mesh_shape = list(mesh_shape)

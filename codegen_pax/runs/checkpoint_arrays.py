@@ -1,6 +1,6 @@
 """Reads the arrays of a Pax checkpoint, one zarr directory each, and writes new ones without Pax.
 
-A checkpoint that is written here stores the weights in any type of `tensors.DTYPES`: Orbax converts
+A checkpoint that is written here stores the weights in any type of `floats.DTYPES`: Orbax converts
 them when it restores them. The optimizer's arrays and the step are zero, and a zarr array that is
 zero has no chunks, so that fresh moments take no room.
 """
@@ -18,6 +18,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
+from codegen_pax import floats
 from codegen_pax.runs import checksums, rechunking
 from codegen_pax.runs.checkpoints import (
     COMMIT_FILE,
@@ -26,8 +27,6 @@ from codegen_pax.runs.checkpoints import (
     WEIGHT_PREFIX,
     weight_directories,
 )
-from codegen_pax.weights import tensors
-from codegen_pax.weights.layouts import Weight
 
 
 class Variables:
@@ -82,28 +81,28 @@ class Variables:
         reading = self.stores[name][index].read()
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
-    def needs_rechunking(self, weight: Weight, slice_shape: tuple[int, ...]) -> bool:
+    def needs_rechunking(self, name: str, slice_shape: tuple[int, ...]) -> bool:
         """Returns whether the chunks are much larger than the slices that are read of a weight.
 
         Args:
-            weight: The weight.
+            name: The name of the weight.
             slice_shape: The shape of the slices.
         """
-        store = self.stores[weight.variable]
+        store = self.stores[name]
         return rechunking.is_needed(store.shape, _chunk_shape(store), slice_shape)
 
-    def rechunk(self, weight: Weight, max_shape: tuple[int, ...], folder: Path) -> None:
+    def rechunk(self, name: str, max_shape: tuple[int, ...], folder: Path) -> None:
         """Copies a weight in smaller chunks, from where it is read from now on.
 
         Args:
-            weight: The weight.
+            name: The name of the weight.
             max_shape: The largest shape of a chunk.
             folder: A new directory for the copy.
 
         Raises:
             OSError: The weight cannot be read, or the disk is full.
         """
-        store, name = self.stores[weight.variable], weight.variable
+        store = self.stores[name]
         chunk, dtype = _chunk_shape(store), store.dtype.numpy_dtype
         piece = rechunking.piece_shape(chunk, dtype.itemsize)
         copy = _create(folder, store.shape, store.dtype.name, tuple(map(min, piece, max_shape)))
@@ -155,8 +154,8 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         for branch in branches:
             tree = tree.setdefault(branch, {})
         tree[leaf] = array = np.asarray(future.result())
-        if not tensors.is_finite(array):
-            raise tensors.non_finite_error(f"{checkpoint}: {name}", array.shape, [(0, array)])
+        if not floats.is_finite(array):
+            raise floats.non_finite_error(f"{checkpoint}: {name}", array.shape, [(0, array)])
     return variables
 
 
@@ -168,7 +167,7 @@ class NewCheckpoint:
         checkpoint: Path,
         arrays: Mapping[str, Any],
         metadata: Mapping[str, Any],
-        weights: Mapping[Weight, tuple[np.dtype, tuple[int, ...]]],
+        weights: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
     ):
         """Creates each array, or opens it if it exists.
 
@@ -178,7 +177,7 @@ class NewCheckpoint:
             metadata: What Pax keeps beside the arrays.
             weights: The type that each weight is stored as, and the shape of its chunks.
         """
-        storage = {f"{WEIGHT_PREFIX}{weight.variable}": how for weight, how in weights.items()}
+        storage = {f"{WEIGHT_PREFIX}{name}": value for name, value in weights.items()}
         self._stores = {}
         for name, array in arrays.items():
             # One chunk a layer, so that a device that holds a part of each layer reads no more.
@@ -191,10 +190,10 @@ class NewCheckpoint:
         file.write_text(json.dumps(metadata))
         (checkpoint / COMMIT_FILE).write_text("")
 
-    def write(self, weight: Weight, index: tuple[slice, ...], part: np.ndarray) -> None:
+    def write(self, name: str, index: tuple[slice, ...], part: np.ndarray) -> None:
         """Writes a part of a weight."""
-        writing = self._stores[f"{WEIGHT_PREFIX}{weight.variable}"][index].write(part)
-        _result(writing, f"{weight.variable} cannot be written")
+        writing = self._stores[f"{WEIGHT_PREFIX}{name}"][index].write(part)
+        _result(writing, f"{name} cannot be written")
 
 
 def _create(

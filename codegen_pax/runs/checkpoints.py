@@ -123,7 +123,7 @@ def weight_directories(checkpoint: epath.PathLike) -> list[epath.Path]:
     arrays = sorted(entry for entry in entries if entry.name.startswith(WEIGHT_PREFIX))
     if not arrays:
         raise MissingFileError(
-            f"{checkpoint} holds no weights: wanted zarr arrays named {STATE}/{WEIGHT_PREFIX}*"
+            f"{checkpoint} holds no weights: expected zarr arrays named {STATE}/{WEIGHT_PREFIX}*"
         )
     return arrays
 
@@ -224,7 +224,7 @@ def check_room(
     free = shutil.disk_usage(_nearest_existing(job)).free
     if needed > free:
         raise InvalidValueError(
-            f"{job}: the disk has {_gigabytes(free)} free; wanted {_gigabytes(needed)}, for "
+            f"{job}: the disk has {_gigabytes(free)} free; expected {_gigabytes(needed)}, for "
             f"{counted(more, 'more checkpoint')} at a time of up to "
             f"{_gigabytes(parameters * BYTES_PER_PARAMETER)} each "
             f"({parameters:,} parameters of {BYTES_PER_PARAMETER} bytes): make room, or keep fewer "

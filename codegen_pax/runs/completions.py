@@ -31,7 +31,7 @@ def read_decoded(job: Path) -> list[dict]:
     """
     files = sorted((job / "decoder_out").glob("*/decoder_out_*.jsonl"))
     if not files:
-        raise MissingFileError(f"{job} has no decoded prompts; wanted decoder_out/*/*.jsonl")
+        raise MissingFileError(f"{job} has no decoded prompts; expected decoder_out/*/*.jsonl")
     last_step = max(map(_decoded_step, files))
     return [
         json.loads(line)

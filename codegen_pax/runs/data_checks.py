@@ -106,7 +106,7 @@ def check_prompts(task: str, prompt_length: int, split: str = VALIDATION) -> int
         raise InvalidValueError(f"{task} ({split}) has no prompt to decode")
     if (longest := max(lengths)) > prompt_length:
         raise InvalidValueError(
-            f"{task} ({split}) has a prompt of {longest} tokens; wanted at most {prompt_length}"
+            f"{task} ({split}) has a prompt of {longest} tokens; expected at most {prompt_length}"
         )
     return len(lengths)
 
@@ -135,7 +135,7 @@ def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) ->
         manifest, folder = source.manifest(), source.folder()
         if manifest.row_length != row_length:
             raise InvalidValueError(
-                f"{source.label} was prepared with rows of {manifest.row_length} tokens; wanted "
+                f"{source.label} was prepared with rows of {manifest.row_length} tokens; expected "
                 f"{row_length}: prepare it with --row-length {row_length}"
             )
         shards = [shard for shard in manifest.shards(split, source.part) if shard.rows]
@@ -146,7 +146,7 @@ def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) ->
             if size != expected:
                 state = "is missing" if size is None else f"has {size:,} bytes"
                 raise CorpusMissingError(
-                    f"{folder / shard.name} {state}; wanted {expected:,} bytes: fetch the shard "
+                    f"{folder / shard.name} {state}; expected {expected:,} bytes: fetch the shard "
                     "again, or prepare the corpus again"
                 )
         return sum(shard.rows for shard in shards)

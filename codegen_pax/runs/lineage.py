@@ -159,7 +159,7 @@ def read(folder: epath.PathLike) -> Receipt | None:
     receipt = json_files.read(file)
     format_ = receipt.get("format") if isinstance(receipt, dict) else None
     if format_ != FORMAT:
-        raise InvalidValueError(f"{file} is a receipt of format {format_!r}; wanted {FORMAT}")
+        raise InvalidValueError(f"{file} is a receipt of format {format_!r}; expected {FORMAT}")
     try:
         for generation in _with_ancestors(receipt):
             _check(generation)

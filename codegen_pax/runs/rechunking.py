@@ -18,10 +18,10 @@ import numpy as np
 import zstandard
 from etils import epath
 
-from codegen_pax.weights import slices
-
 # Times that an array may be decoded when all its slices are read: one that is not copied first.
 _MAX_TIMES_DECODED = 2
+
+PIECE_BYTES = 32 << 20  # held of a chunk at once
 
 Index = tuple[slice, ...]
 
@@ -54,13 +54,13 @@ def piece_shape(chunk: Sequence[int], itemsize: int) -> tuple[int, ...]:
         itemsize: bytes of a number.
 
     Returns:
-        Whole rows of an axis, of `slices.SLICE_BYTES` at most, or one number.
+        Whole rows of an axis, of `PIECE_BYTES` at most, or one number.
     """
     axis = 0
-    while axis + 1 < len(chunk) and math.prod(chunk[axis + 1 :]) * itemsize > slices.SLICE_BYTES:
+    while axis + 1 < len(chunk) and math.prod(chunk[axis + 1 :]) * itemsize > PIECE_BYTES:
         axis += 1
     row_bytes = math.prod(chunk[axis + 1 :]) * itemsize
-    rows = max(1, min(chunk[axis], slices.SLICE_BYTES // row_bytes))
+    rows = max(1, min(chunk[axis], PIECE_BYTES // row_bytes))
     while chunk[axis] % rows:
         rows -= 1
     return (*(1,) * axis, rows, *chunk[axis + 1 :])

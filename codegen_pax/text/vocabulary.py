@@ -137,7 +137,7 @@ def _encode_tf(name: str, s: tf.Tensor | tf.RaggedTensor, *, literal: bool):
         return tf.RaggedTensor.from_row_lengths(
             tf.ensure_shape(flat, [None]), tf.ensure_shape(lengths, s.shape)
         )
-    raise ValueError(f"strings to encode have shape {s.shape}; wanted rank 0 or 1, or ragged")
+    raise ValueError(f"strings to encode have shape {s.shape}; expected rank 0 or 1, or ragged")
 
 
 @tf.autograph.experimental.do_not_convert
@@ -154,4 +154,4 @@ def _decode_tf(name: str, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         return decode_row(ids)
     if ids.shape.rank == 2:
         return tf.map_fn(decode_row, ids, fn_output_signature=tf.TensorSpec([], tf.string))
-    raise ValueError(f"ids to decode have shape {ids.shape}; wanted rank 1 or 2")
+    raise ValueError(f"ids to decode have shape {ids.shape}; expected rank 1 or 2")

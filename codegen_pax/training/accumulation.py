@@ -49,12 +49,13 @@ class AccumulatedGradient(sgf.BaseStochasticGradient):
     def __post_init__(self):
         if self.accumulation_steps < 1:
             raise InvalidValueError(
-                f"accumulation: accumulation_steps is {self.accumulation_steps}; wanted at least 1"
+                f"accumulation: accumulation_steps is {self.accumulation_steps}; expected at least"
+                " 1"
             )
         if self.accumulation_dtype not in DTYPES:
             raise InvalidValueError(
                 f"accumulation: accumulation_dtype is {self.accumulation_dtype!r}; "
-                f"wanted one of {DTYPES}"
+                f"expected one of {DTYPES}"
             )
 
     def grad_fn(self, loss_fn, mdl_vars_grad, mdl_vars_nograd_and_inputs, prng_key):
@@ -116,7 +117,7 @@ def split_batch(batch: NestedMap, steps: int) -> NestedMap:
         rows = x.shape[0]
         if rows % steps:
             raise InvalidValueError(
-                f"accumulation: batch field {jax.tree_util.keystr(path)} has {rows} rows; wanted "
+                f"accumulation: batch field {jax.tree_util.keystr(path)} has {rows} rows; expected "
                 f"a multiple of {steps} accumulation steps"
             )
         return x.reshape(rows // steps, steps, *x.shape[1:]).swapaxes(0, 1)
@@ -131,7 +132,7 @@ def _merge(aux_info):
         raise InvalidValueError(
             "accumulation: the model returns updated variables "
             f"{sorted(updated_vars)} or clu metrics {sorted(clu_metrics or ())}, which are not "
-            "carried over micro-batches; wanted none, or accumulation_steps=1"
+            "carried over micro-batches; expected none, or accumulation_steps=1"
         )
     return (
         type(metrics)({name: _weighted_mean(*metrics[name]) for name in metrics}),

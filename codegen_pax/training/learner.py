@@ -57,7 +57,7 @@ def learner(
     if warmup_steps < 0 or anneal_steps < 1 or accumulation_steps < 1:
         raise InvalidValueError(
             f"learner: found warmup_steps={warmup_steps}, anneal_steps={anneal_steps}, "
-            f"accumulation_steps={accumulation_steps}; wanted at least 0, 1 and 1"
+            f"accumulation_steps={accumulation_steps}; expected at least 0, 1 and 1"
         )
     config = pax_fiddle.Config(
         learners.Learner,

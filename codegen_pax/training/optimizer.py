@@ -52,7 +52,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
     def __post_init__(self):
         super().__post_init__()
         if self.decay not in DECAYS:
-            raise InvalidValueError(f"optimizer: decay is {self.decay!r}; wanted one of {DECAYS}")
+            raise InvalidValueError(f"optimizer: decay is {self.decay!r}; expected one of {DECAYS}")
 
     def get_grad_transformation(self, var_weight_hparams, include_ema=True):
         """Returns the gradient transformation, with weight decay masked by the variables' ranks.
@@ -68,7 +68,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
         if self.decay == "stacked_rank" and not any(w.repeat_prefix for w in variables):
             raise InvalidValueError(
                 "optimizer: decay 'stacked_rank' counts the layer axis, and none of the "
-                f"{len(variables)} variables has one; wanted stacked layers, or decay 'matrices'"
+                f"{len(variables)} variables has one; expected stacked layers, or decay 'matrices'"
             )
         marked = jax.tree.map(self._mark, var_weight_hparams)
         return super().get_grad_transformation(marked, include_ema)

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from codegen_pax import git_lfs
+from codegen_pax import floats, git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.weights import adapter_config, slices, tensor_files, tensors
+from codegen_pax.weights import adapter_config, slices, tensor_files
 from codegen_pax.weights.adapter_config import EMBEDDING, AdapterConfig
 from codegen_pax.weights.tensors import FileReader, TensorReader
 
@@ -315,8 +315,8 @@ class MergedReader(TensorReader):
             raise self._error(f"{name} has shape {shape}, expected {expected}")
         with self.adapter:
             numbers = self.adapter.read(name)
-        if not tensors.is_finite(numbers):
-            raise tensors.non_finite_error(self.adapter.describe(name), shape, [(0, numbers)])
+        if not floats.is_finite(numbers):
+            raise floats.non_finite_error(self.adapter.describe(name), shape, [(0, numbers)])
 
     def _check_modules(self, configured: set[str], found: Iterable[str], what: str) -> None:
         """Raises ValueError unless the settings name the modules that there are tensors of."""

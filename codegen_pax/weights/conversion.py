@@ -20,8 +20,8 @@ from typing import IO
 
 import numpy as np
 
+from codegen_pax import floats
 from codegen_pax.errors import ExistingFileError, InvalidValueError
-from codegen_pax.weights import tensors
 from codegen_pax.weights.layouts import Layout, Weight
 from codegen_pax.weights.slices import Slice
 
@@ -123,7 +123,7 @@ def non_finite_error(
     of_tensor = [slice_ for slice_ in plan.slices if slice_.tensor == tensor]
     of_tensor.sort(key=lambda slice_: slice_.start)
     parts = ((slice_.start, read(slice_)) for slice_ in of_tensor)
-    return tensors.non_finite_error(description, plan.layout.shapes[tensor], parts)
+    return floats.non_finite_error(description, plan.layout.shapes[tensor], parts)
 
 
 class StagingFolder:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs.checkpoint_arrays import Variables
-from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensor_files, tensors
+from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Dimensions, Layout
 from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensor_files import SafetensorsFile, SafetensorsWriter
@@ -60,7 +61,7 @@ class Plan(conversion.Plan):
             (
                 self.variables.nbytes(weight.variable)
                 for weight, chunk in chunks.items()
-                if self.variables.needs_rechunking(weight, chunk)
+                if self.variables.needs_rechunking(weight.variable, chunk)
             ),
             default=0,
         )
@@ -91,10 +92,10 @@ def make_plan(
     layouts.check_shapes("Pax", variables.shapes(), expected)
     stored = variables.dtypes()
     for name, stored_dtype in stored.items():
-        if stored_dtype not in tensors.DTYPES.values():
+        if stored_dtype not in floats.DTYPES.values():
             raise InvalidValueError(
                 f"Pax weights: {name} has the type {stored_dtype}; expected "
-                f"{', '.join(tensors.DTYPES)}"
+                f"{', '.join(floats.DTYPES)}"
             )
     dtypes = {
         weight: np.dtype(dtype or stored[weight.variable]) for weight in layouts.weights(dims)
@@ -134,9 +135,9 @@ def run(plan: Plan, folder: Path, on_bytes: Callable[[int], None]) -> None:
         if plan.parts_file and plan.bias is not None:
             writer.write(EMBEDDING_BIAS.variable, 0, plan.bias)
         for weight, of_weight in itertools.groupby(plan.slices, lambda slice_: slice_.weight):
-            rechunk = plan.variables.needs_rechunking(weight, chunks[weight])
+            rechunk = plan.variables.needs_rechunking(weight.variable, chunks[weight])
             if rechunk:
-                plan.variables.rechunk(weight, chunks[weight], scratch)
+                plan.variables.rechunk(weight.variable, chunks[weight], scratch)
             conversion.move(plan, of_weight, functools.partial(_move_one, plan, writer), on_bytes)
             if rechunk:
                 shutil.rmtree(scratch)
@@ -148,7 +149,7 @@ def _read_slice(plan: Plan, slice_: Slice) -> np.ndarray:
 
 def _move_one(plan: Plan, writer: SafetensorsWriter, slice_: Slice) -> None:
     rows = _read_slice(plan, slice_)
-    if not tensors.is_finite(rows):
+    if not floats.is_finite(rows):
         description = f"{plan.variables.checkpoint}: {slice_.tensor}"
         read = functools.partial(_read_slice, plan)
         raise conversion.non_finite_error(plan, description, slice_.tensor, read)
@@ -164,9 +165,9 @@ def _move_one(plan: Plan, writer: SafetensorsWriter, slice_: Slice) -> None:
 def _read_bias(variables: Variables) -> np.ndarray | None:
     """Returns the embedding's bias [D]; None if zero, which would make 0.0 of the table's -0.0."""
     bias = variables.read(EMBEDDING_BIAS.variable)
-    if not tensors.is_finite(bias):
+    if not floats.is_finite(bias):
         description = f"{variables.checkpoint}: {EMBEDDING_BIAS.variable}"
-        raise tensors.non_finite_error(description, bias.shape, [(0, bias)])
+        raise floats.non_finite_error(description, bias.shape, [(0, bias)])
     return bias if np.any(bias) else None
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
-from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensors
+from codegen_pax.weights import conversion, embedding_table, layouts, slices
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Layout, Weight
 from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensors import TensorReader
@@ -127,12 +128,12 @@ def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int
         folder / CHECKPOINT,
         state.arrays,
         state.metadata,
-        {weight: (dtype, chunks[weight]) for weight, dtype in plan.dtypes.items()},
+        {weight.variable: (dtype, chunks[weight]) for weight, dtype in plan.dtypes.items()},
     )
     bias = plan.reader.read(EMBEDDING_BIAS.jaxformer) if plan.folds_bias else None
     if plan.parts:
         parts_bias = plan.parts.read(EMBEDDING_BIAS.variable)
-        checkpoint.write(EMBEDDING_BIAS, (slice(None),), parts_bias)
+        checkpoint.write(EMBEDDING_BIAS.variable, (slice(None),), parts_bias)
 
     def read(slice_: Slice) -> np.ndarray:
         reader, name = plan.reader, slice_.tensor
@@ -145,10 +146,11 @@ def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int
 
     def move_one(slice_: Slice) -> None:
         rows = read(slice_)
-        if not tensors.is_finite(rows):
+        if not floats.is_finite(rows):
             description = plan.reader.describe(slice_.tensor)
             raise conversion.non_finite_error(plan, description, slice_.tensor, read)
-        checkpoint.write(slice_.weight, slice_.index, slices.to_pax(slice_, rows, plan.layout))
+        part = slices.to_pax(slice_, rows, plan.layout)
+        checkpoint.write(slice_.weight.variable, slice_.index, part)
 
     conversion.move(plan, plan.slices, move_one, on_bytes)
 

@@ -33,8 +33,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import layouts, slices, tensors
+from codegen_pax.weights import layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 from codegen_pax.weights.tensors import TensorReader
 
@@ -121,7 +122,7 @@ def _layer_features(
     features = []
     for start in range(0, rows, step):
         slots = reader.read_rows(name, start, min(rows, start + step), (model_dims,))
-        if not tensors.is_finite(slots):
+        if not floats.is_finite(slots):
             return None
         features.append(slot_features(slots, head_dims=dims.head_dims, rotary_dims=rotary_dims))
     return np.concatenate(features)
@@ -136,7 +137,7 @@ def _non_finite_error(reader: TensorReader, name: str) -> InvalidValueError:
         (start, reader.read_rows(name, start, stop, (columns,)))
         for start, stop in itertools.pairwise(ends)
     )
-    return tensors.non_finite_error(reader.describe(name), shape, parts)
+    return floats.non_finite_error(reader.describe(name), shape, parts)
 
 
 def slot_features(slots: np.ndarray, *, head_dims: int, rotary_dims: int) -> np.ndarray:

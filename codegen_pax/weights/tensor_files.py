@@ -27,8 +27,9 @@ import safetensors
 
 from codegen_pax import git_lfs
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
+from codegen_pax.floats import DTYPES
 from codegen_pax.weights import layouts
-from codegen_pax.weights.tensors import DTYPES, Tensor
+from codegen_pax.weights.tensors import Tensor
 
 # The name of each type in a header, from those that come last in a file to those that come first.
 _DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}

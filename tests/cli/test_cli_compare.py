@@ -176,8 +176,8 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
         statuses.append(int(status))
     assert statuses == [0, 0, 0, 0, 0, 2, 0, 2]
     *_, two, none = done.stderr.splitlines()
-    assert two.endswith("several experiments are called Short: wanted mine.Short or other.Short")
-    assert none.startswith("codegen-pax: module 'json' registers no experiment; wanted")
+    assert two.endswith("several experiments are called Short: expected mine.Short or other.Short")
+    assert none.startswith("codegen-pax: module 'json' registers no experiment; expected")
 
     listed = {row["name"]: row for row in json.loads(texts[0])}
     zebras = [f"CodeGen{size}Zebra" for size in ("Nano", "350M", "2B", "6B", "16B")]

@@ -45,7 +45,7 @@ def test_every_setting_is_shown_with_its_value_default_and_meaning(run):
     ("name", "value", "why"),
     [
         ("CODEGEN_RECIPE", "papr", "no recipe is called 'papr'; nearest: paper"),
-        ("CODEGEN_MESH", "1x8", "mesh '1x8': wanted"),
+        ("CODEGEN_MESH", "1x8", "mesh '1x8': expected"),
         ("CODEGEN_MEHS", "1x8x1", "is called 'CODEGEN_MEHS'; nearest: CODEGEN_MESH"),
     ],
 )

@@ -182,7 +182,8 @@ def test_an_environment_that_does_not_fit_is_one_line(monkeypatch, capsys):
     assert main(["show", "CodeGen6BNL"]) == 1
     err = capsys.readouterr().err
     assert (
-        err.startswith("codegen-pax: CODEGEN_MESH=1x8: mesh '1x8': wanted") and err.count("\n") == 1
+        err.startswith("codegen-pax: CODEGEN_MESH=1x8: mesh '1x8': expected")
+        and err.count("\n") == 1
     )
 
 

@@ -1,7 +1,6 @@
 """The command itself: verbs, exit statuses, what is said and what is not imported."""
 
 import importlib
-import io
 import json
 import os
 import pkgutil
@@ -10,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.table import Table
 
 from codegen_pax import cli
 from codegen_pax.cli.core.main import VERBS, Verb, main
-from codegen_pax.cli.core.terminal import Terminal
 from codegen_pax.errors import (
     InvalidValueError,
     MissingFileError,
@@ -79,7 +76,7 @@ def test_version(monkeypatch, capsys):
     [
         (["lst"], "no verb is called 'lst'; nearest: list"),
         (["shwo", "CodeGen2BNL"], "no verb is called 'shwo'; nearest: show"),
-        ([], "wanted a verb: "),
+        ([], "expected a verb: "),
         (["--colour"], "--colour"),
         (["list", "--colour"], "--colour"),
         (["list", "--size"], "argument --size: expected one argument"),
@@ -88,7 +85,7 @@ def test_version(monkeypatch, capsys):
         (["list", "--module", "no_such_module"], "no module is called 'no_such_module'"),
         (["show"], "the following arguments are required: name"),
         (["show", "CodeGen16BMon"], "no experiment is called 'CodeGen16BMon'; nearest: CodeGen16"),
-        (["compare", "CodeGen2BNL"], "wanted at least two to compare"),
+        (["compare", "CodeGen2BNL"], "expected at least two to compare"),
         (["compare", "CodeGen2BNL", "CodeGen2BML"], "'CodeGen2BML'; nearest: CodeGen2BNL"),
     ],
     ids=" ".join,
@@ -113,7 +110,7 @@ def raising(monkeypatch, error):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (InvalidValueError("mesh '3': wanted three"), "mesh '3': wanted three"),
+        (InvalidValueError("mesh '3': expected three"), "mesh '3': expected three"),
         (UnknownNameError("no recipe is called 'x'"), "no recipe is called 'x'"),
         (UserError("the binary\nexited"), "the binary exited"),
         (MissingFileError("a.txt is not there"), "a.txt is not there"),
@@ -148,7 +145,7 @@ def test_everything_else_is_a_defect_and_keeps_its_traceback(error, monkeypatch)
     [["--traceback", "list"], ["list", "--traceback"], ["list", "--sise", "--traceback"]],
 )
 def test_the_traceback_of_any_error_can_be_had(arguments, monkeypatch, capsys):
-    raising(monkeypatch, InvalidValueError("mesh '3': wanted three"))
+    raising(monkeypatch, InvalidValueError("mesh '3': expected three"))
     assert main(arguments) == (2 if "--sise" in arguments else 1)
     shown = lines_of(capsys)
     assert shown[0] == "Traceback (most recent call last):"
@@ -160,16 +157,6 @@ def test_a_word_for_the_runner_is_no_option_of_ours(monkeypatch, capsys):
     monkeypatch.setitem(VERBS, "list", Verb("list", forwards_options=True))
     assert main(["list", "--", "--traceback"]) == 1
     assert lines_of(capsys) == ["codegen-pax: x"]
-
-
-def test_a_terminal_prints_what_it_is_given():
-    path = "runs/[old]/a[1:x:2] [/b]"
-    table = Table(title=path)
-    table.add_column(path)
-    table.add_row(path)
-    console = Terminal(file=io.StringIO(), width=80)
-    console.print(path, table, sep="\n")
-    assert console.file.getvalue().count(path) == 4
 
 
 def test_usage_errors_and_interrupts_of_a_verb(monkeypatch, capsys):

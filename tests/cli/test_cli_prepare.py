@@ -37,6 +37,17 @@ def command(*arguments, program=COMMAND, **options):
     )
 
 
+@pytest.fixture
+def call(capsys):
+    """Runs a verb in this process; returns its status, output and errors."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        return main(list(map(str, arguments))), *capsys.readouterr()
+
+    return call
+
+
 def write(path, count, lines=20):
     with open(path, "w") as file:
         for number in range(count):
@@ -83,19 +94,18 @@ def test_any_number_of_workers_gives_the_same_bytes(prepared):
     assert kept[0] == 500
 
 
-def test_a_row_is_traced(prepared):
+def test_a_row_is_traced(prepared, call):
     folder, _ = prepared
     shard = next((folder / "out1").rglob("train-*.tfrecord"))
-    done = command("trace", shard, 3, "--json")
-    assert done.returncode == 0, done.stderr
-    origins = json.loads(done.stdout)
+    status, output, _ = call("trace", shard, 3, "--json")
+    assert status == 0
+    origins = json.loads(output)
     assert sum(origin["tokens"] for origin in origins) == 128
     assert {origin["licence"] for origin in origins} == {"MIT"}
-    shown = command("trace", shard, 3, "--text").stdout
-    assert "total +=" in shown
-    done = command("trace", shard, 100_000)
-    assert done.returncode == 1
-    assert "has no row 100000: wanted 0 to" in done.stderr and done.stderr.count("\n") == 1
+    assert "total +=" in call("trace", shard, 3, "--text")[1]
+    status, _, errors = call("trace", shard, 100_000)
+    assert status == 1
+    assert "has no row 100000: expected 0 to" in errors and errors.count("\n") == 1
 
 
 def test_damaged_input_is_one_line_and_no_corpus(tmp_path):
@@ -182,14 +192,14 @@ def test_a_disk_that_fills_up_is_told(tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_problems_too_short_to_be_recognised_are_counted(tmp_path):
+def test_problems_too_short_to_be_recognised_are_counted(tmp_path, call):
     raw, mine = write(tmp_path / "raw.jsonl", 3), tmp_path / "mine.jsonl"
     mine.write_text('{"id": "a", "text": "Add."}\n{"id": "b", "text": "Add it up."}\n')
     paths = ("--input", raw, "--output", tmp_path / "out", "--benchmarks", mine, "--workers=1")
-    done = command("prepare", "bigpython", *paths, "--row-length=64")
-    assert done.returncode == 0, done.stderr
-    said = "2 of 166 benchmark problems are too short to be recognised"
-    assert said in " ".join(done.stdout.split())
+    status, output, errors = call("prepare", "bigpython", *paths, "--row-length=64")
+    assert status == 0, errors
+    line = "2 of 166 benchmark problems are too short to be recognised"
+    assert line in " ".join(output.split())
     made = manifest.load(epath.Path(tmp_path / "out"))
     assert made.settings["benchmarks"][1]["unknowable"] == ["a", "b"]
 
@@ -208,21 +218,22 @@ def test_files_of_the_current_folder_are_not_imported(tmp_path):
     assert "3 │" in done.stdout
 
 
-def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path):
+def test_a_row_is_traced_from_inside_the_corpus(prepared, tmp_path, call, monkeypatch):
     folder, _ = prepared
     part = tmp_path / "corpus" / "python"
     shutil.copytree(folder / "out1", part.parent)
     shard = next(part.glob("train-*.tfrecord"))
-    done = command("trace", shard.name, 0, "--text", cwd=part, env=FROM_ANYWHERE)
-    assert done.returncode == 0 and "licence: MIT" in done.stdout and "total +=" in done.stdout
+    monkeypatch.chdir(part)
+    status, output, _ = call("trace", shard.name, 0, "--text")
+    assert status == 0 and "licence: MIT" in output and "total +=" in output
     data = bytearray(shard.read_bytes())
     data[100] ^= 1
     shard.write_bytes(data)
-    done = command("trace", shard, 0, "--text")
-    assert done.returncode == 1 and f"{shard} is damaged: row 0 does not fit" in done.stderr
+    status, _, errors = call("trace", shard, 0, "--text")
+    assert status == 1 and f"{shard} is damaged: row 0 does not fit" in errors
     shard.write_bytes(data[:100])
-    done = command("trace", shard, 0, "--text")
-    assert done.returncode == 1 and f"{shard} is damaged: it ends in row 0" in done.stderr
+    status, _, errors = call("trace", shard, 0, "--text")
+    assert status == 1 and f"{shard} is damaged: it ends in row 0" in errors
 
 
 @pytest.mark.parametrize("given", [None, 0.25])
@@ -252,11 +263,11 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
     [
         ("pil", 2, "no corpus is called 'pil'; nearest: pile"),
         ("pile -- --region=r", 2, "(--region=r) need --runner"),
-        ("pile --workers=0", 2, "found '0', wanted a whole number from 1"),
-        ("pile --seed=-1", 2, "found '-1', wanted a whole number from 0"),
-        (f"pile --seed={2**64}", 2, "wanted a whole number from 0 to 18,446"),
-        ("pile --row-length=1", 2, "found '1', wanted a whole number from 2"),
-        ("pile --validation=1", 2, "found '1', wanted a number from 0 to below 1"),
+        ("pile --workers=0", 2, "found '0', expected a whole number from 1"),
+        ("pile --seed=-1", 2, "found '-1', expected a whole number from 0"),
+        (f"pile --seed={2**64}", 2, "expected a whole number from 0 to 18,446"),
+        ("pile --row-length=1", 2, "found '1', expected a whole number from 2"),
+        ("pile --validation=1", 2, "found '1', expected a number from 0 to below 1"),
         ("pile --languages python", 2, "--languages has no use for pile"),
         ("instruction --language-prefix", 2, "--language-prefix has no use for instruction"),
         ("pile --licences MIT", 2, "--licences has no use for pile"),
@@ -288,10 +299,10 @@ def test_bad_outputs(prepared, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.py").write_text("x = 1\n")
     for output, status, message in (
-        (folder / "out1", 1, "holds a finished corpus already; wanted another --output"),
+        (folder / "out1", 1, "holds a finished corpus already; expected another --output"),
         (tmp_path / "mine", 1, "is not empty (found a.py)"),
-        (tmp_path / "\udcff", 2, r"\xff: wanted a name in UTF-8"),
-        (tmp_path / "mine" / "a.py", 1, "a.py is a file; wanted a folder"),
+        (tmp_path / "\udcff", 2, r"\xff: expected a name in UTF-8"),
+        (tmp_path / "mine" / "a.py", 1, "a.py is a file; expected a folder"),
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
     ):
@@ -303,11 +314,12 @@ def test_bad_outputs(prepared, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_the_runners_of_the_readme_are_beams_and_read_their_options():
+def test_the_runners_of_the_documentation_are_beams_and_read_their_options():
     """Beam ignores options that it does not know: what it made of those is looked at."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    text = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", " ")
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    text = page.read_text().replace("\\\n", " ")
     commands = dict(re.findall(r"--runner=(\w+) -- (.*)", text))
     assert list(commands) == ["DataflowRunner", "FlinkRunner", "SparkRunner"]
     for runner, options in commands.items():

@@ -88,9 +88,9 @@ def test_every_answer_is_numbered(sample, capsys):
             ("Mono", "x", [f"--seed={seed}"], "--seed: seed must be from 0 to 4,294,967,295; found")
             for seed in ("-1", "4294967296", "18446744073709551615")
         ),
-        ("Mono", "x " * 3_000, [], "the prompt has 3,001 tokens; wanted at most 255"),
+        ("Mono", "x " * 3_000, [], "the prompt has 3,001 tokens; expected at most 255"),
         ("Mono", "a\udcff", [], "the prompt is not UTF-8: found byte 0xff at 1"),
-        ("Instruct", " \n", [], "the prompt is empty; wanted an instruction to answer"),
+        ("Instruct", " \n", [], "the prompt is empty; expected an instruction to answer"),
     ],
 )
 def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
@@ -101,12 +101,12 @@ def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "the prompt on standard input is empty; wanted text"),
+        (b"", "the prompt on standard input is empty; expected text"),
         (b"def \xc3(", "the prompt on standard input is not UTF-8: found byte 0xc3 at 4"),
         ("def f():".encode("utf-16"), "the prompt on standard input is not UTF-8: found byte 0xff"),
         (b"a\0b", "the prompt on standard input is not text: found a NUL at 1"),
         (b"x" * (2 << 20), "the prompt on standard input has over 1,048,576 bytes"),
-        (b"x " * 3_000, "the prompt has 3,001 tokens; wanted at most 255"),
+        (b"x " * 3_000, "the prompt has 3,001 tokens; expected at most 255"),
     ],
 )
 def test_what_is_no_prompt_on_standard_input(content, said, sample, capsys, monkeypatch):
@@ -145,4 +145,4 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_imported(tmp_path
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.endswith("nowhere is not a directory; wanted a run's folder\n")
+    assert done.stderr.endswith("nowhere is not a directory; expected a run's folder\n")

@@ -303,9 +303,9 @@ def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
     [
         ("CodeGen2BML", 2, "'CodeGen2BML'; nearest: CodeGen2BNL, "),
         ("CodeGen2BML", 2, "; nor is there a folder of that name"),
-        ("runs/none", 1, "runs/none is not a folder; wanted a run's"),
-        ("runs/mono/checkpoints", 1, "runs/mono/checkpoints has no lineage.json; wanted a run's"),
-        ("runs", 1, "runs has no lineage.json; wanted a run's folder"),
+        ("runs/none", 1, "runs/none is not a folder; expected a run's"),
+        ("runs/mono/checkpoints", 1, "runs/mono/checkpoints has no lineage.json; expected a run's"),
+        ("runs", 1, "runs has no lineage.json; expected a run's folder"),
         ("nowhere://bucket/run", 1, "cannot reach nowhere://bucket/run"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_damaged_lineage_is_told(run, capsys):
     job = run(document("NL"))
     Path(job, lineage.FILE).write_text('{"format": 9}')
     assert main(["show", job]) == 1
-    said = f"codegen-pax: {job}/lineage.json is a receipt of format 9; wanted 1\n"
+    said = f"codegen-pax: {job}/lineage.json is a receipt of format 9; expected 1\n"
     assert capsys.readouterr().err == said
 
 

@@ -93,7 +93,7 @@ DAMAGES = {
     ),
     "missing .zarray": (remove(f"{A}/.zarray"), f"{A}/.zarray is missing"),
     "missing receipt": (remove("lineage.json"), "lineage.json is missing"),
-    "damaged receipt": (write("lineage.json", b"{"), "lineage.json: wanted JSON"),
+    "damaged receipt": (write("lineage.json", b"{"), "lineage.json: expected JSON"),
     "damaged metadata": (write("metadata/metadata", b"{" * 9), "metadata/metadata has"),
     "an extra chunk": (write(f"{A}/7.7", b"x"), f"{A}/7.7 was not saved with it"),
     "numbers": (not_a_number, f"{A} has 2 numbers not finite"),
@@ -155,4 +155,4 @@ def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
 
 def test_what_is_no_folder_is_told(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "nothing")]) == 1
-    assert "nothing is not a directory; wanted a job directory" in capsys.readouterr().err
+    assert "nothing is not a directory; expected a job directory" in capsys.readouterr().err

@@ -211,7 +211,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
         (
             ("export", "hf", "nowhere", "new"),
             1,
-            "nowhere is not a directory; wanted a run's folder",
+            "nowhere is not a directory; expected a run's folder",
         ),
         (("export", "hf", "JOB", "gs://b/new"), 2, "gs://b/new is not a folder on this machine"),
         (("export", "keras", "JOB", "new"), 2, "argument kind: invalid choice: 'keras'"),

@@ -182,7 +182,7 @@ def test_three_sides_and_another_class():
 
 
 def test_one_side_cannot_be_compared():
-    with pytest.raises(ValueError, match="found 1 experiment to compare; wanted at least two"):
+    with pytest.raises(ValueError, match="found 1 experiment to compare; expected at least two"):
         find_differences([ExperimentConfig("a", {})])
 
 

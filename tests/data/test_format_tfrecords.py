@@ -103,7 +103,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
         (None, "is unfinished: found no manifest.json"),
         ("{", "is no manifest"),
         ("[]", "is no manifest"),
-        ('{"format": 99}', "has format 99; wanted 1"),
+        ('{"format": 99}', "has format 99; expected 1"),
         ('{"format": 1}', "is no manifest"),
         ('{"format": 1, "parts": {}, "inputs": [], "more": 1}', "is no manifest"),
     ],

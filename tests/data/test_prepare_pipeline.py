@@ -280,7 +280,9 @@ def test_too_little_for_a_row_is_no_corpus(tmp_path):
 def test_trace_says_what_is_wrong(prepared):
     *_, (made, folder) = prepared
     shard = made.shards("train", "python")[0]
-    with pytest.raises(ValueError, match=f"has no row {shard.rows}: wanted 0 to {shard.rows - 1}"):
+    with pytest.raises(
+        ValueError, match=f"has no row {shard.rows}: expected 0 to {shard.rows - 1}"
+    ):
         trace.trace(str(folder / shard.name), shard.rows)
     with pytest.raises(manifest.ManifestError, match="is no shard of the corpus"):
         trace.trace(str(folder / "python" / "x.tfrecord"), 0)

@@ -14,7 +14,6 @@ from codegen_pax.data.mixtures import MixtureByTokens
 from codegen_pax.data.seqio_sources import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers, training
 from codegen_pax.data.stream.schedule import BLOCK, Schedule
-from codegen_pax.runs import lineage
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
 
@@ -204,21 +203,14 @@ def test_paxmls_own_handler_saves_and_restores_it(written, tmp_path):
     assert_same(read([resumed], 3), read([running], 3))
 
 
-def test_a_checkpoint_gets_the_lineage_of_its_job_from_the_first_host(
-    written, tmp_path, monkeypatch
-):
-    receipt = {"format": 1, "of": "the job"}
-    lineage.write(tmp_path / "job", receipt)
+def test_who_watches_saves_is_called_with_the_checkpoint(written, tmp_path, monkeypatch):
     handler, (running,) = checkpoints.BaseInputCheckpointHandler(), start()
     read([running], 1)
-    for host in (0, 1):
-        monkeypatch.setattr(training.jax, "process_index", lambda host=host: host)
-        checkpoint = tmp_path / "job" / "checkpoints" / f"checkpoint_{host}.orbax-checkpoint-tmp-1"
-        handler.save(epath.Path(checkpoint / "train_input"), running)
-        assert len(list((checkpoint / "train_input").iterdir())) == 1
-        file = checkpoint / lineage.FILE
-        actual = json.loads(file.read_text()) if file.exists() else None
-        assert actual == (None if host else receipt)
+    saved = []
+    monkeypatch.setattr(training, "on_save", [saved.append])
+    checkpoint = epath.Path(tmp_path / "checkpoint_1.orbax-checkpoint-tmp-1")
+    handler.save(checkpoint / "train_input", running)
+    assert saved == [checkpoint] and len(list((checkpoint / "train_input").iterdir())) == 1
 
 
 def test_reset_begins_with_the_first_row(written):

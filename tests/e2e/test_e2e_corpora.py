@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream.inputs import training_input
 from codegen_pax.runs import lineage, summary
 from codegen_pax.text import tokenizer
@@ -59,10 +60,10 @@ def test_each_phase_trains_and_is_evaluated(jobs, phase):
     [found for found in declarations() if found.profile == PUBLISHED],
     ids=lambda found: found.name,
 )
-def test_every_real_size_reads_its_batch(corpora, declaration, monkeypatch):
+def test_every_real_size_reads_its_batch(corpora, declaration):
     """As the trainer gives it to one of 32 hosts, at the size it is declared with."""
     registry.register_all()
-    monkeypatch.setenv("CODEGEN_DATA", str(corpora))
+    set_corpora_folder(corpora)
     rows = declaration.batch_rows // 32
     config = training_input(declaration.mixture, batch_size=rows, row_length=2048, seed=SEED)
     config.set(num_infeed_hosts=32, infeed_host_index=31)

@@ -249,7 +249,7 @@ def test_the_command_shows_what_is_wrong_and_its_cure(install, capsys):
     install("jax", "0.6.0")
     assert report() == 1
     text = capsys.readouterr().out
-    assert re.search(rf"error +jax +found 0\.6\.0, wanted {locked('jax')}\n", text)
+    assert re.search(rf"error +jax +found 0\.6\.0, expected {locked('jax')}\n", text)
     assert f"jax=={locked('jax')}\n" in text
 
 

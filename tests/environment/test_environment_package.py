@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("base.txt", "gpu.txt", "test.txt", "torch.txt", "tpu.txt")
+LOCKS = ("base.txt", "docs.txt", "gpu.txt", "test.txt", "torch.txt", "tpu.txt")
 # Build from what git would hold, in another place: a build writes beside its sources.
 SOURCES = ("codegen_pax", "experiments", "requirements", "tasks", "codegen.py", "setup.py")
-SOURCES += ("pyproject.toml", "MANIFEST.in")
+SOURCES += ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
 
 
 def pins(name):
@@ -66,6 +66,19 @@ def test_it_is_for_python_3_11_and_brings_its_command(wheel, metadata):
     assert "codegen-pax = codegen_pax.cli.core.main:main" in wheel.read(name).decode()
 
 
+@pytest.mark.parametrize("name", ["codegen_pax", "experiments", "tasks"])
+def test_type_checkers_are_told_that_it_is_typed(wheel, name):
+    assert f"{name}/py.typed" in wheel.namelist()
+
+
+def test_its_licence_and_description_travel_with_it(wheel, metadata):
+    assert metadata["License"] == "Apache-2.0" or metadata["License-Expression"] == "Apache-2.0"
+    (name,) = (name for name in wheel.namelist() if name.endswith("/LICENSE"))
+    assert wheel.read(name) == (ROOT / "LICENSE").read_bytes()
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+
+
 def test_what_it_requires_is_as_locked(metadata):
     base = {value for value in metadata.get_all("Requires-Dist") if ";" not in value}
     assert {"jax==0.5.3", "paxml==1.4.0", "numpy==1.26.4"} <= base <= pins("base.txt")
@@ -77,7 +90,8 @@ def test_what_it_requires_is_as_locked(metadata):
         ("tpu", ["tpu.txt"]),
         ("gpu", ["gpu.txt"]),
         ("hf", ["test.txt", "torch.txt"]),
-        ("dev", ["test.txt", "torch.txt"]),
+        ("docs", ["docs.txt"]),
+        ("dev", ["docs.txt", "test.txt", "torch.txt"]),
     ],
 )
 def test_an_extra_is_as_locked(metadata, extra, files):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = ("setup.sh", "test.txt", "torch.txt")
+FILES = ("setup.sh", "docs.txt", "test.txt", "torch.txt")
 
 # Builds an empty package by the standard library alone: the setuptools that builds the real one
 # comes with the lock, and the lock is empty here.

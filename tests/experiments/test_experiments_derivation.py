@@ -159,20 +159,23 @@ def test_shorter_rows_are_as_many_more_and_the_network_stays():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"row_length": 4_096}, "row_length=4,096; wanted at most 2,048, the context of size 350M"),
-        ({"row_length": 1}, "row_length=1; wanted a whole number, at least 2"),
-        ({"steps": 0}, "steps=0; wanted a whole number, at least 1"),
-        ({"steps": 1e3}, "steps=1000.0; wanted a whole number, at least 1: write 1000"),
+        (
+            {"row_length": 4_096},
+            "row_length=4,096; expected at most 2,048, the context of size 350M",
+        ),
+        ({"row_length": 1}, "row_length=1; expected a whole number, at least 2"),
+        ({"steps": 0}, "steps=0; expected a whole number, at least 1"),
+        ({"steps": 1e3}, "steps=1000.0; expected a whole number, at least 1: write 1000"),
         ({"steps": True}, "steps=True"),
         ({"batch_rows": "8"}, "batch_rows='8'"),
-        ({"warmup_steps": -1}, "warmup_steps=-1; wanted a whole number, at least 0"),
+        ({"warmup_steps": -1}, "warmup_steps=-1; expected a whole number, at least 0"),
         ({"steps": 20, "warmup_steps": 20}, "leaves none of 20 steps"),
-        ({"learning_rate": float("nan")}, "learning_rate=nan; wanted a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan; expected a number above 0"),
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"learning_rate_end": 4e-4}, "learning_rate_end=0.0004 is above learning_rate=0.0003"),
-        ({"size": "2B"}, "size='2B'; wanted a row of SIZES"),
-        ({"recipe": "paper"}, "recipe='paper'; wanted a row of RECIPES"),
-        ({"mesh": "1x8x1"}, "mesh='1x8x1'; wanted a Mesh"),
+        ({"size": "2B"}, "size='2B'; expected a row of SIZES"),
+        ({"recipe": "paper"}, "recipe='paper'; expected a row of RECIPES"),
+        ({"mesh": "1x8x1"}, "mesh='1x8x1'; expected a Mesh"),
         ({"start": ""}, "start=''"),
         ({"stesp": 20}, "no field of a declaration is called 'stesp'; nearest: steps"),
         ({"size": replace(SIZES["350M"], name="1B")}, "nothing for size 1B"),
@@ -188,7 +191,7 @@ def test_a_size_of_ones_own_declares_what_no_table_has():
     size = replace(SIZES["350M"], name="1B", layers=24, batch_tokens={}, learning_rate={})
     with pytest.raises(ValueError, match="batch_tokens of size 1B has nothing for 'jaxformer'"):
         replace(NL, size=size, micro_batch_rows=4, learning_rate=2e-4)
-    with pytest.raises(ValueError, match=r"learning_rate of size 1B .* wanted learning_rate in"):
+    with pytest.raises(ValueError, match=r"learning_rate of size 1B .* expected learning_rate in"):
         replace(NL, size=size, batch_rows=16, micro_batch_rows=4)
     found = replace(NL, size=size, batch_rows=16, micro_batch_rows=4, learning_rate=2e-4)
     assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
@@ -206,7 +209,7 @@ def test_a_mesh_is_judged_where_it_is_known():
     with pytest.raises(ValueError, match=r"mesh 1x8x1: .* 8 does not divide .* batch of 4 rows"):
         configured(small, from_environment({}))
     by_hand = replace(small, micro_batch_rows=2)
-    with pytest.raises(ValueError, match=r"micro_batch_rows=2; wanted a divisor of .* 4 of mesh"):
+    with pytest.raises(ValueError, match=r"micro_batch_rows=2; expected a divisor of .* 4 of mesh"):
         configured(by_hand, from_environment({"CODEGEN_MESH": "1x4x1"}))
 
 

@@ -98,7 +98,7 @@ def test_registered_experiments_keep_theirs():
 
 @pytest.mark.parametrize("declared", ["CodeGenNanoMono", {"steps": 20}, CodeGenExperiment])
 def test_a_declaration_that_is_none_is_one_line(declared):
-    with pytest.raises(ValueError, match=r"Wrong: DECLARATION=.* wanted a declaration") as error:
+    with pytest.raises(ValueError, match=r"Wrong: DECLARATION=.* expected a declaration") as error:
         type("Wrong", (CodeGenExperiment,), {"DECLARATION": declared})
     assert "\n" not in str(error.value)
 
@@ -184,7 +184,7 @@ def test_a_phase_starts_from_the_experiment_it_declares(cls, experiment, name, f
     if fits:
         start.check_parent(cls().declaration(), checkpoint)
         return
-    with pytest.raises(ValueError, match=f"holds {experiment}; wanted a job of") as error:
+    with pytest.raises(ValueError, match=f"holds {experiment}; expected a job of") as error:
         start.check_parent(cls().declaration(), checkpoint)
     assert f"start={experiment!r}" in str(error.value)
 

@@ -207,7 +207,7 @@ def test_another_experiment_or_recipe_is_refused(kind, job):
     lineage.write(job, imported("CodeGenNanoMono") | {"kind": kind})
     add_checkpoint(job, 2)
     job_receipt.keep(job, codegen.CodeGenNanoMono())
-    with pytest.raises(ValueError, match=r"experiment CodeGenNanoMono; wanted CodeGenNanoNL"):
+    with pytest.raises(ValueError, match=r"experiment CodeGenNanoMono; expected CodeGenNanoNL"):
         job_receipt.keep(job, codegen.CodeGenNanoNL())
-    with pytest.raises(ValueError, match=r"recipe jaxformer; wanted paper"):
+    with pytest.raises(ValueError, match=r"recipe jaxformer; expected paper"):
         job_receipt.keep(job, codegen.CodeGenNanoMono(Settings(recipe=RECIPES["paper"])))

@@ -23,7 +23,7 @@ def with_phase(name, **changes):
 def test_a_loss_that_the_rows_cannot_give_is_refused(name, loss_on):
     with pytest.raises(ValueError, match="loss") as error:
         with_phase(name, loss_on=loss_on).datasets()
-    assert f"wanted {loss_on!r}" in str(error.value) and "Changed: " in str(error.value)
+    assert f"expected {loss_on!r}" in str(error.value) and "Changed: " in str(error.value)
 
 
 def test_packing_reaches_training_and_evaluation():

@@ -144,7 +144,7 @@ def test_a_full_disk_is_told(job, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**8))
     said = refusal(plan(job), job)
     # 13,553,792 parameters; at steps 0, 45 and 90 and one that is being written.
-    assert "0.10 GB free; wanted 0.54 GB, for 4 more checkpoints" in said
+    assert "0.10 GB free; expected 0.54 GB, for 4 more checkpoints" in said
     preflight.check(plan(job, saves=False, evaluates=False, decodes=False))
 
 
@@ -187,8 +187,8 @@ def test_all_hosts_stop_with_one_that_is_refused(monkeypatch):
     ("elsewhere", "said"),
     [
         ([8], None),
-        ([4], "step 8, step 4; wanted the same"),
-        ([-1], "step 8, none; wanted the same"),
+        ([4], "step 8, step 4; expected the same"),
+        ([-1], "step 8, none; expected the same"),
     ],
 )
 def test_hosts_start_from_the_same_checkpoint(elsewhere, said, tmp_path, monkeypatch):

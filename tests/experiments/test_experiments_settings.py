@@ -53,8 +53,8 @@ def test_every_variable_is_described():
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"CODEGEN_MESH": "1x8"}, "CODEGEN_MESH=1x8: mesh '1x8': wanted replica x data x mdl"),
-        ({"CODEGEN_MESH": "8"}, "CODEGEN_MESH=8: mesh '8': wanted replica x data x mdl"),
+        ({"CODEGEN_MESH": "1x8"}, "CODEGEN_MESH=1x8: mesh '1x8': expected replica x data x mdl"),
+        ({"CODEGEN_MESH": "8"}, "CODEGEN_MESH=8: mesh '8': expected replica x data x mdl"),
         ({"CODEGEN_RECIPE": "papr"}, "CODEGEN_RECIPE: no recipe is called 'papr'; nearest: paper"),
         (
             {"CODEGEN_SCHEDULE": "reciept"},

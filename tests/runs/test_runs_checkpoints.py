@@ -126,7 +126,7 @@ def room(free, monkeypatch, job, *there, **changed):
 )
 def test_a_disk_has_just_enough_or_not(there, changed, needed, monkeypatch, tmp_path):
     assert "enough" in room(needed * 10**6, monkeypatch, tmp_path, *there, **changed)
-    with pytest.raises(ValueError, match=f"wanted {needed / 1_000:.2f} GB"):
+    with pytest.raises(ValueError, match=f"expected {needed / 1_000:.2f} GB"):
         room(needed * 10**6 - 1, monkeypatch, tmp_path, *there, **changed)
 
 
@@ -134,7 +134,7 @@ def test_the_needed_room_is_reported(monkeypatch, tmp_path):
     job = tmp_path / "job"
     with pytest.raises(ValueError) as error:
         room(20 * 10**9, monkeypatch, job, parameters=356_713_472)
-    assert f"{job}: the disk has 20.00 GB free; wanted 48.51 GB, for 12 more" in str(error.value)
+    assert f"{job}: the disk has 20.00 GB free; expected 48.51 GB, for 12 more" in str(error.value)
     assert "4.28 GB each (356,713,472 parameters of 12 bytes)" in str(error.value)
 
 

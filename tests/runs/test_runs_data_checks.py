@@ -55,7 +55,7 @@ def test_one_language_of_a_mixture_without_rows_is_refused_for_training(corpora)
 def test_rows_of_another_length_are_refused(corpora):
     bigquery(corpora)
     message = refusal(data_checks.check_training, "codegen_bigquery", 2048)
-    assert "rows of 16 tokens; wanted 2048" in message and "--row-length 2048" in message
+    assert "rows of 16 tokens; expected 2048" in message and "--row-length 2048" in message
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
@@ -114,7 +114,7 @@ def test_tasks_of_ones_own_are_looked_into():
 def test_prompts_are_read():
     assert data_checks.check_prompts("codegen_nano_prompts_instruct", 64) == 8
     message = refusal(data_checks.check_prompts, "codegen_nano_prompts", 4)
-    assert "wanted at most 4" in message
+    assert "expected at most 4" in message
 
 
 def test_no_prompt_is_no_decoding():

@@ -54,16 +54,19 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", ": wanted JSON, found "),
-        ("[]", "is a receipt of format None; wanted 1"),
-        ('{"format": 2}', "is a receipt of format 2; wanted 1"),
-        ("[" * 100_000, ": wanted JSON, found "),
-        ("[" * 700 + "]" * 700, "is nested too deeply; wanted 650 levels"),
+        ("{", ": expected JSON, found "),
+        ("[]", "is a receipt of format None; expected 1"),
+        ('{"format": 2}', "is a receipt of format 2; expected 1"),
+        ("[" * 100_000, ": expected JSON, found "),
+        ("[" * 700 + "]" * 700, "is nested too deeply; expected 650 levels"),
         (json.dumps(training([]) | {"steps": 10**400}), "is damaged: its 'steps' is 1000"),
         ('{"format": 1}', "is damaged: its 'kind' is missing"),
         (json.dumps(training([{"step": 3}])), r"is damaged: its 'parents\[0\].kind' is missing"),
-        (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3; wanted str"),
-        (json.dumps(training([]) | {"steps": True}), "is damaged: its 'steps' is True; wanted int"),
+        (json.dumps(training([]) | {"recipe": 3}), "is damaged: its 'recipe' is 3; expected str"),
+        (
+            json.dumps(training([]) | {"steps": True}),
+            "is damaged: its 'steps' is True; expected int",
+        ),
         (
             json.dumps(training([]) | {"data": [{"task": "x"}]}),
             r"is damaged: its 'data\[0\].corpus' is missing",
@@ -74,15 +77,15 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
         ),
         (
             json.dumps(training([{"kind": "hugging face", "directory": 7}])),
-            r"is damaged: its 'parents\[0\].directory' is 7; wanted str",
+            r"is damaged: its 'parents\[0\].directory' is 7; expected str",
         ),
         (
             json.dumps(training([]) | {"resumed": [{"step": "x" * 99, "versions": {}}]}),
-            r"is damaged: its 'resumed\[0\].step' is 'x{59}…; wanted int",
+            r"is damaged: its 'resumed\[0\].step' is 'x{59}…; expected int",
         ),
         (
             json.dumps(training([]) | {"history": [{"step": 1, "changes": [[]]}]}),
-            r"is damaged: its 'history\[0\].changes\[0\]' is \[\]; wanted dict",
+            r"is damaged: its 'history\[0\].changes\[0\]' is \[\]; expected dict",
         ),
         (
             json.dumps(training([pax(training([]) | {"steps": "many"})])),
@@ -105,7 +108,7 @@ def test_a_pipe_or_a_flood_is_no_lineage(tmp_path, monkeypatch):
     (tmp_path / lineage.FILE).unlink()
     (tmp_path / lineage.FILE).write_text(json.dumps(training([])))
     monkeypatch.setattr(json_files, "MOST_BYTES", 100)
-    with pytest.raises(InvalidValueError, match="too large; wanted at most 100 bytes"):
+    with pytest.raises(InvalidValueError, match="too large; expected at most 100 bytes"):
         lineage.read(tmp_path)
 
 
@@ -212,7 +215,7 @@ def test_a_pipe_among_the_weights_is_not_waited_for(tmp_path):
 
 
 def test_a_folder_without_weights_has_no_fingerprint(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no weights: wanted .* state/mdl_vars\."):
+    with pytest.raises(FileNotFoundError, match=r"holds no weights: expected .* state/mdl_vars\."):
         lineage.fingerprint(write_checkpoint(tmp_path, arrays={}))
 
 

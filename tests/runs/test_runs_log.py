@@ -28,7 +28,7 @@ def test_host_0_alone_logs_a_line_with_its_callers_place(caplog, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "printed"),
     [
-        (InvalidValueError("mesh 1x3x1:\n  wanted 8"), "codegen-pax: mesh 1x3x1: wanted 8\n"),
+        (InvalidValueError("mesh 1x3x1:\n  expected 8"), "codegen-pax: mesh 1x3x1: expected 8\n"),
         (InvalidValueError("a run of \x1b[2J"), "codegen-pax: a run of \ufffd[2J\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "job/x"),

@@ -93,7 +93,7 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
     made = store(folder, values, chunk, compressor, **metadata)
     found = np.zeros_like(values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slices, "SLICE_BYTES", most)
+        patch.setattr(rechunking, "PIECE_BYTES", most)
         whole = []
 
         def read(box):
@@ -114,7 +114,7 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
 def test_a_large_chunk_is_never_whole(compressor, tmp_path, monkeypatch):
     values = np.random.default_rng(0).standard_normal((4, 1024, 512), np.float32)
     store(tmp_path, values, values.shape, compressor)
-    monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 16)
+    monkeypatch.setattr(rechunking, "PIECE_BYTES", 1 << 16)
     arguments = (epath.Path(tmp_path), values.shape, values.shape, values.dtype, None)
     wanted, seen = values.sum(), 0.0
     tracemalloc.start()

@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from jax.experimental import multihost_utils
 
+from codegen_pax.data.stream import training
 from codegen_pax.runs import checkpoints, checksums, lineage, verification
 from tests.runs import small_jobs
 
@@ -106,6 +109,32 @@ def test_what_a_killed_run_left_undone_is_done_later(checkpoint, be_host, write,
     saved = checksums.read(checkpoint)
     assert not saved.missing and saved.later
     assert checksums.find_problems(checkpoint, contents=True) == []
+
+
+def test_a_checkpoint_gets_the_receipt_of_its_job_from_the_first_host(
+    tmp_path, be_host, monkeypatch
+):
+    saved = []
+    monkeypatch.setattr(training, "on_save", [])
+    monkeypatch.setattr(
+        verification, "background_writer", lambda: types.SimpleNamespace(add_saved=saved.append)
+    )
+    verification.watch_saves()
+    receipt = {"format": 1, "of": "the job"}
+    lineage.write(tmp_path / "job", receipt)
+    for host in (0, 1):
+        be_host(host, 2)
+        checkpoint = epath.Path(
+            tmp_path / f"job/checkpoints/checkpoint_{host}.orbax-checkpoint-tmp-1"
+        )
+        checkpoint.mkdir(parents=True)
+        for hook in training.on_save:
+            hook(checkpoint)
+        file = checkpoint / lineage.FILE
+        assert (json.loads(file.read_text()) if file.exists() else None) == (
+            None if host else receipt
+        )
+        assert saved[-1] == checkpoint
 
 
 def test_a_job_without_a_checkpoint_lacks_no_checksums(tmp_path, write):

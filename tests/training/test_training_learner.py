@@ -67,5 +67,5 @@ def test_floor_is_a_ratio_of_the_maximum():
 @pytest.mark.parametrize("name", ["warmup_steps", "anneal_steps", "accumulation_steps"])
 def test_refuses_impossible_steps(name):
     steps = {"warmup_steps": 1, "anneal_steps": 1, "accumulation_steps": 1, name: -1}
-    with pytest.raises(ValueError, match=f"{name}=-1.*wanted at least 0, 1 and 1"):
+    with pytest.raises(ValueError, match=f"{name}=-1.*expected at least 0, 1 and 1"):
         learner(learning_rate=1.0, decay="matrices", **steps)

@@ -182,7 +182,9 @@ def test_refuses_to_count_a_layer_axis_that_is_not_there():
     flat = NestedMap(
         w=base_layer.WeightHParams(shape=[4, 4]), b=base_layer.WeightHParams(shape=[4])
     )
-    with pytest.raises(ValueError, match=r"none of the 2 variables has one.*wanted stacked layers"):
+    with pytest.raises(
+        ValueError, match=r"none of the 2 variables has one.*expected stacked layers"
+    ):
         instance(decay="stacked_rank").get_grad_tx(flat)
     state = (
         instance(decay="matrices")
@@ -193,5 +195,5 @@ def test_refuses_to_count_a_layer_axis_that_is_not_there():
 
 
 def test_refuses_an_unknown_decay():
-    with pytest.raises(ValueError, match=r"decay is 'rank'; wanted one of .*stacked_rank"):
+    with pytest.raises(ValueError, match=r"decay is 'rank'; expected one of .*stacked_rank"):
         instance(decay="rank")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from codegen_pax.floats import DTYPES
 from codegen_pax.weights import adapter_config, adapters, hugging_face, importing
 from codegen_pax.weights.conversion import StagingFolder
-from codegen_pax.weights.tensors import DTYPES, FileReader
+from codegen_pax.weights.tensors import FileReader
 from tests.weights.conversions import import_plan, state
 from tests.weights.networks import Network
 
@@ -294,7 +295,7 @@ QKV = "base_model.model.transformer.h.1.attn.qkv_proj."
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text("{"),
-            "adapter_config.json: wanted JSON",
+            "adapter_config.json: expected JSON",
         ),
         (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors or"),
         (

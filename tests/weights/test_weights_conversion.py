@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 import pytest
 
+from codegen_pax.runs import rechunking
 from codegen_pax.runs.checkpoint_arrays import NewCheckpoint, Variables
 from codegen_pax.weights import (
     conversion,
@@ -159,6 +160,7 @@ def test_room_is_checked(tmp_path, monkeypatch):
 def small_slices(monkeypatch):
     """So that small networks are cut, and in the middle of a group's heads."""
     monkeypatch.setattr(slices, "SLICE_BYTES", 600)
+    monkeypatch.setattr(rechunking, "PIECE_BYTES", 600)
 
 
 @pytest.mark.usefixtures("small_slices")
@@ -264,6 +266,7 @@ def test_live_bytes_do_not_grow_with_the_network(name, large, tmp_path, monkeypa
     What numpy allocates is traced; what tensorstore reads is not, and is counted.
     """
     monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 18)
+    monkeypatch.setattr(rechunking, "PIECE_BYTES", 1 << 18)
     run, make_layout, dtype = CONVERSIONS[name]
     dims = LARGE.dims()
     layout = make_layout(dims)

@@ -12,6 +12,8 @@ import tensorstore
 import torch
 from safetensors.numpy import load_file, save_file
 
+from codegen_pax.floats import DTYPES, dtype
+from codegen_pax.runs import rechunking
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.weights import (
     embedding_table,
@@ -23,7 +25,7 @@ from codegen_pax.weights import (
     tensor_files,
 )
 from codegen_pax.weights.conversion import StagingFolder
-from codegen_pax.weights.tensors import DTYPES, FileReader, dtype
+from codegen_pax.weights.tensors import FileReader
 from tests.weights import in_memory
 from tests.weights.conversions import export, import_hugging_face, import_plan, state, stored
 from tests.weights.networks import Network, logits, save_bin, save_jaxformer
@@ -37,6 +39,7 @@ DIMS = NETWORK.dims()
 def small_slices(monkeypatch):
     """So that small networks are cut, and in the middle of a group's heads."""
     monkeypatch.setattr(slices, "SLICE_BYTES", 600)
+    monkeypatch.setattr(rechunking, "PIECE_BYTES", 600)
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -197,17 +200,19 @@ def test_a_checkpoint_as_pax_stores_it(chunks, tmp_path):
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
     shapes = slices.chunk_shapes(slices.make_slices(layouts.hugging_face(DIMS)), DIMS)
     opened = Variables(checkpoint)
-    assert not any(opened.needs_rechunking(weight, cut) for weight, cut in shapes.items())
+    assert not any(opened.needs_rechunking(weight.variable, cut) for weight, cut in shapes.items())
     rechunk(checkpoint, chunks)
     opened = Variables(checkpoint)
-    needing = {weight for weight, cut in shapes.items() if opened.needs_rechunking(weight, cut)}
+    needing = {
+        weight for weight, cut in shapes.items() if opened.needs_rechunking(weight.variable, cut)
+    }
     assert needing >= {weight for weight in shapes if weight.stacked} | {layouts.EMBEDDING}
     plan = exporting.make_plan(Variables(checkpoint), DIMS, layouts.hugging_face(DIMS))
     assert plan.scratch_bytes == 4 * 3 * 4 * 32 * 32  # one of the feed-forward's matrices
     values = {name: opened.read(name) for name in opened.stores}
     for weight in needing:
-        opened.rechunk(weight, shapes[weight], tmp_path / weight.variable)
-        assert not opened.needs_rechunking(weight, shapes[weight])
+        opened.rechunk(weight.variable, shapes[weight], tmp_path / weight.variable)
+        assert not opened.needs_rechunking(weight.variable, shapes[weight])
         np.testing.assert_array_equal(opened.read(weight.variable), values[weight.variable])
     export(checkpoint, tmp_path / "result", layouts.hugging_face(DIMS))
     name = tensor_files.SAFETENSORS

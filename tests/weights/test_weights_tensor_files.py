@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from codegen_pax.floats import DTYPES, dtype
 from codegen_pax.weights import hugging_face, layouts, tensor_files
-from codegen_pax.weights.tensors import DTYPES, FileReader, Tensor, TruncatedFileError, dtype
+from codegen_pax.weights.tensors import FileReader, Tensor, TruncatedFileError
 from tests.weights.networks import Network, assert_holds, save_bin, save_jaxformer
 
 NETWORK = Network()

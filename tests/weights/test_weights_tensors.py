@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen_pax import floats
+from codegen_pax.floats import DTYPES
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.weights import layouts, slices, tensors
-from codegen_pax.weights.tensors import DTYPES
+from codegen_pax.weights import layouts, slices
 from tests.weights.conversions import export, import_hugging_face
 from tests.weights.networks import Network
 
@@ -22,29 +23,29 @@ def test_every_number_of_two_bytes(kind):
     """Against numpy's own, one by one: NaNs of any payload, denormals and both zeros."""
     numbers = np.arange(1 << 16, dtype=np.uint16).view(DTYPES[kind])
     expected = np.isfinite(numbers.astype(np.float32))
-    found = np.array([tensors.is_finite(numbers[i : i + 1]) for i in range(len(numbers))])
+    found = np.array([floats.is_finite(numbers[i : i + 1]) for i in range(len(numbers))])
     np.testing.assert_array_equal(found, expected)
-    assert tensors.is_finite(numbers[expected]) and not tensors.is_finite(numbers[~expected])
+    assert floats.is_finite(numbers[expected]) and not floats.is_finite(numbers[~expected])
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=9))
 def test_any_numbers_of_four_bytes(bits):
     numbers = np.array(bits, np.uint32).view(np.float32)
-    assert tensors.is_finite(numbers) == np.isfinite(numbers).all()
-    assert tensors.is_finite(np.tile(numbers, (3, 1)).T) == np.isfinite(numbers).all()
+    assert floats.is_finite(numbers) == np.isfinite(numbers).all()
+    assert floats.is_finite(np.tile(numbers, (3, 1)).T) == np.isfinite(numbers).all()
 
 
 def test_the_first_is_named_by_its_place_in_the_tensor():
     """Of a stack [2, 3, 4], whose first two axes are joined: row 4 is layer 1's second."""
     rows = np.zeros((6, 4), np.float32)
     rows[4, 2], rows[5, 0] = -np.inf, np.nan
-    error = tensors.non_finite_error("x", (2, 3, 4), [(0, rows[:3]), (3, rows[3:])])
+    error = floats.non_finite_error("x", (2, 3, 4), [(0, rows[:3]), (3, rows[3:])])
     assert str(error).startswith(
         "x holds 2 numbers that are not finite, the first -inf at [1, 1, 2]"
     )
     rows[5, 0] = 0
     assert "holds 1 number that is not finite" in str(
-        tensors.non_finite_error("x", (6, 4), [(0, rows)])
+        floats.non_finite_error("x", (6, 4), [(0, rows)])
     )
 
 
@@ -83,4 +84,4 @@ def test_small_numbers_pass(tmp_path):
         least = np.array(
             [ml_dtypes.finfo(kind).smallest_subnormal, -0.0, ml_dtypes.finfo(kind).min]
         )
-        assert tensors.is_finite(least.astype(kind))
+        assert floats.is_finite(least.astype(kind))

@@ -64,15 +64,15 @@ def list_experiments(modules: Sequence[str] = ()) -> dict[str, Declaration]:
     Raises:
         UsageError: There is no such module, or it registers no experiment of this project.
     """
-    found = list(declarations())
+    known = list(declarations())
     for module in dict.fromkeys(modules):
         own = _registered_by(module)
         # The tables have the phases that the module has declared too.
-        found = [known for known in found if class_path(known) not in own] + [*own.values()]
-    count = collections.Counter(declaration.name for declaration in found)
+        known = [one for one in known if class_path(one) not in own] + [*own.values()]
+    count = collections.Counter(declaration.name for declaration in known)
     return {
         declaration.name if count[declaration.name] == 1 else class_path(declaration): declaration
-        for declaration in found
+        for declaration in known
     }
 
 
@@ -91,7 +91,7 @@ def lookup_experiment(name: str, known: Mapping[str, Declaration]) -> Declaratio
         matches = [declaration for declaration in matches if declaration.module == module]
     if len(matches) > 1:
         paths = " or ".join(map(class_path, matches))
-        raise UsageError(f"several experiments are called {own_name}: wanted {paths}")
+        raise UsageError(f"several experiments are called {own_name}: expected {paths}")
     return matches[0] if matches else None
 
 
@@ -103,13 +103,13 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
             the message has the nearest ones.
     """
     known = list_experiments(modules)
-    found = []
+    matches = []
     for name in wanted:
         declaration = lookup_experiment(name, known)
         if declaration is None:
             raise UsageError(names.unknown("experiment", name, known))
-        found.append(declaration)
-    return found
+        matches.append(declaration)
+    return matches
 
 
 def _registered_by(module: str) -> dict[str, Declaration]:
@@ -140,7 +140,7 @@ def _registered_by(module: str) -> dict[str, Declaration]:
     }
     if not registered:
         raise UsageError(
-            f"module {module!r} registers no experiment; wanted a call of "
+            f"module {module!r} registers no experiment; expected a call of "
             "experiments.registry.declare_phase, or a subclass of a registered experiment"
         )
     return registered
@@ -209,7 +209,7 @@ def open_job(
 
     job = epath.Path(name)
     if not job.is_dir():
-        raise MissingFileError(f"{name} is not a directory; wanted a run's folder")
+        raise MissingFileError(f"{name} is not a directory; expected a run's folder")
     receipt = lineage.read(job)
     if not (experiment or receipt):
         raise MissingFileError(
@@ -221,7 +221,7 @@ def open_job(
         if declaration.name not in lineage.experiment_names(receipt):
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {receipt['experiment']}, as its "
-                f"{lineage.FILE} says; wanted that one, or none given"
+                f"{lineage.FILE} says; expected that one, or none given"
             )
         recipe = declaration.recipe
         if recipe.name != receipt["recipe"]:

@@ -119,7 +119,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"{PROGRAM} {_version()}")
         return 0
     if not module:
-        raise UsageError(f"wanted a verb: {', '.join(VERBS)} (see {PROGRAM} --help)")
+        raise UsageError(f"expected a verb: {', '.join(VERBS)} (see {PROGRAM} --help)")
     args.forwarded = forwarded
     return module.run(args)
 

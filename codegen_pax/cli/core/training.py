@@ -153,8 +153,10 @@ def print_summary(
             "before the first step", f"{summary.first_validation_loss:.3f} ({change:+.3f} since)"
         )
     margin = summary.unigram_entropy - summary.validation_loss
-    wanted = expected_margin(declaration)
-    verdict = wanted and f"; wanted {wanted}: {'reached' if margin >= wanted else 'missed'}"
+    expected = expected_margin(declaration)
+    verdict = expected and (
+        f"; expected {expected}: {'reached' if margin >= expected else 'missed'}"
+    )
     table.add_row(
         "unigram entropy",
         f"{summary.unigram_entropy:.3f} ({margin:+.3f}{verdict or ''})",

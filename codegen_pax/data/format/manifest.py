@@ -161,7 +161,7 @@ def load(folder: epath.Path) -> Manifest:
     except InvalidValueError as error:
         raise ManifestError(f"{path} is no manifest: {error}") from error
     if (version := content.get("format")) != FORMAT:
-        raise ManifestError(f"{path} has format {version!r}; wanted {FORMAT}")
+        raise ManifestError(f"{path} has format {version!r}; expected {FORMAT}")
     try:
         json_files.check(content, _SCHEMA)
         parts = {
@@ -170,7 +170,7 @@ def load(folder: epath.Path) -> Manifest:
         }
         if content["row_length"] < 1:
             raise InvalidValueError(
-                f"its 'row_length' is {content['row_length']}; wanted at least 1"
+                f"its 'row_length' is {content['row_length']}; expected at least 1"
             )
     except InvalidValueError as error:
         raise ManifestError(f"{path} is no manifest: {error}") from error
@@ -184,7 +184,9 @@ def _shard(entry: Mapping[str, Any]) -> Shard:
     name, rows = entry["name"], entry["rows"]
     is_inside = not name.startswith("/") and ".." not in name.split("/")
     if not is_inside or "\0" in name or rows < 0:
-        raise InvalidValueError(f"a shard is {name!r} of {rows} rows; wanted a file of the corpus")
+        raise InvalidValueError(
+            f"a shard is {name!r} of {rows} rows; expected a file of the corpus"
+        )
     return Shard(name, rows, entry["sha256"])
 
 

@@ -100,7 +100,7 @@ def trace(shard: str, row: int) -> list[Origin]:
     """
     folder, manifest, entry = locate(shard)
     if not 0 <= row < entry.rows:
-        valid = f"wanted 0 to {entry.rows - 1}" if entry.rows else "it has no rows"
+        valid = f"expected 0 to {entry.rows - 1}" if entry.rows else "it has no rows"
         raise InvalidValueError(f"{shard} has no row {row}: {valid}")
     with storage.translate_errors(shard), storage.open_file(str(folder / entry.documents)) as file:
         try:

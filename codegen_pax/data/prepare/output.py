@@ -81,7 +81,7 @@ def lock(settings: Settings) -> Iterator[None]:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OutputError(
-                f"another run is preparing {settings.output}; wanted another --output"
+                f"another run is preparing {settings.output}; expected another --output"
             ) from None
         yield
     finally:
@@ -112,15 +112,15 @@ def begin(settings: Settings) -> None:
 def _clear(output: epath.Path, settings: Settings) -> None:
     """Leave an empty work folder in the output folder, and nothing else."""
     if (output / manifests.FILE).exists():
-        raise OutputError(f"{output} holds a finished corpus already; wanted another --output")
+        raise OutputError(f"{output} holds a finished corpus already; expected another --output")
     if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; wanted a folder for --output")
+        raise OutputError(f"{output} is a file; expected a folder for --output")
     if output.exists():
         names = sorted(path.name for path in output.iterdir())
         if names and not settings.work_folder.exists():
             raise OutputError(
                 f"{output} is not empty (found {', '.join(names[:3])}) and is no unfinished corpus;"
-                " wanted an empty or a new folder for --output"
+                " expected an empty or a new folder for --output"
             )
         # The work folder goes last: as long as it exists, the rest is known to be ours.
         for path in output.iterdir():
@@ -138,7 +138,7 @@ def _package_versions() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             raise PackageMissingError(
-                f"the package {name}, whose version the manifest names, is not installed; wanted"
+                f"the package {name}, whose version the manifest names, is not installed; expected"
                 " what make setup installs"
             ) from None
     return versions
@@ -380,7 +380,7 @@ def check_kept(
         raise NothingKeptError(
             f"no row can be filled: found {num_tokens:,} tokens in"
             f" {counted(num_documents, 'document')} ({by_part}), and a row takes"
-            f" {settings.row_length:,}; wanted more text, a shorter --row-length, or --validation"
+            f" {settings.row_length:,}; expected more text, a shorter --row-length, or --validation"
             f" 0, which holds nothing out; {settings.output} is unfinished"
         )
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from praxis import py_utils
@@ -16,13 +15,12 @@ from codegen_pax.data.stream import row_readers
 from codegen_pax.data.stream.mixture_rows import MixtureRows, abbreviate
 from codegen_pax.data.stream.schedule import Schedule, shares
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import lineage
 
 FORMAT = 2  # of the saved state, and of the mapping from positions to rows
 
 # Called with the folder of each checkpoint that is about to be saved, before anything is written to
 # it. A module variable, because Pax makes the inputs itself and a run cannot pass them anything;
-# `runs.checkpoints.follow` sets it.
+# `runs.verification.watch_saves` sets it.
 on_save: list[Callable[[epath.Path], None]] = []
 
 
@@ -140,7 +138,7 @@ class TrainingRows(MixtureRows):
         self._position = position
 
     def save(self, checkpoint_path: epath.PathLike) -> None:
-        """Save the state of this process; the first process adds the job's receipt.
+        """Save the state of this process, after the functions in `on_save` are called.
 
         Of this project's code, this is what the stock binary calls for each checkpoint before it
         renames the checkpoint or marks it as complete.
@@ -155,8 +153,6 @@ class TrainingRows(MixtureRows):
         for hook in on_save:
             hook(checkpoint)
         super().save(checkpoint_path)
-        if jax.process_index() == 0:
-            lineage.copy_to(checkpoint)
 
     def restore(self, checkpoint_path: epath.PathLike) -> None:
         """Restore the state of this process, or of any other, since they are all the same.
