@@ -1,34 +1,45 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
-import apache_beam as beam
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import seqio
-from absl import flags
-from absl.testing import flagsaver
-from seqio.scripts import cache_tasks_main
 
 import tasks  # noqa: F401  (registers them)
 from codegen_pax.data.seqio_sources import set_corpora_folder
 from tests.data.prepared_corpora import write_corpus
 
+ROOT = Path(__file__).parents[2]
 T = 64
 CORPORA = {"bigpython": False, "instruction": True}  # whether they are conversations
 
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
-    """A folder of prepared corpora, and the folder in which seqio's job cached their tasks."""
+    """A folder of prepared corpora, and the folder in which seqio's job cached their tasks.
+
+    In a process of its own: it defines flags that Pax defines too.
+    """
     folder = tmp_path_factory.mktemp("cache")
     for corpus, answers in CORPORA.items():
         splits = {"train": 9, "validation": 3}
         write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
-    with flagsaver.flagsaver(min_shards=2):
-        set_corpora_folder(folder / "data")
-        flags.FLAGS.mark_as_parsed()
-        with beam.Pipeline() as pipeline:
-            names = [f"codegen_{corpus}" for corpus in CORPORA]
-            cache_tasks_main.run_pipeline(pipeline, names, str(folder / "cached"))
-    flags.FLAGS.unparse_flags()  # as every other test expects
+    names = ",".join(f"codegen_{corpus}" for corpus in CORPORA)
+    job = subprocess.run(
+        [
+            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=codegen"),
+            *(f"--tasks={names}", "--min_shards=2", f"--output_cache_dir={folder / 'cached'}"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"CODEGEN_DATA": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert job.returncode == 0, job.stderr[-2_000:]
     return folder / "data", folder / "cached"
 
 
