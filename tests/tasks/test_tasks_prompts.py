@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import seqio
@@ -162,7 +163,7 @@ def test_the_hint_of_a_run_is_a_prompt_of_its_phase(tmp_path):
     solidity = replace(mono, phase=replace(mono.phase, languages=("solidity",)))
     own = tmp_path / "own.jsonl"
     own.write_text(json.dumps("it's\nhere"))
-    folder = tmp_path / "[bold]"
+    folder = Path("runs", "[bold]")  # short: a table wraps what is long
     for declaration, file, options, hint in (
         (mono, None, "", "'def fibonacci(n):'"),
         (solidity, None, "", "'contract Counter {'"),
