@@ -4,7 +4,7 @@
 #   docker build -t codegen-pax --build-arg EXTRA=tpu .     the same with the TPU runtime
 #   docker build -t codegen-pax-beam --target beam .        a worker of Dataflow, Flink or Spark
 #
-# The set-up itself is the Makefile's, so this file has no step that it could disagree about.
+# The set-up itself is done by the Makefile, so that the two cannot disagree.
 
 FROM python:3.11-slim-trixie AS setup
 # hadolint ignore=DL3008
@@ -14,7 +14,7 @@ RUN apt-get update \
 WORKDIR /opt/codegen-pax
 COPY . .
 RUN make setup PYTHON=/usr/local/bin/python3.11
-# One of the files of requirements/ that a machine needs besides: tpu or gpu.
+# A file of requirements/ to install in addition: tpu or gpu.
 ARG EXTRA=""
 RUN if [ -n "$EXTRA" ]; then \
         .venv/bin/python -m pip install --no-cache-dir --no-deps -r "requirements/$EXTRA.txt"; \
