@@ -1,8 +1,8 @@
-"""The door: stock `paxml.main --exp=codegen.<Name>` imports it, and every experiment is registered.
+"""The module that stock `paxml.main --exp=codegen.<Name>` imports; it registers every experiment.
 
-`codegen.CodeGen16BMono` and its like are classes of this module. Importing it also tells the seqio
-tasks where prepared corpora are, for whoever reads them without an experiment, as seqio's
-`cache_tasks_main --module_import=codegen` does.
+Experiments are attributes of this module, such as `codegen.CodeGen16BMono`. Importing it also tells
+the seqio tasks where prepared corpora are, for programs that read tasks without an experiment, such
+as seqio's `cache_tasks_main --module_import=codegen`.
 """
 
 from codegen_pax.data import seqio_sources

@@ -1,4 +1,4 @@
-"""The package. Versions live in `requirements/` alone: here they are only read."""
+"""The package. Versions are read from `requirements/`, and stand nowhere else."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# What the project imports, and the parts of Pax that it stands on without importing them: clu,
-# flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text; and that fastavro unpacks by:
-# backports-zstd, cramjam, lz4. base.txt has these and what they import.
+# The packages that the project imports; the parts of Pax that it needs without importing them (clu,
+# flax, jaxlib, lingvo, orbax-checkpoint, tensorflow-text); and the decompressors of fastavro
+# (backports-zstd, cramjam, lz4). base.txt has these and their dependencies.
 DIRECT = (
     "absl-py",
     "apache-beam",
@@ -89,7 +89,7 @@ setup(
     },
     python_requires=">=3.11,<3.12",
     # With package_dir an editable install puts this folder on the path; without it, the install
-    # lists the packages that the folder has on that day.
+    # lists only the packages that the folder has at that time.
     package_dir={"": "."},
     py_modules=["codegen"],
     packages=find_packages(include=["codegen_pax*", "experiments*", "tasks*"]),

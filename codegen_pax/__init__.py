@@ -1,1 +1,1 @@
-"""CodeGen on Pax: the library under `experiments` (what is run) and `tasks` (what is read)."""
+"""CodeGen on Pax: the library that `experiments` and `tasks` are built on."""

@@ -1,7 +1,7 @@
 """JSON files of job directories and corpora: validated when read, written atomically.
 
-Such a folder may come from somebody else, so that its content is checked: it must be a regular file
-of limited size and nesting, and each field must have its type.
+Such a folder may come from somebody else, so its files are checked: each must be a regular file of
+limited size and nesting, and each field must have its type.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(path: epath.Path) -> Any:
     """Returns the content of a JSON file.
 
     Raises:
-        ValueError: it is no regular file, too large, no JSON, or nested too deeply.
+        ValueError: it is not a regular file, is too large, is not JSON, or is nested too deeply.
         OSError: it cannot be read.
     """
     if "://" not in str(path) and not stat.S_ISREG(path.stat().mode):
@@ -86,7 +86,7 @@ def check(value: Any, shape: Any, where: str = "") -> None:
         where: the path to the value, for the error.
 
     Raises:
-        ValueError: it has not; names the first place that differs.
+        ValueError: the value has another shape; the message names the first difference.
     """
     if isinstance(shape, list):
         _check_type(value, (list,), where)

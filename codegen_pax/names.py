@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def unknown(kind: str, found: str, known: Iterable[str]) -> str:
-    """Returns one line that an unknown name is unknown, with the nearest known names."""
+    """Returns a line that says that a name is unknown, with the nearest known names."""
     known = list(known)
     by_folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(found.casefold(), by_folded, n=3, cutoff=0.5)

@@ -20,10 +20,10 @@ IS_LOG_REQUESTED = _LEVEL in os.environ and not ("jax" in sys.modules and os.env
 
 @functools.cache
 def tensorflow() -> ModuleType:
-    """TensorFlow, imported so that it logs nothing then or later, unless it was asked to.
+    """Returns TensorFlow, imported so that it never logs unless the user has requested its log.
 
-    Its file systems warn of missing credentials where an error says so too. Where it is there
-    already, as in a run of the stock binary, nothing is held back.
+    Its file systems warn of missing credentials although an error says so too. If TensorFlow is
+    already imported, as in a run of the stock binary, its log is left as it is.
     """
     if found := sys.modules.get("tensorflow"):
         return found
@@ -44,10 +44,10 @@ def _set_level(level: str | None) -> None:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """For a block that imports: holds back what is written to stderr, and interrupts.
+    """Suppresses stderr and delays interrupts during a block that imports.
 
-    What was written is let out if the block fails, or if it was asked for. An interrupt comes when
-    the block has ended, a second one at once.
+    The text is written after all if the block fails, or if the user has requested the log. An
+    interrupt is raised when the block ends, a second one at once.
     """
     with _delayed_interrupt(), _suppressed_stderr():
         yield
@@ -57,7 +57,7 @@ def silenced() -> Iterator[None]:
 def _delayed_interrupt() -> Iterator[None]:
     """Delays an interrupt until the block ends; a second one interrupts it at once.
 
-    Libraries take an interrupt during their import for an ImportError, and continue.
+    Some libraries mistake an interrupt during their import for an ImportError, and continue.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -1,1 +1,1 @@
-"""What is run: the tables of experiments, what follows from them, and how they reach Pax."""
+"""The experiments: their tables, the numbers derived from the tables, and the link to Pax."""

@@ -1,7 +1,7 @@
 """Checks of the fields of the tables' rows and of declarations. Standard library only.
 
-Every check takes the owner and the name of a value, for the error message, and the value; returns
-the value as it is stored; and raises an `InvalidValueError`, a ValueError, of one line.
+Every check takes a value and, for the error message, its owner and name. It returns the value in
+the form in which it is stored, or raises a one-line `InvalidValueError`, which is a ValueError.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def store(row: Any, name: str, value: Any) -> None:
 
 
 def integer(owner: str, name: str, value: Any, at_least: int = 1) -> int:
-    """Checks for a whole number, which neither a bool nor a float such as 1e9 is."""
+    """Checks for a whole number; a bool, or a float such as 1e9, is not accepted."""
     try:
         result = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -102,7 +102,7 @@ def choice(owner: str, name: str, value: Any, choices: type[C]) -> C:
 
 
 def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
-    """Checks for one of some strings; the error names the nearest."""
+    """Checks for one of the known strings; the error names the nearest."""
     known = [str(word) for word in known]
     if not isinstance(value, str):
         raise InvalidValueError(f"{owner}: {name}={value!r}; expected one of {', '.join(known)}")
@@ -112,7 +112,7 @@ def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
 
 
 def sequence(owner: str, name: str, value: Any) -> tuple[Any, ...]:
-    """Checks for a list or tuple: a lone string would be iterated over by its letters."""
+    """Checks for a list or tuple; a string, which would be split into letters, is not accepted."""
     if not isinstance(value, (list, tuple)):
         raise InvalidValueError(f"{owner}: {name}={value!r}; expected a tuple, as ({value!r},)")
     return tuple(value)
@@ -142,21 +142,21 @@ def table(
     kind: str,
     keys: Iterable[str] | None = None,
 ) -> Mapping[str, T]:
-    """Checks for a table, each value of which is checked; returns a read-only copy.
+    """Checks for a table and checks each of its values; returns a read-only copy.
 
     Args:
-        owner: Whose value it is.
-        name: What the value is called.
+        owner: The owner of the table.
+        name: The name of the table.
         value: Key -> value.
         check: A function of this module, called with owner, name and value.
-        kind: What a key is, as 'size'.
-        keys: The keys that exist; any text if None.
+        kind: What a key names, such as 'size'.
+        keys: The allowed keys; None allows any text.
 
     Returns:
         Key -> checked value.
 
     Raises:
-        InvalidValueError: It is not a table, has an unknown key, or a value that is refused.
+        InvalidValueError: It is not a table, or a key is unknown, or a value fails its check.
     """
     if not isinstance(value, Mapping):
         raise InvalidValueError(

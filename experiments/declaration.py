@@ -1,7 +1,7 @@
-"""What an experiment is, in plain values: size x phase x recipe x mesh. Standard library only.
+"""An experiment in plain values: size x phase x recipe x mesh. Standard library only.
 
-`Declared` is what a person says; `Declaration` adds what follows from it. `experiment.py` turns a
-declaration into Fiddle configurations, and `codegen-pax list` prints it.
+`Declared` holds what a person declares; `Declaration` adds the numbers that follow from it.
+`experiment.py` turns a declaration into Fiddle configurations, and `codegen-pax list` prints it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 # The module whose import registers every experiment of the tables: `paxml.main --exp=codegen.…`.
 DOOR = "codegen"
 
-# The numbers that follow unless they are declared, and what each may be.
+# The numbers that follow from the tables unless they are declared, each with its check.
 NUMBERS = {
     "row_length": checks.row_tokens,
     "batch_rows": checks.integer,
@@ -40,29 +40,29 @@ NUMBERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What a person declares; what is None follows from the rest (see `Declaration`).
+    """The values that a person declares; those that are None follow from the rest (`Declaration`).
 
     Attributes:
-        size: A row of SIZES, or one like it.
-        phase: A row of PHASES, or one like it.
-        recipe: A row of RECIPES, or one like it.
+        size: A row of SIZES, or a `Size` of your own.
+        phase: A row of PHASES, or a `Phase` of your own.
+        recipe: A row of RECIPES, or a `Recipe` of your own.
         mesh: The mesh to run on.
-        name: The experiment's: `paxml.main --exp=<module>.<name>` runs it. A class of one's own
-            sets both.
-        module: Where its class is.
-        start: The experiment whose weights it starts from, as its receipt names it: `Name` or
-            `module.Name`.
+        name: The name of the experiment: `paxml.main --exp=<module>.<name>` runs it. A class of
+            your own sets both.
+        module: The module that contains the experiment's class.
+        start: The experiment whose weights this one starts from, as its receipt names it: `Name`
+            or `module.Name`.
         row_length: T, tokens in a row of the data; at most the size's context.
         batch_rows: Rows in one optimizer step, over the whole mesh.
         micro_batch_rows: Rows in one accumulation step, over the whole mesh.
         steps: Optimizer steps.
         warmup_steps: Steps of linear warm-up from 0.
         anneal_steps: Steps of cosine after the warm-up; the rate is flat after that.
-        learning_rate: The maximum.
-        learning_rate_end: The floor.
+        learning_rate: The maximum of the learning rate.
+        learning_rate_end: The floor of the learning rate.
 
     Raises:
-        ValueError: A value is not one of these.
+        ValueError: A value is invalid.
     """
 
     size: Size
@@ -100,28 +100,28 @@ class Declared:
 
 @dataclass(frozen=True, init=False)
 class Declaration:
-    """One experiment, with every number that follows from what is declared.
+    """One experiment, with every number that follows from the declared values.
 
-    `dataclasses.replace(declaration, steps=20)` declares 20 steps, and the rest follows anew:
-    warm-up, cosine, floor, micro-batch. What was declared stays, until it is replaced by None.
+    `dataclasses.replace(declaration, steps=20)` declares 20 steps and derives the rest again:
+    warm-up, cosine, floor, micro-batch. Declared values stay until they are replaced by None.
 
-      batch_rows    = tokens a step of the phase (or the size) over row_length, in whole
-                      micro-batches of the table
+      batch_rows    = tokens per step of the phase (or the size) / row_length, rounded down to
+                      whole micro-batches of the table
       micro_batch_rows
-                    = the table's, and where rows are shorter than the context, as many times more
-                      as fit into it; fewer where the batch or the mesh asks for a divisor
-      steps         = the profile's, or the phase's, or its tokens over those of a step
+                    = the table's value, times the number of rows that fit into the context; fewer
+                      where the batch or the mesh needs a divisor
+      steps         = the profile's, or the phase's, or the phase's tokens / tokens per step
       warmup_steps  = the phase's, at most a tenth of the run
-      anneal_steps  = what is left of the run after the warm-up; by jaxformer's recipe at most the
-                      phase's own cosine, after which the rate is flat: NL of 350,000 steps has
-                      300,000, of 1,000 steps it has 900
+      anneal_steps  = the steps after the warm-up; with jaxformer's recipe at most the phase's own
+                      cosine, after which the rate is flat: for NL, 300,000 in a run of 350,000
+                      steps and 900 in a run of 1,000
       learning_rate = the size's for the phase
       learning_rate_end
-                    = a tenth of the maximum; by jaxformer's recipe the config's own floor, which
-                      keeps its ratio to a maximum that was declared
+                    = a tenth of the maximum; with jaxformer's recipe the config's own floor, in
+                      the same ratio to the maximum if the maximum is declared
 
     Attributes:
-        declared: What a person declares.
+        declared: The values that a person declares.
     """
 
     declared: Declared
@@ -130,12 +130,12 @@ class Declaration:
         """Declares an experiment, or changes a declaration.
 
         Args:
-            declared: What the changes are applied to; a new declaration if None.
+            declared: The values to change; None for a new declaration.
             **changes: Fields of `Declared`.
 
         Raises:
-            ValueError: A value is impossible, alone or beside the others. Whether the mesh fits is
-                not checked: the settings may name another (see `configured`).
+            ValueError: A value is invalid, or does not fit the others. The mesh is not checked,
+                because the settings may name another (see `configured`).
         """
         known = [field.name for field in fields(Declared)]
         for name in changes.keys() - {*known}:
@@ -146,42 +146,42 @@ class Declaration:
 
     @property
     def size(self) -> Size:
-        """The size that is declared."""
+        """The declared size."""
         return self.declared.size
 
     @property
     def phase(self) -> Phase:
-        """The phase that is declared."""
+        """The declared phase."""
         return self.declared.phase
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that is declared."""
+        """The declared recipe."""
         return self.declared.recipe
 
     @property
     def profile(self) -> Profile:
-        """On which data it is run, for how long, and how often it reports."""
+        """The data and the length of the run, and how often it reports."""
         return self.size.profile
 
     @property
     def table_name(self) -> str:
-        """The experiment of the tables that it is, or is a variant of."""
+        """The name of this experiment in the tables, or of the one that it is a variant of."""
         return f"CodeGen{self.size.name}{self.phase.name}"
 
     @property
     def name(self) -> str:
-        """The experiment's: in its job directory, its receipts and its plots."""
+        """The name of the experiment, as in its job directory, receipts and plots."""
         return self.declared.name or self.table_name
 
     @property
     def module(self) -> str:
-        """Where its class is."""
+        """The module that contains the experiment's class."""
         return self.declared.module
 
     @property
     def by_hand(self) -> dict[str, int | float]:
-        """Which of its numbers were declared, rather than follow."""
+        """The numbers that are declared, rather than derived."""
         values = {name: getattr(self.declared, name) for name in NUMBERS}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -207,18 +207,18 @@ class Declaration:
 
     @property
     def unverified(self) -> tuple[str, ...]:
-        """Which of its published numbers were not seen at their source."""
+        """The published numbers that were not seen at their source."""
         unverified = self.phase.unverified.get(self.size.name, ())
         return tuple(name for name in unverified if name not in self.by_hand)
 
     @property
     def parameters(self) -> int:
-        """Parameters that are trained: the network's, and jaxformer's embedding bias [D]."""
+        """The number of trained parameters: the network's, and jaxformer's embedding bias [D]."""
         return self.size.parameters + self.recipe.embedding_bias * self.size.model_dims
 
     @property
     def mesh(self) -> Mesh:
-        """Raises ValueError for a size that no mesh is declared for."""
+        """The mesh to run on; raises ValueError if none is declared and the size has none."""
         return self.declared.mesh or self._placement("mesh").mesh
 
     @property
@@ -247,7 +247,7 @@ class Declaration:
 
     @property
     def micro_batch_rows(self) -> int:
-        """Raises ValueError: the mesh cannot hold the network or cut the batch."""
+        """Rows in one accumulation step; raises ValueError if the mesh does not fit."""
         size, mesh, rows = self.size, self.mesh, self.batch_rows
         if size.heads % mesh.shape[2]:
             raise InvalidValueError(
@@ -281,7 +281,7 @@ class Declaration:
             return self._budget.steps
         if self.phase.tokens is not None:
             return -(-self.phase.tokens // self.batch_tokens)
-        assert self.phase.steps is not None  # a phase has either
+        assert self.phase.steps is not None  # a phase has either tokens or steps
         return self.phase.steps
 
     @property
@@ -292,7 +292,7 @@ class Declaration:
         steps = self.phase.warmup_steps
         if self._budget:
             steps = self._budget.warmup_steps
-            if self.steps >= self._budget.steps:  # tuned as it is
+            if self.steps >= self._budget.steps:  # the budget's warm-up was tuned for its steps
                 return steps
         # The rate of the first step of a warm-up is 0: a run of one step would learn nothing.
         return min(steps, max(1, self.steps // 10), self.steps - 1)
@@ -310,14 +310,14 @@ class Declaration:
 
     @property
     def learning_rate(self) -> float:
-        """The maximum."""
+        """The maximum of the learning rate."""
         if self.declared.learning_rate is not None:
             return self.declared.learning_rate
         return self._table_learning_rate()
 
     @property
     def learning_rate_end(self) -> float:
-        """The floor."""
+        """The floor of the learning rate."""
         if self.declared.learning_rate_end is not None:
             return self.declared.learning_rate_end
         floor = self.phase.learning_rate_end.get(
@@ -363,12 +363,12 @@ class Declaration:
         """Checks that the mesh fits.
 
         Raises:
-            ValueError: The mesh cannot hold the network or cut the batch.
+            ValueError: The mesh cannot hold the network or split the batch.
         """
         _ = self.micro_batch_rows
 
     def _check(self) -> None:
-        """Raises ValueError for numbers that do not go together, or that no table has."""
+        """Raises ValueError if numbers contradict each other, or a table lacks one."""
         if self.row_length > self.size.context:
             raise InvalidValueError(
                 f"{self.name}: row_length={self.row_length:,}; expected at most "
@@ -396,12 +396,12 @@ class Declaration:
         return self._entry("learning_rate", rates, self.phase.rates, "learning_rate")
 
     def _table_micro_batch(self) -> int:
-        """The table's rows of a micro-batch; of shorter rows as many times more as fit into one."""
+        """The table's micro-batch rows, times the number of rows that fit into the context."""
         rows = self._placement("micro_batch_rows").micro_batch_rows
         return rows * (self.size.context // self.row_length)
 
     def _placement(self, name: str) -> Placement:
-        """The size's first placement. Raises ValueError, as for a size of one's own."""
+        """The size's first placement; raises ValueError if the table has none for the size."""
         if self.size.name not in PLACEMENTS:
             raise InvalidValueError(
                 f"{self.name}: the table of meshes has nothing for size {self.size.name} (it has "
@@ -410,7 +410,7 @@ class Declaration:
         return PLACEMENTS[self.size.name][0]
 
     def _entry(self, name: str, table: Mapping[str, T], key: str, field: str) -> T:
-        """An entry of a table of the size. Raises ValueError if it has none."""
+        """An entry of one of the size's tables; raises ValueError if it is missing."""
         if key not in table:
             raise InvalidValueError(
                 f"{self.name}: {field} of size {self.size.name} has nothing for {str(key)!r} "
@@ -422,7 +422,7 @@ class Declaration:
 def declare(
     size: Size, phase: Phase, recipe: Recipe = DEFAULT_RECIPE, mesh: Mesh | None = None
 ) -> Declaration:
-    """Declares one experiment, all of whose numbers follow from the tables.
+    """Declares one experiment whose numbers all follow from the tables.
 
     Raises:
         ValueError: See `Declaration`.
@@ -432,10 +432,10 @@ def declare(
 
 
 def configured(declaration: Declaration, settings: Settings) -> Declaration:
-    """Returns the declaration with the mesh and the recipe of the settings, where they have one.
+    """Returns the declaration with the mesh and the recipe of the settings, if they are set.
 
     Raises:
-        ValueError: The mesh cannot hold the network or cut the batch.
+        ValueError: The mesh cannot hold the network or split the batch.
     """
     changes: dict[str, Any] = {"recipe": settings.recipe, "mesh": settings.mesh}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -454,7 +454,7 @@ def declarations(phases: Mapping[str, Phase] = PHASES) -> Iterator[Declaration]:
     """Yields every experiment of the tables: phase by phase, small to large.
 
     Raises:
-        ValueError: A phase is in the table under another name than its own, or see `ancestors`.
+        ValueError: A phase is in the table under a name that is not its own; or see `ancestors`.
     """
     for name, phase in phases.items():
         if name != phase.name:
@@ -468,7 +468,7 @@ def find_declaration(name: str, phases: Mapping[str, Phase] = PHASES) -> Declara
     """Returns the experiment called `name`, with or without the leading `codegen.`.
 
     Raises:
-        KeyError: There is none; the message names the nearest.
+        KeyError: The name is unknown; the message has the nearest.
     """
     by_name = {declaration.name: declaration for declaration in declarations(phases)}
     plain = name.removeprefix(f"{DOOR}.")

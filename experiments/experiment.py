@@ -1,4 +1,4 @@
-"""From a declaration to the Fiddle configurations that the stock Pax binary runs."""
+"""Turns a declaration into the Fiddle configurations that the stock Pax binary runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from experiments.settings import VARIABLES, Settings, from_environment
 from experiments.start import Run
 from tasks import prompts
 
-# Decoding is of a few prompts, whatever the size: a look at what a run has learnt.
+# A few prompts at any size are enough to show what a run has learnt.
 DECODED_ROWS = 8
 MAX_NEW_TOKENS = 96
 
@@ -35,37 +35,37 @@ SEED = 2203_13474
 
 
 class CodeGenExperiment(base_experiment.BaseExperiment):
-    """One experiment of the tables; subclasses differ in `DECLARATION` alone.
+    """One experiment of the tables; subclasses differ only in `DECLARATION`.
 
-    An experiment of your own subclasses a registered one and replaces what it likes; what follows
-    from that follows, and the class's name is the experiment's:
+    For an experiment of your own, subclass a registered one and replace any value; the numbers
+    that depend on it are derived again, and the class's name becomes the experiment's:
 
         @experiment_registry.register
         class Short(registry.experiment_class("CodeGenNanoMono")):
             DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), steps=20)
 
-    An instance is made once, by the stock binary without arguments: that is where environment,
-    flags and disk are read. What it returns after that follows from its attributes alone.
+    The stock binary makes one instance, without arguments. Only then are environment, flags and
+    disk read; everything that the methods return depends on the attributes alone.
 
     Attributes:
         settings: The settings it runs with.
-        run: What the stock binary is about to do; nothing in another process.
-        start: The checkpoint whose weights it starts from.
-        receipt: The receipt of the checkpoint from which it resumes training.
-        prompts: What it decodes.
+        run: What the stock binary is about to do; an empty `Run` in any other process.
+        start: The checkpoint whose weights the run starts from; None if it loads no weights.
+        receipt: The receipt of the checkpoint from which training resumes; None without one.
+        prompts: The prompts that the run decodes.
     """
 
     DECLARATION: Declaration
 
     def __init_subclass__(cls) -> None:
-        """Gives the class a declaration of its own name.
+        """Gives the class a declaration with the name of the class.
 
         Raises:
-            ValueError: Its DECLARATION is none.
+            ValueError: DECLARATION is not a declaration.
         """
         super().__init_subclass__()
         declaration = getattr(cls, "DECLARATION", None)
-        if declaration is None:  # between this class and one that declares something
+        if declaration is None:  # an intermediate class without a declaration
             return
         if isinstance(declaration, Declared):
             declaration = Declaration(declaration)
@@ -83,12 +83,12 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         """Makes an experiment.
 
         Args:
-            settings: The settings to run with; those of the environment if None.
-            run: What is about to be done with it; what the flags of the stock binary say if None.
+            settings: The settings to run with; None reads them from the environment.
+            run: What is about to run; None reads the flags of the stock binary.
 
         Raises:
-            UserError: A setting has a wrong value, or what it names cannot be read. All hosts of a
-                run raise one then.
+            UserError: A setting has a wrong value, or names something that cannot be read. Then
+                all hosts of a run raise one.
         """
         super().__init__()
         if run is None and not Run.is_stock_binary():
@@ -102,14 +102,14 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def _read(self, settings: Settings | None, run: Run) -> None:
         self.settings = from_environment() if settings is None else settings
         self.run = run
-        # The tasks are in seqio's registry, which the whole process shares: so is their folder.
+        # The whole process shares seqio's registry of tasks, and so the folder that they read.
         seqio_sources.set_corpora_folder(self.settings.data)
         self.start = start.find(self.DECLARATION, self.settings, run)
         self.receipt = resume.receipt_of(run)
         self.prompts = prompts.for_phase(self.DECLARATION.phase, self.settings.prompts)
 
     def declaration(self) -> Declaration:
-        """Returns what is run: the class's declaration, with the settings' mesh and recipe.
+        """Returns the class's declaration with the mesh and the recipe of the settings.
 
         A job that resumes keeps its schedule.
 
@@ -141,7 +141,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             lm_tpl=lm,
             ici_mesh_shape=list(mesh.shape),
             mesh_axis_names=list(AXES),
-            # Float32 master weights; activations in bfloat16 where hardware has it.
+            # Master weights are float32; activations are bfloat16 where hardware supports it.
             dtype=jnp.float32,
             fprop_dtype=getattr(jnp, declaration.profile.compute_dtype),
             decoder_tpl=model.greedy_decoder(
@@ -176,7 +176,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         train.inputs_split_mapping = base_layer.NestedMap(
             map_1d=PartitionSpec(batch), map_2d=PartitionSpec(batch, None)
         )
-        # A run that is stopped resumes with the row after the last one it has seen.
+        # A stopped run resumes with the row after the last one that it has read.
         train.enable_input_checkpointing = True
         train.eval_skip_train = True
         train.variable_norm_summary = False
@@ -198,7 +198,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         return task
 
     def datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Returns the training mixture, and one evaluation a mixture on its held-out files."""
+        """Returns the training input, and one evaluation input per mixture, on held-out files."""
         declaration = self.declaration()
         _check_rows(declaration)
         return [
@@ -221,7 +221,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         ]
 
     def decode_datasets(self) -> list[pax_fiddle.Config[base_input.BaseInput]]:
-        """Returns the prompts of the phase, or of a file, in the format of the phase's rows."""
+        """Returns the input of prompts, from a file or the phase, in the format of its rows."""
         return [
             inputs.decoding_input(
                 self.prompts.register(),
@@ -233,7 +233,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
     def get_input_specs_provider_params(
         self,
     ) -> pax_fiddle.Config[base_input.BaseInputSpecsProvider]:
-        """Returns the shapes of a training batch, known without reading one."""
+        """Returns the shapes of a training batch, without reading one."""
         declaration = self.declaration()
         return pax_fiddle.Config(
             RowSpecs,
@@ -242,7 +242,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         )
 
     def train_programs(self) -> list[programs.TrainProgram]:
-        """Returns Pax's own, which logs on host 0 what the run begins with and how it goes."""
+        """Returns Pax's training program, extended to log opening lines and progress on host 0."""
         return [
             programs.TrainProgram(
                 self.declaration().batch_tokens,
@@ -251,17 +251,17 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         ]
 
     def eval_programs(self) -> list[programs.EvalProgram]:
-        """Returns Pax's own, each of which logs its result."""
+        """Returns Pax's evaluation programs, each extended to log its result."""
         return [programs.EvalProgram(dataset) for dataset in self.eval_datasets()]
 
     def executor(self) -> programs.Executor:
-        """Returns Pax's own, with an evaluation before the first step."""
+        """Returns Pax's executor, extended to evaluate before the first step."""
         return programs.Executor()
 
     def validate(self) -> None:
-        """Checks all that can be known before a run; the stock binary calls it before it runs.
+        """Checks all that can be checked before a run; the stock binary calls this first.
 
-        A job that trains has its receipt from here on.
+        If the run trains, this also writes the job's receipt.
 
         Raises:
             UserError: See `preflight.before_a_run`, `job_lock.acquire` and `job_receipt.keep`.
@@ -276,7 +276,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
                 preflight.together(lambda: self._keep_receipt(job))
 
     def _keep_receipt(self, job: epath.Path) -> None:
-        """Raises ValueError if another run has saved a checkpoint since this one looked."""
+        """Writes the receipt; raises ValueError if another run has saved a checkpoint meanwhile."""
         if (step := checkpoints.last_step(job)) != self.run.step:
             raise InvalidValueError(
                 f"{job}: another run has changed its checkpoints meanwhile: the newest is of step "
@@ -286,16 +286,17 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
 
 
 def _evaluation_rows(declaration: Declaration) -> int:
-    """Rows of an evaluation batch that each host reads: what one accumulation step holds.
+    """Returns the rows of an evaluation batch that each host reads.
 
-    A whole training batch would not fit where its micro-batches do; a row for each device at least.
+    The batch has as many rows as a micro-batch, since a whole training batch may not fit into
+    memory, and at least one row per device.
     """
     rows = max(declaration.micro_batch_rows, declaration.mesh.devices)
     return max(1, rows // jax.process_count())
 
 
 def _evaluated_mixtures(declaration: Declaration, settings: Settings) -> list[str]:
-    """The mixtures to evaluate on. Raises ValueError if one is named that is not registered."""
+    """Returns the mixtures to evaluate on; raises ValueError if one is not registered."""
     for name in settings.evaluate:
         try:
             mixtures.get_mixture_or_task(name)
@@ -305,11 +306,11 @@ def _evaluated_mixtures(declaration: Declaration, settings: Settings) -> list[st
 
 
 def _check_rows(declaration: Declaration) -> None:
-    """Refuses a mixture whose rows are not what the phase says of them.
+    """Refuses a mixture whose rows do not fit the phase.
 
     Raises:
-        ValueError: There is no such mixture; it has prompts and answers for a loss on all tokens,
-            or the other way round; or the ids of another vocabulary.
+        ValueError: The mixture is not registered; it has prompts and answers although the phase's
+            loss is on all tokens, or the reverse; or its ids are of another vocabulary.
     """
     mixture, phase = declaration.mixture, declaration.phase
     features = mixtures.get_mixture_or_task(mixture).output_features
@@ -328,10 +329,10 @@ def _check_rows(declaration: Declaration) -> None:
 
 
 def _rows_per_host(declaration: Declaration) -> int:
-    """Rows of the batch that each host reads.
+    """Returns the rows of the batch that each host reads.
 
     Raises:
-        ValueError: The hosts do not divide the batch.
+        ValueError: The number of hosts does not divide the batch.
     """
     hosts = jax.process_count()
     if declaration.batch_rows % hosts:

@@ -1,6 +1,6 @@
-"""Writes the receipt of a job: what it runs, on what data and code, from which weights.
+"""Writes the receipt of a job: its experiment, data, code and start weights.
 
-What a receipt (`lineage.json`) is, and how it is read, is in `codegen_pax.runs.lineage`.
+`codegen_pax.runs.lineage` defines receipts (`lineage.json`) and reads them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from experiments.start import StartCheckpoint
 
 
 class Experiment(Protocol):
-    """What a receipt records of a `CodeGenExperiment`."""
+    """The parts of a `CodeGenExperiment` that a receipt records."""
 
     DECLARATION: Declaration
     settings: Settings
     start: StartCheckpoint | None
 
     def declaration(self) -> Declaration:
-        """Returns what is run."""
+        """Returns the declaration of what is run."""
 
 
 def document(
@@ -45,11 +45,11 @@ def document(
     """Returns the receipt of a job, to be written into its directory and its checkpoints.
 
     Args:
-        experiment: What is run.
-        class_name: Its `module.Class`, as the stock binary takes it.
-        parents: See `codegen_pax.runs.lineage`; none for random weights.
+        experiment: The experiment that is run.
+        class_name: The experiment's `module.Class`, as the stock binary takes it.
+        parents: See `codegen_pax.runs.lineage`; empty for random weights.
         kind: 'training' or 'import'.
-        data: What it reads, as `describe_data` returns it.
+        data: The data that the job reads, as `describe_data` returns it.
     """
     side = ExperimentConfig.of(experiment.declaration().name, experiment)
     return _document(experiment, side, class_name) | {
@@ -60,7 +60,7 @@ def document(
 
 
 def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -> lineage.Receipt:
-    """What a receipt says of an experiment and of the code that runs it."""
+    """Returns the part of a receipt that describes the experiment and its code."""
     declaration = experiment.declaration()
     module = class_name.rpartition(".")[0]
     own = code.of_module(module)
@@ -84,15 +84,15 @@ def _document(experiment: Experiment, side: ExperimentConfig, class_name: str) -
 
 
 def keep(job: epath.Path, experiment: Experiment) -> None:
-    """Makes sure that a job that is about to train, or to resume, has its receipt.
+    """Writes the receipt of a job that is about to train or to resume.
 
-    A job that resumes has that of the checkpoint from which it resumes, with what has changed since
-    in its `history`. One whose checkpoint was imported, or saved by no run of this project, has
-    that checkpoint as its parent.
+    A job that resumes gets the receipt of the checkpoint from which it resumes, with the changes
+    since then in its `history`. If that checkpoint was imported, or was not saved by a run of this
+    project, the job gets a new receipt with the checkpoint as its parent.
 
     Args:
-        job: Its directory; made if it does not exist.
-        experiment: What trains in it.
+        job: The job directory; made if it does not exist.
+        experiment: The experiment that trains in it.
 
     Raises:
         ValueError: See `resume.check`.
@@ -130,7 +130,7 @@ def _resume(
     new: lineage.Receipt,
     changes: list[dict[str, Any]],
 ) -> None:
-    """Gives a job that resumes the receipt of its checkpoint, and what has changed since."""
+    """Gives a job that resumes the receipt of its checkpoint, with the changes since then."""
     if step >= new["steps"]:
         return  # nothing is trained
     if "declared" not in old:
@@ -149,7 +149,7 @@ def _resume(
 
 
 def _declared(declaration: Declaration, by_hand: Mapping[str, Any]) -> dict[str, Any]:
-    """The experiment in plain values; recipe, mesh and mixture are recorded beside them."""
+    """Returns the experiment in plain values, without recipe, mesh and mixture."""
     phase = declaration.phase
     numbers = ("batch_rows", "micro_batch_rows", "steps", *resume.SCHEDULE)
     return {
@@ -169,7 +169,7 @@ def _declared(declaration: Declaration, by_hand: Mapping[str, Any]) -> dict[str,
 
 
 def _recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """A recipe in plain values, with the batch of every size."""
+    """Returns a recipe in plain values, with the batch of every size."""
     values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
     batch = values.pop("batch")
     batches = {size.name: size.batch_tokens[batch] for size in SIZES.values()}

@@ -1,4 +1,4 @@
-"""The mesh of devices that each size is laid over, by accelerator. Standard library only.
+"""The meshes of devices for each size, by accelerator. Standard library only.
 
 A mesh is `[replica, data, mdl]`: `replica` copies everything; `data` shards the batch and, fully,
 every parameter and its moments; `mdl` shards heads, feed-forward and vocabulary.
@@ -20,8 +20,9 @@ class Mesh:
     """One mesh.
 
     Attributes:
-        shape: Devices along replica, data and mdl.
-        hardware: The slice it was chosen for, as the cloud calls it; '' if chosen by the user.
+        shape: Number of devices along replica, data and mdl.
+        hardware: The cloud's name of the slice of devices that the mesh is chosen for; '' if the
+            user chose the mesh.
 
     Raises:
         ValueError: The shape is not three positive whole numbers.
@@ -42,12 +43,12 @@ class Mesh:
 
     @property
     def devices(self) -> int:
-        """How many devices it takes."""
+        """The number of devices in the mesh."""
         return math.prod(self.shape)
 
     @property
     def batch_shards(self) -> int:
-        """Parts the batch is cut into."""
+        """The number of parts that the batch is split into."""
         return self.shape[0] * self.shape[1]
 
     def __str__(self) -> str:
@@ -75,7 +76,7 @@ class Accelerator:
     """A kind of device.
 
     Attributes:
-        name: What it is called.
+        name: The name of the accelerator.
         flops: Peak of one chip in dense bfloat16, FLOP/s (vendor data sheets); NaN if unknown.
     """
 
@@ -89,13 +90,13 @@ TPU_V4 = Accelerator("TPU v4", 275e12)
 
 @dataclass(frozen=True)
 class Placement:
-    """How a size is laid over a slice of an accelerator.
+    """The mesh and the micro-batch of a size on a slice of an accelerator.
 
     Attributes:
-        accelerator: What kind of device it is chosen for.
+        accelerator: The kind of device that the placement is chosen for.
         mesh: The mesh of the slice. `mdl` divides the size's heads.
         micro_batch_rows: Rows of one micro-batch, over the whole mesh; `replica` x `data` divides
-            it. The batch over this is the number of accumulation steps.
+            this number. The batch divided by it is the number of accumulation steps.
 
     Raises:
         ValueError: The mesh does not divide the micro-batch.
@@ -115,15 +116,15 @@ class Placement:
             )
 
 
-# Size -> its placements, one for each accelerator; an experiment declares the first.
+# Size -> its placements, one for each accelerator; an experiment uses the first.
 #
-# Cloud names count TensorCores on v4: v4-512 is 256 chips of 32 GiB. 16B has 24 heads, so that
-# `mdl` is 4. Float32 weights and two moments take 12 bytes a parameter: 16B needs 192 GB, 0.75 GB a
-# chip, the rest is for activations.
+# Cloud names count TensorCores on v4: v4-512 is 256 chips of 32 GiB. 16B has 24 heads, so `mdl` is
+# 4. Float32 weights and two moments take 12 bytes per parameter: 16B needs 192 GB, or 0.75 GB per
+# chip; the rest is for activations.
 # Rows of a micro-batch [config]: per-replica batch x data-parallel replicas (TPU v3 cores / 8):
-# 350M 1 x 8, 2B 2 x 16, 6B 1 x 32, which come to the configs' 32, 16 and 16 accumulation steps.
-# 16B [ours]: one row for each of its mesh's 64 data shards. Nano [ours]: what a mesh of 4 can
-# share, in rows that hold an instruction pair.
+# 350M 1 x 8, 2B 2 x 16, 6B 1 x 32, which gives the configs' 32, 16 and 16 accumulation steps.
+# 16B [ours]: one row for each of its mesh's 64 data shards. Nano [ours]: rows that a mesh of 4 can
+# share, each long enough for an instruction pair.
 PLACEMENTS: dict[str, tuple[Placement, ...]] = {
     "Nano": (Placement(CPU, Mesh((1, 1, 1), "one CPU"), 4),),
     "350M": (Placement(TPU_V4, Mesh((1, 8, 1), "TPU v4-16"), 8),),

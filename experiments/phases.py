@@ -1,13 +1,13 @@
-"""The phases of CodeGen: one row a phase. Standard library only, so that listing is instant.
+"""The phases of CodeGen: one row per phase. Standard library only, so that listing is instant.
 
-A phase is a corpus, a budget and the weights it starts from; what depends on the size too, its
-learning rate, is in `sizes.py`. Sources:
+A phase is a corpus, a budget and the weights it starts from. Its learning rate, which depends on
+the size too, is in `sizes.py`. Sources:
   [paper]  arXiv 2203.13474, table of hyper-parameters in the appendix.
   [config] salesforce/jaxformer `config/codegen_{350M,2B,6B}_nl.json`, `codegen_350M_multi.json`.
   [hub]    The steps at which the released checkpoints were taken.
   [ours]   No published value: this project's choice.
-Values in a row's `unverified` were not seen at their source by anyone here; whatever prints one
-says so.
+The values named in a row's `unverified` have not been checked at their source, and are marked so
+wherever they are printed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LossOn(StrEnum):
 
 
 class Vocabulary(StrEnum):
-    """What text is tokenised by (see `codegen_pax.text.tokenizer`)."""
+    """The vocabulary that tokenises text (see `codegen_pax.text.tokenizer`)."""
 
     GPT2 = "gpt2"  # 50,257 ids
     CODEGEN = "codegen"  # 50,295 ids
@@ -45,36 +45,37 @@ class Vocabulary(StrEnum):
 class Phase:
     """One row of the table.
 
-    A language phase needs `name`, `languages`, `start` and `tokens` alone; what else a row can
-    say has a default: the code vocabulary, the mixture `codegen_<name>`, Mono's learning rates.
+    A language phase needs only `name`, `languages`, `start` and `tokens`. All other fields have
+    defaults: the code vocabulary, the mixture `codegen_<name>`, Mono's learning rates.
 
     Attributes:
-        name: As in the experiment's name, `CodeGen<size><name>`.
+        name: The name in the experiment's name, `CodeGen<size><name>`.
         start: The phase whose weights it starts from; None for random weights.
-        languages: Keys of the language table whose files it reads; empty if the corpus is no
-            collection of source files.
-        tokens: To train on, for phases given by tokens; None for phases given by steps.
-        steps: To train for, for phases given by steps; None for phases given by tokens.
+        languages: The languages whose files are read, as keys of the language table; empty if the
+            corpus is not a collection of source files.
+        tokens: The number of tokens to train on; None for phases given by steps.
+        steps: The number of steps to train for; None for phases given by tokens.
         mixture: The seqio mixture of the published sizes; {name} is the name in lower case.
         nano_mixture: The seqio mixture of Nano.
         vocabulary: 'gpt2' (50,257 ids) or 'codegen' (50,295).
-        rates: The phase whose learning rates it takes, which each size has (`Size.learning_rate`).
-        learning_rate: The maximum, by size, of a phase with rates of its own.
-        learning_rate_end: The floor of the cosine, by size, of a phase with floors of its own.
+        rates: The phase whose learning rates are used, a key of `Size.learning_rate`.
+        learning_rate: Maximum learning rates by size, if the phase has its own.
+        learning_rate_end: Floors of the cosine by size, if the phase has its own.
         warmup_steps: Steps of linear warm-up.
-        anneal_steps: jaxformer's cosine length where it is not `steps - warmup_steps`.
-        batch_tokens: Tokens a step where the phase has its own, instead of the size's.
+        anneal_steps: jaxformer's cosine length, if it is not `steps - warmup_steps`.
+        batch_tokens: Tokens per step, if the phase does not use the size's.
         loss_on: 'all' tokens, or the 'answer' alone.
-        prompts: What its runs decode, to show what they have learnt: texts to continue, or
-            instructions to answer; those of its languages if empty (see `tasks.prompts`).
-        packing: The documents of a row do not see each other; jaxformer's do.
+        prompts: The texts to continue, or instructions to answer, that a run decodes to show what
+            it has learnt; empty for the prompts of its languages (see `tasks.prompts`).
+        packing: Whether attention is limited to tokens of the same document; in jaxformer it is
+            not.
         corpus_tokens: Tokens in the corpus [paper]; None if not published.
         released_step: Step of the released checkpoint by size [hub].
         humaneval_pass_at_1: Published result by size, percent [paper].
-        unverified: By size, which of the published values were not seen at their source.
+        unverified: By size, the published values that were not seen at their source.
 
     Raises:
-        ValueError: A value is not one of these.
+        ValueError: A value is invalid.
     """
 
     name: str
@@ -253,15 +254,15 @@ PHASES: dict[str, Phase] = {
     )
 }
 
-# Phase -> the module that declared it, for phases that are not this project's own.
+# Phase -> the module that declared it, for phases declared outside this project.
 MODULES: dict[str, str] = {}
 
 
 def ancestors(phase: Phase, phases: Mapping[str, Phase] = PHASES) -> list[Phase]:
-    """Returns the phase it starts from, the one that starts from, and so on to random weights.
+    """Returns the phase's start phase, that one's start phase, and so on to random weights.
 
     Raises:
-        ValueError: One of them is in no row of the table, or they form a circle.
+        ValueError: One of them is not in the table, or they form a cycle.
     """
     chain = [phase]
     while (start := chain[-1].start) is not None:

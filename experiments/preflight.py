@@ -1,9 +1,9 @@
-"""What can be known of a run before it starts, checked in order of cost. Nothing is written.
+"""Checks of a run before it starts, the cheapest first. They write nothing.
 
-The stock binary asks an experiment to `validate` itself when JAX has its devices, and before it
-makes the job directory or a network. `check` is that, for anybody: each check takes a `Plan`,
-raises a UserError that says what to correct, or returns what it found in a few words.
-`opening_lines` are what a run logs before its first step.
+The stock binary calls an experiment's `validate` after JAX has found its devices, and before it
+makes the job directory or a network. `check` makes the same checks in any process. Each check takes
+a `Plan`, and raises a UserError that says what to correct or returns its result in a few words.
+`opening_lines` returns what a run logs before its first step.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Inputs = Sequence[pax_fiddle.Config[base_input.BaseInput]]
 T = TypeVar("T")
 
 _MESH = VARIABLES["mesh"].name
-_NO_STEP = -1  # among steps that are gathered from hosts
+_NO_STEP = -1  # stands for None among the steps gathered from hosts
 
 
 class Experiment(Protocol):
-    """What of a `CodeGenExperiment` is checked."""
+    """The parts of a `CodeGenExperiment` that are checked."""
 
     DECLARATION: Declaration
     settings: Settings
@@ -48,7 +48,7 @@ class Experiment(Protocol):
     start: StartCheckpoint | None
 
     def declaration(self) -> Declaration:
-        """Returns what is run."""
+        """Returns the declaration of what is run."""
 
     def datasets(self) -> Inputs:
         """Returns the inputs of training and evaluation."""
@@ -73,8 +73,8 @@ class Plan:
     """What is about to run, and where.
 
     Attributes:
-        experiment: What is run; `experiment.run` says what of it is done.
-        devices: How many devices there are; None where that is not known.
+        experiment: The experiment; `experiment.run` says whether it trains, evaluates or decodes.
+        devices: The number of devices; None if it is unknown.
     """
 
     experiment: Experiment
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The experiment's."""
+        """The name of the experiment."""
         return type(self.experiment).__name__
 
     @property
@@ -91,7 +91,7 @@ class Plan:
         return self.experiment.run
 
     def declaration(self) -> Declaration:
-        """Returns what is run."""
+        """Returns the declaration of what is run."""
         return self.experiment.declaration()
 
 
@@ -99,10 +99,10 @@ def check(plan: Plan) -> list[str]:
     """Checks everything on this host, the cheapest first.
 
     Returns:
-        What was found, a few words for each check that had something to look at.
+        The results, a few words for each check that applies.
 
     Raises:
-        UserError: The first thing that is wrong.
+        UserError: A check fails; the checks after it are not made.
     """
     return [words for one in CHECKS if (words := one(plan))]
 
@@ -111,10 +111,11 @@ def check(plan: Plan) -> list[str]:
 def before_a_run(experiment: Experiment) -> Iterator[None]:
     """Checks what the stock binary is about to do, on all of its hosts.
 
-    The block does what comes last, and may raise too; after it one line says that all is well.
+    The block of the `with` statement makes the last checks, and may raise too. After it, one log
+    line says that all is well.
 
     Raises:
-        UserError: Something is wrong here or on another host: then all hosts raise one.
+        UserError: A check fails on this host or on another; then all hosts raise one.
     """
     run = experiment.run
     plan = Plan(experiment, None if run.job is None else jax.device_count())
@@ -128,10 +129,10 @@ def before_a_run(experiment: Experiment) -> Iterator[None]:
 
 
 def together(function: Callable[[], T]) -> T:
-    """Calls a function on every host; if it fails on one of them, all of them stop.
+    """Calls a function on every host; if it fails on one of them, all of them raise.
 
     Raises:
-        UserError: It has failed on another host, whose log says why.
+        UserError: The function has failed on another host, whose log says why.
     """
     if jax.process_count() == 1:
         return function()
@@ -153,7 +154,7 @@ def together(function: Callable[[], T]) -> T:
 
 
 def _check_batch(plan: Plan) -> str:
-    """The names of tasks, and the batch against mesh and hosts."""
+    """Checks that the tasks exist, and that mesh and hosts divide the batch."""
     if plan.run.job is None:
         return ""
     declaration = plan.declaration()
@@ -179,7 +180,7 @@ def _check_folder(plan: Plan) -> str:
 
 
 def _check_mesh(plan: Plan) -> str:
-    """The mesh against the devices that there are, as Pax puts them together."""
+    """Checks that Pax can lay the mesh over the devices."""
     network = plan.experiment.network()
     shape, slices = network.ici_mesh_shape, network.dcn_mesh_shape or ()
     if plan.devices is None or shape is None:
@@ -206,7 +207,7 @@ def _check_mesh(plan: Plan) -> str:
 
 
 def _fitting_mesh(plan: Plan, devices: int) -> str | None:
-    """A mesh for so many devices, the narrowest along `mdl` that fits."""
+    """Returns the mesh of this many devices that is narrowest along `mdl`; None if none fits."""
     experiment = plan.experiment
     for parts in range(1, devices + 1):
         if devices % parts == 0:
@@ -222,7 +223,7 @@ def _fitting_mesh(plan: Plan, devices: int) -> str | None:
 
 
 def _check_start(plan: Plan) -> str:
-    """That the weights to start from are there."""
+    """Checks that the weights to start from exist."""
     experiment = plan.experiment
     weights = start.check(plan.declaration(), experiment.settings, plan.run, experiment.start)
     return f"weights {weights}"
@@ -253,7 +254,7 @@ def _check_evaluation_data(plan: Plan) -> str:
 
 
 def _reads_seqio(dataset: pax_fiddle.Config[base_input.BaseInput]) -> bool:
-    """Whether it reads a task of seqio's; an input of a person's own may read anything."""
+    """Whether an input reads a seqio task; an input of the user's own may read anything."""
     return hasattr(dataset, "mixture_name")
 
 
@@ -279,7 +280,7 @@ def _check_prompts(plan: Plan) -> str:
 
 
 def _check_disk(plan: Plan) -> str:
-    """Room for the checkpoints to come."""
+    """Checks that there is room for the checkpoints."""
     if not plan.run.saves or plan.run.job is None:
         return ""
     train = plan.experiment.task().train
@@ -293,7 +294,7 @@ def _check_disk(plan: Plan) -> str:
 
 
 def _check_arrays(plan: Plan) -> str:
-    """That the weights to start from fit; the network is made for it, but in shapes alone."""
+    """Checks the shapes of the start weights, for which it makes the network in shapes only."""
     experiment = plan.experiment
     if not experiment.start:
         return ""
@@ -320,12 +321,12 @@ CHECKS: tuple[Callable[[Plan], str], ...] = (
 
 
 def check_hosts_start(experiment: Experiment) -> None:
-    """Refuses, on every host, hosts that start from the checkpoints of different steps.
+    """Raises on every host if the hosts start from checkpoints of different steps.
 
-    Each has looked for itself, and the parent may have saved another meanwhile.
+    Each host has looked for itself, and the parent may have saved another checkpoint meanwhile.
 
     Raises:
-        ValueError: The steps differ, or some hosts have found none.
+        ValueError: The steps differ, or some hosts have found no checkpoint.
     """
     if jax.process_count() == 1:
         return
@@ -344,9 +345,9 @@ def opening_lines(experiment: Experiment, step: int, rows: base_input.BaseInput)
     """Returns what a run logs before its next step: its weights, data, rate, batch and devices.
 
     Args:
-        experiment: What is run, by the stock binary.
-        step: The step from which it resumes; 0 if it begins.
-        rows: What it reads, restored to its place.
+        experiment: The experiment, made by the stock binary.
+        step: The step from which the run resumes; 0 if it begins.
+        rows: The training input, restored to its position.
     """
     declaration = experiment.declaration()
     return [
@@ -381,7 +382,7 @@ def _weights(experiment: Experiment) -> str:
 
 
 def _data(rows: base_input.BaseInput) -> str:
-    if not isinstance(rows, TrainingRows):  # a person's own
+    if not isinstance(rows, TrainingRows):  # an input of the user's own
         return rows.name
     tasks = rows.identity()["tasks"]
     each = ", ".join(f"{name} {counted(task['rows'], 'row')}" for name, task in tasks.items())

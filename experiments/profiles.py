@@ -1,4 +1,4 @@
-"""Profiles: on which data an experiment is run, for how long, and how often it reports.
+"""Profiles: the data and the length of a run, and how often it reports.
 
 The published sizes are run as the paper ran them; Nano is run so that a laptop's CPU finishes in
 minutes. Standard library only.
@@ -12,12 +12,13 @@ from enum import StrEnum
 
 from experiments import checks
 
-# The steps of the shortest phase of the tables, Instruct: intervals are fixed from there on.
+# The steps of Instruct, the shortest phase of the tables. Runs of at least this length have fixed
+# intervals.
 LONG_RUN_STEPS = 3_000
 
 
 class Data(StrEnum):
-    """Which of a phase's two mixtures is read."""
+    """The choice between a phase's two mixtures."""
 
     PREPARED = "prepared"  # `Phase.mixture`: a corpus that `codegen-pax prepare` wrote
     INSTALLED = "installed"  # `Phase.nano_mixture`: text that every machine has
@@ -32,14 +33,14 @@ class ComputeDtype(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """The length of a phase, where its own is too long.
+    """A length that replaces a phase's own where that is too long.
 
     Attributes:
         steps: Optimizer steps.
         warmup_steps: Steps of linear warm-up.
 
     Raises:
-        ValueError: A number is not one of these.
+        ValueError: A number is invalid.
     """
 
     steps: int
@@ -52,14 +53,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often a run does what it does besides training.
+    """How often a run records, saves, evaluates and decodes.
 
     Attributes:
         record: Steps between records of loss, rate and speed in events and log.
         save: Steps between checkpoints.
         evaluate: Steps between evaluations on every held-out row.
         decode: Steps between decodings of the prompts.
-        keep: How many of the newest checkpoints are kept.
+        keep: The number of newest checkpoints that are kept.
     """
 
     record: int
@@ -76,14 +77,14 @@ class Profile:
     Attributes:
         name: 'published' or 'laptop'.
         data: Which of a phase's mixtures is read.
-        budgets: Phase -> its length; an empty table leaves length and batch to the phase. A phase
-            that is not in the table has the length of `default_phase`.
-        default_phase: See `budgets`.
+        budgets: Phase -> its length; if empty, length and batch are the phase's own. A phase that
+            is not in the table has the length of `default_phase`.
+        default_phase: The phase whose length a phase missing from `budgets` has.
         compute_dtype: The type of activations.
-        needs_start: Whether a later phase is refused that would start from random weights.
-        evaluates_at_end_only: Whether a run is evaluated and decodes before its first step and
-            after its last one alone.
-        keep_checkpoints: How many of the newest checkpoints are kept.
+        needs_start: Whether to refuse a later phase that would start from random weights.
+        evaluates_at_end_only: Whether a run evaluates and decodes only before its first step and
+            after its last.
+        keep_checkpoints: The number of newest checkpoints that are kept.
         norm_summaries: Whether the norms of weights and updates are recorded.
     """
 
@@ -98,22 +99,22 @@ class Profile:
     norm_summaries: bool = True
 
     def budget(self, phase_name: str) -> Budget | None:
-        """Returns the length of a phase; None if the phase's own holds."""
+        """Returns the length of a phase; None for the phase's own."""
         if not self.budgets:
             return None
         return self.budgets.get(phase_name) or self.budgets[self.default_phase]
 
     def intervals(self, steps: int) -> Intervals:
-        """Returns the intervals of a run of so many steps.
+        """Returns the intervals of a run of `steps` steps.
 
-        A run as long as the published ones does each thing after a fixed number of steps; a shorter
-        one as often as its length asks for, so that four steps show as much as four hundred. The
-        first and the last step are recorded in any case, the loss is evaluated before the first
-        step, and the last step is evaluated, saved and decoded (`codegen_pax.runs.programs`, and
-        Pax itself).
+        A run as long as the published ones has fixed intervals; those of a shorter run are in
+        proportion to its length, so that four steps show as much as four hundred. In any case the
+        first and the last step are recorded, the loss is evaluated before the first step, and the
+        last step is evaluated, saved and decoded (`codegen_pax.runs.programs`, and Pax itself).
         """
         record = 100 if steps >= LONG_RUN_STEPS else max(1, steps // 30)
-        # A checkpoint or an evaluation takes as long as several steps: at most one in ten.
+        # A checkpoint or an evaluation takes as long as several steps, so at most one in ten steps
+        # has one.
         save = 1_000 if steps >= LONG_RUN_STEPS else max(min(10, steps), steps // 4)
         evaluate = steps if self.evaluates_at_end_only else save
         return Intervals(record, save, evaluate, evaluate, self.keep_checkpoints)
@@ -121,22 +122,22 @@ class Profile:
 
 PUBLISHED = Profile("published", Data.PREPARED)
 
-# All of it is [ours]; what was tried, and what it came to, is in the documentation. The recipe is
-# that of the published sizes: only length, batch and rate are chosen for a laptop.
+# All values are [ours]; the documentation has the alternatives that were tried and their results.
+# The recipe is that of the published sizes: only length, batch and rate are chosen for a laptop.
 LAPTOP = Profile(
     "laptop",
     Data.INSTALLED,
     budgets={
-        # As many steps as five minutes leave on slow cores.
+        # As many steps as slow cores finish in five minutes.
         "Mono": Budget(steps=180, warmup_steps=20),
-        # Instruct starts from weights that have learnt already, and has little text.
+        # Instruct starts from trained weights, and has little text.
         "Instruct": Budget(steps=150, warmup_steps=20),
     },
     compute_dtype=ComputeDtype.FLOAT32,
     needs_start=False,
-    # Either takes as long as a tenth of the run.
+    # An evaluation or a decoding takes as long as a tenth of the run.
     evaluates_at_end_only=True,
     keep_checkpoints=2,
-    # On a CPU they take as long as the update itself.
+    # On a CPU the norms take as long as the update itself.
     norm_summaries=False,
 )

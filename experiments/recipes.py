@@ -1,8 +1,8 @@
-"""The two recipes: how weights are learnt, whatever the size or phase. Standard library only.
+"""The two recipes: how weights are learnt, for any size and phase. Standard library only.
 
-`jaxformer` is what was really run; `paper` is what the paper says, with the field's habit where it
-is silent. The documentation has the table of their differences, and each difference has a test.
-Sources as in `sizes.py`.
+`jaxformer` is what was really run; `paper` is what the paper says, with the common practice where
+the paper is silent. The documentation has the table of their differences, and each difference has a
+test. Sources are marked as in `sizes.py`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from experiments import checks
 
 
 class Batch(StrEnum):
-    """Which batch of a size is trained with: a key of `Size.batch_tokens`."""
+    """The batch of a size that is used: a key of `Size.batch_tokens`."""
 
     JAXFORMER = "jaxformer"
     PAPER = "paper"
 
 
 class Decay(StrEnum):
-    """Which arrays are decayed (see `OptaxAdam`)."""
+    """The arrays that are decayed (see `OptaxAdam`)."""
 
     STACKED_RANK = "stacked_rank"  # more than one axis, the layer axis counted
     MATRICES = "matrices"  # neither layer norms nor biases
@@ -37,16 +37,16 @@ class SumDtype(StrEnum):
 
 
 class CosineEnds(StrEnum):
-    """Where the cosine ends."""
+    """The step at which the cosine ends."""
 
-    ANNEAL_STEPS = "anneal_steps"  # so many steps after the warm-up, then flat
+    ANNEAL_STEPS = "anneal_steps"  # `anneal_steps` after the warm-up, then flat
     LAST_STEP = "last_step"
 
 
 class Floor(StrEnum):
     """The rate at the end of the cosine."""
 
-    CONFIG = "config"  # the config's own where there is one, a tenth of the maximum elsewhere
+    CONFIG = "config"  # the config's own, or a tenth of the maximum if it has none
     TENTH = "tenth"  # of the maximum
 
 
@@ -56,23 +56,24 @@ class Recipe:
 
     Attributes:
         name: 'jaxformer' or 'paper'.
-        batch: Which batch of a size is trained with.
+        batch: The batch of a size that is used.
         decay: Which arrays are decayed. 'stacked_rank': every array with more than one axis, the
             layer axis counted, so that the blocks' layer norms and biases are decayed too.
             'matrices': neither layer norms nor biases.
         accumulation_dtype: Type of the sum of gradients over micro-batches.
         cosine_ends: 'anneal_steps' after the warm-up, then flat, or at the 'last_step'.
-        floor: 'config' uses a `learning_rate_end` of the tables where there is one; 'tenth' never.
-        embedding_bias: The embedding is a linear layer with a bias.
+        floor: 'config' uses the `learning_rate_end` of the tables if they have one; 'tenth' always
+            uses a tenth of the maximum.
+        embedding_bias: Whether the embedding is a linear layer with a bias.
         z_loss: Weight of log(Z)^2 in the loss.
-        weight_decay: Decoupled, times the learning rate.
+        weight_decay: Weight of the decoupled decay, which is multiplied by the learning rate.
         beta1: Adam's decay rate of the first moment.
         beta2: Adam's decay rate of the second moment.
-        epsilon: Adam's.
-        clip_norm: What the norm of the whole gradient is clipped to.
+        epsilon: Adam's epsilon.
+        clip_norm: Maximum of the global norm of the gradient.
 
     Raises:
-        ValueError: A value is not one of these.
+        ValueError: A value is invalid.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Recipe:
     floor: Floor
     embedding_bias: bool
     z_loss: float
-    # The same in both recipes. [paper] and jaxformer `model.py` (optax's defaults).
+    # These are the same in both recipes: [paper] and jaxformer `model.py` (optax's defaults).
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.999
@@ -145,7 +146,7 @@ def find_recipe(name: str) -> Recipe:
     """Returns the recipe called `name`.
 
     Raises:
-        KeyError: There is none; the message names the nearest.
+        KeyError: The name is unknown; the message has the nearest.
     """
     if name not in RECIPES:
         raise UnknownNameError(names.unknown("recipe", name, RECIPES))

@@ -1,4 +1,4 @@
-"""Puts every experiment of the tables into paxml's registry, and declares new phases."""
+"""Registers every experiment of the tables with paxml, and declares new phases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _classes: dict[str, type[CodeGenExperiment]] = {}
 
 
 def register_all() -> None:
-    """Registers one experiment for each size and phase of the tables, once."""
+    """Registers one experiment for each size and phase of the tables, each only once."""
     for phase in PHASES.values():
         _register_mixtures(phase)
     for declaration in declarations():
@@ -32,20 +32,20 @@ def register_all() -> None:
 def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[CodeGenExperiment]]:
     """Adds a phase: its seqio tasks and mixtures, and one experiment of every size.
 
-    In a module of your own, which `paxml.main --exp=<module>.CodeGen<Size><Phase>` imports:
+    Call it in a module of your own, which `paxml.main --exp=<module>.CodeGen<Size><Phase>` imports:
 
         declare_phase(Phase("Solidity", languages=("solidity",), start="Mono", tokens=10**10))
 
     Args:
         phase: The new row.
-        module: The module the experiments are registered under; the caller's if None.
+        module: The module under which the experiments are registered; the caller's if None.
 
     Returns:
         Name of the size -> experiment.
 
     Raises:
-        ValueError: There is such a phase already, its start phase is unknown, or it has no
-            languages to mix and names no mixture that is registered.
+        ValueError: The phase exists already, its start phase is unknown, or it has no languages
+            and its mixture is not registered.
     """
     if phase.name in PHASES:
         by = MODULES.get(phase.name, "this project")
@@ -67,7 +67,7 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
     """Returns the experiment called `name`, with or without the leading `codegen.`.
 
     Raises:
-        KeyError: There is none; the message names the nearest.
+        KeyError: The name is unknown; the message has the nearest.
     """
     plain = name.rpartition(".")[2]
     if plain not in _classes:
@@ -95,7 +95,7 @@ def _register_mixtures(phase: Phase) -> None:
 
 
 def _register(declaration: Declaration) -> type[CodeGenExperiment]:
-    """Registers a class: stock paxml finds it as `--exp=<module>.<Name>`."""
+    """Registers a class, which stock paxml finds as `--exp=<module>.<Name>`."""
     cls: Any = type(
         declaration.name,
         (CodeGenExperiment,),

@@ -1,4 +1,4 @@
-"""Every experiment's docstring: a report, written from the tables. Standard library only."""
+"""Writes every experiment's docstring, a report, from the tables. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from experiments.phases import RESULT
 from experiments.profiles import LAPTOP
 from experiments.settings import VARIABLES
 
-# The share of the peak that training is planned with: MaxText and Pax publish 42% to 57% on TPU v4
-# at these sizes (6N + 12LTD convention).
+# The share of the peak that estimates assume: MaxText and Pax publish 42% to 57% on TPU v4 at these
+# sizes (6N + 12LTD convention).
 PLANNED_UTILISATION = 0.45
 
-# How far below the unigram entropy CodeGenNanoMono must come, in nats a token: it has then learnt
-# more than how often each token occurs.
+# How far below the unigram entropy the loss of CodeGenNanoMono must come, in nats per token: then
+# it has learnt more than the frequencies of tokens.
 NANO_MARGIN = 1.0
 
 
 def expected_margin(declaration: Declaration) -> float | None:
-    """Returns how far below the unigram entropy a run must come; None where that is open."""
+    """Returns how far below the unigram entropy the loss must come; None if nothing is expected."""
     is_main = declaration.profile == LAPTOP and declaration.phase.name == "Mono"
     return NANO_MARGIN if is_main and not declaration.is_variant else None
 
 
 def report(declaration: Declaration) -> str:
-    """Returns a report of the experiment: what, from where, how long, how good, how."""
+    """Returns a report: source, network, tokens, recipe, hardware, expected result, command."""
     size, phase = declaration.size, declaration.phase
     has_own_name = declaration.name != declaration.table_name
     name = declaration.name if has_own_name else f"CodeGen {size.name} {phase.name}"

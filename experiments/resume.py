@@ -1,7 +1,7 @@
-"""What may change when a job resumes, and the schedule that it keeps.
+"""The changes that are allowed when a job resumes, and the schedule that it keeps.
 
-Whatever is not named here changes what the weights mean or which rows come when: it is refused,
-and needs a job of its own.
+Any change that is not listed here changes what the weights mean or the order of the rows. It is
+refused, and needs a job of its own.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from experiments.declaration import Declaration
 from experiments.settings import VARIABLES, Schedule
 from experiments.start import Run
 
-# The fields of a declaration that are a schedule.
+# The fields of a declaration that make up its schedule.
 SCHEDULE = ("warmup_steps", "anneal_steps", "learning_rate", "learning_rate_end")
 _OPTIMIZER = "task.train.learner.optimizer"
 _SCHEDULE_PATHS = re.compile(rf"^{re.escape(_OPTIMIZER)}\.(learning_rate|lr_schedule\b.*)$")
 _TRAINED = re.compile(r"datasets\[(\d+)\]\.is_training = True")
 _DATASET = re.compile(r"datasets\[(\d+)\]")
 _BATCH = re.compile(r"^((decode_)?datasets\[\d+\]|input_specs)\.batch_size$")
-_MOST_NAMED = 8  # changes in an error
+_MOST_NAMED = 8  # the most changes that an error names
 
 
 def _always(_: Change) -> bool:
@@ -48,7 +48,7 @@ def _is_added_or_removed(change: Change) -> bool:
 
 
 def _are_among(*references: str) -> Callable[[Change], bool]:
-    """Returns a function: whether both values are nothing, or classes of these names."""
+    """Returns a function that tells whether both values are None or among these class names."""
 
     def is_valid(change: Change) -> bool:
         values = {strip_module(value or "None") for value in (change.old, change.new)}
@@ -58,20 +58,20 @@ def _are_among(*references: str) -> Callable[[Change], bool]:
 
 
 def _computes_the_same(change: Change) -> bool:
-    """Whether both are layers of this project, or those of praxis whose numbers they have."""
+    """Whether both are layers of this project, or praxis layers that compute the same."""
     same = ("codegen_pax.model.", "praxis.layers.embedding_softmax.FullSoftmax")
     return all((value or "").startswith(same) for value in (change.old, change.new))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Paths of a configuration that may change.
+    """A rule that allows some paths of a configuration to change.
 
     Attributes:
-        pattern: Finds them.
+        pattern: A regular expression that finds the paths.
         why: What they decide, which is neither what the weights mean nor the order of the data.
-        is_valid: Whether a change is one of those meant.
-        recorded_as: The field of a receipt that records the same.
+        is_valid: Whether the rule allows a change of such a path.
+        recorded_as: The field of a receipt that records the same change.
     """
 
     pattern: str
@@ -91,7 +91,7 @@ MAY_CHANGE = (
     ),
     Rule(r"\.eval_skip_train$", "whether a training batch is evaluated too"),
     Rule(r"\b(checkpoint_policy|remat\w*)$", "what is computed twice to save memory"),
-    # The sum of the micro-batches' gradients is that of the batch; in which type, the recipe says.
+    # The micro-batches' gradients sum to that of the batch; the recipe has the type of the sum.
     Rule(
         r"^task\.train\.learner\.stochastic_gradient$",
         "whether a batch is computed in parts",
@@ -116,7 +116,7 @@ _HARDWARE = Rule(r"", "where arrays lie", recorded_as="mesh")
 
 
 def receipt_of(run: Run) -> lineage.Receipt | None:
-    """Reads the receipt of the checkpoint from which a run resumes training; None without one."""
+    """Returns the receipt of the checkpoint from which a run resumes training; None without one."""
     if not run.trains or run.job is None or run.step is None:
         return None
     receipt = lineage.of_checkpoint(run.job, run.step)
@@ -129,14 +129,14 @@ def keep_schedule(
     """Returns the declaration with the schedule that a job resumes with.
 
     Args:
-        declaration: With all that follows from it.
-        receipt: The receipt from which it resumes; None if it does not.
+        declaration: The declaration of the run.
+        receipt: The receipt of the checkpoint from which the job resumes; None if it does not.
         schedule: The schedule that the settings choose.
 
     Returns:
-        The declaration with the receipt's schedule; itself if there is no receipt or the receipt
-        has no schedule, if the declared one is chosen, or if none is chosen and it declares another
-        by hand, which `check` refuses.
+        The declaration with the receipt's schedule. It is returned unchanged if there is no receipt
+        or the receipt has no schedule; if the settings choose the declared schedule; or if they
+        choose none and the declaration has another by hand, which `check` refuses.
     """
     then = schedule_of(receipt) if receipt else None
     if receipt is None or then is None or schedule == Schedule.DECLARED:
@@ -153,7 +153,7 @@ def keep_schedule(
 
 
 def schedule_of(receipt: lineage.Receipt) -> dict[str, Any] | None:
-    """Returns the fields of `SCHEDULE` in a receipt; None if it does not have them."""
+    """Returns the fields of `SCHEDULE` in a receipt; None if one is missing."""
     declared = receipt.get("declared", {})
     if all(type(declared.get(name)) in (int, float) for name in SCHEDULE):
         return {name: declared[name] for name in SCHEDULE}
@@ -168,7 +168,7 @@ def schedule_of(receipt: lineage.Receipt) -> dict[str, Any] | None:
             "learning_rate": rate,
             "learning_rate_end": rate * float(values[f"{ramp}.min_ratio"]),
         }
-    except (KeyError, ValueError):  # a schedule of another form: compared as it is
+    except (KeyError, ValueError):  # another form, which `check` compares path by path
         return None
 
 
@@ -180,21 +180,21 @@ def check(
     side: ExperimentConfig,
     schedule: Schedule | None = None,
 ) -> list[dict[str, Any]]:
-    """Compares what is about to train with what its job was trained by.
+    """Compares what is about to train with what the job has been trained with.
 
     Args:
         job: The job directory.
-        step: The step from which it resumes.
-        old: The receipt of that checkpoint.
-        new: The receipt as it would be.
+        step: The step from which the job resumes.
+        old: The receipt of the checkpoint of that step.
+        new: The receipt that a new job would have.
         side: The experiment's whole configuration.
         schedule: The schedule that the settings choose.
 
     Returns:
-        What is changed and may be, as the `history` of a receipt has it.
+        The changes, all of them allowed, in the form of a receipt's `history`.
 
     Raises:
-        ValueError: What may not be changed is; or no step is left.
+        ValueError: A change is not allowed, or the job is past its last step.
     """
     _check_names(job, old, new)
     is_training = old["kind"] == "training"
@@ -204,7 +204,7 @@ def check(
             "expected more steps than that, or a --job_log_dir of its own"
         )
     changed = _changed(old, new, side)
-    if not is_training:  # no step was taken: the weights bind the network alone
+    if not is_training:  # no step was taken: only the network must be the same
         changed = [change for change in changed if group_of(change.path) == NETWORK]
     takes_declared = schedule == Schedule.DECLARED
     refused = [
@@ -226,8 +226,8 @@ def check(
 
 
 def _check_names(job: epath.Path, old: lineage.Receipt, new: lineage.Receipt) -> None:
-    """Raises ValueError for another experiment, or another recipe."""
-    # Weights that were imported have not been trained on: any run of their size and phase may be.
+    """Raises ValueError if the experiment or the recipe is another."""
+    # Imported weights have not been trained yet: any experiment of their size and phase may do so.
     is_for = old["kind"] != "training" and _table_name(old) == _table_name(new)
     if new["experiment"] not in lineage.experiment_names(old) and not is_for:
         _refuse_name(job, "experiment", old, new)
@@ -245,7 +245,7 @@ def _refuse_name(
 
 
 def _table_name(receipt: lineage.Receipt) -> str:
-    """The experiment of the tables that one is a variant of."""
+    """Returns the experiment of the tables that a receipt's experiment is, or is a variant of."""
     declared = receipt.get("declared")
     if declared is None:
         return receipt["experiment"]
@@ -253,7 +253,7 @@ def _table_name(receipt: lineage.Receipt) -> str:
 
 
 def _rule(change: Change) -> Rule | None:
-    """The rule by which it may change; None if it may not."""
+    """Returns the rule that allows a change; None if no rule does."""
     if group_of(change.path) == HARDWARE:
         return _HARDWARE
     return next(
@@ -267,7 +267,7 @@ def _rule(change: Change) -> Rule | None:
 
 
 def _changed(old: lineage.Receipt, new: lineage.Receipt, side: ExperimentConfig) -> list[Change]:
-    """What differs of the whole configurations, but for how rows are shared among hosts."""
+    """Returns the differences between configurations, except how hosts share rows."""
     if "snapshot" not in old:
         fields = ("mixture", "batch_tokens")
         return [
@@ -286,18 +286,18 @@ def _changed(old: lineage.Receipt, new: lineage.Receipt, side: ExperimentConfig)
                 continue
             change = replace(change, old=rows[0], new=rows[1])
         if dataset and dataset[1] not in trained:
-            # Evaluated alone: which held-out rows are read says nothing of the weights.
+            # Only for evaluation: the choice of held-out rows does not change the weights.
             change = replace(change, path=f"evaluation.{change.path}")
         changed.append(change)
     return changed
 
 
 def _global_rows(receipt: lineage.Receipt, batch_size: str | None) -> str | None:
-    """Rows of a batch over all hosts, from those that one host reads."""
+    """Returns the rows of a batch over all hosts, from those that one host reads."""
     if batch_size is None or not batch_size.isdecimal():
         return batch_size
     hosts = receipt.get("hosts")
-    if hosts is None:  # of an older version: the batch of all has as many tokens as it says
+    if hosts is None:  # an older receipt: hosts follow from its batch_tokens
         values = _values(receipt["snapshot"])
         rows, length = (
             values.get(f"input_specs.{name}", "") for name in ("batch_size", "row_length")
@@ -308,13 +308,13 @@ def _global_rows(receipt: lineage.Receipt, batch_size: str | None) -> str | None
 
 
 def _values(snapshot: Iterable[str]) -> Mapping[str, str]:
-    """Path -> value of the lines of a snapshot."""
+    """Returns path -> value from the lines of a snapshot."""
     pairs = (line.partition(" = ") for line in snapshot if " = " in line)
     return {path: value for path, _, value in pairs}
 
 
 def _changed_fields(old: lineage.Receipt, new: lineage.Receipt) -> list[dict[str, Any]]:
-    """What differs of a receipt's own fields, its software and its code, as `history` has it."""
+    """Returns the changed fields, versions and code of a receipt, in the form of `history`."""
     plain_fields = [
         {"name": name, "old": old[name], "new": new[name]}
         for name in ("experiment", "class", "steps", "mesh", "hosts")

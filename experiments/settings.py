@@ -1,9 +1,8 @@
 """The settings: the CODEGEN_* environment variables, which are read here and nowhere else.
 
-The stock Pax binary has no flags for what a run of this project may be told besides its experiment,
-so it is told by environment variables. They are read once, at the door: by `CodeGenExperiment` when
-the binary makes it, or by a verb of `codegen-pax`. Everything after is a function of a declaration
-and a `Settings`:
+The stock Pax binary has no flags for the settings of this project, so they are environment
+variables. They are read once, by `CodeGenExperiment` when the binary makes it, or by a verb of
+`codegen-pax`. Everything after that is a function of a declaration and a `Settings`:
 
     settings = from_environment()
     declaration = configured(find_declaration("CodeGen350MMono"), settings)
@@ -28,27 +27,27 @@ from experiments.meshes import Mesh, parse_mesh
 from experiments.recipes import Recipe, find_recipe
 
 PREFIX = "CODEGEN_"
-SCRATCH = "scratch"  # as CODEGEN_START_FROM: random weights
+SCRATCH = "scratch"  # the value of CODEGEN_START_FROM for random weights
 
 
 class Schedule(StrEnum):
-    """Which learning-rate schedule a resumed job follows."""
+    """The learning-rate schedule that a resumed job follows."""
 
-    RECEIPT = "receipt"  # the one its receipt has
-    DECLARED = "declared"  # the one its experiment declares now
+    RECEIPT = "receipt"  # the schedule in its receipt
+    DECLARED = "declared"  # the schedule that its experiment declares now
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the CODEGEN_* variables; None, or no name, where a variable is unset.
+    """The values of the CODEGEN_* variables; None, or empty, if a variable is unset.
 
     Attributes:
         data: Folder of the prepared corpora, local or a URL.
         evaluate: Mixtures to evaluate on instead of the phase's own.
         mesh: The mesh to run on instead of the declared one.
         prompts: File of prompts to decode instead of the phase's own, local or a URL.
-        recipe: The recipe to train by instead of the declared one.
-        schedule: Which schedule a resumed job follows.
+        recipe: The recipe to use instead of the declared one.
+        schedule: The schedule that a resumed job follows.
         start_from: Job directory whose last weights a phase starts from, or 'scratch'.
     """
 
@@ -72,8 +71,8 @@ class Variable:
 
     Attributes:
         field: The field of `Settings` that holds its value.
-        values: What it may be set to.
-        default: What holds while it is unset.
+        values: The values that it may have.
+        default: What applies if it is unset.
         description: What it does, in one or two sentences.
         parse: Text -> value. Raises InvalidValueError or UnknownNameError.
         write: Value -> text, the inverse.
@@ -88,15 +87,15 @@ class Variable:
 
     @property
     def name(self) -> str:
-        """The variable's name, as CODEGEN_MESH."""
+        """The name of the variable, such as CODEGEN_MESH."""
         return f"{PREFIX}{self.field.upper()}"
 
     def read(self, environment: Mapping[str, str] = os.environ) -> Any:
-        """Returns the value of this variable; that of the default where it is unset or empty.
+        """Returns the value of this variable; the default if it is unset or empty.
 
         Raises:
-            InvalidValueError, UnknownNameError: The text is no such value; the message names the
-                variable.
+            InvalidValueError, UnknownNameError: The text is not a valid value; the message names
+                the variable.
         """
         text = environment.get(self.name, "").strip()
         if not text:
@@ -181,16 +180,16 @@ assert [*VARIABLES] == [field.name for field in fields(Settings)]
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the settings.
 
-    A variable that begins with CODEGEN_ and is none of these is an error, not a warning: most are
-    misspelt, a run that ignores one may train for days on what was not meant, and nobody reads a
-    warning among the thousands of lines of Pax's log. To unset another program's takes a moment.
+    An unknown variable that begins with CODEGEN_ is an error, not a warning. Most are misspelt; a
+    run that ignored one could train for days with the wrong settings, and nobody reads a warning
+    among the thousands of lines of Pax's log. A variable of another program is quickly unset.
 
     Args:
-        environment: Variable -> text; this process's own if not given.
+        environment: Variable -> text; by default the environment of this process.
 
     Raises:
         InvalidValueError: A text is not a value of its variable.
-        UnknownNameError: There is no such recipe, schedule or variable; names the nearest.
+        UnknownNameError: A recipe, schedule or variable is unknown; the message has the nearest.
     """
     known = [variable.name for variable in VARIABLES.values()]
     for name in sorted(environment):

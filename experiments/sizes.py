@@ -1,7 +1,7 @@
-"""The sizes of CodeGen: one row a size. Standard library only, so that listing is instant.
+"""The sizes of CodeGen: one row per size. Standard library only, so that listing is instant.
 
 A new size is one row here, and one entry for each accelerator in `meshes.py`. Sources:
-  [hub]    `config.json` of Salesforce/codegen-{350M,2B,6B,16B}: the shapes; the same in
+  [hub]    `config.json` of Salesforce/codegen-{350M,2B,6B,16B}: the shapes, which are the same in
            salesforce/jaxformer `config/*.json`. Parameter counts are those of the released networks
            with the vocabulary padded to 51,200, and are asserted against the real network.
   [paper]  arXiv 2203.13474, table of hyper-parameters in the appendix.
@@ -26,7 +26,7 @@ VOCAB_SIZE = 51_200
 
 
 class Remat(StrEnum):
-    """What the backward pass finds saved of a block: praxis' `AutodiffCheckpointType`."""
+    """What each block saves for the backward pass: praxis' `AutodiffCheckpointType`."""
 
     SAVE_NOTHING = "save_nothing"
     SAVE_UNET_ALL_CONV = "save_unet_all_conv"
@@ -52,24 +52,24 @@ class Size:
     """One row of the table.
 
     Attributes:
-        name: As in the experiment's name, `CodeGen<name><phase>`.
+        name: The name in the experiment's name, `CodeGen<name><phase>`.
         layers: Number of blocks.
         model_dims: D, width of the residual stream.
         heads: N, attention heads.
         head_dims: H, dims of one head; N * H = D.
-        rotary_dims: How many of a head's dims are rotated; even.
-        context: The most tokens that the network is for; a row of data has as many or fewer.
+        rotary_dims: Number of rotated dims of a head; even.
+        context: Maximum number of tokens in a row.
         vocab_size: V, the ids of the projection.
-        remat: What the backward pass finds saved of a block, by praxis' name. Nothing, as jaxformer
-            (`hk.remat` of each block), for the published sizes.
-        batch_tokens: Tokens a step, by the batch that a recipe chooses (`Recipe.batch`).
-        learning_rate: The maximum, by phase; a phase of one's own takes that of `Phase.rates`.
-        learning_rate_end: The floor of the cosine, by phase, where a source gives it; a tenth of
-            the maximum elsewhere.
-        profile: On which data it is run, for how long, and how often it reports.
+        remat: What each block saves for the backward pass, by praxis' name. The published sizes
+            save nothing, as in jaxformer (`hk.remat` of each block).
+        batch_tokens: Tokens per step, by the batch that a recipe chooses (`Recipe.batch`).
+        learning_rate: Maximum learning rates, by the phase that `Phase.rates` names.
+        learning_rate_end: Floors of the cosine, by that phase too, where a source gives one;
+            elsewhere the floor is a tenth of the maximum.
+        profile: The data and the length of runs, and how often they report.
 
     Raises:
-        ValueError: No network has such a shape, or a value is not one of these.
+        ValueError: A value is invalid, or the shapes do not fit together.
     """
 
     name: str
@@ -114,13 +114,13 @@ class Size:
 
     @property
     def parameters(self) -> int:
-        """Those of the released network: no embedding bias (see `Declaration.parameters`)."""
+        """Parameters of the released network, without embedding bias (`Declaration.parameters`)."""
         return network_parameters(self.layers, self.model_dims, self.vocab_size)
 
     def values(self) -> dict[str, Any]:
         """Returns the network in plain values, as receipts record it.
 
-        `embedded` says whether it is run on a laptop, on text that every machine has.
+        `embedded` says whether the size is run on a laptop, with text that every machine has.
         """
         names = ("name", "layers", "model_dims", "heads", "head_dims", "rotary_dims", "context")
         return {
@@ -133,8 +133,8 @@ class Size:
     def flops_per_token(self, row_length: int | None = None) -> int:
         """Returns the model FLOPs to train on one token, without recomputation.
 
-        6 FLOPs a weight that is multiplied (2 forward, 4 backward; the embedding's table is
-        looked up, not multiplied), and 12 * layers * T * D for the attention scores and
+        They are 6 FLOPs per weight that is multiplied (2 forward, 4 backward; the embedding's
+        table is looked up, not multiplied), and 12 * layers * T * D for the attention scores and
         their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
 
         Args:
@@ -154,15 +154,15 @@ def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:
     return layers * block + 2 * v * d + v + 2 * d
 
 
-# Batches of `jaxformer` are accumulation steps * rows of a micro-batch * 2,048 tokens [config]; of
-# `paper`, rows * 2,048, which come to the round numbers of the paper. Rates of NL are [config],
-# 16B's [paper]; those of Multi and Mono [paper], 350M's Multi [config]; those of Instruct [ours]: a
-# tenth of what the weights were last trained with, or less, as is usual for tuning.
+# Batches of `jaxformer` are accumulation steps * rows of a micro-batch * 2,048 tokens [config].
+# Batches of `paper` are rows * 2,048, which give the round numbers of the paper. Rates of NL are
+# [config], 16B's [paper]; rates of Multi and Mono are [paper], 350M's Multi [config]. Rates of
+# Instruct are [ours]: about a tenth of Mono's (Nano: a fifth), as is usual for tuning.
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (
         # [ours]: trained in minutes on two CPU cores. Nearly all of its arithmetic is the
-        # 51,200-way softmax, so it is narrow; what was tried is in the documentation.
+        # 51,200-way softmax, so it is narrow; the documentation has what was tried.
         Size(
             "Nano",  # 13,553,664 parameters
             layers=2,

@@ -1,6 +1,6 @@
-"""What a run starts from: what the stock binary was told to do, and another job's weights.
+"""The start of a run: what the stock binary is told to do, and the weights of another job.
 
-Both are known without Pax: nothing of it is imported before it is needed.
+Pax is imported only in the functions that need it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ _VARIABLE = VARIABLES["start_from"].name
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of the stock binary, as its flags and its job directory tell; or none.
+    """One execution of the stock binary, from its flags and job directory; by default none.
 
     Attributes:
         job: The job directory; None if this process is not the stock binary.
-        step: Step of the newest whole checkpoint that the job had when the run began; None without
-            one.
-        trains: Whether it trains.
-        evaluates: Whether it evaluates.
-        decodes: Whether it decodes.
-        saves: Whether it saves checkpoints.
-        needs_checkpoint: Whether it decodes what the job directory has, once.
-        restore_from: The job directory whose checkpoints it decodes, if another was named.
+        step: Step of the newest whole checkpoint in the job when the run began; None without one.
+        trains: Whether the run trains.
+        evaluates: Whether the run evaluates.
+        decodes: Whether the run decodes.
+        saves: Whether the run saves checkpoints.
+        needs_checkpoint: Whether the run decodes a checkpoint of its job directory, once.
+        restore_from: The job directory whose checkpoints are decoded, if it is another.
         restore_steps: The steps of the checkpoints to decode; empty for the newest.
     """
 
@@ -60,7 +59,7 @@ class Run:
 
     @classmethod
     def from_flags(cls) -> Run:
-        """Reads the flags of the stock binary, and what its job directory has."""
+        """Reads the flags of the stock binary, and the checkpoints of its job directory."""
         values = flags.FLAGS
         mode = values.mode
         trains, decodes = mode == "train", mode in ("decode", "decode_once")
@@ -83,20 +82,20 @@ class Run:
 
     @property
     def begins(self) -> bool:
-        """Whether it begins to train, in a job that has no checkpoint yet."""
+        """Whether the run begins training, in a job without a checkpoint."""
         return self.trains and self.step is None
 
     @property
     def has_weights(self) -> bool:
-        """Whether it is the stock binary doing anything but beginning to train."""
+        """Whether the run uses weights of a job: it resumes, evaluates or decodes."""
         return self.job is not None and not self.begins
 
 
 def make_job_dir_absolute() -> None:
     """Makes the stock binary's `--job_log_dir` absolute, if this process is that binary.
 
-    Given a relative one, Pax trains and saves, and then cannot restore: Orbax looks for the
-    checkpoint below the checkpoints' own directory.
+    With a relative directory, Pax trains and saves, but cannot restore: Orbax resolves the path
+    against the checkpoints' own directory.
     """
     if flags.FLAGS.is_parsed() and flags.FLAGS.get_flag_value("job_log_dir", None) is not None:
         flags.FLAGS.job_log_dir = _absolute(epath.Path(flags.FLAGS.job_log_dir))
@@ -112,9 +111,9 @@ class StartCheckpoint:
 
     Attributes:
         job: The job directory.
-        step: Step of its newest whole checkpoint when it was looked for; None without one, which
-            `check` refuses. What is checked, loaded and recorded is the same, whatever the job
-            saves meanwhile.
+        step: Step of the newest whole checkpoint when `find` looked; None without one, which
+            `check` refuses. This checkpoint is checked, loaded and recorded, even if the job saves
+            newer ones meanwhile.
     """
 
     job: epath.Path
@@ -131,13 +130,13 @@ def find(declaration: Declaration, settings: Settings, run: Run) -> StartCheckpo
     """Finds the checkpoint whose weights a run starts from.
 
     Returns:
-        None if no weights are loaded: the experiment has no start phase; the settings say 'scratch'
-        or nothing (`check` decides whether that may be); or the run resumes, evaluates or decodes,
-        and so has weights already.
+        The checkpoint, or None if no weights are loaded. None are loaded if the experiment has no
+        start, if the settings say 'scratch' or nothing (`check` decides whether that is allowed),
+        or if the run resumes, evaluates or decodes, and so has weights already.
     """
     if declaration.start is None or settings.start_from in (None, SCRATCH) or run.has_weights:
         return None
-    # Orbax takes a relative path for one below the checkpoints' own directory.
+    # Orbax resolves a relative path against the checkpoints' own directory.
     job = _absolute(epath.Path(settings.start_from))
     return StartCheckpoint(job, checkpoints.last_step(job))
 
@@ -147,7 +146,7 @@ def loading_rules(
     task: pax_fiddle.Config[tasks_lib.SingleTask],
     input_specs: InputSpecs,
 ) -> dict[str, tasks_lib.CheckpointLoadingRules]:
-    """Returns rules that load every weight of a checkpoint, and neither step nor optimizer.
+    """Returns rules that load every weight of a checkpoint, but not its step and optimizer.
 
     Args:
         start: The checkpoint.
@@ -161,7 +160,7 @@ def loading_rules(
             task_p=task.clone(),
             load_rules=[(r"(.*)", "{}")],
             safe_load=True,
-            # Named, so that what was checked is loaded, though the parent trains on.
+            # With the step, the checked checkpoint is loaded even if the parent saves newer ones.
             step=start.step,
             input_specs_provider_p=input_specs,
         )
@@ -171,7 +170,7 @@ def loading_rules(
 def check(
     declaration: Declaration, settings: Settings, run: Run, start: StartCheckpoint | None
 ) -> str:
-    """Refuses a start that is missing; what its arrays are is not looked at.
+    """Refuses missing or wrong start weights, without reading their arrays.
 
     Args:
         declaration: What is about to run.
@@ -180,11 +179,11 @@ def check(
         start: What `find` returns for these three.
 
     Returns:
-        What the weights are, in words.
+        A description of the weights.
 
     Raises:
-        ValueError: A published size would begin a later phase from random weights; or the job that
-            is named has no checkpoint, or is another experiment's.
+        ValueError: A published size would begin a later phase from random weights; or the named job
+            has no checkpoint, or belongs to another experiment.
     """
     if start:
         check_parent(declaration, start)
@@ -205,10 +204,10 @@ def check(
 
 
 def parent(start: StartCheckpoint) -> dict[str, Any]:
-    """Returns a checkpoint as a parent in a receipt.
+    """Returns the entry for a checkpoint among the parents of a receipt.
 
     Raises:
-        FileNotFoundError: It holds no weights.
+        FileNotFoundError: The checkpoint holds no weights.
     """
     assert start.step is not None  # `check` has refused it
     return lineage.parent(start.job, start.step, lineage.fingerprint(start.checkpoint))
@@ -217,10 +216,11 @@ def parent(start: StartCheckpoint) -> dict[str, Any]:
 def check_restored(run: Run, start: StartCheckpoint | None) -> None:
     """Refuses a damaged checkpoint before the stock binary restores anything from it.
 
-    The one that it resumes, evaluates or decodes, or the start's. Each host calls it.
+    It checks the checkpoint that the run starts from, resumes, evaluates or decodes. Each host must
+    call it.
 
     Raises:
-        ValueError: A file is missing, or has another size than was saved; raised on every host.
+        ValueError: A file is missing or does not have its saved size; raised on every host.
     """
     from codegen_pax.runs import verification
 
@@ -236,10 +236,10 @@ def check_restored(run: Run, start: StartCheckpoint | None) -> None:
 
 
 def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
-    """Refuses a job without a checkpoint, and one that is not of the phase before.
+    """Refuses a start job without a checkpoint, or of another experiment than the declared start.
 
     Raises:
-        ValueError: It is one of these.
+        ValueError: The job has no checkpoint, or is another experiment's.
     """
     prefix = f"{declaration.name} starts from {declaration.start}: {_VARIABLE}={start.job} holds"
     if start.step is None:
@@ -257,7 +257,7 @@ def check_parent(declaration: Declaration, start: StartCheckpoint) -> None:
 def check_arrays(
     declaration: Declaration, start: StartCheckpoint, network: Network, input_specs: InputSpecs
 ) -> None:
-    """Refuses a checkpoint whose arrays are other than the network's.
+    """Refuses a checkpoint whose arrays differ from the network's.
 
     Args:
         declaration: What is about to run.
@@ -266,7 +266,7 @@ def check_arrays(
         input_specs: Shapes of a training batch, to initialise the model with.
 
     Raises:
-        ValueError: An array is missing, or too much, or of another shape.
+        ValueError: An array is missing, unexpected, or of another shape.
     """
     expected = network_shapes(network, input_specs)
     shapes = checkpoints.weight_shapes(start.checkpoint)
@@ -283,7 +283,7 @@ def check_arrays(
 
 
 def network_shapes(network: Network, input_specs: InputSpecs) -> dict[str, tuple[int, ...]]:
-    """Returns array name -> shape of the network itself, made in shapes alone."""
+    """Returns array name -> shape of the network, which is made in shapes only."""
     from praxis import base_hyperparams
     from praxis.py_utils import NestedMap
 

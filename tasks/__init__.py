@@ -1,8 +1,8 @@
-"""What is read: every seqio task and mixture of the project.
+"""Every seqio task and mixture of the project.
 
     corpora       prepared corpora: the Pile, BigQuery, BigPython, instructions, and your own code
     nano          text that every machine has, for the Nano size
-    prompts       what a run decodes; the texts are in `prompt_texts`
+    prompts       prompts that a run decodes; the texts are in `prompt_texts`
     definition    how tasks are put together
 
 Importing this package registers them all. It reads no data and prints nothing: a task looks for its

@@ -3,8 +3,8 @@
 - `codegen_pile`: the Pile, the corpus of the NL phase. 354.7B tokens (paper, unverified);
   `*.jsonl.zst`, one `{"text", "meta": {"pile_set_name"}}` a line.
 - `codegen_bigquery_<language>`: permissively licensed code of GitHub by language, the corpus of the
-  Multi phase. `codegen_bigquery` mixes this project's six languages in proportion to the tokens
-  that are prepared of each, `codegen_bigquery_paper` the paper's six in the paper's proportion.
+  Multi phase. `codegen_bigquery` mixes this project's six languages in proportion to their
+  prepared tokens, `codegen_bigquery_paper` the paper's six in the paper's proportions.
 - `codegen_bigpython`: the corpus of the Mono phase, 71.7B tokens of Python from GitHub (paper).
 - `codegen_instruction`: instructions and their answers, the corpus of the Instruct phase.
 - `codegen_<name>`: source code of your own, by `tree_mixture`.
@@ -46,8 +46,8 @@ def language_task(
     Args:
         language: The part of the corpus to read.
         corpus: The name of its folder in `$CODEGEN_DATA`.
-        kind: What `codegen-pax prepare` calls it.
-        raw: What the corpus is prepared from, for the error.
+        kind: The name of the corpus in `codegen-pax prepare`.
+        raw: A description of the raw inputs, for the error.
 
     Raises:
         ValueError: The language is not in `languages.LANGUAGES`, or the task is registered with
@@ -76,8 +76,8 @@ def language_mixture(
     Args:
         name: Its name in seqio.
         shares: Languages, in any spelling that `languages.resolve` knows, mixed in proportion to
-            the tokens that are prepared of each; or the rate of each: only the ratios count.
-        task: Returns the task of a language.
+            their prepared tokens; or language -> rate, of which only the ratios count.
+        task: A function that returns the task of a language.
 
     Raises:
         ValueError: A language is unknown or named twice, or the mixture is registered with other
@@ -107,8 +107,8 @@ def language_mixture(
 def tree_mixture(name: str, languages: Sequence[str] | Mapping[str, float]) -> seqio.Mixture:
     """Return the mixture `codegen_<name>` of languages of your own code, registered once.
 
-    For a corpus that `codegen-pax prepare tree` left in `$CODEGEN_DATA/<name>`, in a module of your
-    own:
+    Use it in a module of your own, for a corpus that `codegen-pax prepare tree` has written to
+    `$CODEGEN_DATA/<name>`:
 
         tree_mixture("ours", ("python", "go"))
         declare_phase(Phase("Ours", languages=("python", "go"), start="Mono", tokens=10**9))
@@ -118,7 +118,7 @@ def tree_mixture(name: str, languages: Sequence[str] | Mapping[str, float]) -> s
         languages: As the `shares` of `language_mixture`.
 
     Raises:
-        ValueError: A language is unknown, or another task or mixture has a name that this needs.
+        ValueError: A language is unknown, or another task or mixture has a name that is needed.
     """
     if f"codegen_{name}" in seqio.TaskRegistry.names():
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""How tasks are put together, the same for every corpus."""
+"""Functions that register tasks, the same for every corpus."""
 
 from __future__ import annotations
 

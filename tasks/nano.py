@@ -1,7 +1,7 @@
 """The tasks of the Nano size: text that every machine has, so that a run needs no download.
 
 `codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono` and
-`codegen_nano_instruct`. `codegen_pax/data/installed.py` says what is in them.
+`codegen_nano_instruct`. `codegen_pax/data/installed.py` defines their text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from codegen_pax.data.seqio_sources import InstalledText
 from codegen_pax.errors import InvalidValueError
 from tasks.definition import pair_task, text_task
 
-# `codegen_nano_multi` mixes those of these languages that a machine has: at least three.
+# `codegen_nano_multi` mixes the languages in this list that a machine has: at least three.
 MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "python", "rust")
 MULTI_MIN_LANGUAGES = 3
 

@@ -1,7 +1,7 @@
-"""The texts that a run decodes, to show what it has learnt: eight of each kind.
+"""The prompts that a run decodes to show what it has learnt: eight of each kind.
 
-They are beginnings that a small model may continue, of at most 64 tokens each. `prompts.py` chooses
-among them.
+They are beginnings that a small model may continue, each at most 64 tokens long.
+`prompts.py` chooses among them.
 """
 
 NANO_PROMPTS = (
@@ -291,7 +291,7 @@ PROSE = (
     "Water boils at a temperature of",
 )
 
-# (instruction, input) for a run that has learnt to answer, as short as the other prompts.
+# (instruction, input) for a run that is trained to answer; as short as the other prompts.
 NANO_INSTRUCTIONS = (
     ("Return the n-th Fibonacci number.", "def fibonacci(n):"),
     ("Return the lines of a text file.", "def read_lines(path):"),

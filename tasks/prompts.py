@@ -1,8 +1,8 @@
-"""What a run decodes: prompts of its phase, or those of a file.
+"""The prompts that a run decodes: those of its phase, or of a file.
 
-A file whose name ends in `.jsonl` has one prompt a line: a string; or an object with `prompt`; or,
-for a run that has learnt to answer, one with `instruction` and optionally `input`. Any other file
-is text, with a line of three hyphens between prompts:
+A file whose name ends in `.jsonl` has one prompt per line: a string; or an object with `prompt`;
+or, for a run that is trained to answer, an object with `instruction` and optionally `input`. Any
+other file is text, with a line of three hyphens between prompts:
 
     contract Token {
         mapping(address => uint256) balances;
@@ -36,7 +36,7 @@ from tasks.prompt_texts import BY_LANGUAGE, NANO_INSTRUCTIONS, PROSE
 # A file of prompts to decode instead of the phase's own.
 PROMPTS_VARIABLE = "CODEGEN_PROMPTS"
 
-NUM_PROMPTS = 8  # of the tables; a phase with more languages has one for each
+NUM_PROMPTS = 8  # from the tables; with more languages than this, one per language
 PROMPT_LENGTH = 64  # P: the most tokens of a prompt
 
 _SEPARATOR = "---"
@@ -50,11 +50,11 @@ _NAMES = {
 
 
 class Phase(Protocol):
-    """What decides the prompts of a phase; see `experiments.phases.Phase`."""
+    """The fields that determine a phase's prompts; see `experiments.phases.Phase`."""
 
     @property
     def name(self) -> str:
-        """As in an experiment's name."""
+        """The name of the phase in an experiment's name."""
 
     @property
     def languages(self) -> Sequence[str]:
@@ -62,7 +62,7 @@ class Phase(Protocol):
 
     @property
     def prompts(self) -> Sequence[str]:
-        """Prompts of its own; empty for those of its languages."""
+        """The phase's own prompts; empty for the prompts of its languages."""
 
     @property
     def vocabulary(self) -> str:
@@ -146,7 +146,7 @@ def for_phase(phase: Phase, file: epath.PathLike | None = None) -> Prompts:
 
     Raises:
         FileNotFoundError: The file is not there.
-        ValueError: The file is not one of prompts (see above).
+        ValueError: The file does not have the format that the module describes.
     """
     are_instructions, vocabulary_name = phase.loss_on == "answer", str(phase.vocabulary)
     if not (file or phase.prompts):
@@ -179,7 +179,7 @@ def for_languages(
 
 
 def _beginnings(language: str) -> list[str]:
-    """Return eight beginnings in a language; comments, if the table has none of it."""
+    """Return eight beginnings in a language; comments if the table lacks the language."""
     comment = LANGUAGES[language].comment
     comments = [f"{comment} {instruction}\n" for instruction, _ in NANO_INSTRUCTIONS]
     return list(BY_LANGUAGE.get(language, comments))

@@ -94,12 +94,12 @@ def _blob(content: bytes, digits: int) -> str:
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
     """Returns the output of git; None if it is not installed or fails."""
-    # Without variables of the caller's repository, and without programs that this one configures.
+    # Drops variables of the caller's repository and disables programs that this one configures.
     environment = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     configured = {
         "core.fsmonitor": "false",
         "core.hooksPath": os.devnull,
-        "safe.directory": "*",  # a repository of another user is read; nothing of it is run
+        "safe.directory": "*",  # reads another user's repository; nothing of it is run
     }
     environment |= {"GIT_CONFIG_COUNT": str(len(configured)), "GIT_OPTIONAL_LOCKS": "0"}
     for number, (name, text) in enumerate(configured.items()):

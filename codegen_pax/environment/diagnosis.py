@@ -16,7 +16,7 @@ from codegen_pax.environment import pins
 
 PYTHON = (3, 11)
 
-# What another version than the locked one breaks, where known from this stack.
+# What fails with another version than the locked one, where this is known.
 BREAKS = {
     "jax": "from 0.6 on jax.tree_map is gone, which paxml and praxis call",
     "jaxlib": "it must be the version that jax was released with",
@@ -31,7 +31,7 @@ STACK = {
     *("fiddle", "flax", "lingvo", "optax", "paxml", "praxis", "protobuf", "pyglove", "scipy"),
     *("seqio", "tensorflow", "tensorflow-text", "tensorstore", "tokenizers"),
 }
-# With these as locked, an error of importing jax is about the machine, not about the packages.
+# If these are as locked, an error when jax is imported is about the machine, not the packages.
 JAX_NEEDS = ("jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy")
 
 DEVICE_QUERY = """
