@@ -70,7 +70,7 @@ def check_settings(environment: Mapping[str, str] = os.environ) -> list[Finding]
 
 
 def format_finding(finding: Finding) -> list[str]:
-    """Returns the lines of a finding: one if all is well, else also why, and how to mend it."""
+    """Returns the lines of a finding: one if all is well, otherwise also why and how to mend it."""
     start = f"{finding.status:<8} {finding.check:<18} "
     if finding.status == "ok":
         return [f"{start}{finding.found}"]
