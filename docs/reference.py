@@ -1,4 +1,4 @@
-"""Writes the pages of the reference: signatures and docstrings, read from the sources.
+"""Makes the pages of the reference: signatures and docstrings, read from the sources.
 
 The project is not imported: importing Pax takes half a minute, and mock modules in its place fail
 where a module computes with its imports. The text of a docstring is turned into reStructuredText by

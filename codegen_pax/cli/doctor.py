@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             rows.append(row)
         print(json.dumps(rows, indent=2))
     else:
-        # Plain text: the packages that would draw a table may be what is broken.
+        # Plain text, since the packages that would draw a table may be broken.
         for finding in findings:
             print("\n".join(format_finding(finding)))
         print("settings, which are environment variables:")

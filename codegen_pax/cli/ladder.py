@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         summary = training.train(class_path(declaration), declaration, job, console, settings)
         seconds = time.monotonic() - started_at
         training.print_summary(summary, declaration, job, seconds, console, settings)
-        from codegen_pax.runs.summary import evaluation_losses  # slow, so after a run
+        from codegen_pax.runs.summary import evaluation_losses  # a slow import: after the run
 
         losses[declaration.name] = {
             mixture: evaluation_losses(job, mixture)[-1].value for mixture in mixtures

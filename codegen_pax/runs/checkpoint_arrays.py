@@ -206,7 +206,7 @@ def _create(
             "metadata": {
                 "shape": list(shape),
                 "chunks": list(chunks),
-                "compressor": None,  # weights hardly compress, and that takes ten times as long
+                "compressor": None,  # weights hardly compress, and trying takes ten times as long
             },
             "dtype": dtype,
         },

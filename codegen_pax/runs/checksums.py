@@ -144,7 +144,7 @@ def find_problems(
 
     Args:
         checkpoint: The directory of the checkpoint.
-        prefix: Only files whose names begin with it, or with one of the tuple, are checked.
+        prefix: Only files whose names begin with it, or with one of a tuple, are checked.
         share: Of these, only those that are assigned to this (host, hosts) are checked.
         contents: Whether to compare contents, and not sizes alone.
         on_bytes: Called with the bytes of each checked file, from any thread.
@@ -307,7 +307,7 @@ def _parse_zarray(path: epath.Path) -> tuple[list[str], bool]:
 
 @contextlib.contextmanager
 def _thread_map(threads: int) -> Iterator[Callable[..., Iterable]]:
-    """Yields a `map` that runs in this many threads, and keeps the order; with 1, in the caller."""
+    """Yields a `map` that runs in this many threads and keeps the order; with 1, it starts none."""
     if threads == 1:
         yield map
         return

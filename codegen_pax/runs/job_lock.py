@@ -2,7 +2,7 @@
 
 The first host of a run holds the lock for all hosts until it ends:
 
-    holder.lock   locked by the holder; the system unlocks it whenever and however the process dies
+    holder.lock   locked by the holder; the system unlocks it whenever and however its process dies
     holder.json   who holds the lock, for others to read; rewritten every few seconds as a sign of
                   life, removed at the end
 

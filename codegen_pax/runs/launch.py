@@ -17,7 +17,7 @@ _TAIL_LINES = 2_000  # of the log, searched for the cause of a failure
 _TABLES_MODULE = "codegen"  # registers the experiments of the tables
 
 # glibc maps fresh pages of 4 KiB for each large array and unmaps them again: on a CPU, adding 1 to
-# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. The user may override it.
+# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. The user may override this.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -51,7 +51,7 @@ def run_pax(
         The path of the log.
 
     Raises:
-        RefusedError: The run was refused before it began; what was made for its log is removed.
+        RefusedError: The run was refused before it began; the files made for its log are removed.
         PaxFailedError: The binary exited with a status other than 0.
     """
     log_path = job / "logs" / "train.log"
@@ -114,14 +114,14 @@ def _search_path(experiment: str) -> dict[str, str]:
 
 
 def _remove_log_of_refusal(created: Sequence[Path], job: Path) -> bool:
-    """Removes what was made for the log of a refused run, if the run has left nothing else.
+    """Removes the files made for the log of a refused run, if the run has left nothing else.
 
     Args:
         created: The log and the directories above it that did not exist before, the log first.
         job: The job directory.
 
     Returns:
-        Whether it was removed.
+        Whether they were removed.
     """
     if not created or [path for path in job.rglob("*") if not path.is_dir()] != [created[0]]:
         return False  # an earlier run has left something, or this one had begun

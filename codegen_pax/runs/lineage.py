@@ -3,7 +3,7 @@
 It is in the job directory, at the top of each checkpoint, and in an export:
 
     format, kind       1; 'training', 'import' or 'export'
-    experiment, class  what is run, and its `module.Class`
+    experiment, class  the name of the experiment, and its `module.Class`
     recipe, recipe_values, mesh, hosts, mixture, steps, batch_tokens
     declared           the declaration in plain values, schedule included; in `by_hand` those
                        numbers that do not follow from others

@@ -83,7 +83,7 @@ def check_restored(
 
     Args:
         checkpoint: The directory of the checkpoint; None if this host finds none.
-        prefix: The files to be restored: their names begin with it, or with one of the tuple.
+        prefix: The files to be restored: their names begin with it, or with one of a tuple.
 
     Raises:
         checksums.DamagedCheckpointError: The checkpoint is damaged; raised on every host.

@@ -1,4 +1,4 @@
-"""The output of the verbs on a terminal: tables, and messages about what is waited for."""
+"""Prints tables on the terminal, and messages while a verb waits."""
 
 from __future__ import annotations
 
