@@ -1,14 +1,14 @@
-"""Time of a step while a checkpoint's checksums are written in the background, in one run.
+"""Compares training steps with and without checksums written in the background, in one run.
 
     python benchmarks/checkpointing.py
 
 The stock binary trains Nano, four times as wide, on this machine's CPU. During every second step
-the run's own thread (`codegen_pax.runs.verification`) writes the checksums of the first checkpoint
-anew; it has ended before the next step begins, and its time is measured too. Medians and their
-ratio are printed.
+the run's background thread (`codegen_pax.runs.verification`) writes the checksums of the first
+checkpoint again. It finishes before the next step begins, and its time is measured too. The script
+prints the medians and their ratio.
 
-Expected: within a few percent. No run meets worse: a checkpoint for every step, and no core beside
-those of the step.
+Expected: the medians differ by a few percent. No real run is worse off: here a step has a
+checkpoint of its own, and the thread has no core beside those of the step.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from codegen_pax.runs import checkpoints, checksums, launch, programs, verificat
 from experiments import registry
 from experiments.declaration import find_declaration
 
-WARM_UP, ROUNDS = 4, 20  # steps before the first that counts, and steps of each kind
+WARM_UP, ROUNDS = 4, 20  # unmeasured first steps, and measured steps of each kind
 STEPS = WARM_UP + 2 * ROUNDS
 NANO = find_declaration("CodeGenNanoMono")
 RESULT = "result.txt"  # in the job directory
@@ -44,9 +44,9 @@ class Program(programs.TrainProgram):
         self._seconds = {"alone": [], "together": [], "checksums": []}
 
     def run(self, state, step):
-        """Makes a step, every second one together with the writer of checksums."""
+        """Runs a step, every second one while the checksums are written."""
         together = step >= WARM_UP and step % 2
-        self._wait_for_checksums()  # at first until the checkpoint is complete
+        self._wait_for_checksums()  # before the first step: until the checkpoint is complete
         start = time.time()
         if together:
             self._checksums.unlink()
@@ -95,7 +95,7 @@ class Timed(registry.experiment_class("CodeGenNanoMono")):
         return task
 
     def train_programs(self):
-        """Returns the program that measures."""
+        """Returns the program that measures the steps."""
         return [Program(self.declaration().batch_tokens)]
 
 

@@ -1,14 +1,14 @@
-"""Weights of a real size, random, in and out: time against copying their files, and memory.
+"""Measures an import and an export of random weights: time, against a copy, and peak memory.
 
     python benchmarks/converting.py [--size 6B] [--dtype bfloat16] [--folder DIR]
 
-Makes a folder as transformers would save it, copies it with `cp`, imports and exports it with the
-command, each in a process of its own, and compares what came out with what went in, file by file.
-It needs room for four times the weights. Fails if a conversion takes more than 4 times the copy, or
-at its peak more than 3 GB above a Python that does nothing.
+The script makes a folder as transformers would save it, copies it with `cp`, imports and exports it
+with the command, each in its own process, and compares the exported files with the original ones.
+It needs room for four times the weights. It fails if a conversion takes more than 4 times as long
+as the copy, or at its peak more than 3 GB above an idle Python.
 
-Expected: a conversion reads and writes what a copy does, turns most of it once in memory, and
-hashes it on another core; so about twice the copy, on two cores.
+Expected: about twice the time of the copy, on two cores. A conversion reads and writes the same
+bytes as a copy, rearranges most of them once in memory, and hashes them on another core.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from experiments.sizes import SIZES, Size
 
 MOST_TIMES = 4.0
 MOST_GB = 3.0
-# Random bits with an exponent near those of real weights: sign and mantissa are free.
+# The sign and the mantissa are random; the exponent is near those of real weights.
 _BITS = {"float32": ("<u4", 0x80FFFFFF, 0x3B000000), "bfloat16": ("<u2", 0x80FF, 0x3B00)}
 _BITS["float16"] = ("<u2", 0x83FF, 0x1C00)
 
 
 def main() -> int:
-    """Measures what the arguments name; returns the exit status."""
+    """Measures the conversions of the given size and type; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="6B", choices=[*SIZES])
     parser.add_argument("--dtype", default="bfloat16", choices=[*DTYPES])
@@ -109,7 +109,7 @@ def make(folder: Path, size: Size, dtype_name: str) -> int:
 
 def run(command: list[str]) -> tuple[float, int]:
     """Runs a command to its end; returns its seconds, and its peak memory in bytes."""
-    os.sync()  # what was written before is no part of it
+    os.sync()  # so that earlier writes are not measured
     begun = time.monotonic()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)

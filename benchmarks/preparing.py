@@ -5,14 +5,15 @@
 The text is the Python files of Python and of its packages, repeated, each copy under a first line
 of its own so that none is a duplicate; it is prepared as `bigpython` from JSON lines. The baseline
 is `tokenizers` alone: as many processes, each with its share of the same text in memory as strings,
-in batches of the same size, reading and writing nothing. It runs on the smallest input only, since
-its speed does not depend on the size.
+in batches of the same size, without reading or writing files. It runs on the smallest input only,
+since its speed does not depend on the size.
 
 Memory is the sum of the proportional set sizes of the command and all its processes, sampled five
 times a second; shared pages count once.
 
-Expected: 0.85 of the baseline (reading twice and hashing cost a tenth of the tokenising), and 1.5
-GB at any size: 64 MiB of text a worker, and its tokens. The script fails if a target is missed.
+Expected: 0.85 of the baseline's speed, as reading twice and hashing cost a tenth of the tokenising;
+and 1.5 GB at any size, as a worker holds 64 MiB of text and its tokens. The script fails if a
+target is missed.
 """
 
 import json
@@ -34,9 +35,9 @@ from codegen_pax.data.rules import filters
 from codegen_pax.text import tokenizer
 
 WORKERS = 2
-MIN_RELATIVE_SPEED = 0.8  # target: of the speed of the baseline
-MAX_GROWTH = 1.2  # target: of the peak memory, from the smallest input to the largest
-MAX_PEAK_BYTES = 3 * 10**9  # target: of the peak memory itself
+MIN_RELATIVE_SPEED = 0.8  # target, as a fraction of the baseline's speed
+MAX_GROWTH = 1.2  # target for the ratio of the largest peak memory to the smallest
+MAX_PEAK_BYTES = 3 * 10**9  # target for the peak memory
 FILE_BYTES = 256 << 20
 
 
@@ -96,7 +97,7 @@ class PeakMemory:
             for child in psutil.Process().children(recursive=True):
                 try:
                     total += child.memory_full_info().pss
-                except psutil.Error:  # it has ended meanwhile
+                except psutil.Error:  # the process has ended
                     continue
             self.bytes = max(self.bytes, total)
 
@@ -128,7 +129,7 @@ def _tokenise(index: int, size: int, ready, begin, results) -> None:
         waiting += len(text)
         if waiting >= BATCH_BYTES or number == len(texts):
             encoded = bpe.encode_batch_fast(batch, add_special_tokens=False)
-            tokens += sum(len(one.ids) + 1 for one in encoded)  # and an end of text
+            tokens += sum(len(one.ids) + 1 for one in encoded)  # plus an end of text
             batch, waiting = [], 0
     results.put(tokens)
 

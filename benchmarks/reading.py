@@ -1,4 +1,4 @@
-"""Tokens a second from prepared shards to Pax batches, against two ways of the stock input.
+"""Compares our training input with two forms of Pax's stock input, in tokens a second.
 
     python benchmarks/reading.py
 
@@ -6,10 +6,10 @@
 - stock input, same shards: `SeqIOInput` over the same mixture;
 - stock input, text: `SeqIOInput` that tokenises and packs on the fly (`codegen_nano_mono`).
 
-Expected: 27 million (13,000 rows a second) against 4 million and 1 million. The sides run one after
-another, each for `SECONDS` after its first batch, with the shards in the page cache. The script
-then prints what a TPU v4 host of four chips consumes at its chips' peak, and fails if ours is
-slower than `MIN_TOKENS_PER_SECOND`.
+Expected: ours reads 27 million tokens a second (13,000 rows), the stock input 4 million and 1
+million. The inputs run one after another, each for `SECONDS` after its first batch, with the shards
+in the page cache. The script then prints how many tokens a TPU v4 host of four chips consumes at
+its chips' peak, and fails if ours is slower than `MIN_TOKENS_PER_SECOND`.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def tokens_per_second(pax_input: base_input.BaseInput) -> float:
 
 
 def stock_input(mixture: str) -> base_input.BaseInput:
-    """Return the stock input as Pax trains with it."""
+    """Return Pax's stock input, configured for training."""
     config = pax_fiddle.Config(
         seqio_input.SeqIOInput,
         name=mixture,
@@ -86,7 +86,7 @@ def stock_input(mixture: str) -> base_input.BaseInput:
 
 
 def main() -> None:
-    """Measure the three sides and compare them."""
+    """Measure the three inputs and compare them."""
     import tasks  # noqa: F401  (registers the mixtures)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,16 @@
-"""Time redaction of the slowest texts that can be made for each of its patterns: 16 MiB against 4.
+"""Time the redaction of the slowest texts for each of its patterns, at 16 MiB and at 4 MiB.
 
     python benchmarks/redacting.py [--mib 16]
 
-For each pattern, takes a string that it matches. Each beginning of that string, repeated, alone or
-before a run of one character, is a text in which the pattern almost matches everywhere. The slowest
-of these for the pattern by itself is then redacted as a document is, at a quarter of the size and
-at the full size; so are runs and marks that are slow for other patterns. Fails if four times the
-text takes more than six times as long, that is, if the time is not proportional to the text.
+For each pattern, the script takes a string that it matches. Each prefix of that string, repeated,
+alone or followed by a run of one character, makes a text in which the pattern almost matches
+everywhere. The text on which the pattern alone is slowest is then redacted as a document is, at a
+quarter of the size and at the full size; so are runs and marks that are slow for other patterns.
+The script fails if four times the text takes more than six times as long, that is, if the time is
+not proportional to the text.
 
-Expected: four times as long, and for none more than ten times what Python's argparse.py takes.
+Expected: four times as long, and no text takes more than ten times as long as the same amount of
+Python's argparse.py.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pathlib import Path
 from codegen_pax.data.rules import redaction
 
 MAX_RATIO = 6.0
-TRIAL_CHARACTERS = 1 << 17  # of a text while the slowest is searched for
+TRIAL_CHARACTERS = 1 << 17  # in each text among which the slowest is searched for
 SLOW_ELSEWHERE = (
     *("sk-", "a.", "a@", "a@b.", "//a", "://a.", "a://b:", "eyJh.", "xoxa-1", '"', " ", "0", "\n"),
     *("-----BEGIN PRIVATE KEY-----", "secret_key ", "sk-" + "a" * 20 + "T3BlbkFJ"),
@@ -62,7 +64,7 @@ def example(items) -> str:
 
 
 def slowest_part(pattern: re.Pattern) -> str:
-    """Return the beginning, with or without a run after it, that takes the pattern longest."""
+    """Return the prefix, with or without a run after it, on which the pattern takes longest."""
 
     def search(part: str) -> None:
         collections.deque(pattern.finditer(repeated(part, TRIAL_CHARACTERS)), maxlen=0)

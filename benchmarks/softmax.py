@@ -1,11 +1,11 @@
-"""Time of the vocabulary's loss and gradient: ours against praxis' FullSoftmax, in one run.
+"""Compares the loss and gradient of our softmax with praxis' FullSoftmax in time, in one run.
 
     python benchmarks/softmax.py
 
-Expected: half of praxis' time on a CPU, for one exponential less over
-[B, T, V], no argmax reduction, and two axes instead of three. Both sides take turns; the medians
-and their ratio are printed. Run it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as
-`codegen-pax run` does, or fresh pages are what is measured.
+Expected: half of praxis' time on a CPU, as ours computes one exponential less over [B, T, V], does
+no argmax reduction, and has two axes instead of three. The two take turns; the script prints the
+medians and their ratio. Run it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as `codegen-pax run`
+does; otherwise it measures the mapping of fresh pages.
 """
 
 import statistics
@@ -23,7 +23,7 @@ ROWS, ROUNDS = 4, 7
 
 
 def gradient_of(cls, size):
-    """A compiled gradient of the loss, and its arguments."""
+    """Return a compiled gradient of the loss, and its arguments."""
     config = pax_fiddle.Config(
         cls,
         name="softmax",

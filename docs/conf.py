@@ -49,7 +49,7 @@ def setup(app):
 
 
 def link_exact_names(app, doctree):  # noqa: ARG001 - Sphinx passes both
-    """Lets a type in a signature link to its own module's class alone, or to a full name.
+    """Makes a type in a signature link only to a class of its own module, or to a full name.
 
     Sphinx otherwise links a bare name to whichever class of that name it finds first.
     """

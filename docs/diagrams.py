@@ -20,10 +20,10 @@ class Step:
     """One box.
 
     Attributes:
-        title: what is there, or what happens.
-        lines: what a reader should know of it.
-        module: where the code is, as a path in the repository; '' for what is not code of ours.
-        arrow: what goes on to the next step.
+        title: The name of a thing or of an action.
+        lines: Details, below the title.
+        module: The path of its code in the repository; '' if it is not code of this project.
+        arrow: The label of the arrow to the next step.
     """
 
     title: str
@@ -226,7 +226,7 @@ def modules() -> set[str]:
 
 
 def draw(columns: tuple[Column, ...]) -> str:
-    """Returns one drawing. The boxes of a row of several columns are of one height."""
+    """Returns one drawing, in which the boxes of a row have the same height."""
     count = max(len(column.steps) for column in columns)
     heights = [
         max(_height(column.steps[row]) for column in columns if row < len(column.steps))
@@ -285,7 +285,7 @@ def _arrow(label: str, left: int, top: int, upwards: bool) -> Iterator[str]:
 
 
 def _turn(tops: list[int], heights: list[int]) -> str:
-    """The arrow from the last box of the first column to the first box of the second."""
+    """Returns the arrow from the last box of the first column to the first box of the second."""
     right, middle = (
         MARGIN + WIDTH,
         [top + high / 2 for top, high in zip(tops, heights, strict=True)],

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that the code knows best.
+"""Writes the parts of the documentation that are generated from the code.
 
 Tables, settings and help come from the code itself, through the command's own `--json` and
 `--help` where it has them, so that no page can disagree with it. `write_all` fills
@@ -27,8 +27,8 @@ from experiments.settings import VARIABLES
 from experiments.sizes import SIZES
 
 PROJECT = Path(__file__).parents[1]
-COLUMNS = "90"  # of the help's lines
-# The phase whose experiments stand for their size, and the size that stands for its recipe.
+COLUMNS = "90"  # the width of the help's lines
+# The phase whose experiments represent their sizes, and the experiment that represents recipes.
 PHASE_OF_SIZES, EXPERIMENT_OF_RECIPES = "Mono", "CodeGen350MMono"
 README_TABLE = re.compile(r"(<!-- experiments.*?-->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -78,7 +78,7 @@ def command(*arguments: str, **environment: str) -> str:
     """Returns what `codegen-pax` prints, run in this process with no CODEGEN_* variable but these.
 
     Raises:
-        RuntimeError: it fails.
+        RuntimeError: The command fails.
     """
     ours = {name for name in os.environ if name.startswith("CODEGEN_")}
     before = dict(os.environ)
@@ -175,7 +175,7 @@ def meshes_table(shown: Mapping[str, Json]) -> str:
 
 
 def phases_table(shown: Mapping[str, Json]) -> str:
-    """Returns a row for each phase, as the sizes that are not embedded have it."""
+    """Returns a row for each phase, as the published sizes have it: Nano reads other data."""
     size = EXPERIMENT_OF_RECIPES.removeprefix("CodeGen").removesuffix(PHASE_OF_SIZES)
     rows = []
     for phase in PHASES:
@@ -219,7 +219,7 @@ def settings_table() -> str:
 
 
 def pins_table() -> str:
-    """Returns the pins of which it is known what another version breaks."""
+    """Returns the pinned packages for which it is known what another version breaks."""
     locked = pins.locked()
     return table(
         ("package", "version", "with another version"),
@@ -228,7 +228,7 @@ def pins_table() -> str:
 
 
 def dependencies_table() -> str:
-    """Returns what the project imports or stands on, and why: from docs/dependencies.toml."""
+    """Returns what the project depends on, and why, from docs/dependencies.toml."""
     reasons = tomllib.loads((PROJECT / "docs" / "dependencies.toml").read_text(encoding="utf-8"))
     return "\n".join(
         f"## {title}\n\n"
@@ -290,7 +290,7 @@ def _grouped(number: object) -> str:
 
 
 def _short(number: int | None) -> str:
-    """A count for people: 183.5B, for billions; '–' for none."""
+    """Returns a short count, such as 183.5B for billions; '–' for None."""
     if number is None:
         return "–"
     for scale, unit in ((10**9, "B"), (10**6, "M")):

@@ -1,7 +1,7 @@
-"""The pages of the reference: signatures and docstrings, read from the sources.
+"""Makes the pages of the reference: signatures and docstrings, read from the sources.
 
-Nothing of the project is imported: that takes Pax half a minute, and stand-ins for it fail where a
-module computes with what it imports. The text of a docstring is turned into reStructuredText by
+The project is not imported: importing Pax takes half a minute, and mock modules in its place fail
+where a module computes with its imports. The text of a docstring is turned into reStructuredText by
 Sphinx's own reader of Google's style (`sphinx.ext.napoleon`).
 """
 
@@ -85,7 +85,7 @@ def definition(node: ast.stmt, indent: str = "") -> Iterator[str]:
 
 
 def is_public(name: str) -> bool:
-    """Returns whether a name is for others to use."""
+    """Returns whether a name is public."""
     return not name.startswith("_")
 
 
@@ -101,12 +101,12 @@ def signature(node: Function, is_method: bool) -> str:
 
 
 def _short(value: ast.expr) -> ast.expr:
-    """The default of an argument; '...' for one that is computed."""
+    """Returns the default of an argument; '...' for a long one."""
     return value if len(ast.unparse(value)) <= LONGEST_DEFAULT else ast.Constant(...)
 
 
 def class_signature(node: ast.ClassDef) -> str:
-    """Returns what a class is made with: the fields of a dataclass, or `__init__`'s arguments."""
+    """Returns the arguments of a class: the fields of a dataclass, or those of `__init__`."""
     if any("dataclass" in ast.unparse(one) for one in node.decorator_list):
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         for one in fields:
@@ -121,7 +121,7 @@ def class_signature(node: ast.ClassDef) -> str:
 def docstring(node: Documented, what: Kind, indent: str = "") -> Iterator[str]:
     """Yields the docstring of a node as reStructuredText, then an empty line."""
     if text := ast.get_docstring(node):
-        # Its documentation passes it this class; its annotations ask for Sphinx's configuration.
+        # napoleon's documentation passes this class, but its annotations ask for Sphinx's.
         config: Any = NAPOLEON
         lines = GoogleDocstring(restructured(text), config, what=what).lines()
         yield from textwrap.indent("\n".join(lines), indent).splitlines()
@@ -129,10 +129,10 @@ def docstring(node: Documented, what: Kind, indent: str = "") -> Iterator[str]:
 
 
 def restructured(text: str) -> str:
-    """Returns a docstring with what reStructuredText would misread made plain to it.
+    """Returns a docstring as reStructuredText, which would otherwise misread parts of it.
 
-    Code in single backticks becomes a literal, and an indented block that is no section a literal
-    block; stars, bars and trailing underscores in prose are escaped.
+    Code in single backticks becomes a literal, and an indented block that is not a section becomes
+    a literal block; stars, bars and trailing underscores in prose are escaped.
     """
     text = SKETCH.sub(lambda found: textwrap.indent(found[0], "  "), text)
     parts: list[tuple[bool, list[str]]] = []  # whether it is a literal block, and its lines
@@ -160,7 +160,7 @@ def restructured(text: str) -> str:
 
 
 def with_lists(lines: list[str]) -> Iterator[str]:
-    """Yields lines in which a list of results is not read as `type: description`."""
+    """Yields lines, changed so that a list of results is not read as `type: description`."""
     for number, line in enumerate(lines):
         if number and SECTION.match(lines[number - 1]) and line.lstrip().startswith("- "):
             yield from (f"{line[: -len(line.lstrip())]}\\ ", "")
@@ -168,7 +168,7 @@ def with_lists(lines: list[str]) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """Returns prose with its code as literals, and nothing else that is markup but **strong**."""
+    """Returns prose in which only code, as literals, and **strong** text are markup."""
     pieces = MARKUP.split(text)
     for number, piece in enumerate(pieces):
         if number % 2 == 0:

@@ -20,8 +20,8 @@ from experiments.settings import from_environment
 if TYPE_CHECKING:
     from codegen_pax.compare import Difference, ExperimentConfig
 
-ABSENT = "absent"  # the value of an experiment that lacks the path
-DERIVED = "derived"  # the group of what follows from the settings
+ABSENT = "absent"  # printed for an experiment that lacks the path
+DERIVED = "derived"  # the group of the numbers that follow from the settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints every setting that differs, then what follows from the settings.
+    """Prints every setting that differs, then the numbers that follow from the settings.
 
     The settings are those of the Fiddle configurations as they would run here, with the
     environment's mesh and recipe. The folder of the start weights is left out: it belongs to a run.
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 def _configurations(
     declarations: Sequence[Declaration],
 ) -> tuple[list[ExperimentConfig], dict[str, Description]]:
-    """Builds the configurations; returns them, and name -> the numbers derived of each."""
-    # Configurations need no device, so none of this machine's is taken.
+    """Builds the configurations; returns them, and name -> the derived numbers."""
+    # Building configurations needs no device, so this machine's accelerators are left free.
     os.environ["JAX_PLATFORMS"] = "cpu"
     with silenced():
         importlib.import_module(DOOR)
@@ -91,7 +91,8 @@ def _to_json(
     """Returns an object for each row.
 
     Returns:
-        Objects with `group`, `path`, and `values` by name; an experiment without the path has none.
+        Objects with `group`, `path` and `values`, which has no value for an experiment without the
+        path.
     """
     settings = [
         {"group": difference.group, "path": difference.path, "values": dict(difference.values)}

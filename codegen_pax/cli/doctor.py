@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             rows.append(row)
         print(json.dumps(rows, indent=2))
     else:
-        # Plain text: the packages that would draw a table may be what is broken.
+        # Plain text, since the packages that would draw a table may be broken.
         for finding in findings:
             print("\n".join(format_finding(finding)))
         print("settings, which are environment variables:")
@@ -70,7 +70,7 @@ def check_settings(environment: Mapping[str, str] = os.environ) -> list[Finding]
 
 
 def format_finding(finding: Finding) -> list[str]:
-    """Returns the lines of a finding: one if all is well, else also why, and how to mend it."""
+    """Returns the lines of a finding: one if all is well, otherwise also why and how to mend it."""
     start = f"{finding.status:<8} {finding.check:<18} "
     if finding.status == "ok":
         return [f"{start}{finding.found}"]

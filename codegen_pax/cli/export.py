@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
 def _vocabulary_rows(variables: Variables, job: Job, console: Terminal) -> int:
     """Returns how many rows of the vocabulary are exported.
 
-    These are the rows that were imported, if an import added others. If the added rows have been
-    trained since, which only a person's own tokens do, all rows are exported.
+    If an import added rows, only the imported rows are exported. If the added rows have been
+    trained since, which happens only with a user's own tokens, all rows are exported.
     """
     from codegen_pax.weights import embedding_table
 

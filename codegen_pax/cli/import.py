@@ -151,10 +151,10 @@ def _hashed_files(
 
 
 def _stamps(plan: Plan) -> list[list]:
-    """Returns what is equal as long as the files are the same."""
+    """Returns values that stay equal as long as the files do not change."""
     stats = [(path, path.stat()) for path in plan.paths()]
     return [
-        # Both times: a copy may keep that of the content, never that of the file itself.
+        # Both times: a copy may keep the modification time, but never the change time.
         [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         for path, stat in stats
     ]
@@ -166,8 +166,8 @@ def _examine(
     """Finds and checks the weights.
 
     Returns:
-        How to import them, their entry among the parents of the receipt, and the adapter that is
-        merged into them.
+        The plan of the import, the entry for the receipt's `parents`, and the adapter that is
+        merged into the weights, if any.
     """
     from codegen_pax.runs import lineage
     from codegen_pax.weights import importing, layouts, tensor_files
@@ -206,8 +206,8 @@ def _hugging_face(
     """Opens the weights of a folder that transformers saved.
 
     Returns:
-        The weights, with the adapter merged and as many vocabulary rows as the network has; the
-        rows that they have themselves; and the adapter.
+        The weights, with the adapter merged and with as many vocabulary rows as the network has;
+        the number of rows before any were added; and the adapter, if any.
     """
     from codegen_pax.text.tokenizer import SIZES
     from codegen_pax.weights import adapters, embedding_table, hugging_face
@@ -226,7 +226,7 @@ def _hugging_face(
         reader = adapter = adapters.merge(reader, args.adapter.absolute())
         rows = embedding_table.vocabulary_rows(reader)
     if rows is None:
-        return reader, rows, adapter  # the plan names the table among all that is missing
+        return reader, rows, adapter  # the plan reports the table among the missing tensors
     network_rows = declaration.size.vocab_size
     embedding_table.check_vocabulary_rows(rows, SIZES[declaration.phase.vocabulary], network_rows)
     if rows < network_rows:
@@ -250,7 +250,7 @@ def _mp_num(
     """Decides the number of column groups.
 
     Returns:
-        The number, and where it is from: 'given', 'usual' or 'weights'.
+        The number, and its origin: 'given', 'usual' or 'weights'.
 
     Raises:
         UsageError: It is not given, and the weights do not decide it.

@@ -1,4 +1,4 @@
-"""`codegen-pax ladder`: Nano through every phase, each from the last, and a matrix of losses."""
+"""`codegen-pax ladder`: train Nano through every phase in turn, and print a matrix of losses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         summary = training.train(class_path(declaration), declaration, job, console, settings)
         seconds = time.monotonic() - started_at
         training.print_summary(summary, declaration, job, seconds, console, settings)
-        from codegen_pax.runs.summary import evaluation_losses  # slow: after the first run
+        from codegen_pax.runs.summary import evaluation_losses  # a slow import: after the run
 
         losses[declaration.name] = {
             mixture: evaluation_losses(job, mixture)[-1].value for mixture in mixtures

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    # Imported here, as --json need not wait for rich.
+    # Imported here, so that --json does not wait for rich.
     from codegen_pax.cli.core.terminal import Column, print_rows
 
     columns = (

@@ -90,7 +90,7 @@ def _positive(text: str) -> int:
 
 
 def _row_length(text: str) -> int:
-    return _number(text, 2, 2**31 - 1)  # of T tokens T - 1 are predicted
+    return _number(text, 2, 2**31 - 1)  # in a row of T tokens, T - 1 are predicted
 
 
 def _share(text: str) -> float:
@@ -104,7 +104,7 @@ def _share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepares the corpus and prints what became of the documents, by rule."""
+    """Prepares the corpus and prints the counts of its documents, by rule."""
     from codegen_pax.cli.core.terminal import Terminal
     from codegen_pax.data.prepare import duplicates, output, pipeline
     from codegen_pax.data.prepare.settings import default_validation_share
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = _parse_settings(args)
     _check_output(args, settings.output)
-    # Read first, as a fault in them ends the verb.
+    # The benchmarks are read first, as a fault in them ends the verb.
     benchmarks = decontamination.load(settings.benchmarks, settings.redact).benchmarks
     left_out: collections.Counter[str] = collections.Counter()
     files = discovery.find(args.corpus, args.input, left_out)
@@ -153,7 +153,7 @@ def _parse_settings(args: argparse.Namespace) -> Settings:
     """Returns the settings that the arguments ask for.
 
     Raises:
-        UsageError: An argument is unknown, or has no use for this corpus or runner.
+        UsageError: An argument is unknown, or does not apply to this corpus or runner.
     """
     from codegen_pax import names
     from codegen_pax.data.prepare.settings import KINDS, Settings
@@ -231,7 +231,7 @@ def _follow_bytes(console: Terminal, total: int) -> Iterator[Callable[[dict[str,
     """Shows a bar of bytes for each step that reads the inputs, with the time left.
 
     Yields:
-        What to call with step -> bytes that are done.
+        A function to call with step -> the bytes that are done.
     """
     from rich import progress
 
@@ -255,7 +255,7 @@ def _follow_bytes(console: Terminal, total: int) -> Iterator[Callable[[dict[str,
 
 
 def _warn(manifest: Manifest, console: Terminal) -> None:
-    """Prints what was asked for and is not in the corpus."""
+    """Prints which inputs are missing from the corpus, wholly or in part, and other remarks."""
     from rich.text import Text
 
     from codegen_pax.data.prepare import output

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains the experiment and prints what the run came to."""
+    """Trains the experiment and prints the results of the run."""
     from codegen_pax.cli.core import training
     from codegen_pax.cli.core.terminal import Terminal
     from experiments.declaration import configured

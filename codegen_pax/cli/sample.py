@@ -16,7 +16,7 @@ from codegen_pax.text import instruction_format, tokenizer
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_PROMPT_BYTES = 1 << 20  # several times what the tokens of the longest row can spell
+MAX_PROMPT_BYTES = 1 << 20  # several times the text of the longest row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +137,7 @@ def _read_prompt(argument: str) -> str:
     """Returns the prompt, from standard input if the argument is '-'.
 
     Raises:
-        UsageError: It is not text, or standard input has none, or far more than a row holds.
+        UsageError: The prompt is not text, or standard input is empty or far longer than a row.
     """
     if argument != "-":
         # Python decodes a byte that is not UTF-8 to a lone surrogate; this gives the byte back.
@@ -156,7 +156,7 @@ def _read_prompt(argument: str) -> str:
 
 
 def _read_standard_input() -> bytes:
-    """Returns standard input as bytes, as a locale may decode them to other characters."""
+    """Returns standard input as bytes, since a locale may decode them to other characters."""
     if sys.stdin is None:
         raise UsageError("the prompt is missing: standard input is closed")
     content = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)

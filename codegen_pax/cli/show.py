@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: An unknown experiment or module.
-        OSError: A folder that is not there, or is no run's.
+        OSError: A folder does not exist, or is not that of a run.
         KeyError, ValueError: The environment names an unknown recipe or a mesh that does not fit,
             or a receipt cannot be read.
     """
@@ -98,7 +98,7 @@ def describe_run(run: str) -> Description:
         run: A job directory, or a checkpoint in it.
 
     Returns:
-        The receipt, with `last_step` (of a checkpoint, its own), `trained` and `chain` added.
+        The receipt, with `trained`, `chain` and `last_step` (for a checkpoint, its step) added.
 
     Raises:
         OSError: There is no such folder, it has no receipt, or its URL cannot be reached.
@@ -125,7 +125,7 @@ def _describe_run(run: str, folder: epath.Path) -> Description:
     if step is None and last is not None:
         of_step = lineage.read(checkpoints.path(folder, last))
         if of_step is not None and of_step["kind"] != "training":
-            receipt = of_step  # a run was started on it, and has not come to a checkpoint
+            receipt = of_step  # a run was started from it, and has not saved a checkpoint yet
     return {
         "run": run,
         "last_step": last,
@@ -191,7 +191,7 @@ def _change(change: Description) -> str:
 
 
 def _ancestor(parent: Description) -> tuple[str, str]:
-    """Returns a row of the chain: what the weights were, and where they lay."""
+    """Returns a row of the chain: the experiment or kind of the weights, and where they were."""
     kind = parent["kind"]
     if kind == "pax":
         name = parent["experiment"] or "unknown"

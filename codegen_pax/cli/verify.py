@@ -13,7 +13,7 @@ from codegen_pax.silent_imports import silenced
 if TYPE_CHECKING:
     from codegen_pax.runs.verification import JobReport
 
-_MAX_PROBLEMS = 10  # that are printed of a checkpoint; --json has them all
+_MAX_PROBLEMS = 10  # printed for each checkpoint; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     with storage.translate_errors(args.run):
         job = storage.as_epath(args.run)
-        # What is for a person does not go where the result of --json goes.
+        # With --json, progress goes to standard error, apart from the result.
         console = Terminal(highlight=False, soft_wrap=True, stderr=args.json)
         with progress.follow_bytes(
             "verifying", verification.verified_bytes(job), console

@@ -1,4 +1,4 @@
-"""Experiments side by side: what differs between their Fiddle configurations, and nothing else."""
+"""Compares the Fiddle configurations of experiments, and reports only what differs."""
 
 from codegen_pax.compare.configurations import ExperimentConfig, flatten, format_value
 from codegen_pax.compare.differences import (

@@ -3,10 +3,10 @@
 Every node of the tree has an entry of its own, the class or function that it configures (or the
 type of the container), so that two configurations are equal exactly if their tables are.
 
-Why not `fiddle.printing`: it names no classes, tells a default that is set from one that is not,
-and prints the addresses of objects that have no `__repr__` (flax's sentinels are in every layer),
-so its text differs between two processes. `fiddle.selectors` finds nodes, and flattens nothing;
-`fiddle.diffing` leaves defaults out, and is the reference of this package's tests.
+`fiddle.printing` is not used: it names no classes, distinguishes a default that is set from one
+that is not, and prints the addresses of objects that have no `__repr__` (flax's sentinels are in
+every layer), so its text differs between two processes. `fiddle.selectors` finds nodes, but does
+not flatten; `fiddle.diffing` leaves defaults out, and is the reference in this package's tests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jax.sharding import PartitionSpec
 if TYPE_CHECKING:
     from paxml import base_experiment
 
-MAX_NUMBERS_SHOWN = 16  # an array of more is shown by its digest
+MAX_NUMBERS_SHOWN = 16  # a larger array is shown by its digest
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -43,7 +43,7 @@ _FUNCTIONS = (
 
 
 class FormattedValue(str):
-    """The text of a value that is no plain scalar: a class, an array, a partition spec."""
+    """The text of a value that is not a plain scalar: a class, an array, a partition spec."""
 
     __slots__ = ()
 
@@ -98,15 +98,15 @@ def flatten(
     """Flattens a configuration.
 
     Args:
-        value: A Fiddle configuration, or what one holds: containers, dataclasses, scalars,
+        value: A Fiddle configuration, or a value in one: containers, dataclasses, scalars,
             functions.
         path: The path of `value` itself; `path.name` and `path[0]` are below it.
         defaults_of: Packages. An argument that is not set has an entry only if one of them
-            declares it. None: every argument has one.
+            declares it. If None, every argument has one.
 
     Returns:
-        Path -> value, in the order of the arguments. It holds no address, so it is the same in
-        every process.
+        Path -> value, in the order of the arguments. No value contains an address, so the
+        result is the same in every process.
     """
     return {path: entry for path, _, entry in _walk(value, path, defaults_of)}
 
@@ -159,7 +159,7 @@ def _children(value: Any, defaults_of: tuple[str, ...] | None) -> Children | Non
 
 
 def _node_name(value: object) -> str:
-    """Returns what a value with others below it is: a class or function, or a container's type."""
+    """Returns the entry of a value with children: a class or function, or a container's type."""
     if isinstance(value, fdl.Buildable):
         kind = "partial " if isinstance(value, fdl.Partial) else ""
         return kind + _reference(fdl.get_callable(value))
@@ -177,7 +177,7 @@ def _arguments(config: fdl.Buildable, defaults_of: tuple[str, ...] | None) -> Ch
 
 
 def _fields(value: Any, defaults_of: tuple[str, ...] | None) -> Children:
-    # A dataclass does not record which fields were set: those that differ from the default were.
+    # A dataclass does not record which fields were set: those that differ from their default.
     for field in dataclasses.fields(value):
         own = getattr(value, field.name, dataclasses.MISSING)
         if _is_declared_in(type(value), field.name, defaults_of) or not _is_same(
@@ -198,7 +198,7 @@ def _is_declared_in(configured: object, name: object, packages: tuple[str, ...] 
 
 
 def _is_same(left: object, right: object) -> bool:
-    """Returns whether two values have the same entries; for `==`, 1, 1.0 and True are equal."""
+    """Returns whether two values have the same entries; unlike for `==`, 1, 1.0 and True differ."""
     if left is dataclasses.MISSING or right is dataclasses.MISSING:
         return left is right
     old, new = (
@@ -209,7 +209,7 @@ def _is_same(left: object, right: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Returns whether a value is written in one line: a scalar, or a list or tuple of such."""
+    """Returns whether a value is written in one line: a scalar, or a list or tuple of them."""
     if isinstance(value, (list, tuple)) and not isinstance(value, PartitionSpec):
         return not daglish.is_namedtuple_subclass(type(value)) and all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
@@ -232,7 +232,7 @@ def _leaf(value: Any) -> Scalar:
 
 
 def _reference(value: Any) -> str:
-    """Returns `module.name` of a class or function, with a digest of code that has no name."""
+    """Returns `module.name` of a class or function; lambdas and local ones get a digest too."""
     name = getattr(value, "__qualname__", None)
     if name is None:
         return _without_addresses(value)

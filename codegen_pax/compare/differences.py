@@ -62,7 +62,7 @@ def find_differences(configs: Sequence[ExperimentConfig]) -> list[Difference]:
         The differences by group, within a group in the order of the configurations.
 
     Raises:
-        ValueError: Fewer than two experiments, or two of one name and different configurations.
+        ValueError: There are fewer than two experiments, or two different ones have the same name.
     """
     if len(configs) < 2:
         raise InvalidValueError(

@@ -1,9 +1,9 @@
-"""An experiment's configuration as text, and what has changed since such a text was written.
+"""Writes an experiment's configuration as text, and finds what has changed since.
 
-Receipts (`lineage.json`) and the tests' golden files hold snapshots. Those of older versions are
-compared too: of a class or a function only its own name counts, not its module, so a module that
-was moved or renamed changes nothing. An argument that a snapshot does not name had its default
-then, and one that is not set any more has its default now.
+Receipts (`lineage.json`) and the tests' golden files hold snapshots. Snapshots of older versions
+can be compared too: a class or function is compared by its name without its module, so that a
+moved or renamed module is no change. An argument that a snapshot does not name had its default
+then, and one that is no longer set has its default now.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Change:
     """A path whose value has changed.
 
     Attributes:
-        path: As in a snapshot.
+        path: The path, as in a snapshot.
         old: The value in the snapshot; None if the path is not there.
         new: The value now; None if the path is not there any more.
     """
@@ -89,7 +89,7 @@ def _is_same(old: str | None, new: str | None) -> bool:
 
 
 def _defaults(config: ExperimentConfig, paths: Sequence[str]) -> dict[str, str]:
-    """Returns path -> the default of its class, for those of the paths that have one."""
+    """Returns path -> its default in its class, for the paths that have one."""
     if not paths:
         return {}
     nodes = {path: node for path, node in config.nodes() if isinstance(node, fdl.Buildable)}
@@ -108,7 +108,7 @@ def _defaults(config: ExperimentConfig, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """Yields the paths above one, the nearest first."""
+    """Yields the paths above a path, the nearest first."""
     for end in range(len(path) - 1, 0, -1):
         if path[end] in ".[":
             yield path[:end]

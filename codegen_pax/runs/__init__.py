@@ -1,1 +1,1 @@
-"""Running the stock Pax binary, and telling what a run came to."""
+"""Runs the stock Pax binary, and reads, checks and summarises the files of a run."""

@@ -30,7 +30,7 @@ from codegen_pax.runs.checkpoints import (
 
 
 class Variables:
-    """The weights of a checkpoint: opened, and read in parts.
+    """The opened weights of a checkpoint, which are read in parts.
 
     Attributes:
         checkpoint: The directory of the checkpoint.
@@ -82,7 +82,7 @@ class Variables:
         return np.asarray(_result(reading, f"{name} cannot be read"))
 
     def needs_rechunking(self, name: str, slice_shape: tuple[int, ...]) -> bool:
-        """Returns whether the chunks are much larger than the slices that are read of a weight.
+        """Returns whether a weight's chunks are much larger than the slices that are read of it.
 
         Args:
             name: The name of the weight.
@@ -92,7 +92,7 @@ class Variables:
         return rechunking.is_needed(store.shape, _chunk_shape(store), slice_shape)
 
     def rechunk(self, name: str, max_shape: tuple[int, ...], folder: Path) -> None:
-        """Copies a weight in smaller chunks, from where it is read from now on.
+        """Copies a weight to smaller chunks; later reads use the copy.
 
         Args:
             name: The name of the weight.
@@ -139,7 +139,7 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         checkpoint: The directory of the checkpoint, local or a URL.
 
     Returns:
-        What `model.apply` takes: `{"params": {"lm": {...}}}`, in float32, as Pax restores it.
+        For `model.apply`: `{"params": {"lm": {...}}}`, in float32, as Pax restores it.
 
     Raises:
         FileNotFoundError: The checkpoint has no weights.
@@ -174,7 +174,7 @@ class NewCheckpoint:
         Args:
             checkpoint: The directory of the checkpoint.
             arrays: The shape and type of each array of the train state, by its name.
-            metadata: What Pax keeps beside the arrays.
+            metadata: The metadata that Pax keeps beside the arrays.
             weights: The type that each weight is stored as, and the shape of its chunks.
         """
         storage = {f"{WEIGHT_PREFIX}{name}": value for name, value in weights.items()}
@@ -206,7 +206,7 @@ def _create(
             "metadata": {
                 "shape": list(shape),
                 "chunks": list(chunks),
-                "compressor": None,  # weights hardly compress, and it takes ten times as long
+                "compressor": None,  # weights hardly compress, and trying takes ten times as long
             },
             "dtype": dtype,
         },

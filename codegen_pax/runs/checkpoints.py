@@ -1,4 +1,4 @@
-"""The checkpoints of a job: where they are, which are complete, and what room the next ones need.
+"""The checkpoints of a job: where they are, which are complete, and how much room the next need.
 
 Pax saves a checkpoint in a directory of its own below the job directory (`--job_log_dir`):
 
@@ -30,7 +30,7 @@ from codegen_pax.errors import InvalidValueError, MissingFileError
 from codegen_pax.names import counted
 
 DIRECTORY = "checkpoints"  # in the job directory
-STATE = "state"  # in a checkpoint, as the names below
+STATE = "state"  # in a checkpoint, like the names below
 METADATA = "metadata/metadata"
 TRAIN_INPUT = "train_input"
 # The weight `params.lm.final_ln.bias` is the array `state/mdl_vars.params.lm.final_ln.bias`.
@@ -65,12 +65,12 @@ def job_of(checkpoint: epath.PathLike) -> epath.Path:
 
 
 def is_below_job(checkpoint: epath.PathLike) -> bool:
-    """Returns whether a directory is where the checkpoints of a job are, complete or not."""
+    """Returns whether a directory lies where a job has its checkpoints, complete or not."""
     return epath.Path(checkpoint).parent.name == DIRECTORY
 
 
 def complete_path(checkpoint: epath.PathLike) -> epath.Path:
-    """Returns what a checkpoint is called once it is complete."""
+    """Returns the path that a checkpoint has once it is complete."""
     checkpoint = epath.Path(checkpoint)
     return checkpoint.parent / checkpoint.name.partition(_TEMPORARY_SUFFIX)[0]
 
@@ -92,7 +92,7 @@ def is_complete(checkpoint: epath.PathLike) -> bool:
 def complete_steps(job: epath.PathLike) -> Iterator[int]:
     """Yields the steps of the complete checkpoints of a job, the newest first.
 
-    In object storage each takes a request, so that a caller may stop early.
+    In object storage each step takes a request; a caller may stop early.
     """
     named = [entry for entry in _entries(job) if _NAME.fullmatch(entry.name)]
     for entry in sorted(named, key=lambda entry: int(entry.name.rpartition("_")[2]), reverse=True):
@@ -106,7 +106,7 @@ def last_step(job: epath.PathLike) -> int | None:
 
 
 def incomplete(job: epath.PathLike) -> list[str]:
-    """Returns the names of whatever is beside the complete checkpoints of a job, sorted."""
+    """Returns the names of the other entries beside a job's complete checkpoints, sorted."""
     complete = {path(job, step).name for step in complete_steps(job)}
     return sorted(entry.name for entry in _entries(job) if entry.name not in complete)
 
@@ -163,7 +163,7 @@ def _entries(job: epath.PathLike) -> list[epath.Path]:
 def check_writable(job: epath.PathLike) -> None:
     """Raises ValueError if a job directory cannot be made, or is not writable for this user.
 
-    Makes nothing. Object storage is not asked.
+    It makes no directory, and accepts any URL without a request to object storage.
     """
     if "://" in os.fspath(job):
         return
@@ -178,7 +178,7 @@ def num_remaining(newest: int | None, steps: int, interval: int) -> int:
     """Returns how many checkpoints a run has still to save.
 
     Args:
-        newest: The step of its newest checkpoint; None if it has none: Pax saves step 0 too.
+        newest: The step of its newest checkpoint; None if it has none; Pax then saves step 0 too.
         steps: The steps of the whole run, after which Pax saves in any case.
         interval: The steps between two checkpoints.
     """
@@ -237,7 +237,7 @@ def check_room(
 
 
 def _gigabytes(size: float) -> str:
-    """Formats `'4.28 GB'`, or megabytes below 10 MB."""
+    """Formats a size as `'4.28 GB'`, or in megabytes below 10 MB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{math.ceil(size / 1e4) / 100:.2f} MB"
 
 

@@ -1,11 +1,11 @@
-"""The size and the CRC-32C of each file of a checkpoint, from when it was saved.
+"""The size and the CRC-32C that each file of a checkpoint had when it was saved.
 
     checksums-00000-of-00004.json   in the checkpoint, one from each host of the run:
-        format, later   1; whether it was not written by the run that saved the checkpoint
+        format, later   1; whether another run than the one that saved the checkpoint wrote it
         files           name in the checkpoint -> [bytes, CRC-32C in hexadecimal]
 
-A hash of its name decides which host a file falls to. A missing chunk of a zarr array reads as
-zeros, so that the files alone do not tell whether one was lost. Checkpoints without checksums are
+A hash of a file's name assigns it to a host. A missing chunk of a zarr array reads as zeros, so
+that the files alone do not show whether a chunk was lost. Checkpoints without checksums are
 judged by the metadata of their arrays: Orbax stores every chunk, even one of zeros; an import
 stores no chunk of an array that is zero, and is recognised by its arrays, which are uncompressed
 (`checkpoint_arrays.NewCheckpoint`).
@@ -34,7 +34,7 @@ FORMAT = 1
 _FILE = re.compile(r"checksums-(\d{5})-of-(\d{5})\.json")
 _ZARRAY = ".zarray"
 _THREADS = 32
-_MAX_CHUNKS = 10_000_000  # of an array; no network has more, and their names fill the memory
+_MAX_CHUNKS = 10_000_000  # of an array; no network has more, and more names would fill memory
 _BLOCK_BYTES = 1 << 22  # read at once
 # Files that come and go: locks of TensorStore and Orbax, and files that are being written.
 _TRANSIENT = re.compile(r".*(\.__lock|\.unfinished)|LOCKED")
@@ -46,11 +46,11 @@ class DamagedCheckpointError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Checksums:
-    """What is known of the files of a checkpoint.
+    """The recorded sizes and checksums of the files of a checkpoint.
 
     Attributes:
         files: The bytes and the CRC-32C of each file, by its name.
-        missing: The (host, hosts) whose checksums are missing.
+        missing: The (host, hosts) pairs whose checksums are missing.
         later: Whether some were not written by the run that saved the checkpoint.
     """
 
@@ -65,7 +65,7 @@ def file_path(checkpoint: epath.PathLike, host: int = 0, hosts: int = 1) -> epat
 
 
 def host_of(name: str, hosts: int) -> int:
-    """Returns which of the hosts a file falls to."""
+    """Returns the number of the host that a file is assigned to."""
     return zlib.crc32(name.encode()) % hosts
 
 
@@ -77,7 +77,7 @@ def write(
     later: bool = False,
     threads: int = _THREADS,
 ) -> int:
-    """Reads the files of a complete checkpoint that fall to a host, and writes their checksums.
+    """Reads a host's share of the files of a complete checkpoint, and writes their checksums.
 
     Args:
         checkpoint: The directory of the checkpoint.
@@ -124,7 +124,7 @@ def read(checkpoint: epath.PathLike) -> Checksums | None:
             files |= of_host
     if not present:
         return None
-    # A later run, on another number of hosts, may have written all of them anew.
+    # A later run, on another number of hosts, may have written all checksums again.
     missing = [
         tuple((host, hosts) for host in range(hosts) if host not in those)
         for hosts, those in present.items()
@@ -144,8 +144,8 @@ def find_problems(
 
     Args:
         checkpoint: The directory of the checkpoint.
-        prefix: Only files whose names begin with it, or with one of it, are checked.
-        share: Of these, only those that fall to this (host, hosts) are checked.
+        prefix: Only files whose names begin with it, or with one of a tuple, are checked.
+        share: Of these, only those that are assigned to this (host, hosts) are checked.
         contents: Whether to compare contents, and not sizes alone.
         on_bytes: Called with the bytes of each checked file, from any thread.
 
@@ -273,7 +273,7 @@ def _check_arrays(
     def check_array(folder: epath.Path) -> tuple[list[str], list[str]]:
         name = f"{STATE}/{folder.name}"
         path = folder / _ZARRAY
-        if not path.exists():  # a file of Orbax, or an array that has lost it
+        if not path.exists():  # a file of Orbax, or an array whose metadata is lost
             return ([f"{name}/{_ZARRAY} is missing"] if folder.is_dir() else []), []
         try:
             chunks, is_compressed = _parse_zarray(path)
@@ -307,7 +307,7 @@ def _parse_zarray(path: epath.Path) -> tuple[list[str], bool]:
 
 @contextlib.contextmanager
 def _thread_map(threads: int) -> Iterator[Callable[..., Iterable]]:
-    """Yields a `map` that runs in this many threads, and keeps the order; with 1, in this one."""
+    """Yields a `map` that runs in this many threads and keeps the order; with 1, it starts none."""
     if threads == 1:
         yield map
         return

@@ -77,10 +77,10 @@ def continue_prompts(
         checkpoint: The directory of the checkpoint.
         prompts: The ids of each prompt, none of them empty.
         decoder: How to choose tokens. `seqlen - max_decode_steps` is at least the longest prompt.
-        seed: Of the draws.
+        seed: The seed of the draws.
 
     Returns:
-        For each prompt and each sample, the new ids up to and with the end of text.
+        For each prompt and each sample, the new ids up to and including the end of text.
     """
     config = network.clone()
     config.decoder_tpl = decoder

@@ -1,4 +1,4 @@
-"""Checks, before a run starts, that the data that it reads exists, without reading it through."""
+"""Checks, before a run starts, that its data exists, without reading all of it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _THREADS = 32  # that ask object storage for the sizes of shards
 
 @dataclass(frozen=True)
 class AvailableData:
-    """What exists of one split of a mixture.
+    """The data that exists for one split of a mixture.
 
     Attributes:
         mixture: Its name.
         rows: The number of rows of each task that is read from a prepared corpus.
-        uncounted: The tasks whose rows are not known before they are read; each has at least one.
+        uncounted: The tasks whose rows are counted only by reading them; each has at least one.
         empty: The tasks without a row.
     """
 
@@ -50,7 +50,7 @@ def check_training(mixture: str, row_length: int) -> AvailableData:
         row_length: T.
 
     Returns:
-        What exists of the training split.
+        The data of the training split.
 
     Raises:
         UserError: A task cannot be read, or has no row; the message says how to prepare it.
@@ -72,7 +72,7 @@ def check_evaluation(mixture: str, row_length: int) -> AvailableData:
         row_length: T.
 
     Returns:
-        What exists of the validation split.
+        The data of the validation split.
 
     Raises:
         UserError: A task cannot be read, or none has a row.
@@ -92,7 +92,7 @@ def check_prompts(task: str, prompt_length: int, split: str = VALIDATION) -> int
 
     Args:
         task: A registered task.
-        prompt_length: The most tokens of a prompt.
+        prompt_length: The largest number of tokens in a prompt.
         split: The split of the task.
 
     Returns:
@@ -130,7 +130,7 @@ def _available(mixture: str, split: str, row_length: int) -> AvailableData:
 
 
 def _count_prepared_rows(source: PreparedCorpus, split: str, row_length: int) -> int:
-    """Returns the rows of a prepared corpus, once every shard has the size that was written."""
+    """Returns the number of rows of a prepared corpus; first checks the size of every shard."""
     with storage.translate_errors(str(source.folder())):
         manifest, folder = source.manifest(), source.folder()
         if manifest.row_length != row_length:

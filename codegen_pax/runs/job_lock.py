@@ -1,15 +1,15 @@
-"""The lock of a job directory: one run at a time trains there, on however many hosts.
+"""The lock of a job directory: one run at a time trains there, on any number of hosts.
 
 The first host of a run holds the lock for all hosts until it ends:
 
-    holder.lock   locked by its process; the system unlocks it whenever and however the process dies
+    holder.lock   locked by the holder; the system unlocks it whenever and however its process dies
     holder.json   who holds the lock, for others to read; rewritten every few seconds as a sign of
                   life, removed at the end
 
 The system's lock reaches every process of a machine, and of a network file system with locks. Where
 it does not reach (object storage, another machine), a process that finds `holder.json` waits for it
 to change: if it does, the holder is alive, and if not, it is dead. The clocks of two machines are
-never compared.
+compared only to skip the wait for a holder whose last sign of life is over an hour old.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ HOLDER_FILE = "holder.json"
 LOCK_FILE = "holder.lock"
 
 SIGN_SECONDS = 10.0  # between two signs of life
-SILENCE_SECONDS = 60.0  # a holder that gives no sign of life for so long is dead
+SILENCE_SECONDS = 60.0  # a holder without a sign of life for this long is dead
 # Two runs may write `holder.json` in object storage at once, and the last one to do so holds the
 # lock. After this time both check which one it is.
 SETTLING_SECONDS = 2.0
-# Nobody waits for a holder whose last sign of life is so old, though its clock may be another.
+# A holder whose last sign of life is older than this is dead, even if the two clocks differ.
 _STALE_SECONDS = 3_600.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes whenever the machine starts
@@ -62,12 +62,12 @@ class JobInUseError(UserError):
 def acquire(job: epath.PathLike, experiment: str) -> None:
     """Locks a job directory for this run until its first host ends, or releases it.
 
-    Every host of a run calls this, after `jax.distributed` has been initialised. To acquire a lock
-    again that this process holds does nothing.
+    Every host of a run calls this, after `jax.distributed` has been initialised. Acquiring a
+    lock again that this process holds does nothing.
 
     Args:
         job: The job directory, which is made if it does not exist.
-        experiment: The name of what is trained, for whoever finds the directory locked.
+        experiment: The name of the experiment, which other runs report if they find the lock.
 
     Raises:
         JobInUseError: Another run trains there; raised on every host.
@@ -94,8 +94,8 @@ def release(job: epath.PathLike) -> None:
 def check_held(job: epath.PathLike) -> None:
     """Raises JobInUseError if another run has taken the lock of a directory from this process.
 
-    This happens where the system's lock does not reach, if this process could give no sign of life
-    for long.
+    This happens where the system's lock does not reach, if this process could not give a sign of
+    life for a long time.
     """
     lock = _locks.get(str(job))
     if lock and lock.lost:
@@ -114,7 +114,7 @@ def read_holder(job: epath.PathLike) -> dict[str, Any] | None:
     try:
         holder = json_files.read(path)
     except ValueError:
-        holder = None  # it is being written, or is not a holder's
+        holder = None  # it is being written, or no holder wrote it
     return holder if isinstance(holder, dict) else {}
 
 
@@ -132,7 +132,7 @@ class _JobLock:
         self.lost = ""
 
     def start(self) -> None:
-        """Writes the first sign of life; JobInUseError if another run does at the same time."""
+        """Writes the first sign of life; raises JobInUseError if another run does too."""
         self._write_sign()
         if self._lock_file is None:
             time.sleep(SETTLING_SECONDS)
@@ -162,7 +162,7 @@ class _JobLock:
                     logging.error("%s", self.lost)
                     return
                 self._write_sign()
-            except Exception as error:  # whatever the file system raises: try again, and train on
+            except Exception as error:  # any error of the file system: try again, and keep training
                 logging.warning("%s: no sign of life written: %s", self._job, error)
 
     def _is_held(self) -> bool:

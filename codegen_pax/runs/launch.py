@@ -13,11 +13,11 @@ from pathlib import Path
 from codegen_pax.errors import UserError
 from codegen_pax.runs import log
 
-_TAIL_LINES = 2_000  # of the log, in which the cause of a failure is looked for
+_TAIL_LINES = 2_000  # of the log, searched for the cause of a failure
 _TABLES_MODULE = "codegen"  # registers the experiments of the tables
 
 # glibc maps fresh pages of 4 KiB for each large array and unmaps them again: on a CPU, adding 1 to
-# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. A value of the user's overrides it.
+# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. The user may override this.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -26,7 +26,7 @@ class PaxFailedError(UserError):
 
 
 class RefusedError(UserError):
-    """The Pax binary refused to start, and has left nothing; the message says why."""
+    """The Pax binary refused to start, and left no files; the message says why."""
 
 
 def run_pax(
@@ -37,7 +37,7 @@ def run_pax(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[log.Line], None] = lambda _: None,
 ) -> Path:
-    """Trains by `python -m paxml.main --exp=<experiment> --job_log_dir=<job>`.
+    """Trains with `python -m paxml.main --exp=<experiment> --job_log_dir=<job>`.
 
     Args:
         experiment: `module.Class`, as the binary takes it.
@@ -51,7 +51,7 @@ def run_pax(
         The path of the log.
 
     Raises:
-        RefusedError: The run was refused before it began; what was made for its log is removed.
+        RefusedError: The run was refused before it began; the files made for its log are removed.
         PaxFailedError: The binary exited with a status other than 0.
     """
     log_path = job / "logs" / "train.log"
@@ -102,31 +102,31 @@ def run_pax(
 def _search_path(experiment: str) -> dict[str, str]:
     """Returns the variables that say where the binary looks for modules.
 
-    For an experiment of the tables this is never the working directory, which may be a job
-    directory: nothing in that is code.
+    For an experiment of the tables this is never the working directory. That may be a job
+    directory, which is data: no file in it may run.
     """
     if experiment.rpartition(".")[0] != _TABLES_MODULE:
         return {}
     root = Path(__file__).resolve().parents[2]
-    checkout = [str(root)] if (root / "setup.py").is_file() else []  # else it is installed
+    checkout = [str(root)] if (root / "setup.py").is_file() else []  # else installed
     paths = [*checkout, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _remove_log_of_refusal(created: Sequence[Path], job: Path) -> bool:
-    """Removes what was made for the log of a refused run, if the run has left nothing else.
+    """Removes the files made for the log of a refused run, if the run has left nothing else.
 
     Args:
         created: The log and the directories above it that did not exist before, the log first.
         job: The job directory.
 
     Returns:
-        Whether it was removed.
+        Whether they were removed.
     """
     if not created or [path for path in job.rglob("*") if not path.is_dir()] != [created[0]]:
         return False  # an earlier run has left something, or this one had begun
     created[0].unlink()
     for folder in created[1:]:
-        with contextlib.suppress(OSError):  # somebody else has put something there
+        with contextlib.suppress(OSError):  # another process has put something there
             folder.rmdir()
     return True

@@ -3,30 +3,31 @@
 It is in the job directory, at the top of each checkpoint, and in an export:
 
     format, kind       1; 'training', 'import' or 'export'
-    experiment, class  what is run, and its `module.Class`
+    experiment, class  the name of the experiment, and its `module.Class`
     recipe, recipe_values, mesh, hosts, mixture, steps, batch_tokens
     declared           the declaration in plain values, schedule included; in `by_hand` those
                        numbers that do not follow from others
     snapshot           the whole configuration of the experiment, as lines
-    layout, dtype      of an export, which otherwise repeats the receipt of its job; without one it
-                       has neither snapshot nor recipe_values
+    layout, dtype      of an export, which repeats the other fields of its job's receipt; if the job
+                       has no receipt, the export has neither snapshot nor recipe_values
     data               what the mixture is read from: `codegen_pax.data.mixtures.describe_data`
     parents            where the weights began; none for random ones
-    versions, code     of the software; and which code it was, by the name of its module:
+    versions, code     the versions of the software, and its code by the name of the module:
                        `codegen_pax.environment.code`
-    history            what was changed since the job began: for each time the `step` that it
-                       resumed from, and for each change `name`, `old` and `new`
+    history            what was changed since the job began: for each resumption its `step` and its
+                       `changes`, each with `name`, `old` and `new`
 
-All but `parents`, `data` and `history` is as it was when the checkpoint was saved, or as it is in
-the run that was started last. Older versions wrote neither `hosts`, `declared`, `code` nor
-`history`; their `versions` are those that the job began with, and later ones are in `resumed`.
+All fields but `parents`, `data` and `history` describe the run that saved the checkpoint or, in a
+job directory, the run that was started last. Older versions wrote neither `hosts`, `declared`,
+`code` nor `history`; their `versions` are those that the job began with, and later ones are in
+`resumed`.
 
 A parent is a Pax checkpoint (`kind` 'pax', `experiment`, `job`, `step`, `sha256`, `bytes` and its
 own complete `lineage`, or null), so that the chain outlives the parents; or the files of an import
 (`kind` 'hugging face' or 'jaxformer', `directory`, `files`, `mp_num` and `mp_num_by`: 'given',
-'usual' or 'weights'; the `vocabulary_rows` that the files have, where ours may have more; the
-`adapter` merged into them, with its `directory`, `base_model`, `revision` and `files`; and the
-`lineage` of what was exported by this project).
+'usual' or 'weights'; the number of `vocabulary_rows` in the files, which may be fewer than in our
+network; the `adapter` merged into them, with its `directory`, `base_model`, `revision` and `files`;
+and the `lineage` of files that this project exported).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from codegen_pax.runs import checkpoints, checksums
 FILE = "lineage.json"
 FORMAT = 1
 
-# What decides, besides the files of this project, what a run computes and how it is stored.
+# The packages that decide, besides this project's code, what a run computes and stores.
 PACKAGES = (
     "codegen-pax",
     "paxml",
@@ -72,11 +73,11 @@ _CORPORA_WITH_LICENCES = ("bigquery", "bigpython", "instruction")
 
 _THREADS = 32
 _BLOCK_BYTES = 1 << 22  # read at once
-_MAX_GENERATIONS = 200  # of parents of parents: JSON is read and written by recursive functions
+_MAX_GENERATIONS = 200  # of parents; more is refused, as JSON is read and written recursively
 
 Receipt = dict[str, Any]
 
-# The fields that are read of a receipt, besides those that an import or an export adds.
+# The fields of a receipt that are read, except those that an import or an export adds.
 _NULL = type(None)
 _SCALAR = (str, int, float, bool, _NULL)
 _FILE_FIELDS = Fields({"name": str, "bytes": int, "sha256": str})
@@ -188,7 +189,7 @@ def copy_to(checkpoint: epath.PathLike) -> None:
 
 
 def of_checkpoint(job: epath.PathLike, step: int) -> Receipt | None:
-    """Reads the receipt of a checkpoint; that of its job, which may have changed since, if none."""
+    """Reads the receipt of a checkpoint; without one, that of its job, which may be newer."""
     return read(checkpoints.path(job, step)) or read(job)
 
 
@@ -209,7 +210,7 @@ def _with_ancestors(receipt: Receipt) -> list[Receipt]:
 
 
 def _check(receipt: Receipt) -> None:
-    """Raises ValueError if a field that is read of one receipt is missing, or has another type."""
+    """Raises ValueError if a field of one receipt is missing or has the wrong type."""
     json_files.check(receipt, _RECEIPT)
     for number, origin in enumerate(receipt["data"]):
         if "missing" in origin:
@@ -262,10 +263,10 @@ def history(receipt: Receipt) -> list[dict[str, Any]]:
 
 
 def experiment_names(receipt: Receipt) -> set[str]:
-    """Returns the names by which an experiment may be the one of this receipt.
+    """Returns the names that the experiment of a receipt may have.
 
-    Older versions named a class of a person's own after the experiment of the tables that it
-    changes, and kept its own name in `class` alone.
+    Older versions recorded a user's own class under the name of the experiment of the tables that
+    it changes, and its own name only in `class`.
     """
     if "declared" in receipt:
         return {receipt["experiment"]}
@@ -275,8 +276,8 @@ def experiment_names(receipt: Receipt) -> set[str]:
 def licences(origin: dict[str, Any]) -> dict[str, int]:
     """Returns the number of documents of each licence in a prepared corpus, an entry of `data`.
 
-    Older receipts say 'none' of trees and of the Pile, where nobody looked for licences. This
-    returns 'not looked at' for them, as later ones say.
+    Older receipts say 'none' for trees and the Pile, whose licences were never looked at. For those
+    this returns 'not looked at', as newer receipts say.
     """
     counts = origin["licences"]
     if "licences_checked" in origin or origin["corpus"] in _CORPORA_WITH_LICENCES:
@@ -324,8 +325,8 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Identifies the weights of a checkpoint, without the state of the optimizer, by a hash.
 
-    The hash is of the stored bytes: the same values in other chunks, or compressed otherwise, have
-    another one.
+    The hash is of the stored bytes: the same values in other chunks, or with another compression,
+    have another hash.
 
     Args:
         checkpoint: The directory of the checkpoint, local or a URL.
@@ -380,7 +381,7 @@ def hash_files(
     """Returns the `name`, `bytes` and `sha256` of files, as the parent of an import has them.
 
     Args:
-        paths: The files, all of one directory.
+        paths: The files; their directories are not returned.
         is_cancelled: Polled while files are read; if true, InterruptedError is raised.
     """
     hashes = [_hash(epath.Path(file), is_cancelled) for file in paths]

@@ -1,8 +1,8 @@
-"""The lines that a run reports about itself: logged in the run, parsed by whoever started it.
+"""The lines that a run reports about itself: logged in the run, parsed by its parent process.
 
 They go through Python's logger `codegen_pax`, which the stock binary's handler (absl's) writes to
 standard error; `--logger_levels=codegen_pax:WARNING` hides them. Each begins with `codegen-pax:`,
-which tells them from those of Pax.
+which distinguishes it from the lines of Pax.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from codegen_pax import names
 from codegen_pax.errors import UserError, is_from_the_system
 
-# absl writes a date and a place before it; a run that is refused prints it first in the line.
+# absl writes a date and a place before the mark; a refused run prints the mark first in a line.
 MARK = "codegen-pax: "
 
 _LOGGER = logging.getLogger("codegen_pax")
@@ -33,10 +33,10 @@ _ERROR = re.compile(r"^(?:[\w.]+\.)?[A-Z]\w*(?:Error|Exception|Interrupt): .+")
 def configure() -> None:
     """Shows the lines of this project, and warnings of others, in a run of the stock binary.
 
-    The binary shows all informative lines, and has JAX warn about each function that it traces and
-    compiles: two thousand lines before the first step, and fifty at each. With `--verbosity=0` they
-    are shown. Otherwise the lines are few enough to be read, and an error of the user is one line
-    without a traceback.
+    By itself the binary shows all informative lines, and has JAX warn about each function that it
+    traces and compiles: two thousand lines before the first step, and fifty at each. With
+    `--verbosity=0` this function keeps them. Otherwise it hides them, and an error of the user is
+    one line without a traceback.
     """
     import jax
 
@@ -54,7 +54,7 @@ def info(message: str, *values: object) -> None:
 
 
 def warning(message: str, *values: object) -> None:
-    """Logs, on host 0, what is not as one would expect."""
+    """Logs a warning on host 0."""
     _log(logging.WARNING, message, values)
 
 
@@ -72,8 +72,8 @@ def excepthook(
 
     Args:
         kind: The class of the error.
-        error: What ends the process.
-        traceback: Of the error.
+        error: The error that ends the process.
+        traceback: The traceback of the error.
     """
     is_of_the_machine = isinstance(error, OSError) and is_from_the_system(error)
     if issubclass(kind, UserError) or is_of_the_machine:
@@ -87,7 +87,7 @@ class Line:
     """A line that a run has reported.
 
     Attributes:
-        text: The line, without the mark and what stands before it.
+        text: The line, without the mark and the text before it.
         step: The step that the line is about; None if it is about something else.
     """
 
@@ -105,13 +105,13 @@ def parse(line: str) -> Line | None:
 
 
 def refusal(lines: Sequence[str]) -> str | None:
-    """Returns the one line for which a run was refused, by the end of its log; None without one."""
+    """Returns the line that says why a run was refused, from the end of its log, or None."""
     refusals = (line.removeprefix(MARK) for line in reversed(lines) if line.startswith(MARK))
     return next(refusals, None)
 
 
 def last_error(lines: Sequence[str]) -> str:
-    """Returns the line that tells best why a run failed, by the end of its log."""
+    """Returns the line that best says why a run failed, from the end of its log."""
     if message := refusal(lines):
         return message
     errors = [line for line in lines if _ERROR.match(line)]

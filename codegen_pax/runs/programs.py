@@ -1,8 +1,8 @@
-"""Pax's programs that train and evaluate, with reports on host 0 of how a run goes.
+"""Pax's programs that train and evaluate, with reports on host 0 about the run's progress.
 
-Pax runs the programs that an experiment names, by the executor that it names. These add what a run
-starts with, records of the first and the last step whatever the interval, a line for each record,
-and an evaluation before the first step.
+Pax runs the programs that an experiment names with the executor that it names. These classes add
+lines about what a run starts with, records of the first and the last step regardless of the
+interval, a line for each record, and an evaluation before the first step.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class StepSummaryHandler(summary_utils.SummaryHandler):
         """Creates a handler.
 
         Args:
-            *arguments: Of Pax's handler.
-            extra_steps: Steps that are written whatever the interval.
+            *arguments: The arguments of Pax's handler.
+            extra_steps: Steps that are written regardless of the interval.
             on_record: Called with the step, the cross-entropy and the learning rate of each step
                 that is written.
-            **keyword_arguments: Of Pax's handler.
+            **keyword_arguments: The keyword arguments of Pax's handler.
         """
         super().__init__(*arguments, **keyword_arguments)
         self._extra_steps, self._on_record = frozenset(extra_steps), on_record
@@ -70,10 +70,10 @@ class StepSummaryHandler(summary_utils.SummaryHandler):
 
 
 class TrainProgram(programs.SingleTaskTrainProgram):
-    """Trains, and reports how it goes."""
+    """Trains, and reports the progress."""
 
     _train_summary_handler: summary_utils.SummaryHandler
-    _pace: Pace  # since `setup`, which Pax calls first
+    _pace: Pace  # set by `setup`, which Pax calls first
     _is_compiled = False  # whether the first step has been made
 
     def __init__(
@@ -85,8 +85,8 @@ class TrainProgram(programs.SingleTaskTrainProgram):
 
         Args:
             batch_tokens: The tokens of a step.
-            first_lines: Returns the lines to report before the first step of a run, from the step
-                that it resumes from and its input, which is restored to its position.
+            first_lines: Takes the step that a run resumes from and its input, restored to its
+                position; returns the lines to report before the first step.
         """
         super().__init__()
         self._batch_tokens, self._first_lines = batch_tokens, first_lines
@@ -133,12 +133,12 @@ class TrainProgram(programs.SingleTaskTrainProgram):
             extra_steps=(init_step + 1, last),
             on_record=self._report,
         )
-        # On every host, as the hosts exchange what their data is.
+        # On every host, as the hosts exchange information about their data.
         for line in self._first_lines(init_step, train_input):
             log.info("%s", line)
 
     def update_state(self, state: Any, step: int) -> Any:
-        """Evaluates before step 0: Pax calls it before each step, after the last checkpoint."""
+        """Evaluates before step 0; Pax calls it before each step, after saving checkpoints."""
         if step == 0 and self._first_evaluations:
             eval_state = programs.get_eval_train_state(
                 self._task, state, self._task.train.eval_use_ema_states
@@ -148,14 +148,14 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         return state
 
     def run(self, state: Any, step: int) -> programs.TrainProgramOutput:
-        """Makes a step."""
+        """Runs a step."""
         if not self._is_compiled:
             log.info("compiling the training step")
             self._is_compiled = True
         self._pace.resume()
         output = super().run(state, step)
         if self._is_paused_after(output.new_train_step):
-            # What comes next waits for the step anyway, and is not measured as a part of it.
+            # The next operation waits for the step anyway, and is not measured as a part of it.
             jax.block_until_ready(output.loss)
             self._pace.pause()
         return output
@@ -200,7 +200,7 @@ class EvalProgram(programs.SingleTaskEvalProgram):
 
 
 class Executor(executors.DefaultExecutor):
-    """Pax's executor: it evaluates before the first step, and reports what takes a while."""
+    """Pax's executor, which also evaluates before the first step and reports long operations."""
 
     def setup(
         self,

@@ -1,4 +1,4 @@
-"""How fast a run or a conversion goes, how long it will take, and progress bars for it."""
+"""Measures the speed and the remaining time of runs and conversions, and shows progress bars."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MIN_SECONDS = 1.0  # between two lines about bytes
 
 
 class Pace:
-    """Measures steps without what happens between them: evaluations and checkpoints.
+    """Measures the speed of steps, without the evaluations and checkpoints between them.
 
-    The first measured step includes compilation, so that speed counts from its end.
+    The first measured step includes compilation, so the speed is measured from its end.
     """
 
     def __init__(self, steps: int, batch_tokens: int, clock: Callable[[], float] = time.monotonic):
@@ -45,11 +45,11 @@ class Pace:
         self._last: tuple[int, float] | None = None  # the same, without earlier pauses
 
     def pause(self) -> None:
-        """Notes that something else than training takes time from now on."""
+        """Notes that the time from now on is not spent on training."""
         self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Notes that training goes on, or begins."""
+        """Notes that training begins or continues."""
         if self._paused_at is not None:
             self._paused_seconds += self._clock() - self._paused_at
             self._paused_at = None
@@ -146,13 +146,13 @@ def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[
     the end.
 
     Args:
-        title: What is done.
-        total: The bytes that are to be done.
+        title: The name of the operation.
+        total: The number of bytes in all.
         console: Where to print.
 
     Yields:
-        A function to call, from any thread, with the bytes done since the last call; at first with
-        those that were done before.
+        A function to call, from any thread, with the bytes done since the last call. Those of
+        the first call count as done before this run.
     """
     if not console.is_terminal:
         yield _byte_printer(title, total, console)
@@ -174,7 +174,7 @@ def _byte_printer(title: str, total: int, console: Console) -> Callable[[int], N
     lock = threading.Lock()
     start = last_time = time.monotonic()
     done = last_tenth = 0
-    done_before: int | None = None  # by an earlier run, in none of this one's time
+    done_before: int | None = None  # by an earlier run, so they took none of this one's time
 
     def on_bytes(count: int) -> None:
         nonlocal done, done_before, last_tenth, last_time

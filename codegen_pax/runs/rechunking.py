@@ -1,9 +1,9 @@
-"""Reads stored arrays whose chunks are much larger than what is read of them at a time.
+"""Reads stored arrays whose chunks are much larger than the parts that are read at a time.
 
-A chunk is decoded as a whole for any part of it. What Pax saves are the parts that its devices
-hold, every layer of a weight in one: read slice by slice, each would be decoded once for every
-layer. So such an array is first copied in smaller chunks, and for that its chunks are decoded piece
-by piece. Chunks at the edges of an array are as large as the others.
+Reading any part of a chunk decodes the whole chunk. A chunk that Pax saves is the part of a weight
+that a device holds, with every layer: read slice by slice, it would be decoded once for every
+layer. So such an array is first copied to smaller chunks, and for the copy its chunks are decoded
+piece by piece. Chunks at the edges of an array are as large as the others.
 
 Source of the format: zarr's storage specification, version 2.
 """
@@ -18,10 +18,10 @@ import numpy as np
 import zstandard
 from etils import epath
 
-# Times that an array may be decoded when all its slices are read: one that is not copied first.
+# An array that would be decoded more often than this to read all its slices is copied first.
 _MAX_TIMES_DECODED = 2
 
-PIECE_BYTES = 32 << 20  # held of a chunk at once
+PIECE_BYTES = 32 << 20  # of a chunk that are in memory at once
 
 Index = tuple[slice, ...]
 
@@ -32,9 +32,9 @@ def is_needed(shape: Sequence[int], chunk: Sequence[int], part: Sequence[int]) -
     If not, no chunk is larger than two parts.
 
     Args:
-        shape: of the array.
-        chunk: of its grid of chunks.
-        part: of the grid of parts that it is read by.
+        shape: The shape of the array.
+        chunk: The shape of a chunk.
+        part: The shape of the parts that are read.
     """
     return math.prod(map(_times_decoded, shape, chunk, part)) > _MAX_TIMES_DECODED
 
@@ -47,11 +47,11 @@ def _times_decoded(size: int, chunk: int, part: int) -> float:
 
 
 def piece_shape(chunk: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Returns the shape of the equal pieces, one after another, that a chunk is decoded by.
+    """Returns the shape of the equal, consecutive pieces in which a chunk is decoded.
 
     Args:
-        chunk: its shape.
-        itemsize: bytes of a number.
+        chunk: The shape of the chunk.
+        itemsize: The bytes of a number.
 
     Returns:
         Whole rows of an axis, of `PIECE_BYTES` at most, or one number.
@@ -73,20 +73,20 @@ def read_pieces(
     dtype: np.dtype,
     read: Callable[[Index], np.ndarray],
 ) -> Iterator[tuple[Index, np.ndarray]]:
-    """Reads an array chunk by chunk, never a whole chunk of those that Pax stores.
+    """Reads an array chunk by chunk, and chunks that Pax stores piece by piece.
 
     Args:
-        array: its zarr directory, local or a URL.
-        shape: of the array.
-        chunk: of its grid of chunks.
-        dtype: of its numbers.
-        read: reads a part of an array that is not compressed as Pax does it.
+        array: The zarr directory, local or a URL.
+        shape: The shape of the array.
+        chunk: The shape of a chunk.
+        dtype: The type of the numbers.
+        read: Reads a part of the array; used if it is not stored as Pax stores arrays.
 
     Yields:
         The index of a part, and its numbers; a chunk that is not stored is zero, and left out.
 
     Raises:
-        OSError: a chunk is damaged or cannot be read.
+        OSError: A chunk is damaged or cannot be read.
     """
     metadata = json.loads((array / ".zarray").read_text())
     compressor = (metadata["compressor"] or {"id": "none"})["id"]

@@ -32,7 +32,7 @@ SUMMARY = "summary.json"
 CROSS_ENTROPY = "Metrics/log_pplx"
 STEPS_PER_SECOND = "Steps/sec"
 
-_MAX_MARKED = 40  # losses of a curve that are marked one by one: a single one makes no line
+_MAX_MARKED = 40  # a curve of at most this many losses marks each: a single loss makes no line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Summary:
         tokens: Tokens read in training.
         validation_loss: The cross-entropy, without the z-loss.
         validation_tokens: The predicted tokens.
-        unigram_entropy: Of the validation rows themselves (see `data.entropy`).
-        bigram_entropy: The same of pairs of tokens.
+        unigram_entropy: That of the validation rows themselves (see `data.entropy`).
+        bigram_entropy: The same for pairs of tokens.
         fitted_bigram: The cross-entropy of an interpolated bigram counted on the training split.
         first_validation_loss: The validation loss before the first step; None if it was not
             evaluated.
@@ -213,7 +213,7 @@ def write_loss_curve(
 
     Args:
         path: The PNG file.
-        title: Above the picture.
+        title: The title above the picture.
         training: Training losses, in nats a token: a line.
         validation: Validation losses, in nats a token: points.
         references: Entropies in nats a token, by name: dashed lines.

@@ -1,11 +1,11 @@
 """Checks that the checkpoints of a job are as they were saved.
 
-This happens three times:
+This happens on three occasions:
 
 - When a checkpoint is saved, each host reads back its share of the files in a background thread
   (they are mostly still in memory), and writes their checksums. Pax tells the training input that a
-  checkpoint is being saved, and nobody when it is complete, so that the thread waits for that. If a
-  run is killed before, the next one does the rest for the newest checkpoint.
+  checkpoint is being saved, but not when it is complete, so the thread waits for that. If a run is
+  killed before then, the next run writes the missing checksums of the newest checkpoint.
 - Before a checkpoint is restored, `check_restored` compares the sizes of its files.
 - On request (`codegen-pax verify`), `verify` reads all files of all checkpoints.
 """
@@ -83,7 +83,7 @@ def check_restored(
 
     Args:
         checkpoint: The directory of the checkpoint; None if this host finds none.
-        prefix: The files to be restored: those whose names begin with it, or with one of it.
+        prefix: The files to be restored: their names begin with it, or with one of a tuple.
 
     Raises:
         checksums.DamagedCheckpointError: The checkpoint is damaged; raised on every host.
@@ -118,7 +118,7 @@ class ChecksumWriter:
         self._thread.start()
 
     def add_saved(self, checkpoint: epath.PathLike) -> None:
-        """Has this host's checksums written for a checkpoint that is being saved.
+        """Queues a checkpoint that is being saved, to write this host's checksums of it.
 
         Args:
             checkpoint: The directory of the checkpoint, by its present or its final name. One that
@@ -129,7 +129,7 @@ class ChecksumWriter:
             self._queue.put((complete, [(jax.process_index(), jax.process_count())], False))
 
     def add_missing(self, job: epath.PathLike) -> None:
-        """Has this host's share written of the checksums that the newest checkpoint lacks."""
+        """Queues this host's share of the checksums that the newest checkpoint lacks."""
         step = checkpoints.last_step(job)
         if step is None:
             return
@@ -141,7 +141,7 @@ class ChecksumWriter:
             self._queue.put((checkpoint, shares, True))
 
     def finish(self) -> None:
-        """Writes what is left to write, and ends; drops checkpoints that are still incomplete."""
+        """Writes the remaining checksums, and ends; drops checkpoints that are still incomplete."""
         self._stop.set()
         self._queue.put(None)
         self._thread.join()
@@ -155,14 +155,14 @@ class ChecksumWriter:
             try:
                 if self._wait_until_complete(checkpoint) and not self._is_behind():
                     _write_checksums(checkpoint, shares, later)
-            except Exception as error:  # whatever a file system raises: the run goes on without
-                if checkpoint.exists():  # and was not removed to make room for newer ones
+            except Exception as error:  # any error of a file system: the run continues
+                if checkpoint.exists():  # if not, it was removed to make room for newer ones
                     logging.warning("%s has no checksums from this host: %s", checkpoint, error)
 
     def _wait_until_complete(self, checkpoint: epath.Path) -> bool:
         """Returns False if the checkpoint will never be complete."""
         while not checkpoints.is_complete(checkpoint):
-            # Pax saves the next one only when this one is complete, or never will be.
+            # Pax saves the next checkpoint only when this one is complete, or has failed.
             if self._stop.is_set() or self._is_behind():
                 return checkpoints.is_complete(checkpoint)
             self._stop.wait(_POLL_SECONDS)
@@ -194,7 +194,7 @@ def _write_checksums(checkpoint: epath.Path, shares: _Shares, later: bool) -> No
 
 @dataclass
 class CheckpointReport:
-    """What was found of a checkpoint.
+    """The findings about a checkpoint.
 
     Attributes:
         step: Its step.
@@ -202,7 +202,7 @@ class CheckpointReport:
         checksums: 'when saved'; 'later', by another run than the one that saved it; 'in part', if
             those of a host are missing; 'none'.
         problems: What is wrong, a line each.
-        notes: What is not wrong, and worth a line.
+        notes: Remarks that are not problems, a line each.
     """
 
     step: int
@@ -214,13 +214,13 @@ class CheckpointReport:
 
 @dataclass
 class JobReport:
-    """What was found of a job.
+    """The findings about a job.
 
     Attributes:
         job: Its directory.
         checkpoints: Its complete checkpoints, the newest first.
         problems: What is wrong with the job itself, a line each.
-        notes: What is not wrong, and worth a line.
+        notes: Remarks that are not problems, a line each.
     """
 
     job: str
@@ -239,7 +239,7 @@ class JobReport:
         return not self.problems and not any(report.problems for report in self.checkpoints)
 
     def how_to_go_on(self) -> list[str]:
-        """Returns what a person does now, a line each."""
+        """Returns instructions for continuing the job, a line each."""
         good = self.good_step
         if good is None:
             return ["no checkpoint is good: start again, or from a copy of the job"]
@@ -296,7 +296,7 @@ def verify(job: epath.PathLike, on_bytes: Callable[[int], None] = lambda _: None
             result = _verify_checkpoint(checkpoint, step, on_bytes)
         except FileNotFoundError as error:
             result = CheckpointReport(step, str(checkpoint), problems=[str(error)])
-        if checkpoint.exists():  # a run that trains removes its old ones
+        if checkpoint.exists():  # a run that trains removes its old checkpoints
             report.checkpoints.append(result)
     return report
 

@@ -1,4 +1,4 @@
-"""What a person names on the command line: an experiment, or the folder of a run."""
+"""Finds the experiments and the folders of runs that are named on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from experiments.meshes import parse_mesh
 from experiments.recipes import find_recipe
 from experiments.settings import Settings, from_environment
 
-if TYPE_CHECKING:  # `list` and `show` start at once, without what reads a run
+if TYPE_CHECKING:  # `list` starts at once, without the modules that read a run
     from etils import epath
 
     from codegen_pax.runs import lineage
@@ -59,7 +59,7 @@ def list_experiments(modules: Sequence[str] = ()) -> dict[str, Declaration]:
 
     Returns:
         Name -> declaration, without the environment's settings. Where several modules have an
-        experiment of one name, the keys are `module.Name`.
+        experiment of the same name, the keys are `module.Name`.
 
     Raises:
         UsageError: There is no such module, or it registers no experiment of this project.
@@ -67,7 +67,7 @@ def list_experiments(modules: Sequence[str] = ()) -> dict[str, Declaration]:
     known = list(declarations())
     for module in dict.fromkeys(modules):
         own = _registered_by(module)
-        # The tables have the phases that the module has declared too.
+        # The tables also contain the phases that the module has declared.
         known = [one for one in known if class_path(one) not in own] + [*own.values()]
     count = collections.Counter(declaration.name for declaration in known)
     return {
@@ -80,10 +80,10 @@ def lookup_experiment(name: str, known: Mapping[str, Declaration]) -> Declaratio
     """Looks up an experiment by its name, with or without its module.
 
     Returns:
-        Its declaration; None if there is none of that name.
+        Its declaration; None if no experiment has that name.
 
     Raises:
-        UsageError: Several modules have one of that name.
+        UsageError: Several modules have an experiment of that name.
     """
     module, _, own_name = name.rpartition(".")
     matches = [declaration for declaration in known.values() if declaration.name == own_name]
@@ -99,8 +99,8 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
     """Finds experiments by their names, with or without their modules.
 
     Raises:
-        UsageError: As `list_experiments` and `lookup_experiment`; or there is none of a name, and
-            the message has the nearest ones.
+        UsageError: See `list_experiments` and `lookup_experiment`; or a name is unknown, and the
+            message has the nearest ones.
     """
     known = list_experiments(modules)
     matches = []
@@ -117,8 +117,8 @@ def _registered_by(module: str) -> dict[str, Declaration]:
     with silenced():
         importlib.import_module(DOOR)
     here = os.getcwd()
-    # The working directory comes first, as for `python -m paxml.main`. If it is a run's folder it
-    # comes last: it is data, and no module in it hides another of the same name.
+    # The working directory comes first, as for `python -m paxml.main`. If it is a run's folder,
+    # which is data, it comes last, so that no module in it hides another of the same name.
     is_run = os.path.lexists(os.path.join(here, "lineage.json"))
     sys.path.insert(len(sys.path) if is_run else 0, here)
     try:
@@ -152,8 +152,8 @@ class Job:
 
     Attributes:
         directory: The job directory.
-        declaration: Its experiment, with the environment's mesh and the recipe it was trained by.
-        receipt: Its lineage; None if it has none.
+        declaration: Its experiment, with the environment's mesh and the recipe of its training.
+        receipt: The receipt of the checkpoint or the job; None if neither has one.
         step: The step of the checkpoint.
         settings: The environment's settings, with the mesh and the recipe of `declaration`.
     """
@@ -172,7 +172,7 @@ class Job:
         return checkpoints.path(self.directory, self.step)
 
     def receipt_fields(self) -> dict[str, Any]:
-        """Returns what a receipt says of the experiment, for a job that has none."""
+        """Returns the fields of a receipt about the experiment, for a job without a receipt."""
         return {
             "experiment": self.declaration.name,
             "class": class_path(self.declaration),
@@ -225,7 +225,7 @@ def open_job(
             )
         recipe = declaration.recipe
         if recipe.name != receipt["recipe"]:
-            recipe = find_recipe(receipt["recipe"])  # the network has its arrays
+            recipe = find_recipe(receipt["recipe"])  # the arrays are of this recipe
         # The declared mesh need not fit the batch: the job may have been trained on another.
         mesh = settings.mesh or parse_mesh(receipt["mesh"])
         settings = replace(settings, recipe=recipe, mesh=mesh)
@@ -238,7 +238,7 @@ def open_job(
     declaration = configured(declaration, settings)
     settings = replace(settings, recipe=declaration.recipe, mesh=declaration.mesh)
     if "://" not in name:
-        job = job.resolve()  # Orbax takes a relative path for one below the checkpoints' own
+        job = job.resolve()  # Orbax resolves a relative path below the directory of checkpoints
     step = last if step is None else step
     return Job(job, declaration, lineage.of_checkpoint(job, step), step, settings)
 

@@ -1,4 +1,4 @@
-"""What is known about an experiment, as plain values: the tables and `--json` show the same."""
+"""Describes an experiment in plain values, which both the tables and `--json` show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.settings import VARIABLES
 
 Description = dict[str, Any]
 
-MAX_EXACT = 10**15  # integers from here on, as the FLOPs of a whole run, are rounded
+MAX_EXACT = 10**15  # larger integers, such as the FLOPs of a whole run, are rounded
 
 
 def summarize(declaration: Declaration) -> Description:
@@ -42,9 +42,9 @@ def summarize(declaration: Declaration) -> Description:
 
 
 def derived_numbers(declaration: Declaration) -> Description:
-    """Returns what follows from an experiment's numbers.
+    """Returns the numbers that follow from an experiment's declaration.
 
-    FLOPs are the model's, without what is computed twice to save memory.
+    FLOPs are those of the model, without the recomputation that saves memory.
     """
     return {
         "parameters": declaration.parameters,
@@ -103,7 +103,7 @@ def format_cell(value: object) -> str:
 def _start_chain(declaration: Declaration) -> list[str]:
     """Returns the experiment, the one it starts from, and so on back to random weights.
 
-    A start that a person has declared ends the chain: what that starts from is not known here.
+    A start that the user has declared ends the chain, as its own start is not known here.
     """
     size, phase, start = declaration.size, declaration.phase, declaration.start
     above = [f"CodeGen{size.name}{one.name}" for one in ancestors(phase)]
@@ -139,13 +139,13 @@ def _data(declaration: Declaration) -> Description:
         "languages": list(phase.languages),
         "vocabulary": phase.vocabulary,
         "loss_on": phase.loss_on,
-        # Published of the phase's corpus; Nano reads what the machine has.
+        # The published number for the phase's corpus. Nano reads files of this machine instead.
         "corpus_tokens": None if declaration.profile == LAPTOP else phase.corpus_tokens,
     }
 
 
 def _published(declaration: Declaration) -> Description:
-    """Returns what is published of an experiment of the tables; nothing is of a variant."""
+    """Returns what is published about an experiment of the tables; a variant has no such values."""
     size = "" if declaration.is_variant else declaration.size.name
     return {
         "humaneval_pass_at_1": declaration.phase.humaneval_pass_at_1.get(size),

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the locale's encoding lacks, or a name that is not UTF-8, ends no verb.
+        # Printing a character that the locale lacks, or a name that is not UTF-8, must not fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _dispatch(arguments)
@@ -174,7 +174,7 @@ def _print_error(message: object, status: int) -> int:
 
 
 def _end_quietly() -> int:
-    """Discards what is still to be written, since Python flushes both streams when it exits."""
+    """Discards the output that remains, since Python flushes both streams when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -185,8 +185,8 @@ def _end_quietly() -> int:
 
 
 if __name__ == "__main__":
-    # `python -m` looks for modules in the working directory first, which may be a run's folder:
-    # nothing in that folder is code.
+    # `python -m` looks for modules in the working directory first. That may be a run's folder,
+    # which is data: no file in it may run.
     if sys.path[0] == os.getcwd() != str(Path(__file__).resolve().parents[3]):
         del sys.path[0]
     sys.exit(main())

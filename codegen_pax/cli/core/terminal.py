@@ -1,4 +1,4 @@
-"""What a person sees while a verb runs: tables, lines that say what is being waited for."""
+"""Prints tables on the terminal, and messages while a verb waits."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def in_background(
     """Runs a function in a thread while the block runs; an error in the block stops it.
 
     Args:
-        function: Takes `arguments`, and a function that it calls from time to time, which returns
-            whether to stop.
+        function: Takes `arguments` and a function that returns whether to stop, which it calls
+            from time to time.
         *arguments: The arguments.
 
     Yields:
@@ -84,9 +84,9 @@ class Column:
 
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
-    """Prints a line for each row. A terminal that is too narrow gets fewer columns.
+    """Prints a line for each row, with fewer columns if the terminal is too narrow.
 
-    The last line then names the columns that are left out.
+    In that case the last line names the columns that are left out.
     """
     console = Terminal(highlight=False)
     cells = {

@@ -1,4 +1,4 @@
-"""Runs one experiment through the stock Pax binary, and prints its summary: `run` and `ladder`."""
+"""Runs an experiment with the stock Pax binary and prints its summary, for `run` and `ladder`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def train(
     Args:
         experiment: `module.Class`, as the binary takes it.
         declaration: The declaration of the experiment, with the settings' mesh and recipe.
-        job: The job directory; a job that is there already is resumed.
+        job: The job directory; an existing job is resumed.
         console: Where progress is shown.
-        settings: What the binary is run with. The experiment's own mixture is evaluated besides
-            those of the settings.
+        settings: The settings that the binary runs with. The experiment's own mixture is evaluated
+            in addition to those of the settings.
 
     Raises:
         UserError: See `check`.
@@ -61,7 +61,7 @@ def train(
             on_line=on_line,
         )
     announce(console, "summing up the run: counting the entropy of its data")
-    with silenced():  # after the run, as what the summary needs takes seconds to import
+    with silenced():  # after the run, as the modules of the summary take seconds to import
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.data import seqio_sources
         from codegen_pax.runs.summary import summarise
@@ -80,13 +80,13 @@ def train(
 
 
 def check(declaration: Declaration, job: Path, console: Console, settings: Settings) -> None:
-    """Refuses at once what the binary would refuse half a minute later.
+    """Raises at once the errors that the binary would raise half a minute later.
 
     Args:
         declaration: The declaration of the experiment, with the settings' mesh and recipe.
-        job: The job directory, there or not.
-        console: Where a wait is announced.
-        settings: What the binary is run with.
+        job: The job directory, whether it exists or not.
+        console: Where waits are announced.
+        settings: The settings that the binary runs with.
 
     Raises:
         UserError: The folder cannot be written to, the weights to start from are missing, the disk
@@ -104,7 +104,7 @@ def check(declaration: Declaration, job: Path, console: Console, settings: Setti
         max_to_keep=intervals.keep,
     )
     if declaration.profile.data == Data.INSTALLED:
-        return  # every machine has it, and importing what reads it takes as long as the binary
+        return  # every machine has it, and importing its readers takes as long as the binary
     announce(console, "checking the data, which takes some seconds to import TensorFlow and seqio")
     with silenced():
         import tasks  # noqa: F401  (registers the mixtures)
@@ -123,7 +123,7 @@ def announce(console: Console, wait: str) -> None:
 
 
 def weights_of(declaration: Declaration, job: Path, settings: Settings) -> str:
-    """Says which weights a run begins with, or resumes from; arguments as of `train`."""
+    """Returns, in words, which weights a run begins with or resumes from; see `train`."""
     if (step := checkpoints.last_step(job)) is not None:
         return f"its own step {step:,}"
     if declaration.start is None or settings.start_from in (None, SCRATCH):
@@ -139,7 +139,7 @@ def print_summary(
     console: Console,
     settings: Settings,
 ) -> None:
-    """Prints what a run of `seconds` came to, and where its files are."""
+    """Prints the results of a run that took `seconds`, and where its files are."""
     from codegen_pax.runs.summary import COMPLETIONS, LOSS_CURVE
     from tasks import prompts
 
@@ -183,7 +183,7 @@ def print_summary(
     )
     console.print(table)
     prompt = prompts.for_phase(declaration.phase, settings.prompts)
-    # A person's own module is found from where this ran, never in a run's folder.
+    # A user's own module is looked for in the working directory, never in a run's folder.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])
     console.print(f"Try: {printable(command)}", highlight=False, soft_wrap=True)
