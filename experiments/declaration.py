@@ -242,7 +242,7 @@ class Declaration:
                 f"{self.name}: a batch of {tokens:,} tokens has no row of {self.row_length:,}; "
                 "expected a shorter row_length, or batch_rows"
             )
-        micro_batch = self._table_micro_batch()
+        micro_batch = self._table_micro_batch("batch_rows")
         return rows // micro_batch * micro_batch or rows
 
     @property
@@ -262,7 +262,7 @@ class Declaration:
                 "another mesh)"
             )
         if declared is None:
-            most = max(shards, min(rows, self._table_micro_batch()))
+            most = max(shards, min(rows, self._table_micro_batch("micro_batch_rows")))
             multiples = range(most - most % shards, 0, -shards)
             return next(multiple for multiple in multiples if rows % multiple == 0)
         if declared % shards or rows % declared:
@@ -395,9 +395,13 @@ class Declaration:
         rates = self.size.learning_rate
         return self._entry("learning_rate", rates, self.phase.rates, "learning_rate")
 
-    def _table_micro_batch(self) -> int:
-        """The table's micro-batch rows, times the number of rows that fit into the context."""
-        rows = self._placement("micro_batch_rows").micro_batch_rows
+    def _table_micro_batch(self, field: str) -> int:
+        """The table's micro-batch rows, times the number of rows that fit into the context.
+
+        Args:
+            field: What a declaration gives instead, for a size without a placement.
+        """
+        rows = self._placement(field).micro_batch_rows
         return rows * (self.size.context // self.row_length)
 
     def _placement(self, name: str) -> Placement:

@@ -151,8 +151,7 @@ def follow_bytes(title: str, total: int, console: Console) -> Iterator[Callable[
         console: Where to print.
 
     Yields:
-        A function to call, from any thread, with the bytes done since the last call. Those of
-        the first call count as done before this run.
+        A function to call, from any thread, with the bytes done since the last call.
     """
     if not console.is_terminal:
         yield _byte_printer(title, total, console)
@@ -174,19 +173,17 @@ def _byte_printer(title: str, total: int, console: Console) -> Callable[[int], N
     lock = threading.Lock()
     start = last_time = time.monotonic()
     done = last_tenth = 0
-    done_before: int | None = None  # by an earlier run, so they took none of this one's time
 
     def on_bytes(count: int) -> None:
-        nonlocal done, done_before, last_tenth, last_time
+        nonlocal done, last_tenth, last_time
         with lock:
-            done_before = count if done_before is None else done_before
             done += count
             tenth = 10 * done // max(1, total)
             now = time.monotonic()
             is_due = done >= total or now - last_time >= _MIN_SECONDS
-            if tenth > last_tenth and done > done_before and is_due:
+            if tenth > last_tenth and is_due:
                 last_tenth, last_time = tenth, now
-                left = (now - start) / (done - done_before) * (total - done)
+                left = (now - start) / done * (total - done)
                 console.print(f"{title}: {decimal(done)} of {decimal(total)}, {left:.0f} s left")
 
     return on_bytes

@@ -87,16 +87,17 @@ def check_restored(
 
     Raises:
         checksums.DamagedCheckpointError: The checkpoint is damaged; raised on every host.
+        OSError: This host cannot read a file; the others raise DamagedCheckpointError.
     """
     hosts = jax.process_count()
     problems: list[str] = []
-    error: checksums.DamagedCheckpointError | None = None
+    error: Exception | None = None
     try:
         if checkpoint is not None:
             share = (jax.process_index(), hosts)
             problems = checksums.find_problems(checkpoint, prefix=prefix, share=share)
-    except checksums.DamagedCheckpointError as raised:
-        error = raised
+    except (checksums.DamagedCheckpointError, OSError) as raised:
+        error = raised  # once the other hosts know: they would wait for this one
     is_damaged = np.int32(bool(problems or error))
     if hosts > 1:
         others = np.flatnonzero(multihost_utils.process_allgather(is_damaged)).tolist()

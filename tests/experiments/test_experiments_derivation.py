@@ -193,6 +193,9 @@ def test_a_size_of_ones_own_declares_what_no_table_has():
         replace(NL, size=size, micro_batch_rows=4, learning_rate=2e-4)
     with pytest.raises(ValueError, match=r"learning_rate of size 1B .* expected learning_rate in"):
         replace(NL, size=size, batch_rows=16, micro_batch_rows=4)
+    tokens = replace(size, batch_tokens={"jaxformer": 16 * 2048})
+    with pytest.raises(ValueError, match=r"table of meshes .* size 1B .* expected batch_rows in"):
+        replace(NL, size=tokens, micro_batch_rows=4, learning_rate=2e-4)
     found = replace(NL, size=size, batch_rows=16, micro_batch_rows=4, learning_rate=2e-4)
     assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
     # Four layers more: 12 * 1,024^2 of matrices and 7 * 1,024 of norms and biases in each.

@@ -126,7 +126,6 @@ def printed(monkeypatch, *moved):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     console = Console(file=io.StringIO())
     with progress.follow_bytes("importing", 10**9, console) as on_bytes:
-        on_bytes(0)
         for seconds, count in moved:
             now += seconds
             on_bytes(count)
@@ -142,3 +141,7 @@ def test_a_long_one_has_a_line_for_every_tenth(monkeypatch):
     assert len(lines) == 10
     assert lines[0] == "importing: 100.0 MB of 1.0 GB, 36 s left"
     assert lines[-1] == "importing: 1.0 GB of 1.0 GB, 0 s left"
+
+
+def test_what_is_moved_at_once_has_its_line(monkeypatch):
+    assert printed(monkeypatch, (3.0, 10**9)) == ["importing: 1.0 GB of 1.0 GB, 0 s left"]

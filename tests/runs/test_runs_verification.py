@@ -203,6 +203,21 @@ def test_hosts_check_their_shares_and_each_reports_a_problem(checkpoint, be_host
     assert all(f"host {owner} has found problems" in text for text in messages.values())
 
 
+def test_a_host_that_cannot_read_tells_the_others_first(checkpoint, be_host, monkeypatch):
+    def unreadable(*_, **__):
+        raise PermissionError("no permission to read")
+
+    sent = []
+    monkeypatch.setattr(checksums, "find_problems", unreadable)
+    monkeypatch.setattr(
+        multihost_utils, "process_allgather", lambda own: sent.append(int(own)) or np.array([1, 0])
+    )
+    be_host(0, 2)
+    with pytest.raises(PermissionError):
+        verification.check_restored(checkpoint)
+    assert sent == [1]
+
+
 def test_a_checkpoint_without_any_weights_is_no_good_one(checkpoint):
     """Without checksums, Pax' metadata alone says that there were weights."""
     for path in (checkpoint / "state").glob("mdl_vars.*"):

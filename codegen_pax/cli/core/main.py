@@ -55,7 +55,7 @@ VERBS = {
     ),
     "list": Verb("list the experiments"),
     "prepare": Verb(
-        "prepare a corpus: raw files to shards of rows, with a receipt", forwards_options=True
+        "prepare a corpus: raw files to shards of rows, with a manifest", forwards_options=True
     ),
     "run": Verb("train, evaluate and decode an experiment, and leave a folder to look at"),
     "sample": Verb("continue a prompt, or answer it, with a run's last checkpoint"),
