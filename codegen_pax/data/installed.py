@@ -1,4 +1,4 @@
-"""Text that every machine has: files that the running Python and its packages brought with them.
+"""Text that every machine has: files of the running Python and its packages.
 
 Four corpora, each a list of files in a fixed order:
 
@@ -7,8 +7,8 @@ Four corpora, each a list of files in a fixed order:
 - `code(language)`: source files of one language, at most `MAX_LANGUAGE_BYTES`, taken in the order
   of a hash of their names, so that no single package decides what a language looks like.
 - `standard_library()`: the standard library's own modules, without tests and data tables.
-- `documented_modules()`: those of the standard library with instruction pairs: the instruction is a
-  function's docstring, the input its signature, the answer the rest of its body.
+- `documented_modules()`: the standard library's modules with instruction pairs: the instruction is
+  a function's docstring, the input its signature, the answer the rest of its body.
 
 Exact copies of a file are read once. A file belongs to 'train' or to 'validation' by the SHA-256 of
 its content alone. The rule is the same for every corpus and every machine, so a file held out of
@@ -36,7 +36,7 @@ from codegen_pax.text import instruction_format
 
 VALIDATION_BYTES = 24  # of the 256 values of a digest's first byte: 9% of files are held out
 MAX_LANGUAGE_BYTES = 2_000_000
-MIN_DOCSTRING_CHARACTERS = 20  # shorter ones ("See base class.") promise nothing
+MIN_DOCSTRING_CHARACTERS = 20  # shorter ones ("See base class.") say too little
 
 _TEST_FOLDERS = {"test", "tests", "testing", "idle_test", "__pycache__"}
 _PROSE_NAME = re.compile(
@@ -106,7 +106,7 @@ def _select_files(
     *,
     max_bytes: int | None = None,
 ) -> tuple[InstalledFile, ...]:
-    """Return the files that are UTF-8, accepted and no copy of an earlier one, sorted.
+    """Return the files that are UTF-8, accepted and not copies of an earlier one, sorted.
 
     Args:
         names: The names of the files, in the order in which they are considered.
@@ -261,7 +261,7 @@ def instruction_pairs(source: str) -> list[tuple[str, str]]:
 
 
 def _does_something(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return whether a function has a docstring, and behind it more than a stub."""
+    """Return whether a function has a docstring and a body that is more than a stub."""
     if ast.get_docstring(node) is None:
         return False
     return not all(

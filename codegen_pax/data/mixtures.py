@@ -1,4 +1,4 @@
-"""Mixtures of prepared corpora; and of any registered mixture, its rates and what it reads."""
+"""Mixtures of prepared corpora; the rates and the data of any registered task or mixture."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MixtureByRates(seqio.Mixture):
         *args,
         **kwargs,
     ) -> tf.data.Dataset:
-        """Do as seqio.Mixture.get_dataset; an epoch has every row of every task that has rows.
+        """Mix the tasks as seqio does; an epoch has every row of every task that has rows.
 
         Raises:
             CorpusMissingError: No task has a row.
@@ -55,13 +55,13 @@ class MixtureByRates(seqio.Mixture):
 
 
 class MixtureByTokens(MixtureByRates):
-    """A mixture of prepared corpora in proportion to the tokens of each, as of when it is read."""
+    """A mixture of prepared corpora in proportion to the tokens each has when it is read."""
 
     def __init__(self, name: str, tasks: Sequence[str], **_):
         super().__init__(name, [(task, 1.0) for task in tasks])
 
     def rates(self, split: str) -> Mapping[str, float]:
-        """Return the rate of each task: the tokens of `split`.
+        """Return the rate of each task: the number of its tokens in `split`.
 
         Raises:
             CorpusMissingError: A task cannot be read.
@@ -93,7 +93,7 @@ def get_mixture_or_task(name: str) -> seqio.Mixture | seqio.Task:
 
 
 def task_rates(mixture_or_task: str, split: str) -> Mapping[str, float]:
-    """Return the rate of each task of a registered mixture, as of now; a task has itself alone."""
+    """Return the current rate of each task of a registered mixture; a single task has rate 1."""
     provider = get_mixture_or_task(mixture_or_task)
     if isinstance(provider, seqio.Task):
         return {provider.name: 1.0}
@@ -106,18 +106,18 @@ def describe_data(mixture_or_task: str, split: str = TRAIN) -> list[dict[str, An
     """Describe what each task of a registered mixture reads, for a receipt. Reads no row.
 
     Args:
-        mixture_or_task: A registered name; of a task, the task alone is described.
+        mixture_or_task: A registered name; if it is a task, only that task is described.
         split: The split that is read.
 
     Returns:
         One entry for each task:
-        - of a prepared corpus: `task`, `corpus`, `part`, `folder`, `manifest_sha256` of the bytes
-          of the manifest, the `fingerprint`, `rows` and `tokens` of the split (of conversations,
-          padding included), `licences` of all its documents that were kept, `licences_checked`
-          (whether documents of other licences were dropped), and `vocabulary`;
-        - of a prepared corpus that cannot be read: `task`, and the reason in `missing`;
-        - of installed text: `task`, `source` 'installed', the `corpus`, and the `python` version;
-        - of any other source: `task`, and its class in `source`.
+        - for a prepared corpus: `task`, `corpus`, `part`, `folder`, `manifest_sha256` of the bytes
+          of the manifest, the `fingerprint`, `rows` and `tokens` of the split (`tokens` includes
+          the padding of conversations), `licences` of all its documents that were kept,
+          `licences_checked` (whether documents of other licences were dropped), and `vocabulary`;
+        - for a prepared corpus that cannot be read: `task`, and the reason in `missing`;
+        - for installed text: `task`, `source` 'installed', the `corpus`, and the `python` version;
+        - for any other source: `task`, and its class in `source`.
     """
     provider = get_mixture_or_task(mixture_or_task)
     tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
@@ -163,7 +163,7 @@ def _describe_corpus(source: PreparedCorpus, split: str) -> dict[str, Any]:
 
 def _has_known_licences(corpus: Manifest) -> bool:
     """Return whether preparation looked for the licence of each document."""
-    # Older manifests have no such setting: of the Pile and of trees it looked for none.
+    # Older manifests lack this setting; back then, the Pile and trees had no licence lookup.
     default = "" if corpus.corpus in ("pile", "tree") else "record"
     return bool(corpus.settings.get("licences_from", default))
 

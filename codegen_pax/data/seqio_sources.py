@@ -32,7 +32,7 @@ class CorpusMissingError(UserError):
 def set_corpora_folder(folder: epath.PathLike | None) -> None:
     """Set the folder under which every task of this process reads prepared corpora.
 
-    seqio's registry belongs to the process, and so does this folder. Whoever reads the settings
+    Like seqio's registry, the folder is global to the process. The code that reads the settings
     sets it: an experiment when it is made, the module `codegen` when it is imported, or a verb.
 
     Args:
@@ -45,9 +45,9 @@ def set_corpora_folder(folder: epath.PathLike | None) -> None:
 class PreparedCorpus(seqio.DataSource):
     """A part of a corpus in `$CODEGEN_DATA`, as `codegen-pax prepare` leaves it.
 
-    Tasks over it can be registered, built and shown without it. Reading one that is absent raises
-    CorpusMissingError with the command that prepares it. An example is a row: `targets` int32 [T];
-    of conversations `targets` [n] with n <= T, and `answers` [T].
+    Tasks over a corpus can be registered, built and shown before it exists. Reading an absent
+    corpus raises CorpusMissingError with the command that prepares it. An example is a row:
+    `targets` int32 [T]; in a corpus of conversations, `targets` [n] with n <= T and `answers` [T].
 
     Attributes:
         corpus: The name of its folder in `$CODEGEN_DATA`.
@@ -55,7 +55,7 @@ class PreparedCorpus(seqio.DataSource):
         part: A language, or '' for a corpus that is read as a whole.
         vocabulary: The name of the vocabulary of its ids.
         answers: Whether it holds conversations.
-        raw: What it is prepared from, for the error.
+        raw: What the corpus is prepared from, for the error message.
     """
 
     def __init__(
@@ -96,7 +96,8 @@ class PreparedCorpus(seqio.DataSource):
         """Return its manifest.
 
         Raises:
-            CorpusMissingError: It is absent, unfinished, of another vocabulary, or lacks the part.
+            CorpusMissingError: The corpus is absent, unfinished, has another vocabulary, or lacks
+                the part.
         """
         folder = self.folder()
         try:
@@ -117,7 +118,7 @@ class PreparedCorpus(seqio.DataSource):
         """Return the shards of a split that have rows.
 
         Raises:
-            CorpusMissingError: See `manifest`; or there is not one row.
+            CorpusMissingError: See `manifest`; or the split has no rows.
         """
         shards = tuple(shard for shard in self.manifest().shards(split, self.part) if shard.rows)
         if not shards:
@@ -125,7 +126,7 @@ class PreparedCorpus(seqio.DataSource):
         return shards
 
     def tokens(self, split: str) -> int:
-        """Return how many tokens the rows of a split hold; of conversations, padding included."""
+        """Return how many tokens the rows of a split hold, including padding of conversations."""
         found = self.manifest()
         return found.rows(split, self.part) * found.row_length
 
@@ -181,8 +182,8 @@ class PreparedCorpus(seqio.DataSource):
     def _languages(self) -> list[str]:
         """Return what `--languages` must name for all tasks over this corpus.
 
-        A corpus is prepared at once: one that has this part alone would fail the next task. Empty
-        if the default of the command has all of them.
+        The command prepares the parts of all tasks together: a corpus with this part alone would
+        fail the next task. Empty if the command's default includes all of them.
         """
         tasks = map(seqio.TaskRegistry.get, seqio.TaskRegistry.names())
         sources = [self, *(task.source for task in tasks)]
@@ -242,12 +243,12 @@ class InstalledText(seqio.DataSource):
         """Describe a corpus; reads nothing.
 
         Args:
-            corpus: See above.
-            find_files: Returns the files; called when the source is read, never before.
+            corpus: See the class.
+            find_files: Returns the files; called only when the source is read.
             read_documents: Returns the documents of the file at a path: strings, or tuples with one
                 string for each of `fields`.
-            fields: See above.
-            held_out_bytes: See above.
+            fields: See the class.
+            held_out_bytes: See the class.
         """
         super().__init__(splits=SPLITS)
         self.corpus = corpus
@@ -271,7 +272,7 @@ class InstalledText(seqio.DataSource):
     ) -> list[installed.InstalledFile]:
         """Return files in the order of a hash of their names, up to `held_out_bytes`, sorted.
 
-        At least one file is returned, if there is any.
+        At least one file is returned unless `files` is empty.
         """
         by_hash = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
         total_sizes = itertools.accumulate(file.size for file in by_hash)
@@ -282,7 +283,7 @@ class InstalledText(seqio.DataSource):
         )
 
     def size(self, split: str) -> int:
-        """Return how many bytes the files of a split have."""
+        """Return the total size in bytes of the files of a split."""
         return sum(file.size for file in self.files(split))
 
     def list_shards(self, split: str) -> Sequence[str]:

@@ -1,1 +1,1 @@
-"""Weights between Pax, Hugging Face and jaxformer."""
+"""Conversion of weights between Pax, Hugging Face and jaxformer."""

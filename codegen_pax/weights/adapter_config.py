@@ -37,8 +37,8 @@ _USED_KEYS = {
     "use_dora",
     "use_rslora",
 }
-# Keys that concern training alone, or mean nothing for a network of plain linear layers, such as
-# CodeGen's: `fan_in_fan_out` is for GPT-2's, and PEFT sets it to False for these too.
+# Keys that concern training alone, or have no effect on a network of plain linear layers such as
+# CodeGen's: `fan_in_fan_out` is for GPT-2's layers, and PEFT sets it to False for plain ones.
 _IGNORED_KEYS = {
     "auto_mapping",
     "base_model_name_or_path",
@@ -57,9 +57,9 @@ _IGNORED_KEYS = {
     "runtime_config",
     "task_type",
 }
-_MAX_NUMBER = 2.0**127  # of a rank or an alpha: what float32 holds
-# Initialisations that leave the base's own weights as they are; the others subtract the adapter's
-# first value from them, so that the base of the training is another than the one that is named.
+_MAX_NUMBER = 2.0**127  # the largest rank or alpha, a number that float32 holds
+# Initialisations that do not change the base's own weights. The others subtract the adapter's first
+# value from them, so that the adapter was trained on weights other than those of the named base.
 _PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
@@ -68,8 +68,8 @@ class AdapterConfig:
     """An adapter's settings.
 
     Attributes:
-        path: of the file.
-        values: as the file has them.
+        path: the path of the file.
+        values: the content of the file.
     """
 
     path: Path
@@ -77,12 +77,12 @@ class AdapterConfig:
 
     @property
     def base(self) -> str:
-        """The base that the adapter names: a name on the hub, or a folder of its trainer's."""
+        """The base that the adapter names: a name on the hub, or a folder of the trainer."""
         return str(self.values.get("base_model_name_or_path"))
 
     @property
     def dora(self) -> bool:
-        """Whether magnitudes of rows are trained apart from their directions."""
+        """Whether magnitudes of rows are trained separately from their directions."""
         return bool(self.values.get("use_dora"))
 
     def rank(self, module: str) -> Any:
@@ -90,17 +90,17 @@ class AdapterConfig:
         return self._by_pattern("rank_pattern", module, self.values.get("r", 8))
 
     def scaling(self, module: str) -> float:
-        """Returns what the product of a module's two matrices is multiplied by."""
+        """Returns the factor of the product of a module's two matrices."""
         alpha = self._by_pattern("alpha_pattern", module, self.values.get("lora_alpha", 8))
         rank = self.rank(module)
         return alpha / (math.sqrt(rank) if self.values.get("use_rslora") else rank)
 
     def targets(self, modules: Iterable[str]) -> set[str]:
-        """Returns those of some modules that it changes by LoRA."""
+        """Returns the modules, among `modules`, that the adapter changes by LoRA."""
         return {module for module in modules if self._is_target(module)}
 
     def tokens(self, module: str) -> Sequence[int] | None:
-        """Returns the rows of a module's weight that were trained themselves; None if none was."""
+        """Returns the rows of a module's weight that were trained directly; None if none were."""
         indices = self.values.get("trainable_token_indices") or {}
         by_module = indices if isinstance(indices, dict) else {EMBEDDING: indices}
         return next((rows for name, rows in by_module.items() if module.endswith(name)), None)
@@ -139,7 +139,7 @@ class AdapterConfig:
 
 
 def _matches(names: str | Iterable[str], module: str) -> bool:
-    """Returns whether a pattern, or a list of names or of their ends, names a module."""
+    """Returns whether a pattern, or a list of names or suffixes of names, matches a module."""
     if isinstance(names, str):
         return re.fullmatch(names, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in names)
@@ -149,8 +149,8 @@ def read(folder: Path) -> AdapterConfig:
     """Reads the settings of an adapter's folder.
 
     Raises:
-        FileNotFoundError: it has none.
-        ValueError: they are no JSON object, of another kind than LoRA, or of a kind of LoRA that is
+        FileNotFoundError: the folder has no settings.
+        ValueError: the settings are not a JSON object, not of LoRA, or of a kind of LoRA that is
             not merged here.
     """
     path = folder / FILE
@@ -206,7 +206,7 @@ def _check_types(config: AdapterConfig) -> None:
 
 
 def _check_numbers(config: AdapterConfig) -> None:
-    """Raises ValueError unless ranks, alphas and rows of tokens are in their ranges."""
+    """Raises ValueError unless ranks, alphas and rows of tokens are in range."""
     values = config.values
     ranks = (*(values.get("rank_pattern") or {}).values(), values.get("r", 8))
     alphas = (*(values.get("alpha_pattern") or {}).values(), values.get("lora_alpha", 8))

@@ -5,16 +5,16 @@
                                                              columns of the embedding's table
     tokens:             W'[token] = the row that was trained
 
-All of it is computed in float32, in the order of the letters, and rounded once, to the base's own
-type, as `PeftModel.from_pretrained(...).merge_and_unload()` does on a CPU, whatever the types of
-base and adapter. The embedding's delta alone is rounded before it is added. (With `safe_merge`, or
-without `autocast_adapter_dtype`, PEFT rounds every delta first.) Source: huggingface/peft 0.21.2,
+Everything is computed in float32, in the order of the letters, and rounded once, to the base's own
+type, as `PeftModel.from_pretrained(...).merge_and_unload()` does on a CPU for all types of base and
+adapter. Only the embedding's delta is rounded before it is added. (With `safe_merge`, or without
+`autocast_adapter_dtype`, PEFT rounds every delta first.) Source: huggingface/peft 0.21.2,
 `tuners/lora/layer.py`, `tuners/lora/variants.py` and `tuners/trainable_tokens/layer.py`.
 
-The last bit of a sum depends on its order, which differs between libraries, and within one between
-processors and shapes. The sums here are in the orders of PyTorch 2.13 on x86-64 with AVX2, tried
-there, so that what is merged has PEFT's bits; each number's sum is its own, so that a merge is the
-same on every machine, and whatever rows are read at a time.
+The last bit of a sum depends on its order, which differs between libraries, and within a library
+between processors and shapes. The sums here use the orders of PyTorch 2.13 on x86-64 with AVX2,
+where they were checked, so that merged weights are bit-identical to PEFT's. Each number is summed
+on its own, so that a merge is the same on every machine and for any number of rows read at a time.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _FILES = {
     "adapter_model.bin": tensor_files.find_torch,
 }
 _PREFIX = "base_model.model."
-# A tensor of LoRA: its module, and which of the module's it is.
+# The name of a tensor of LoRA: its module, and its role in the module.
 _LORA = re.compile(
     r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_A|lora_embedding_B"
     r"|lora_magnitude_vector)"
 )
-# Rows of an embedding that were trained themselves.
+# The name of a tensor of embedding rows that were trained directly.
 _TOKENS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
-# The part in the name of a tensor that replaces the base's.
+# The part that marks the name of a tensor as a replacement for the base's tensor.
 _WRAPPED = re.compile(r"(?:\.token_adapter)?\.(base_layer|modules_to_save)(?=\.)")
 
-# Numbers that are summed at a time: they stay in a processor's cache.
+# Numbers that are summed at a time, few enough to stay in a processor's cache.
 _SUM_BLOCK = 32 << 10
 _LANES = 8  # float32 numbers in a register of AVX2
 
@@ -57,9 +57,10 @@ _LANES = 8  # float32 numbers in a register of AVX2
 def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns [m, k] @ [k, n]: terms added one after another, by fused multiply-adds.
 
-    So does MKL up to 192 terms, beyond which it adds the sums of two halves. A product of two
-    float32 is exact in float64; the sum is rounded to that first, which makes another float32 of
-    one in 2^29. 1.4 ns a term and core, some twenty times what numpy's own product takes.
+    MKL does the same for up to 192 terms, beyond which it adds the sums of two halves. A product of
+    two float32 is exact in float64. The sum is rounded to float64 first, which changes the float32
+    result in one case of 2^29. A term takes 1.4 ns on one core, some twenty times as long as in
+    numpy's own product.
     """
     terms, columns = right.shape
     left, right = left.astype(np.float64), right.astype(np.float64)
@@ -90,14 +91,14 @@ def add_squares(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Delta:
-    """What is added to a module's weight: names of an adapter's tensors.
+    """The delta of a module's weight, as the names of the adapter's tensors.
 
     Attributes:
-        first: A [r, in], or of an embedding [r, V].
-        second: B [out, r], or of an embedding [D, r].
+        first: A [r, in], or [r, V] for an embedding.
+        second: B [out, r], or [D, r] for an embedding.
         scaling: s.
-        magnitude: m [out], or of an embedding [D]; None without DoRA.
-        bias: [out], added to the module's; None without.
+        magnitude: m [out], or [D] for an embedding; None without DoRA.
+        bias: [out], added to the module's bias; None if there is none.
     """
 
     first: str
@@ -112,8 +113,8 @@ class _TokenRows:
     """Rows of a weight that are replaced.
 
     Attributes:
-        name: of the adapter's tensor that holds them.
-        indices: [n], of the rows.
+        name: the name of the adapter's tensor that holds them.
+        indices: the indices of the rows, [n].
     """
 
     name: str
@@ -125,25 +126,25 @@ class MergedReader(TensorReader):
 
     Attributes:
         config: the adapter's settings.
-        adapter: its tensors.
+        adapter: the adapter's tensors.
     """
 
     def __init__(self, base: TensorReader, config: AdapterConfig, adapter: FileReader):
         """Checks that the adapter belongs to the base.
 
         Raises:
-            ValueError: a tensor is unknown, missing, of no module of the base, or misshaped; or
-                the settings name other modules than the tensors; or a number of LoRA's or of a
-                token's is not finite.
+            ValueError: a tensor is unknown, missing, misshaped, or not of a module of the base; or
+                the settings and the tensors name different modules; or a number in the tensors of
+                LoRA or of tokens is not finite.
         """
         super().__init__(base)
         self.config, self.adapter = config, adapter
         self._replacements: dict[str, str] = {}  # a tensor of the base -> one of the adapter
         self._deltas: dict[str, _Delta] = {}
         self._token_rows: dict[str, _TokenRows] = {}
-        self._norms: np.ndarray | None = None  # [D], of an embedding with DoRA
+        self._norms: np.ndarray | None = None  # [D], for an embedding with DoRA
         self._computing_norms = threading.Lock()
-        lora: dict[str, dict[str, str]] = {}  # a module -> which of its tensors -> name
+        lora: dict[str, dict[str, str]] = {}  # a module -> role of a tensor -> its name
         tokens: dict[str, str] = {}  # a module -> name
         for name in adapter.tensors:
             plain = name.removeprefix(_PREFIX)
@@ -172,7 +173,7 @@ class MergedReader(TensorReader):
         return [self.config.path, *self.adapter.paths()]
 
     def describe(self, name: str) -> str:
-        """Returns where a tensor comes from, with the adapter if that changes it."""
+        """Returns where a tensor comes from, with the adapter if it changes the tensor."""
         description = super().describe(name)
         if name in self._replacements:
             description = self.adapter.describe(self._replacements[name])
@@ -181,7 +182,7 @@ class MergedReader(TensorReader):
             f"{description} with the adapter {self.config.path.parent}" if changed else description
         )
 
-    # Numbers that are not finite are reported by whoever moves them, with the tensor's name.
+    # The code that moves the numbers reports those that are not finite, with the tensor's name.
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")
     def read_rows(self, name: str, start: int, stop: int, row_shape: tuple[int, ...]) -> np.ndarray:
         """Reads some rows of a tensor; see `TensorReader`."""
@@ -211,7 +212,7 @@ class MergedReader(TensorReader):
         super().close()
 
     def _replace(self, name: str, plain: str) -> None:
-        """Puts one of the adapter's tensors in the place of the base's, unless it is a copy."""
+        """Replaces a tensor of the base by one of the adapter's, unless that is a copy."""
         if "original_module" in plain.split("."):
             return  # the base's own, which is no longer used
         wrapped, plain = plain, _WRAPPED.sub("", plain)
@@ -226,7 +227,7 @@ class MergedReader(TensorReader):
     def _read_base(
         self, name: str, start: int, stop: int, row_shape: tuple[int, ...]
     ) -> np.ndarray:
-        """Reads rows without LoRA's part, in the base's type."""
+        """Reads rows without the delta of LoRA, in the base's type."""
         if name in self._replacements:
             rows = self.adapter.read_rows(self._replacements[name], start, stop, row_shape)
             rows = rows.astype(self.tensors[name].numpy_dtype)
@@ -268,7 +269,7 @@ class MergedReader(TensorReader):
             return self._norms
 
     def _make_delta(self, module: str, names: dict[str, str]) -> _Delta:
-        """Returns a module's tensors, complete and of the shapes that the base needs."""
+        """Returns a module's delta, with all tensors checked to exist and to fit the base."""
         shape, rank = self.tensors[f"{module}.weight"].shape, self.config.rank(module)
         if module == EMBEDDING:
             first, second = "lora_embedding_A", "lora_embedding_B"
@@ -309,7 +310,7 @@ class MergedReader(TensorReader):
         return _TokenRows(name, indices)
 
     def _check_tensor(self, name: str, expected: tuple[int, ...]) -> None:
-        """Raises ValueError unless one of the adapter's tensors has this shape, and is finite."""
+        """Raises ValueError unless a tensor of the adapter has this shape and is finite."""
         shape = self.adapter.tensors[name].shape
         if shape != expected:
             raise self._error(f"{name} has shape {shape}, expected {expected}")
@@ -319,7 +320,7 @@ class MergedReader(TensorReader):
             raise floats.non_finite_error(self.adapter.describe(name), shape, [(0, numbers)])
 
     def _check_modules(self, configured: set[str], found: Iterable[str], what: str) -> None:
-        """Raises ValueError unless the settings name the modules that there are tensors of."""
+        """Raises ValueError unless the settings name exactly the modules that have tensors."""
         for module in sorted(configured ^ {*found}):
             if module in configured:
                 raise self._error(f"no {what} of {module}, which {adapter_config.FILE} names")
@@ -334,11 +335,11 @@ def merge(base: TensorReader, folder: Path) -> MergedReader:
 
     Args:
         base: the weights that the adapter was trained on.
-        folder: that PEFT saved.
+        folder: the folder that PEFT saved.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds no adapter.
-        ValueError: the adapter is of another kind or of another network, or damaged.
+        ValueError: the adapter is of another kind, was made for another network, or is damaged.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is no directory; expected one that PEFT saved")
@@ -354,8 +355,8 @@ def lineage_entry(reader: MergedReader, file_hashes: Sequence[dict[str, Any]]) -
     """Returns an adapter's entry in the lineage of an import.
 
     Args:
-        reader: what was imported.
-        file_hashes: the adapter's files, as `lineage.hash_files` returns them.
+        reader: the reader of the merged weights that were imported.
+        file_hashes: the entries of the adapter's files from `lineage.hash_files`.
     """
     return {
         "directory": str(reader.config.path.parent),

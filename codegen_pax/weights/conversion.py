@@ -1,8 +1,8 @@
 """What importing and exporting share: an output folder that appears complete, and moving slices.
 
-Everything is written to `<output>.unfinished`, which gets its name when all of it is there and on
-the disk. A conversion that fails removes it. A process that is killed leaves it behind; the same
-command then removes it and starts again.
+Everything is written to `<output>.unfinished`, which is renamed to `<output>` when it is complete
+and on the disk. A conversion that fails removes it. A process that is killed leaves it behind; the
+same command then removes it and starts again.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from codegen_pax.errors import ExistingFileError, InvalidValueError
 from codegen_pax.weights.layouts import Layout, Weight
 from codegen_pax.weights.slices import Slice
 
-# Slices that are alive at a time: while one is read or written others are transposed.
+# Slices that are in memory at a time: while one is read or written, others are transposed.
 THREADS = 4
 
 SUFFIX = ".unfinished"
-# Bytes, at most, of what a conversion writes besides weights: tokenizer, lineage, descriptions.
+# The most bytes that a conversion writes besides weights: tokenizer, lineage, descriptions.
 OTHER_BYTES = 16 << 20
 # Its presence distinguishes a conversion's folder from a user's; its lock means it is in use.
 LOCK_FILE = "conversion.lock"
-_TENSORSTORE_LOCKS = "*.__lock"  # that tensorstore leaves
+_TENSORSTORE_LOCKS = "*.__lock"  # files that tensorstore leaves behind
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is moved, in either direction.
+    """What a conversion moves, in either direction.
 
     Attributes:
-        layout: of the foreign tensors.
-        slices: of the layout.
-        dtypes: what each weight is written as.
+        layout: the layout of the foreign tensors.
+        slices: the slices of the layout.
+        dtypes: the type that each weight is written as.
     """
 
     layout: Layout
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes of all slices."""
+        """Total bytes of all slices."""
         return sum(map(self.slice_bytes, self.slices))
 
     def slice_bytes(self, slice_: Slice) -> int:
@@ -74,13 +74,13 @@ def move(
     """Moves slices, `THREADS` at a time.
 
     Args:
-        plan: of the conversion.
-        slices: of the plan, those of one weight or all.
+        plan: the plan of the conversion.
+        slices: slices of the plan: those of one weight, or all.
         move_one: moves a slice, in any thread.
         on_bytes: called with the bytes of each slice that has been moved, in any thread.
 
     Raises:
-        Exception: whatever `move_one` raised first; no further slice is begun then.
+        Exception: the first error of `move_one`, after which no further slice is begun.
     """
     remaining = iter(list(slices))
     taking = threading.Lock()
@@ -115,9 +115,9 @@ def non_finite_error(
     """Returns an error that names the numbers of a foreign tensor that are not finite.
 
     Args:
-        plan: of the conversion.
-        description: of the tensor, for the message.
-        tensor: its name.
+        plan: the plan of the conversion.
+        description: a description of the tensor, for the message.
+        tensor: the name of the tensor.
         read: reads the rows of a slice; all slices of the tensor are read again.
     """
     of_tensor = [slice_ for slice_ in plan.slices if slice_.tensor == tensor]
@@ -130,19 +130,19 @@ class StagingFolder:
     """The folder `<output>.unfinished`, which becomes the output when it is committed.
 
     Attributes:
-        path: where to write.
+        path: the folder to write to.
     """
 
     def __init__(self, output: Path):
         """Makes an empty folder, after removing what a killed conversion may have left there.
 
         Args:
-            output: the folder that is to be.
+            output: the folder to be made.
 
         Raises:
             FileExistsError: `output` exists and is not empty, or `<output>.unfinished` was not made
                 by a conversion.
-            BlockingIOError: another process is writing it.
+            BlockingIOError: another process is writing to it.
         """
         check_new(output)
         self._output = output
@@ -161,7 +161,7 @@ class StagingFolder:
             raise
 
     def commit(self) -> None:
-        """Gives the folder its name, once all that it holds is on the disk."""
+        """Renames the folder to the output, once all its content is on the disk."""
         for path in [*self.path.rglob("*")]:
             if path.match(_TENSORSTORE_LOCKS):
                 path.unlink()
@@ -176,9 +176,9 @@ class StagingFolder:
         _sync(self._output.parent)
 
     def close(self) -> None:
-        """Removes the folder if it was not committed, and lets another process make it."""
+        """Removes the folder if it was not committed, and releases its lock."""
         if not self._committed:
-            # The name is removed while the lock is held: what another process makes then stays.
+            # Removed while the lock is held, so that a folder another process makes next stays.
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
@@ -204,7 +204,7 @@ class StagingFolder:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise BlockingIOError(f"another process is writing {self.path}") from None
-                # The process that held it may have removed or renamed the folder since.
+                # The process that held the lock may have removed or renamed the folder since.
                 if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     closing.pop_all()
                     return lock
@@ -220,7 +220,7 @@ def _sync(path: Path) -> None:
 
 
 def check_new(output: Path) -> None:
-    """Raises FileExistsError if there is a file of that name, or a folder that is not empty."""
+    """Raises FileExistsError if `output` is a file, or a folder that is not empty."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ExistingFileError(
             f"{output} already exists; expected a new folder, or remove this one first"
@@ -231,15 +231,15 @@ def check_room(output: Path, needed: int) -> None:
     """Checks that the disk has room for a folder.
 
     Args:
-        output: a folder that is to be on it.
-        needed: bytes; those that a killed conversion's folder takes will be free.
+        output: a folder to be made on the disk.
+        needed: bytes needed; the space that a killed conversion's folder takes counts as free.
 
     Raises:
         OSError: the disk has too little room.
     """
     folder = output.absolute()
     leftover = folder.with_name(folder.name + SUFFIX)
-    # What is on the disk: a file that was made at its full size may be empty yet.
+    # Counts blocks on the disk, since a file that was made at its full size may still be empty.
     reclaimed = sum(path.lstat().st_blocks * 512 for path in leftover.rglob("*"))
     while not folder.exists():
         folder = folder.parent

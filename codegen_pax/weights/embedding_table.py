@@ -1,20 +1,20 @@
 """The embedding table: rows of a smaller vocabulary, and jaxformer's bias.
 
 **Rows.** Fine-tuning with transformers often resizes the embeddings to the tokenizer's length
-(50,295 rows), or to a round number above it. An import adds the rows that are missing from the
-51,200 of every size so that they change nothing, and an export leaves them out again:
+(50,295 rows), or to a round number above it. An import adds the missing rows, up to the 51,200 of
+every size, so that they have no effect, and an export leaves them out again:
 
     table row = 0, projection row = 0, its bias = -32768
 
-A logit of -32768 has the probability 0 in float32 (whose smallest number is e^-104), so the loss,
-the z-loss and every gradient are those of the smaller network, no decoder takes the token, and
-training leaves the row unchanged: a bias has no decay. The number is a power of two, exact in every
-type of weights.
+A logit of -32768 has the probability 0 in float32 (whose smallest number is e^-104). The loss, the
+z-loss and every gradient are therefore those of the smaller network, no decoder chooses the token,
+and training leaves the row unchanged, since a bias has no decay. The number is a power of two,
+exact in every type of weights.
 
-**Bias.** jaxformer trains a bias of the embedding and Hugging Face's layout has none, so an export
-adds it to every row of the table. The two cannot be recovered from their sum, so the export also
-keeps them in a folder of their own, where no loader of weights looks. An import uses them if their
-sum still is the table.
+**Bias.** jaxformer trains a bias of the embedding, and Hugging Face's layout has none, so an export
+adds the bias to every row of the table. Table and bias cannot be recovered from their sum, so the
+export also keeps both in a separate folder, where no loader of weights looks. An import uses them
+if their sum still equals the table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensor_files import SafetensorsFile
 from codegen_pax.weights.tensors import FileReader, TensorReader
 
-ADDED_BIAS = -32768.0  # of a row that is added
+ADDED_BIAS = -32768.0  # the bias of an added row
 PARTS_FILE = Path("pax", "embedding.safetensors")
 
 # The tensors that have a row for each entry of the vocabulary.
@@ -42,13 +42,13 @@ _VOCABULARY_TENSORS = tuple(weight.hugging_face for weight in (EMBEDDING, OUTPUT
 
 
 class PaddedReader(TensorReader):
-    """A reader some of whose tensors have more rows than those of the reader that it reads."""
+    """A reader that adds rows to some tensors of another reader."""
 
     def __init__(self, base: TensorReader, fill_values: Mapping[str, float], num_rows: int):
         """Gives tensors `num_rows` rows.
 
         Args:
-            base: the reader of tensors that have fewer.
+            base: the reader of the tensors with fewer rows.
             fill_values: the number that fills the added rows of each tensor, by name.
             num_rows: V.
         """
@@ -75,7 +75,7 @@ def pad_vocabulary(reader: TensorReader, vocab_size: int) -> TensorReader:
     """Gives a network of Hugging Face's layout `vocab_size` rows of the vocabulary.
 
     Args:
-        reader: of as many rows, or fewer.
+        reader: a reader of a network with at most `vocab_size` rows.
         vocab_size: V.
     """
     if reader.tensors[EMBEDDING.hugging_face].shape[0] == vocab_size:
@@ -89,7 +89,7 @@ def vocabulary_rows(reader: TensorReader) -> int | None:
     """Returns the rows that all tensors of the vocabulary have; None if one is missing.
 
     Raises:
-        ValueError: they differ in their number of rows.
+        ValueError: the tensors differ in their number of rows.
     """
     tensors = reader.tensors
     if not all(name in tensors and tensors[name].shape for name in _VOCABULARY_TENSORS):
@@ -106,15 +106,15 @@ def vocabulary_rows(reader: TensorReader) -> int | None:
 
 
 def check_vocabulary_rows(rows: int, num_tokens: int, vocab_size: int) -> None:
-    """Checks that a network of so many rows can be padded.
+    """Checks that a network with this number of rows can be padded.
 
     Args:
-        rows: of its tensors.
-        num_tokens: the tokens of its vocabulary.
-        vocab_size: V, of the experiment's network.
+        rows: the number of rows of its tensors.
+        num_tokens: the number of tokens of its vocabulary.
+        vocab_size: V of the experiment's network.
 
     Raises:
-        ValueError: it has too few rows, or too many.
+        ValueError: the network has too few rows, or too many.
     """
     expected = (
         f"{vocab_size:,}" if num_tokens >= vocab_size else f"{num_tokens:,} to {vocab_size:,}"
@@ -129,7 +129,7 @@ def check_vocabulary_rows(rows: int, num_tokens: int, vocab_size: int) -> None:
 
 
 def imported_rows(document: Mapping[str, Any] | None) -> int | None:
-    """Returns the rows of the weights that a run's last import read; None if none is recorded."""
+    """Returns the number of rows that a run's last import read; None if none is recorded."""
     for parent in document["parents"] if document else ():
         if parent["kind"] != "pax":
             return parent.get("vocabulary_rows")
@@ -138,9 +138,9 @@ def imported_rows(document: Mapping[str, Any] | None) -> int | None:
 
 
 def added_rows_are_unchanged(variables: Variables, rows: int) -> bool:
-    """Returns whether the rows beyond `rows` of a checkpoint are still what an import added.
+    """Returns whether a checkpoint's rows beyond `rows` are still those that an import added.
 
-    Whatever trains on a token moves its bias first.
+    Training on a token changes its bias first.
     """
     bias = variables.read(OUTPUT_BIAS.variable)
     return bool((bias[rows:].astype(np.float32) == ADDED_BIAS).all())
@@ -152,7 +152,7 @@ def add_bias(rows: np.ndarray, bias: np.ndarray) -> np.ndarray:
 
 
 def parts_file(dtype: np.dtype, dims: Dimensions) -> SafetensorsFile:
-    """Returns the file that keeps table and bias apart."""
+    """Returns the file that keeps table and bias separately."""
     weights = (EMBEDDING, EMBEDDING_BIAS)
     shapes = {weight.variable: (dtype, weight.pax_shape(dims)) for weight in weights}
     return SafetensorsFile(str(PARTS_FILE), shapes)
@@ -161,18 +161,18 @@ def parts_file(dtype: np.dtype, dims: Dimensions) -> SafetensorsFile:
 def find_parts(
     folder: Path, reader: TensorReader, layout: layouts.Layout, slices: Iterable[Slice]
 ) -> TensorReader | None:
-    """Finds table and bias apart, if the folder keeps them and they are those of its weights.
+    """Finds table and bias, if the folder keeps them separately and their sum is its table.
 
     Args:
-        folder: that Hugging Face's weights lie in.
-        reader: of those weights, whose vocabulary may have been padded.
-        layout: of the weights.
-        slices: of the layout.
+        folder: the folder of Hugging Face's weights.
+        reader: the reader of those weights, whose vocabulary may have been padded.
+        layout: the layout of the weights.
+        slices: the slices of the layout.
 
     Returns:
-        The tensors by the names of their variables, the table padded too; None if there are none,
-        or the table is another, as after further training elsewhere. Both readers are closed, until
-        they are read.
+        The tensors by the names of their variables, with the table padded too; None if the folder
+        does not keep them, or its table is different, as after further training elsewhere. Both
+        readers are closed until they are read again.
 
     Raises:
         ValueError: the file that keeps them is damaged.

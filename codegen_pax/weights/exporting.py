@@ -1,4 +1,4 @@
-"""A Pax checkpoint's weights into safetensors of another layout, a few megabytes at a time."""
+"""Exports a Pax checkpoint's weights to safetensors of a layout, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Plan(conversion.Plan):
     """An export whose checkpoint has been checked.
 
     Attributes:
-        variables: to read.
-        weight_files: of the state dict.
-        bias: the embedding's [D], to be added to the table; None if there is nothing to add.
-        parts_file: the file that keeps the table and the bias apart, if there is to be one.
+        variables: the variables to read.
+        weight_files: the files of the state dict.
+        bias: the embedding's bias [D], to be added to the table; None if there is nothing to add.
+        parts_file: the file that keeps the table and the bias separately; None if none is written.
     """
 
     variables: Variables
@@ -41,7 +41,7 @@ class Plan(conversion.Plan):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that are written."""
+        """Total bytes of the files that are written."""
         return sum(file.size() for file in self.files())
 
     def files(self) -> list[SafetensorsFile]:
@@ -50,12 +50,12 @@ class Plan(conversion.Plan):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers of the network, as it is written."""
+        """How many numbers the network has, as it is written."""
         return sum(map(math.prod, self.layout.shapes.values()))
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes that are needed besides, for the largest variable that is rechunked."""
+        """Bytes that are also needed, for the largest variable that is rechunked."""
         chunks = slices.chunk_shapes(self.slices, self.layout.dims)
         return max(
             (
@@ -78,15 +78,15 @@ def make_plan(
     """Checks that a checkpoint holds a network of this size, before anything is written.
 
     Args:
-        variables: of the checkpoint.
+        variables: the variables of the checkpoint.
         dims: the sizes of the network.
-        layout: to write; of the same network, but for its rows of the vocabulary, which may be
-            fewer: the first ones are written then.
-        dtype: to write all weights as; as they are stored if None.
-        keep_parts: keep the embedding's table and bias apart too, if they can be kept exactly.
+        layout: the layout to write, of the same network. It may have fewer rows of the vocabulary;
+            then only the first rows are written.
+        dtype: the type to write all weights as; None for the types that they are stored as.
+        keep_parts: also keep the embedding's table and bias separately, if that is exact.
 
     Raises:
-        ValueError: a variable is missing, unknown, misshaped, or no floating-point numbers.
+        ValueError: a variable is missing, unknown, misshaped, or not of a floating-point type.
     """
     expected = {weight.variable: weight.pax_shape(dims) for weight in layouts.weights(dims)}
     layouts.check_shapes("Pax", variables.shapes(), expected)
@@ -119,8 +119,8 @@ def run(plan: Plan, folder: Path, on_bytes: Callable[[int], None]) -> None:
     """Writes the files.
 
     Args:
-        plan: what `make_plan` returned.
-        folder: to write to.
+        plan: the plan that `make_plan` returned.
+        folder: the folder to write to.
         on_bytes: called with the bytes of each slice that has been moved, in any thread.
 
     Raises:
@@ -163,7 +163,7 @@ def _move_one(plan: Plan, writer: SafetensorsWriter, slice_: Slice) -> None:
 
 
 def _read_bias(variables: Variables) -> np.ndarray | None:
-    """Returns the embedding's bias [D]; None if zero, which would make 0.0 of the table's -0.0."""
+    """Returns the embedding's bias [D]; None if zero, since adding 0.0 would turn -0.0 into 0.0."""
     bias = variables.read(EMBEDDING_BIAS.variable)
     if not floats.is_finite(bias):
         description = f"{variables.checkpoint}: {EMBEDDING_BIAS.variable}"
@@ -175,7 +175,7 @@ def _cast(rows: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     """Returns the rows as `dtype`.
 
     Raises:
-        ValueError: a number that was finite no longer is.
+        ValueError: a finite number is not finite as `dtype`.
     """
     if rows.dtype == dtype:
         return rows

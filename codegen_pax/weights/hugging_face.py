@@ -1,9 +1,9 @@
 """Folders that transformers saves: configuration, tokenizer and the files of weights.
 
-The configuration is written for an export and checked on import. Trainers save tensors under the
-names of the wrappers that they put around a network, and tensors that are not part of it: names are
-mapped to those of `CodeGenForCausalLM`, and a folder that holds anything else is refused, with the
-name of the tensor.
+The configuration is written for an export and checked on import. Trainers wrap a network, which
+changes the names of its tensors, and save tensors that are not part of it. Names are mapped to
+those of `CodeGenForCausalLM`; a folder with any other tensor is refused, and the error names the
+tensor.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from codegen_pax.weights import layouts, tensor_files
 from codegen_pax.weights.tensors import Tensor
 
 CONFIG_FILE = "config.json"
-ADAPTER_CONFIG_FILE = "adapter_config.json"  # of PEFT's
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # written by PEFT
 
 ARCHITECTURES = {"codegen": "CodeGenForCausalLM", "gptj": "GPTJForCausalLM"}
 _EPSILON = 1e-5
-# transformers' names for the GELU's approximation by tanh; they differ in rounding alone.
+# transformers' names for the approximation of GELU by tanh; they differ only in rounding.
 TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate")
 
-# What transformers' CodeGenConfig takes for a key that is missing.
+# The defaults of transformers' CodeGenConfig for missing keys.
 _DEFAULTS = {
     "model_type": "codegen",
     "n_layer": 28,
@@ -45,7 +45,7 @@ _DEFAULTS = {
     "tie_word_embeddings": False,
     "n_positions": 2048,
 }
-# Its other names for some keys, which overrule them.
+# CodeGenConfig's aliases of some keys, which take precedence over them.
 _ALIASES = {
     "n_layer": "num_hidden_layers",
     "n_embd": "hidden_size",
@@ -63,8 +63,8 @@ _INDEX_FILES: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "pytorch_model.bin.index.json": tensor_files.find_torch,
 }
 
-# Parts of names that stand for a wrapper: of PyTorch's data parallelism, compiler, FSDP and
-# activation checkpoints, of DeepSpeed, Lightning, PEFT and TRL.
+# Parts of names that stand for a wrapper: PyTorch's data parallelism, compiler, FSDP and activation
+# checkpoints, DeepSpeed, Lightning, PEFT and TRL.
 _WRAPPERS = {
     "_checkpoint_wrapped_module",
     "_forward_module",
@@ -75,9 +75,9 @@ _WRAPPERS = {
     "module",
     "pretrained_model",
 }
-# A network without its head has names without the part that the head's network has.
+# The names of a network without its head lack the prefix that the network with the head adds.
 _HEADLESS = re.compile(r"(wte|h\.\d+|ln_f)\.")
-# Names of tensors that belong to something else, and what that is.
+# Names of tensors that do not belong to the network, and what they belong to.
 _FOREIGN_TENSORS = {
     r".*\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b.*": "part of an adapter that is "
     "not merged: save it with PEFT's merge_and_unload, or by itself and give --adapter",
@@ -85,7 +85,7 @@ _FOREIGN_TENSORS = {
     r"|g_idx)": "of quantised weights: load them with transformers, dequantize() and save them",
     r"(score|classifier|v_head)\b.*": "the head of another task: save the CodeGenForCausalLM alone",
 }
-# What people have in a folder without weights that can be read.
+# Files that a folder without readable weights may hold instead.
 _HINTS = {
     ADAPTER_CONFIG_FILE: "it is an adapter's",
     "checkpoint-*": "it holds a trainer's checkpoints: name one of them",
@@ -104,9 +104,10 @@ def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> d
     Args:
         size: a row of the table of sizes.
         model_type: 'codegen' or 'gptj'.
-        dtype: of the weights, which `from_pretrained(..., dtype="auto")` loads them as: 'float32',
-            'float16' or 'bfloat16'.
-        tokenizer_class: transformers' name, as `text.tokenizer.write_tokenizer` returns it.
+        dtype: the type of the weights, as which `from_pretrained(..., dtype="auto")` loads them:
+            'float32', 'float16' or 'bfloat16'.
+        tokenizer_class: transformers' name of the class, as `text.tokenizer.write_tokenizer`
+            returns it.
     """
     values = {
         "architectures": [ARCHITECTURES[model_type]],
@@ -136,7 +137,7 @@ def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> d
 
 
 def generation_config() -> dict[str, Any]:
-    """Returns the content of `generation_config.json`: greedy decoding, to the end of the text."""
+    """Returns the content of `generation_config.json`: greedy decoding up to the end of text."""
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.END_OF_TEXT_ID)
     return {"do_sample": False, **ends}
 
@@ -145,7 +146,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Reads a JSON file of settings.
 
     Raises:
-        ValueError: it is no JSON object, or a pointer of git-LFS.
+        ValueError: the file is not a JSON object, or is a pointer of git-LFS.
     """
     git_lfs.check_fetched([path])
     settings = json_files.read(epath.Path(path))
@@ -160,8 +161,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Reads `config.json`; heads and rotary dimensions do not follow from the weights' shapes.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is no JSON object, or the folder holds an adapter.
+        FileNotFoundError: the folder has no `config.json`.
+        ValueError: the file is not a JSON object, or the folder holds an adapter.
     """
     path = folder / CONFIG_FILE
     if path.is_file():
@@ -180,12 +181,12 @@ def check_config(values: Mapping[str, Any], size: Any) -> None:
     """Checks that weights are of a network of this size.
 
     Args:
-        values: of `config.json`; a missing key means what it means to transformers.
+        values: the content of `config.json`; a missing key has transformers' default.
         size: the expected row of the table of sizes.
 
     Raises:
-        ValueError: the network is another, or its weights are quantised; names the first key that
-            says so, what was found and what was expected.
+        ValueError: the network is different, or its weights are quantised; the message names the
+            first key that says so, what was found and what was expected.
     """
     model_type, _ = _read_key(values, "model_type")
     if model_type == "gptj":
@@ -229,7 +230,7 @@ def check_vocab_size(values: Mapping[str, Any], rows: int) -> None:
 
 
 def _read_key(values: Mapping[str, Any], key: str) -> tuple[Any, str]:
-    """Returns what a key means to transformers, and a sentence that says what was found."""
+    """Returns the value that transformers uses for a key, and a sentence on what was found."""
     if (alias := _ALIASES.get(key)) in values:
         key = str(alias)
     if key in values:
@@ -240,10 +241,10 @@ def _read_key(values: Mapping[str, Any], key: str) -> tuple[Any, str]:
 def check_tokenizer(folder: Path) -> None:
     """Checks that a folder's own tokenizer, if it has one, has no other tokens than CodeGen's.
 
-    One with fewer, as GPT-2's, is fine: the rest of the rows are there.
+    A tokenizer with fewer tokens, such as GPT-2's, is accepted: the other tokens still have rows.
 
     Raises:
-        ValueError: a token has another id, or CodeGen does not have it, or a file is damaged.
+        ValueError: a token has another id or is not one of CodeGen's, or a file is damaged.
     """
     known = tokenizer.load("codegen").get_vocab(with_added_tokens=True)
     for token, number in _read_tokens(folder).items():
@@ -256,13 +257,13 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def _read_tokens(folder: Path) -> dict[str, int]:
-    """Reads every token of a folder's tokenizer with its id, from the files transformers reads."""
+    """Reads all tokens of a folder's tokenizer and their ids from the files transformers reads."""
     path = folder / "tokenizer.json"
     git_lfs.check_fetched([path, folder / "vocab.json", folder / "added_tokens.json"])
     if path.is_file():
         try:
             return tokenizers.Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
-        except Exception as error:  # the library raises it as it is
+        except Exception as error:  # the type that the library raises
             raise InvalidValueError(f"{path} is no tokenizer: {error}") from error
     ids: dict[str, int] = {}
     for name in ("vocab.json", "added_tokens.json"):
@@ -278,7 +279,8 @@ def find_weights(folder: Path) -> dict[str, Tensor]:
         The tensors by name, without the constants that older versions saved.
 
     Raises:
-        FileNotFoundError: there is no file of weights, or the index names one that does not exist.
+        FileNotFoundError: there is no file of weights, or the index names a file that does not
+            exist.
         ValueError: a file is damaged, is a pointer of git-LFS, does not hold what the index says,
             or holds an adapter, quantised weights or the head of another task.
     """
@@ -330,7 +332,7 @@ def _find_indexed(folder: Path, index: str) -> dict[str, Tensor]:
 
 
 def _rename_weights(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the weights among tensors, by the names that CodeGenForCausalLM gives them."""
+    """Returns the weights among `tensors`, by their names in CodeGenForCausalLM."""
     weights: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if layouts.is_constant(name):

@@ -1,4 +1,4 @@
-"""Foreign weights into a Pax checkpoint, a few megabytes at a time."""
+"""Imports foreign weights into a Pax checkpoint, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Layout, Weigh
 from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensors import TensorReader
 
-if TYPE_CHECKING:  # it imports Pax, and faults of files are reported without that
+if TYPE_CHECKING:  # it imports Pax, which is not needed to report faults of files
     from codegen_pax.training.train_state import TrainStateSpec
 
-# Below a job's directory; weights that are imported are a run's start.
+# Relative to a job directory. Imported weights are the checkpoint of step 0.
 CHECKPOINT = Path(checkpoints.path(".", 0))
 
 
@@ -32,9 +32,9 @@ class Plan(conversion.Plan):
     """An import whose files have been checked.
 
     Attributes:
-        reader: of the tensors that are moved, with as many rows of the vocabulary as Pax has.
+        reader: the reader of the tensors to move, with as many rows of the vocabulary as Pax has.
         folds_bias: whether the files have the embedding's bias and the network has none.
-        parts: the embedding's table and bias apart, where the files have their sum.
+        parts: the embedding's separate table and bias, if the files have their sum; else None.
     """
 
     reader: TensorReader
@@ -43,7 +43,7 @@ class Plan(conversion.Plan):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the weights that are written."""
+        """Total bytes of the weights that are written."""
         return sum(
             math.prod(weight.pax_shape(self.layout.dims)) * dtype.itemsize
             for weight, dtype in self.dtypes.items()
@@ -51,7 +51,7 @@ class Plan(conversion.Plan):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers of the network, the embedding's bias among them if it has one."""
+        """How many numbers the network has, including the embedding's bias if it has one."""
         return sum(math.prod(weight.pax_shape(self.layout.dims)) for weight in self.dtypes)
 
     def paths(self) -> list[Path]:
@@ -75,13 +75,13 @@ def make_plan(folder: Path | None, reader: TensorReader, layout: Layout) -> Plan
     """Checks that files hold a network of this size, before anything is written.
 
     Args:
-        folder: where an export may have left the embedding's parts; not looked for if None.
-        reader: of the files' tensors.
-        layout: of the files.
+        folder: the folder where an export may have left the embedding's parts; None to skip them.
+        reader: the reader of the files' tensors.
+        layout: the layout of the files.
 
     Raises:
-        ValueError: a tensor is missing, unknown or misshaped, or of another type than that of
-            another layer.
+        ValueError: a tensor is missing, unknown or misshaped, or differs in type from another
+            tensor of the same weight.
     """
     shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
     layouts.check_shapes(layout.name, shapes, layout.shapes)
@@ -112,9 +112,9 @@ def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int
     """Writes the checkpoint.
 
     Args:
-        plan: what `make_plan` returned.
-        state: of the task that is to restore the checkpoint.
-        folder: of the job.
+        plan: the plan that `make_plan` returned.
+        state: the state of the task that is to restore the checkpoint.
+        folder: the job directory.
         on_bytes: called with the bytes of each slice that has been moved, in any thread.
 
     Raises:

@@ -19,8 +19,8 @@ from codegen_pax.errors import InvalidValueError
 
 # The index of each projection in the Pax variable [3, D, N, H].
 QUERY, KEY, VALUE = 0, 1, 2
-# What a column group of the fused matrix holds, from its first column to its last: the queries of
-# all its heads, then their **values**, then their keys.
+# The content of a column group of the fused matrix, from its first column to its last: the queries
+# of all its heads, then their **values**, then their keys.
 FUSED_ORDER = (QUERY, VALUE, KEY)
 # GPT-J's three matrices, in the order of their names in a state dict.
 _GPTJ_PROJECTIONS = {"k_proj": KEY, "v_proj": VALUE, "q_proj": QUERY}
@@ -54,7 +54,7 @@ class Dimensions:
 
     @classmethod
     def of(cls, size: Any, *, embedding_bias: bool) -> Dimensions:
-        """Takes the sizes from a row of the table of sizes, which has all but the last."""
+        """Takes the sizes from a row of the table of sizes, which lacks only the last."""
         return cls(
             layers=size.layers,
             model_dims=size.model_dims,
@@ -75,11 +75,11 @@ class Weight:
 
     Attributes:
         path: keys in the tree of variables of `model.language_model`.
-        hugging_face: name in a state dict, with `{layer}` where each layer has a tensor; empty
-            where the layout has no such weight. GPT-J's names differ in `qkv_proj` alone.
+        hugging_face: name in a state dict, with `{layer}` where each layer has a tensor; empty if
+            the layout has no such weight. GPT-J's names differ only in `qkv_proj`.
         jaxformer: name in haiku's flattened parameters.
-        shape: of one layer in jaxformer's layout, in letters: "D 3D".
-        projection: which projection of the attention it is, whose axis of D is N heads of H in Pax.
+        shape: shape of one layer in jaxformer's layout, in letters: "D 3D".
+        projection: which projection of the attention it is; its axis of D is N heads of H in Pax.
         transposed: whether Hugging Face stores the matrix as [out, in].
     """
 
@@ -101,7 +101,7 @@ class Weight:
         return tuple(int(letter[:-1] or 1) * sizes[letter[-1]] for letter in self.shape.split())
 
     def pax_shape(self, dims: Dimensions) -> tuple[int, ...]:
-        """Returns the shape of the Pax variable, layers first where they are stacked."""
+        """Returns the shape of the Pax variable, layers first if they are stacked."""
         shape = self.layer_shape(dims)
         if self.projection == "qkv":
             shape = (3, dims.model_dims, dims.heads, dims.head_dims)
@@ -110,7 +110,7 @@ class Weight:
         return (dims.layers,) * self.stacked + shape
 
     def jaxformer_shape(self, dims: Dimensions) -> tuple[int, ...]:
-        """Returns the shape in jaxformer's layout, layers first where they are stacked."""
+        """Returns the shape in jaxformer's layout, layers first if they are stacked."""
         return (dims.layers,) * self.stacked + self.layer_shape(dims)
 
     def hugging_face_shape(self, dims: Dimensions) -> tuple[int, ...]:
@@ -231,7 +231,7 @@ class HeadBlock:
 
 
 def fused_blocks(heads: int, mp_num: int) -> tuple[HeadBlock, ...]:
-    """Returns what the fused matrix holds, from its first column to its last.
+    """Returns the blocks of the fused matrix, from its first column to its last.
 
     The columns are `mp_num` groups, and each holds the heads of FUSED_ORDER. A wrong `mp_num`
     scrambles the heads without any error.
@@ -307,11 +307,11 @@ class Layout:
         dims: the sizes of the network.
         tensors: names of the tensors that hold each weight, with `{layer}` where each layer has a
             tensor of its own.
-        shapes: of all tensors, by name, in the order of a file.
-        qkv_blocks: what each tensor of `layouts.QKV` holds, in the order of its rows in a state
+        shapes: shapes of all tensors, by name, in the order of a file.
+        qkv_blocks: the blocks of each tensor of `layouts.QKV`, in the order of its rows in a state
             dict, or of its columns in jaxformer's layout.
         stacked: whether a tensor holds all layers, with a leading axis of layers.
-        mp_num: column groups of the fused matrix; None where query, key and value are apart.
+        mp_num: column groups of the fused matrix; None if query, key and value are separate.
     """
 
     name: str
@@ -341,7 +341,7 @@ def hugging_face(dims: Dimensions, *, mp_num: int = HUGGING_FACE_MP_NUM) -> Layo
 
 
 def gptj(dims: Dimensions) -> Layout:
-    """Returns the layout of `transformers.GPTJForCausalLM`: query, key and value apart."""
+    """Returns the layout of `transformers.GPTJForCausalLM`: query, key and value are separate."""
     tensors: dict[Weight, tuple[str, ...]]
     tensors = {weight: (weight.hugging_face,) for weight in _in_hugging_face(dims)}
     tensors[QKV] = tuple(QKV.hugging_face.replace("qkv_proj", name) for name in _GPTJ_PROJECTIONS)
@@ -397,10 +397,10 @@ def is_constant(name: str) -> bool:
 def check_shapes(
     owner: str, found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
 ) -> None:
-    """Checks that the tensors of a network are all there, and no others.
+    """Checks that a network has all its tensors, of the right shapes, and no others.
 
     Args:
-        owner: whose weights they are, for the message: a layout's name, or "Pax".
+        owner: the owner of the weights, for the message: a layout's name, or "Pax".
         found: shapes by name.
         expected: shapes by name.
 

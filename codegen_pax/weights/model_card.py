@@ -17,7 +17,7 @@ _LAYOUTS = {
 }
 _NOTHING = "—"
 _HASH = 12  # hex digits of a SHA-256 that are shown
-# What has a meaning within a line of Markdown, or of HTML inside it; GitHub links "www." too.
+# Characters with a meaning in a line of Markdown, or of HTML inside it; GitHub also links "www.".
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#|~&$!:@]|(?<=www)\.", re.IGNORECASE)
 
 _CARD = """\
@@ -97,15 +97,15 @@ def card(
 ) -> str:
     """Returns the text of `README.md`, with the front matter that Hugging Face's hub reads.
 
-    Of the folders of the machine that the weights were trained on, only last parts are named.
+    Folders of the machine that trained the weights are named only by their last part.
 
     Args:
-        name: of the experiment.
+        name: the name of the experiment.
         model_type: 'codegen' or 'gptj'.
-        step: of the checkpoint.
-        sha256: of the checkpoint's weights, as in a lineage.
-        dtype: of the weights.
-        num_parameters: how many numbers the weights are.
+        step: the step of the checkpoint.
+        sha256: the SHA-256 of the checkpoint's weights, as in a lineage.
+        dtype: the type of the weights.
+        num_parameters: how many numbers the weights have.
         lineage: the document of the run; None if it has none.
     """
     facts = {
@@ -188,7 +188,7 @@ def _root(name: str, step: str = _NOTHING, digest: str = _NOTHING) -> Sequence[s
 
 
 def _imported(parent: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Returns name, step and hash of what was imported; of several files the first one's hash."""
+    """Returns name, step and hash of imported weights; of several files, the first one's hash."""
     files, step = parent["files"], parent.get("step")
     folder = PurePath(parent["directory"]).name
     digest = _hash(files[0]["sha256"]) if files else _NOTHING
@@ -206,7 +206,7 @@ def _imported(parent: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _data(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """Yields a row for each task that a run or one of its ancestors was trained on."""
-    if document["kind"] == "training":  # an export repeats its run's, which is its parent
+    if document["kind"] == "training":  # an export repeats the data of its parent, the run
         for origin in document["data"]:
             yield (_text(document["experiment"]), _text(origin["task"]), *_origin(origin))
     for parent in document["parents"]:
@@ -252,7 +252,7 @@ def _hash(digest: str) -> str:
 
 
 def _text(words: str) -> str:
-    """Returns words of others on one line, with all markup escaped."""
+    """Returns text from outside this project on one line, with all markup escaped."""
     return _MARKUP.sub(r"\\\g<0>", names.printable(" ".join(words.split())))
 
 

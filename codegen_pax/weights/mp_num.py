@@ -1,27 +1,28 @@
 """Finds from a network's weights the number of column groups (`mp_num`) of its fused matrices.
 
-`layouts.split_qkv` needs `mp_num`, and a wrong one scrambles every head without an error. Whatever
-it is, a layer's matrix [D, 3 N H] is a row of 3 N slots of H columns, each one head's query, value
-or key; `mp_num` only decides which slot is which. Training gives the three different norms, so the
-true number sorts the slots into three kinds that are alike within and differ between.
+`layouts.split_qkv` needs `mp_num`, and a wrong one scrambles every head without an error. For any
+`mp_num`, a layer's matrix [D, 3 N H] is a row of 3 N slots of H columns, each one head's query,
+value or key; `mp_num` only decides which slot is which. Training gives the three kinds different
+norms, so the true number sorts the slots into three kinds, and slots of one kind have similar norms
+that differ from those of the other kinds.
 
     features: [L, 3N, F] = slot_features(slots)            norms of each slot's columns
     score(m)             = 3N/2 sum_{layer, feature} log(total / within the three kinds of m)
 
-A high score alone proves nothing: one number always scores best. So each number m is tested: if m
-is right, its heads may be renumbered at will, for they were drawn alike, and nothing in the network
-or its training depends on their order. Then no other number scores higher in the observed order
-than in 99.9% of all orders, but by a chance of 0.1%. That is the chance to rule out the true
-number, whatever the weights. The number is detected when all others are ruled out; in a fresh
-network, where the three kinds are alike, none is.
+A high score alone proves nothing: one number always scores best. Each number m is therefore tested.
+If m is right, its heads may be renumbered in any way, since all heads are initialised alike and
+nothing in the network or its training depends on their order. The probability that another number
+scores higher in the observed order than in 99.9% of all orders is then at most 0.1%. This is the
+probability of ruling out the true number, for any weights. The number is detected if all others are
+ruled out; in a fresh network, where the three kinds are alike, none is detected.
 
-How much is enough: in made-up networks of 350M's shape (20 layers, 16 heads) the number is always
-found once the norms of query and key differ from value's by 0.7 of what heads of a kind vary among
-themselves. In networks of 3 layers that learnt the text of Python files for 100 steps the rotated
-columns differ by 3 to 6 times that. Few heads need layers: 4 heads at least 4, 6 heads 3, 8 to 12
-heads 2.
+Sensitivity: in simulated networks of 350M's shape (20 layers, 16 heads) the number is always found
+if the norms of query and key differ from those of value by at least 0.7 of the variation among
+heads of a kind. In networks of 3 layers that were trained on the text of Python files for 100
+steps, the rotated columns differ by 3 to 6 times that. Networks with few heads need more layers: 4
+heads need at least 4 layers, 6 heads 3, and 8 to 12 heads 2.
 
-The order of the kinds within a group (`layouts.FUSED_ORDER`) is taken for granted.
+The order of the kinds within a group (`layouts.FUSED_ORDER`) is assumed to be known.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ from codegen_pax.weights import layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 from codegen_pax.weights.tensors import TensorReader
 
-# What jaxformer trained with: cores of a TPU v3 or v4; and what smaller tests of it would.
+# The numbers that jaxformer trained with, 8 or 4 cores of a TPU v3 or v4, and those of smaller
+# tests.
 CANDIDATES = (1, 2, 4, 8)
 
 # The greatest p-value of a number that is ruled out. With few heads and layers there are too few
-# orders to get there: 4 heads in 2 layers, of which number 2 has 6 * 6 that differ, never do.
+# orders to reach it: for 4 heads in 2 layers, number 2 has only 6 * 6 different orders.
 LEVEL = 0.001
 
-# More of them say no more of a trained network, and a large one takes minutes to read.
+# More layers add no information about a trained network, and reading a large one takes minutes.
 _MAX_LAYERS = 12
 _PERMUTATIONS = 4000
 # Added to sums of squares of log norms. The sampling error alone of H D = 256 * 4096 weights adds
@@ -60,9 +62,9 @@ class Detection:
 
     Attributes:
         possible: the numbers that are not ruled out, at least one.
-        scores: of every candidate, in nats over no kinds at all.
-        p_values: of every candidate, were it the true one. At `LEVEL` or below it is ruled out,
-            unless its score is the best.
+        scores: the score of every candidate, in nats above a model without kinds.
+        p_values: the p-value of every candidate, on the hypothesis that it is the true one. At
+            `LEVEL` or below it is ruled out, unless its score is the best.
         summary: the result and its certainty, for people.
     """
 
@@ -73,7 +75,7 @@ class Detection:
 
     @property
     def mp_num(self) -> int | None:
-        """The only number possible; None if the weights do not decide."""
+        """The only possible number; None if there are several."""
         return self.possible[0] if len(self.possible) == 1 else None
 
 
@@ -81,9 +83,9 @@ def detect(reader: TensorReader, dims: Dimensions, rotary_dims: int, *, stacked:
     """Detects `mp_num` from the files of a network whose shapes have been checked.
 
     Args:
-        reader: of Hugging Face's layout, or of jaxformer's.
+        reader: a reader of Hugging Face's layout, or of jaxformer's.
         dims: the sizes of the network.
-        rotary_dims: of each head.
+        rotary_dims: the number of rotated dimensions of each head.
         stacked: whether a tensor holds all layers, as in jaxformer's layout.
 
     Raises:
@@ -144,22 +146,23 @@ def slot_features(slots: np.ndarray, *, head_dims: int, rotary_dims: int) -> np.
     """Describes the slots of a layer's fused matrix by the norms of their columns.
 
     Args:
-        slots: [S H, D], rows of the transposed fused matrix, from the start of a slot to the end
-            of one; any floating type.
+        slots: [S H, D], rows of the transposed fused matrix that make up whole slots; any floating
+            type.
         head_dims: H.
-        rotary_dims: the first dimensions of each head that are rotated, where query and key differ
-            from value the most.
+        rotary_dims: the number of rotated dimensions, the first of each head, where query and key
+            differ from value the most.
 
     Returns:
-        [S, 3] float64: mean log norm of the rotated columns, and of the others; spread of all.
+        [S, 3] float64: mean log norm of the rotated columns, mean log norm of the others, and
+        spread of all.
 
     Raises:
-        ValueError: the rows are no multiple of H, or one has numbers that are not finite.
+        ValueError: the number of rows is not a multiple of H, or a number is not finite.
     """
     rows, dims = slots.shape
     if rows % head_dims:
         raise ValueError(f"slots are {head_dims} rows each; found {rows} rows")
-    # Half precision would overflow or vanish in the squares.
+    # Squares of half-precision numbers would overflow or underflow.
     squares = np.square(slots.astype(np.float32, copy=False)).sum(axis=-1, dtype=np.float64)
     if not np.isfinite(squares).all():
         raise InvalidValueError(
@@ -180,14 +183,14 @@ def detect_from_features(
     The result is the same for the same features: the permutations have a fixed seed.
 
     Args:
-        features: [L, 3 N, F], of `slot_features`, in the order of the fused matrix's columns.
+        features: [L, 3 N, F] from `slot_features`, in the order of the fused matrix's columns.
         heads: N.
-        candidates: the numbers possible; those that do not divide N are left out. None: every
-            divisor of N. The true number should be among them: without it, the one that groups the
-            columns most like it may be named.
+        candidates: the possible numbers; those that do not divide N are left out. None for every
+            divisor of N. The true number should be among them: otherwise the candidate that groups
+            the columns most similarly may be detected.
 
     Raises:
-        ValueError: the features are of another shape, or no candidate divides N.
+        ValueError: the features have another shape, or no candidate divides N.
     """
     if features.ndim != 3 or features.shape[1] != 3 * heads:
         raise ValueError(f"features are [L, {3 * heads}, F] for {heads} heads; {features.shape=}")
@@ -234,7 +237,7 @@ def _kinds(heads: int, mp_num: int) -> np.ndarray:
 
 
 def _orders(generator: np.random.Generator, layers: int, heads: int) -> np.ndarray:
-    """Returns [L, P, N]: random orders of heads, the first of them the order itself."""
+    """Returns [L, P, N]: random orders of heads; the first is the original order."""
     orders = generator.random((layers, _PERMUTATIONS, heads)).argsort(axis=-1)
     orders[:, 0] = np.arange(heads)
     return orders
@@ -243,14 +246,14 @@ def _orders(generator: np.random.Generator, layers: int, heads: int) -> np.ndarr
 def _scores(
     features: np.ndarray, kinds: np.ndarray, slots: np.ndarray, orders: np.ndarray
 ) -> np.ndarray:
-    """Scores every number after each renumbering of the heads of one.
+    """Scores every number after each renumbering of the heads of one number.
 
     Args:
         features: [L, 3N, F].
-        kinds: [M, 3, 3N], of the numbers scored.
-        slots: [3, N], of the number whose heads are renumbered. A head's query, value and key move
-            together: they are alike in a trained network.
-        orders: [L, P, N].
+        kinds: [M, 3, 3N], the kinds of the M numbers to score.
+        slots: [3, N], the slots of the number whose heads are renumbered. A head's query, value and
+            key move together: they are alike in a trained network.
+        orders: [L, P, N], the renumberings.
 
     Returns:
         [P, M].
@@ -272,11 +275,11 @@ def _scores(
 
 
 def _p_value(scores: np.ndarray) -> float:
-    """Returns the share of orders in which some number scores as well as in the first.
+    """Returns the share of orders in which some number scores at least as well as in the first.
 
     Args:
-        scores: [P, M], the first the observed ones.
+        scores: [P, M]; the first row has the observed scores.
     """
     best = scores.max(axis=1, initial=-np.inf)
-    # Orders that differ in nothing that counts give the same score but for rounding.
+    # Equivalent orders give the same score except for rounding.
     return float(np.mean(best >= best[0] - 1e-6))

@@ -1,7 +1,7 @@
 """Slices: the parts that a network is cut into to be converted a few megabytes at a time.
 
 A slice is some consecutive rows of one foreign tensor, and the part of a Pax variable that holds
-the same numbers. Nothing larger than a slice is ever in memory, whatever the size of the model. The
+the same numbers. Nothing larger than a slice is in memory at once, for any size of model. The
 slices of a variable form a regular grid, which can also be the grid of its chunks on disk.
 """
 
@@ -17,12 +17,13 @@ import numpy as np
 from codegen_pax.weights import layouts
 from codegen_pax.weights.layouts import Dimensions, Layout, Weight
 
-# Of one slice: large enough that files are read and written fast, small enough that a dozen of
-# them, as many as are alive at a time with their copies, are nothing to a machine.
+# The size of a slice: large enough for files to be read and written fast, and small enough for any
+# machine to hold a dozen slices, which is how many, with their copies, are in memory at a time.
 SLICE_BYTES = 32 << 20
 
-# Numpy transposes a matrix as one loop with a long stride: 0.2 GB/s of two-byte numbers here. By as
-# many rows as fill half a cache line or one, it is ten times as fast (tiles of 128 x 128: five).
+# NumPy transposes a matrix as one loop with a long stride: 0.2 GB/s of two-byte numbers here. In
+# strips of as many rows as fill half a cache line or one, it is ten times as fast (in tiles of
+# 128 x 128, five times).
 _STRIP = 16
 
 
@@ -35,8 +36,8 @@ class Slice:
         tensor: name of the foreign tensor.
         start: first row, along the tensor's first axis; an axis of layers is joined to the next.
         stop: end of the rows.
-        index: of the Pax variable, a slice for every axis.
-        transform: how the rows become what the index holds; see `to_pax`.
+        index: index of the part of the Pax variable, a slice for every axis.
+        transform: how the rows become that part; see `to_pax`.
     """
 
     weight: Weight
@@ -60,11 +61,11 @@ def make_slices(layout: Layout, itemsize: int = 4) -> tuple[Slice, ...]:
     """Cuts a network into slices.
 
     Args:
-        layout: of the foreign tensors.
+        layout: the layout of the foreign tensors.
         itemsize: bytes of a number, which decide how many rows a slice has.
 
     Returns:
-        The slices of every weight that the layout has; all of one weight, then all of the next.
+        The slices of every weight that the layout has, one weight after another.
     """
     slices: list[Slice] = []
     for weight, names in layout.tensors.items():
@@ -85,7 +86,7 @@ def chunk_shapes(slices: Sequence[Slice], dims: Dimensions) -> dict[Weight, tupl
     """Returns the shape of the part of each weight's Pax variable that one slice holds."""
     shapes: dict[Weight, tuple[int, ...]] = {}
     for slice_ in slices:
-        if slice_.weight not in shapes:  # the first of a grid is never cut short
+        if slice_.weight not in shapes:  # the first slice of a grid has the full size
             shapes[slice_.weight] = slice_.pax_shape(dims)
     return shapes
 
@@ -101,12 +102,12 @@ def to_pax(slice_: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
     fused:         [3, r, N, H] = rows [r, 3 N H], see `layouts.split_qkv`
 
     Args:
-        slice_: of the layout.
-        rows: [stop - start, ...]; may be returned as it is.
-        layout: of the foreign tensors.
+        slice_: a slice of the layout.
+        rows: [stop - start, ...]; the result may share its memory.
+        layout: the layout of the foreign tensors.
 
     Returns:
-        What `slice_.index` of the variable holds.
+        The part of the variable at `slice_.index`.
     """
     dims = layout.dims
     if slice_.transform == "columns":
@@ -126,7 +127,7 @@ def from_pax(slice_: Slice, part: np.ndarray) -> np.ndarray:
 
     Args:
         slice_: the slice.
-        part: what `slice_.index` of the Pax variable holds.
+        part: the part of the Pax variable at `slice_.index`.
 
     Returns:
         [stop - start, ...], the rows of the slice.
@@ -156,7 +157,7 @@ def transpose(matrix: np.ndarray) -> np.ndarray:
 def _stacked_slices(
     weight: Weight, tensor: str, layer: int | None, dims: Dimensions, itemsize: int
 ) -> Iterator[Slice]:
-    """Yields the slices of one layer of a tensor of jaxformer's."""
+    """Yields the slices of one layer of a tensor in jaxformer's layout."""
     shape = weight.layer_shape(dims)
     transform: Literal["fused", "head_columns", "rows"] = "rows"
     unit = 1
@@ -216,7 +217,7 @@ def _head_slices(
 def _index(
     weight: Weight, dims: Dimensions, layer: int | None, axis: int, rows: slice
 ) -> tuple[slice, ...]:
-    """Returns the index of a Pax variable; `axis`, of one layer, is that of the foreign rows."""
+    """Returns the index of a Pax variable; the foreign rows run along `axis` of one layer."""
     axes = [slice(None)] * (len(weight.pax_shape(dims)) - weight.stacked)
     axes[axis] = rows
     return tuple(axes) if layer is None else (slice(layer, layer + 1), *axes)
@@ -228,10 +229,10 @@ def _steps(
     """Cuts the first axis into steps of about `SLICE_BYTES`, the last one shorter.
 
     Args:
-        shape: of the rows.
+        shape: the shape of the rows.
         itemsize: bytes of a number.
-        unit: rows that are not cut apart.
-        even: make all steps equal, since what follows on this tensor belongs to the same grid.
+        unit: number of rows that must stay together.
+        even: make all steps equal, since the tensor's later rows belong to the same grid.
 
     Yields:
         The first row of a step, and its end.

@@ -1,8 +1,8 @@
 """Files of tensors: safetensors, PyTorch's own, and jaxformer's checkpoints.
 
 Each `find_*` function returns where the tensors lie, for a `tensors.FileReader`, without reading
-their numbers. Safetensors are written here too, a few rows at a time: the library has no way to
-write a file without all of it in memory. The bytes are those that the library would write.
+their numbers. Safetensors are written here too, a few rows at a time, since the library can only
+write a file that is all in memory. The bytes are those that the library would write.
 
 Sources of the formats: the README of huggingface/safetensors; torch/serialization.py;
 salesforce/jaxformer, models/decoder/inter/checkpoint.py and hf/convert.py.
@@ -31,11 +31,11 @@ from codegen_pax.floats import DTYPES
 from codegen_pax.weights import layouts
 from codegen_pax.weights.tensors import Tensor
 
-# The name of each type in a header, from those that come last in a file to those that come first.
+# The name of each type in a header. Types that come first here come last in a file.
 _DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 _DTYPE_ORDER = list(_DTYPE_NAMES)
 _DTYPE_CODES = {DTYPES[name]: code for code, name in _DTYPE_NAMES.items()}
-_LENGTH_BYTES = 8  # of the header's length, before it
+_LENGTH_BYTES = 8  # of the header's length, which precedes the header
 _ALIGNMENT = 8  # of the header
 
 # transformers' own: files of at most 5 GB, tensors in the order of the state dict.
@@ -43,38 +43,38 @@ SHARD_BYTES = 5 * 10**9
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 
-# The reason in a message of PyTorch's, which goes on to say how to load the file anyway.
+# The reason in a message of PyTorch, which is followed by advice on loading the file anyway.
 _REASON = re.compile(r"WeightsUnpickler error: (.*?)(?:\. |\n|$)")
 
-# Of a checkpoint of jaxformer's.
+# Names in a checkpoint of jaxformer.
 STEP_FILE = "ckpt.json"
 PARAMETERS_FILE = Path("model", "0.npz")
 _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_ZIP_HEADER_BYTES = 30  # of a member, before its name
-_ZIP_LENGTHS_OFFSET = 26  # in it: of the name, and of what follows that
+_ZIP_HEADER_BYTES = 30  # of a member's header, before the name
+_ZIP_LENGTHS_OFFSET = 26  # in the header, of the lengths of the name and of the extra field
 
 
 class DamagedFileError(InvalidValueError):
-    """A file is no safetensors file, or damaged."""
+    """A file is not a safetensors file, or is damaged."""
 
 
 def find_safetensors(path: Path) -> dict[str, Tensor]:
     """Finds the tensors of one safetensors file.
 
     Returns:
-        The tensors by name; of a type that weights cannot have, with its name alone.
+        The tensors by name. A type that weights cannot have is given by its name alone.
 
     Raises:
         DamagedFileError: the file is of another kind, or truncated.
-        ValueError: it is a pointer of git-LFS.
+        ValueError: the file is a pointer of git-LFS.
     """
     git_lfs.check_fetched([path])
     try:
         with safetensors.safe_open(path, "np"):
-            pass  # it has checked the header and every span in it
+            pass  # opening it checks the header and every span in it
     except safetensors.SafetensorError as error:
         raise DamagedFileError(f"{path} is no complete safetensors file: {error}") from error
     with open(path, "rb") as file:
@@ -92,13 +92,13 @@ def find_safetensors(path: Path) -> dict[str, Tensor]:
 def find_torch(path: Path) -> dict[str, Tensor]:
     """Finds the tensors of one file that `torch.save` wrote.
 
-    PyTorch maps the file into memory and builds tensors and nothing else (`weights_only`): no code
-    that the file names is ever run.
+    PyTorch maps the file into memory and builds only tensors (`weights_only`): no code that the
+    file names is run.
 
     Raises:
         UserError: PyTorch is not installed.
-        ValueError: the file is damaged, of PyTorch before 1.6, a pointer of git-LFS, or holds
-            anything but tensors of plain numbers by name.
+        ValueError: the file is damaged, was written by PyTorch before 1.6, is a pointer of git-LFS,
+            or holds anything but tensors of plain numbers by name.
     """
     git_lfs.check_fetched([path])
     try:
@@ -146,10 +146,10 @@ def _reason(error: Exception) -> str:
 
 
 def _check_storages(path: Path, loaded: Any) -> None:
-    """Checks that PyTorch has mapped what is stored.
+    """Checks that the mapped tensors are those that the file stores.
 
-    PyTorch does not check: it would map the compressed bytes of a compressed archive, and the next
-    storage's numbers where one is too short.
+    PyTorch does not check this: it would map the compressed bytes of a compressed archive, and the
+    numbers of the next storage if a storage is too short.
     """
     import torch
 
@@ -199,7 +199,7 @@ def _mapped(path: Path, name: str, tensor: Any) -> Tensor:
 def parameter_order() -> list[str]:
     """Returns the names of jaxformer's parameters, in the order of its files.
 
-    It is that in which JAX flattens haiku's nested dictionaries.
+    It is the order in which JAX flattens haiku's nested dictionaries.
     """
 
     def keys(name: str) -> tuple[str, str, str]:
@@ -212,20 +212,20 @@ def parameter_order() -> list[str]:
 
 
 def find_jaxformer(folder: Path) -> tuple[dict[str, Tensor], int]:
-    """Finds the parameters of a checkpoint of jaxformer's.
+    """Finds the parameters of a checkpoint of jaxformer.
 
-    It is a folder `<step>` with `ckpt.json` and `model/<process>.npz`. Each process saved all
-    parameters without their names, bfloat16 as two bytes without a type. The first file is read, as
-    jaxformer's own exporter does. An array holds all layers of a weight, up to several GB, and
-    `numpy.load` can neither map nor partly read a member of an archive; so the arrays' offsets are
-    found here, as the archive stores them uncompressed. The folder does not record the cores of the
-    `mp` axis.
+    The checkpoint is a folder `<step>` with `ckpt.json` and `model/<process>.npz`. Each process
+    saved all parameters without their names, bfloat16 as two bytes without a type. Only the first
+    file is read, as in jaxformer's own exporter. An array holds all layers of a weight, up to
+    several GB, and `numpy.load` can neither map nor partly read a member of an archive, so this
+    function finds the offsets of the arrays, which the archive stores uncompressed. The folder does
+    not record the number of cores of the `mp` axis.
 
     Returns:
         The parameters by name, and the checkpoint's step.
 
     Raises:
-        FileNotFoundError: the folder is no checkpoint of jaxformer.
+        FileNotFoundError: the folder is not a checkpoint of jaxformer.
         ValueError: the file is damaged or compressed, or does not hold as many arrays as expected.
     """
     _check_jaxformer_folder(folder)
@@ -273,7 +273,7 @@ def _check_jaxformer_folder(folder: Path) -> None:
 
 
 def _npz_member(path: Path, name: str, member: zipfile.ZipInfo, file: BinaryIO) -> Tensor:
-    """Returns where an array of an archive lies, as the headers in the file itself tell it."""
+    """Returns where an array of an archive lies, according to the headers in the file itself."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise InvalidValueError(
             f"{path} is compressed, and cannot be read in parts: expected what numpy.savez writes"
@@ -298,10 +298,10 @@ def _npz_member(path: Path, name: str, member: zipfile.ZipInfo, file: BinaryIO) 
 
 @dataclasses.dataclass(frozen=True)
 class SafetensorsFile:
-    """A file that is to be written.
+    """A file to be written.
 
     Attributes:
-        name: of the file.
+        name: name of the file.
         tensors: type and shape by name, in the order of the file.
     """
 
@@ -327,7 +327,7 @@ class SafetensorsFile:
         return header, offsets
 
     def size(self) -> int:
-        """Returns the bytes of the file."""
+        """Returns the size of the file in bytes."""
         return len(self.header()[0]) + sum(
             math.prod(shape) * dtype.itemsize for dtype, shape in self.tensors.values()
         )
@@ -340,7 +340,7 @@ def plan_safetensors(
 
     Args:
         tensors: type and shape by name, in the order of the state dict.
-        max_bytes: of the tensors in a file, unless one alone is larger.
+        max_bytes: the most bytes of tensors in a file, unless a single tensor is larger.
     """
     groups: list[dict] = []
     group: dict = {}
@@ -361,7 +361,7 @@ def plan_safetensors(
         file_name = SAFETENSORS
         if len(groups) > 1:
             file_name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        # As the library orders a file: by type, then by name.
+        # The library's order in a file: by type, then by name.
         ordered = sorted(
             group.items(),
             key=lambda item: (-_DTYPE_ORDER.index(_DTYPE_CODES[item[1][0]]), item[0]),
@@ -404,7 +404,7 @@ class SafetensorsWriter:
             raise
 
     def write(self, name: str, start: int, rows: np.ndarray) -> None:
-        """Writes rows [r, ...] of a tensor, the first of them its row `start`."""
+        """Writes rows [r, ...] of a tensor, beginning at its row `start`."""
         descriptor, begin, dtype = self._places[name]
         if rows.dtype != dtype:
             raise TypeError(f"{name} is written as {dtype}; found rows of {rows.dtype}")

@@ -1,4 +1,4 @@
-"""Tensors by name, read a few rows at a time, whatever kind of file holds them."""
+"""Tensors by name, read a few rows at a time from any kind of file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Tensor:
     """A tensor in a file.
 
     Attributes:
-        path: of the file.
-        offset: of its first byte in the file.
-        dtype: of its numbers, little-endian; the name alone of a type that weights cannot have.
-        shape: its axes.
+        path: path of the file.
+        offset: offset of its first byte in the file.
+        dtype: type of its numbers, little-endian; only the name if weights cannot have the type.
+        shape: length of each axis.
         columns_first: whether a matrix is stored column after column.
-        mapped: the same as a `torch.Tensor` that PyTorch has mapped into memory, to be read in
-            place of the file; None for other files.
+        mapped: the tensor as a `torch.Tensor` that PyTorch has mapped into memory, to be read
+            instead of the file; None for other files.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of it in the file."""
+        """Bytes of the tensor in the file."""
         return math.prod(self.shape) * self.numpy_dtype.itemsize
 
 
@@ -55,16 +55,16 @@ class TruncatedFileError(InvalidValueError):
 
 
 class TensorReader:
-    """Tensors by name, read a few rows at a time: those of files, or made of another reader's.
+    """Tensors by name, read a few rows at a time, from files or derived from another reader's.
 
     Attributes:
-        tensors: by name.
+        tensors: the tensors by name.
     """
 
     tensors: dict[str, Tensor]
 
     def __init__(self, base: TensorReader):
-        """Has the tensors of another reader, until a subclass changes them.
+        """Takes over the tensors of another reader, which a subclass may then change.
 
         Args:
             base: the reader that this one reads.
@@ -84,10 +84,10 @@ class TensorReader:
         """Reads some rows of a tensor; may be called from several threads.
 
         Args:
-            name: of the tensor.
-            start: first row, of `row_shape` each.
+            name: name of the tensor.
+            start: first row; each row has the shape `row_shape`.
             stop: end of the rows.
-            row_shape: of one row; leading axes that are not in it are joined to one.
+            row_shape: shape of one row; the leading axes that it lacks are joined to one.
 
         Returns:
             [stop - start, *row_shape], of the tensor's own type; the caller may change it.
@@ -95,7 +95,7 @@ class TensorReader:
         return self.base.read_rows(name, start, stop, row_shape)
 
     def read(self, name: str) -> np.ndarray:
-        """Reads all of a tensor."""
+        """Reads a whole tensor."""
         shape = self.tensors[name].shape
         return self.read_rows(name, 0, shape[0], shape[1:])
 
@@ -113,8 +113,9 @@ class TensorReader:
 class FileReader(TensorReader):
     """Reads the tensors of files.
 
-    A file is opened when it is first read, and again when it was closed since. Files are not mapped
-    into memory but for PyTorch's own: what is read is no part of this process.
+    A file is opened when it is first read, and reopened if it has been closed since. Only PyTorch's
+    own files are mapped into memory, so that the pages of other files do not count as memory of
+    this process.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):

@@ -22,15 +22,15 @@ class Origin:
     """A piece of a document in a row.
 
     Attributes:
-        column: position in the row of its first token.
+        column: position of its first token in the row.
         tokens: how many tokens of the document are in the row.
-        offset: position in the document of the first of them.
-        source: as in `documents.Document`, like all that follow but the last.
-        record: see `source`.
-        path: see `source`.
-        repository: see `source`.
-        licence: see `source`.
-        language: see `source`.
+        offset: position of the first of these tokens in the document.
+        source: as in `documents.Document`.
+        record: as in `documents.Document`.
+        path: as in `documents.Document`.
+        repository: as in `documents.Document`.
+        licence: as in `documents.Document`.
+        language: as in `documents.Document`.
         sha256: SHA-256 of the document's content as it was read.
     """
 
@@ -63,8 +63,9 @@ def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
         The corpus's folder, its manifest, and the manifest's entry of the shard.
 
     Raises:
-        ManifestError: There is no finished corpus around it, or it is none of its shards.
-        OSError: It cannot be reached.
+        ManifestError: The shard is not in the folder of a finished corpus, or the manifest does not
+            list it.
+        OSError: The corpus cannot be reached.
     """
     path = storage.as_epath(shard if storage.is_url(shard) else os.path.abspath(shard))
     with storage.translate_errors(shard):

@@ -18,29 +18,29 @@ EXACT, NEAR = "exact_duplicate", "near_duplicate"
 # (rule, file of indices in PASSED of the documents that it drops)
 Drops = tuple[str, str]
 
-# The digests of one range, which are held at once, are those of about this much text.
+# One range holds the digests of about this much text; they are in memory at once.
 RANGE_BYTES = 4 << 30
 
-# A document, and a pair of near duplicates.
+# Records of a document and, below, of a pair of near duplicates.
 DOCUMENT = np.dtype([("partition", "<i4"), ("index", "<i4")])
 PAIR = np.dtype([("first", DOCUMENT), ("other", DOCUMENT)])
 
 # Pairs that are compared at once: 64 MiB of MinHashes.
 PAIRS_AT_ONCE = 1 << 16
-# Documents that share a band and are unlike the first of them are compared with the first of those
-# that remain, and so on, this many times (ours): a band that thousands share without being alike
-# must come to an end.
+# Documents that share a band are compared with the first of them; those that are unlike it are
+# compared with the first of those that remain, and so on, at most this many times (our choice).
+# The limit bounds the time for a band that thousands of documents share without being alike.
 _MAX_ROUNDS = 64
 
 
 def num_ranges(num_bytes: int) -> int:
-    """Return into how many ranges of hashes the documents of `num_bytes` of inputs are divided."""
+    """Return the number of ranges that the hashes of `num_bytes` of inputs are divided into."""
     return max(1, -(-num_bytes // RANGE_BYTES))
 
 
 def _load(files: Iterable[str], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return (entries, number of the partition of each), in the order of partitions and indices."""
-    # A file is named by its partition and its number in that.
+    # A file is named by its partition and its number in the partition.
     ordered = sorted(map(epath.Path, files), key=lambda path: [*map(int, path.name.split("-"))])
     arrays = [np.frombuffer(path.read_bytes(), dtype) for path in ordered]
     partitions = [int(path.name.partition("-")[0]) for path in ordered]
@@ -146,7 +146,7 @@ def _signatures(documents: np.ndarray, settings: Settings) -> np.ndarray:
 def find_near(files: Iterable[str], settings: Settings) -> Iterator[tuple[int, Drops]]:
     """Find all but the first document of each cluster that pairs of near duplicates connect.
 
-    All pairs are held at once: some hundred bytes for each near duplicate of the corpus.
+    All pairs are in memory at once: some hundred bytes for each near duplicate of the corpus.
 
     Args:
         files: Files of PAIR.

@@ -20,18 +20,18 @@ from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 
-UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input of which nothing can be read
+UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input without readable records
 GIT_LFS_POINTER = "git_lfs_pointer"
 
 # A document that passed: its number among the records of its partition, and the SHA-256 of its
 # content.
 PASSED = np.dtype([("number", "<i8"), ("digest", "V32")])
-# What duplicates are found by; `index` is the document's index in PASSED. Both begin with the hash,
-# whose first 8 bytes choose the range.
+# The records by which duplicates are found; `index` is the document's index in PASSED. Both begin
+# with the hash, whose first 8 bytes choose the range.
 DIGEST = np.dtype([("digest", "V32"), ("index", "<i4")])
 BAND = np.dtype([("band", "<u8"), ("index", "<i4")])
 
-# Bytes of DIGEST, and of BAND, of one partition that are held before they are written.
+# Bytes of DIGEST, and of BAND, that are held for one partition before they are written.
 BUFFER_BYTES = 16 << 20
 
 
@@ -52,10 +52,10 @@ class Examined:
 
 @dataclasses.dataclass(frozen=True)
 class _Verdict:
-    """What the rules say of a document, and its hashes if it passes.
+    """The rule that drops a document, if any, and the document's hashes if it passes.
 
     Attributes:
-        document: with its language.
+        document: the document, with its language.
         licence: its licence in SPDX spelling.
         rule: the rule that drops it, or None.
         digest: SHA-256 of its content.
@@ -70,7 +70,7 @@ class _Verdict:
 
 
 def content_bytes(document: Document) -> bytes:
-    """Return the content of a document, by which two documents are the same."""
+    """Return the content of a document; equal documents have equal content."""
     if document.turns:
         turns = [(turn.role, turn.content) for turn in document.turns]
         return json.dumps(turns, ensure_ascii=False).encode()
@@ -78,7 +78,7 @@ def content_bytes(document: Document) -> bytes:
 
 
 def identify_language(document: Document, settings: Settings) -> Document:
-    """Return the document with its language; '' if that is not one of those that are kept."""
+    """Return the document with its language set; '' if documents of the language are not kept."""
     if not settings.kind.code:
         return document
     language = languages.detect(document.path, document.text, settings.languages)
@@ -86,7 +86,7 @@ def identify_language(document: Document, settings: Settings) -> Document:
 
 
 def rejection(document: Document, settings: Settings) -> str | None:
-    """Return the first rule, of those that need one document alone, by which it is dropped."""
+    """Return the first rule that drops a document, among those that need one document alone."""
     if settings.kind.code:
         if not document.language:
             return "language"
@@ -98,7 +98,7 @@ def rejection(document: Document, settings: Settings) -> str | None:
 
 
 def passed_file(settings: Settings, partition: int) -> epath.Path:
-    """Return the path of the PASSED of a partition."""
+    """Return the path of a partition's file of PASSED."""
     return settings.work_folder / "passed" / f"{partition:06d}"
 
 
@@ -190,7 +190,7 @@ class _RangeWriter:
 def examine(partition: Partition, settings: Settings) -> Examined:
     """Read a partition once, and write PASSED, MinHashes, and DIGEST and BAND of each range.
 
-    If its input turns out to be unreadable, nothing of it is kept, not even what was read before.
+    If the input turns out to be unreadable, none of it is kept, not even documents already read.
     """
     try:
         return _examine(partition, settings)

@@ -1,12 +1,13 @@
 """What a part holds out for validation if the requested share would leave it too little.
 
 Every document has a key in [0, 2**64), of its repository or of itself (`Settings.validation_key`),
-and the share holds out the documents with the lowest keys. Where that is less than a row, as in a
-small language, the documents with the next keys follow until a row is full: whole repositories, if
-the corpus holds out by repository and half of the part remains for training, else documents. If
-they cannot fill a row, one document of two or more is held out, the smallest if training would lose
-its only row with another. This is decided from what was kept in the end, after duplicates and
-benchmarks are gone.
+and the share holds out the documents with the lowest keys. If these fill less than a row, as in a
+small language, the documents with the next keys are held out too, until a row is full, provided
+that half of the part remains for training: whole repositories, if the corpus holds out by
+repository and they meet this condition, else single documents. If neither is possible, one document
+of two or more is held out: the one with the lowest key, or the smallest if training would otherwise
+lose its only row. This is decided from the documents that are kept in the end, after duplicates and
+benchmark problems are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.documents import Document
 from codegen_pax.data.prepare.settings import Settings
 
-_SLACK = 4  # times as many keys as are needed are held before they are pruned
+_SLACK = 4  # keys are pruned when there are this many times as many as are needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,13 @@ class KeyRange:
 
 @dataclasses.dataclass
 class PartTotals:
-    """What a part holds. Sizes are in tokens; of conversations, one of which is a row, in rows.
+    """What a part holds. Sizes are in tokens; for conversations, each of which is a row, in rows.
 
     Attributes:
         documents: split -> number of documents.
         sizes: split -> size.
-        lowest: whether by repository -> key -> size, of training: the lowest keys, as many as fill
-            a row.
+        lowest: whether by repository -> key -> size: the lowest keys in training, as many as fill a
+            row.
         smallest: (size, key) of the smallest document of training; None if nothing is held out.
     """
 

@@ -1,7 +1,7 @@
 """Buckets of tokenised documents to shards: sorted, concatenated, cut into rows.
 
 Between steps, tokenised documents are stored as blocks. A block is pieces of documents one after
-another: their tokens, and a table that says where each piece is from.
+another: their tokens, and a table that says where each piece comes from.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ ROWS_AT_ONCE = 2_048  # rows that are encoded and written together
 Bucket = tuple[str, str, int]  # part, split, number
 SplitOfPart = tuple[str, str]  # part, split
 
-# A piece of a document. `key` is what it is sorted by, `tokens` its number of tokens, `offset` the
-# position in its document of its first token; the rest is its provenance.
+# A piece of a document. `key` is its sort key, `tokens` its number of tokens, `offset` the position
+# of its first token in its document; the other fields are its provenance.
 PIECES = pa.schema(
     [
         ("key", pa.binary(16)),
@@ -53,7 +53,7 @@ class Block:
 
     Attributes:
         tokens: ids uint16 [n].
-        answers: of conversations, uint8 [n]: 1 where a token is part of an answer; else empty.
+        answers: for conversations, uint8 [n], 1 where a token is part of an answer; else empty.
         pieces: a table of `PIECES`, whose `tokens` add up to n.
     """
 
@@ -77,7 +77,7 @@ class Block:
         return np.concatenate([[0], np.cumsum(self.pieces["tokens"].to_numpy(), dtype=np.int64)])
 
     def cut(self, end: int) -> tuple[Block, Block]:
-        """Return the first `end` tokens, and the rest; a piece that is cut goes on in the rest."""
+        """Return the first `end` tokens, and the rest; a piece may be cut between the two."""
         starts = self.starts()
         left = np.minimum(starts[1:], end) - np.minimum(starts[:-1], end)
         right = np.diff(starts) - left
@@ -109,7 +109,7 @@ class Block:
         return Block(gather(self.tokens), gather(self.answers), self.pieces.take(indices))
 
     def serialise(self) -> tuple[bytes, tuple[int, int, int]]:
-        """Return the block as bytes, and how many of them are tokens, answers and pieces."""
+        """Return the block as bytes, and the number of bytes of its tokens, answers and pieces."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, PIECES) as writer:
             writer.write_table(self.pieces)
@@ -124,7 +124,7 @@ class StoredBlock:
     Attributes:
         path: the file.
         start: where the block begins in it.
-        sizes: what `Block.serialise` gave.
+        sizes: the sizes that `Block.serialise` returned.
     """
 
     path: str
@@ -146,11 +146,11 @@ class StoredBlock:
 
 @dataclasses.dataclass(frozen=True)
 class BucketResult:
-    """What came of a bucket, or what a bucket of training gives to validation.
+    """The result of a bucket, or the documents that a bucket of training gives to validation.
 
     Attributes:
         number: number of the bucket.
-        shard: its shard; None for what is given to validation, all of which is left over.
+        shard: its shard; None for documents given to validation, which are all left over.
         tokens: how many tokens it had.
         in_rows: how many of them are in rows of the shard.
         leftover: the rest.
@@ -190,8 +190,8 @@ class _ShardNames:
         part: the part.
         split: the split.
         num_buckets: how many buckets it has, each of which is a shard.
-        num_shards: how many shards it has: one more than buckets for what they leave over, if they
-            are several, or for what is held out besides the share.
+        num_shards: how many shards it has: one for each bucket, and one more if several buckets
+            leave documents over or the split gets documents besides the share; at least one.
     """
 
     part: str
@@ -236,10 +236,10 @@ def write_bucket(
         bucket_blocks: (bucket, the blocks of its documents, in any order).
         settings: Settings of the corpus.
         num_buckets: Number of buckets of each split of a part.
-        extra: part -> what of its training is held out besides the share.
+        extra: part -> the keys of training that are held out besides the share.
 
     Yields:
-        ((part, split), what came of it).
+        ((part, split), result of the bucket).
     """
     (part, split, number), stored = bucket_blocks
     block = Block.concatenate([one.load() for one in sorted(stored)]).sort()
@@ -280,13 +280,13 @@ def finish_split(
     num_buckets: BucketCounts,
     extra: Mapping[str, KeyRange],
 ) -> SplitResult:
-    """Write what the buckets of a split left over as a last shard.
+    """Write the leftovers of the buckets of a split as a last shard.
 
     Args:
-        split_results: ((part, split), what came of its buckets, in any order).
+        split_results: ((part, split), results of its buckets, in any order).
         settings: Settings of the corpus.
         num_buckets: Number of buckets of each split of a part.
-        extra: part -> what of its training is held out besides the share.
+        extra: part -> the keys of training that are held out besides the share.
     """
     (part, split), unordered = split_results
     results = sorted(unordered, key=lambda result: result.number)
@@ -300,7 +300,7 @@ def finish_split(
         shards.append(shard)
     in_rows = sum(result.in_rows for result in results)
     if names.num_shards > names.num_buckets:
-        # What training gives to validation comes after what validation itself left over.
+        # Documents that training gives to validation follow validation's own leftovers.
         results.sort(key=lambda result: result.shard is None)
         leftovers = [result.leftover.load() for result in results]
         name = names.name(names.num_buckets)
@@ -311,7 +311,7 @@ def finish_split(
 
 
 def _write(name: str, block: Block, settings: Settings) -> tuple[Shard, int, Block]:
-    """Write a shard and its list of documents; return it, its tokens, and what fills no row."""
+    """Write a shard and its list of documents; return it, its tokens, and the leftover block."""
     if settings.kind.answers:
         num_rows, columns = len(block.pieces), _conversation_rows
         used, rest = block, Block.concatenate([])
@@ -334,12 +334,12 @@ def _write(name: str, block: Block, settings: Settings) -> tuple[Shard, int, Blo
 
 
 def _text_rows(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
-    """Return rows `first` to before `end` of a block that fills its rows: (tokens [rows, T],)."""
+    """Return rows `first` to `end` - 1 of a block that fills its rows: (tokens [rows, T],)."""
     return (block.tokens[first * row_length : end * row_length].reshape(-1, row_length),)
 
 
 def _conversation_rows(block: Block, row_length: int, first: int, end: int) -> Sequence[np.ndarray]:
-    """Return the same, one conversation a row: tokens, answers [rows, T] and lengths [rows]."""
+    """Return rows of one conversation each: tokens and answers [rows, T], and lengths [rows]."""
     starts = block.starts()[first : end + 1]
     lengths = np.diff(starts)
     where = slice(starts[0], starts[-1])

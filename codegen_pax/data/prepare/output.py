@@ -29,8 +29,8 @@ from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.names import counted
 
-# In the work folder: versions of `_PACKAGES` and of this project when the preparation began, and
-# what the pipeline made.
+# Files in the work folder: the versions of `_PACKAGES` and of this project when the preparation
+# began, and the result of the pipeline.
 _VERSIONS = "versions.json"
 _CODE = "code.json"
 RESULT = "result.json"
@@ -55,7 +55,7 @@ class OutputError(InvalidValueError):
 
 
 class PackageMissingError(UserError):
-    """A package whose version belongs into the manifest is not installed."""
+    """A package whose version belongs in the manifest is not installed."""
 
 
 class NothingKeptError(UserError):
@@ -89,13 +89,13 @@ def lock(settings: Settings) -> Iterator[None]:
 
 
 def begin(settings: Settings) -> None:
-    """Create the output folder and its work folder, with everything that workers need from outside.
+    """Create the output folder and its work folder, with copies of the files that workers need.
 
     An unfinished corpus in the output folder is removed.
 
     Raises:
-        OutputError: There is anything else in it.
-        OSError: It cannot be written, or a file of benchmark problems cannot be read.
+        OutputError: The output folder holds anything else.
+        OSError: The folder cannot be written, or a file of benchmark problems cannot be read.
         PackageMissingError: The version of a package is unknown.
     """
     output = storage.as_epath(settings.output)
@@ -122,7 +122,7 @@ def _clear(output: epath.Path, settings: Settings) -> None:
                 f"{output} is not empty (found {', '.join(names[:3])}) and is no unfinished corpus;"
                 " expected an empty or a new folder for --output"
             )
-        # The work folder goes last: as long as it exists, the rest is known to be ours.
+        # The work folder is removed last: it marks the other files as this program's own.
         for path in output.iterdir():
             if path.name != settings.work_folder.name:
                 path.rmtree() if path.is_dir() else path.unlink()
@@ -148,7 +148,7 @@ def check_languages(settings: Settings, partitions: Sequence[Partition]) -> None
     """Check that trees have a file in a language that is kept.
 
     Raises:
-        NothingKeptError: They have none.
+        NothingKeptError: They have no such file.
     """
     endings = languages.count_extensions(
         storage.escape_path(file.path) for partition in partitions for file in partition.files
@@ -176,7 +176,7 @@ def faulty_inputs(
 
     Raises:
         InvalidValueError: More than half of the inputs are mostly unreadable, or no record of any
-            of them can be read; describes all that is wrong.
+            of them can be read; the message describes every fault.
     """
     sources = {source for source, _ in records}
     mostly_unreadable = {}
@@ -226,11 +226,11 @@ def write_result(
     splits: Iterable[SplitResult],
     inputs: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write what the pipeline made to the work folder, for `finish`.
+    """Write the result of the pipeline to the work folder, for `finish`.
 
     Args:
         settings: Settings of the corpus.
-        reports: Of both readings.
+        reports: The reports of both readings.
         faulty: What `faulty_inputs` returned.
         splits: The shards of each split of each part.
         inputs: What `describe_input` returned.
@@ -290,7 +290,7 @@ def _manifest(
     for entry in result["inputs"]:
         for ending, number in entry.pop("endings", {}).items():
             endings[ending] = endings.get(ending, 0) + number
-    # The manifest has these only where there are any.
+    # The manifest has these counts only if they are not empty.
     optional_counts = {name: result[name] for name in ("defects", "unread_fields") if result[name]}
     hint = languages.describe_extensions(endings, settings.languages) if endings else ""
     check_kept(manifests.totals_by_rule(counts), rows, optional_counts, settings, hint)
@@ -316,7 +316,7 @@ def _manifest(
 
 
 def _describe_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings as the manifest has them."""
+    """Return the settings in the form that the manifest stores."""
     fields = json.loads(json.dumps(dataclasses.asdict(settings)))  # with lists, as it is read again
     for name in ("corpus", "output", "row_length"):
         fields.pop(name)
@@ -345,17 +345,17 @@ def check_kept(
 ) -> None:
     """Check that there is something to train on.
 
-    A part without a row, in a corpus that has some, is no error: `remarks` names it.
+    If other parts have rows, a part without a row is not an error: `remarks` names it.
 
     Args:
         totals: rule -> [documents, bytes, tokens].
         rows: part -> split -> 'tokens', and those 'in_rows'.
         optional_counts: Counts of the manifest that `remarks` looks at.
         settings: Settings of the corpus.
-        hint: What helps if no document was kept, or ''.
+        hint: A remedy for the case that no document was kept, or ''.
 
     Raises:
-        NothingKeptError: There is nothing.
+        NothingKeptError: There is nothing to train on.
     """
     if KEPT not in totals:
         num_documents, *_ = totals.get(IN, [0])
@@ -386,7 +386,7 @@ def check_kept(
 
 
 def remarks(manifest: Manifest) -> list[str]:
-    """Return a line for each thing that a person should know, besides damaged inputs."""
+    """Return a line for each fact that the user should know, besides damaged inputs."""
     totals = manifests.totals_by_rule(manifest.counts["documents"])
     return [*_remarks_on_documents(totals, manifest.counts), *_remarks_on_rows(manifest)]
 

@@ -1,8 +1,8 @@
 """The pipeline of steps, run by processes of this machine or by Beam.
 
-`run_steps` is the pipeline for this machine, and `build_beam` the same for Beam's runners. This
-machine does not use Beam: its local runner reports errors as text in a log, and waits for ever for
-a worker that was killed.
+`run_steps` is the pipeline for this machine, and `build_beam` the same pipeline for Beam's runners.
+Beam is not used on this machine: its local runner reports errors as text in a log, and waits
+forever for a worker that was killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from codegen_pax.errors import InvalidValueError, UserError
 from codegen_pax.silent_imports import silenced
 
 POLL_SECONDS = 0.5
-TRACEBACK = "traceback.txt"  # in the work folder, of a failure that is not the user's
+TRACEBACK = "traceback.txt"  # in the work folder, for a failure that the user did not cause
 
 EXAMINE = Step(examine.examine, examine.describe)
 FIND_EXACT = Step(duplicates.find_exact, duplicates.describe)
@@ -56,7 +56,7 @@ class RunnerError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the first reading of all partitions says.
+    """The result of the first reading of all partitions.
 
     Attributes:
         report: the merged reports.
@@ -87,7 +87,7 @@ class Workers(Protocol):
     """Something that applies a step to many elements."""
 
     def start(self, step: Step, elements: Iterable, *arguments: Any) -> Callable[[], list]:
-        """Begin `step.run(element, *arguments)` for each element; the returned function waits."""
+        """Begin `step.run(element, *arguments)` for each; return a function that awaits results."""
 
 
 def run_steps(
@@ -327,7 +327,7 @@ class _Processes:
 
     def __exit__(self, kind, error, trace) -> None:
         del error, trace
-        if kind:  # failed or interrupted: do not wait for what runs
+        if kind:  # failed or interrupted: do not wait for running workers
             for process in multiprocessing.active_children():
                 if process not in self._others:
                     process.kill()
@@ -362,10 +362,10 @@ class _Processes:
 
 @contextlib.contextmanager
 def _environment_of_workers() -> Iterator[None]:
-    """For a block that starts workers: sets what they inherit.
+    """Set the environment that workers inherit, for a block that starts them.
 
-    They leave an interrupt at the terminal, which all processes get, to the command; and they do
-    not import modules from the current folder, where there may well be a `socket.py`.
+    Workers block the interrupt of the terminal, which all processes get, so that only the command
+    handles it. They do not import modules from the current folder, which may hold a `socket.py`.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -381,7 +381,7 @@ def _environment_of_workers() -> Iterator[None]:
 
 
 def _exit_with_parent() -> None:
-    """End this worker when the command has ended, however: it would wait for work for ever."""
+    """End this worker when the command has ended in any way; else it would wait forever."""
 
     def wait() -> None:
         parent = multiprocessing.parent_process()
@@ -393,10 +393,10 @@ def _exit_with_parent() -> None:
 
 
 def check_runner(runner: str, options: Sequence[str]) -> None:
-    """Check that Beam knows a runner and can read those of the options that it knows.
+    """Check that Beam knows a runner and can read the options that it knows.
 
     Raises:
-        RunnerError: It does not, or cannot.
+        RunnerError: Beam does not know the runner, or cannot read an option.
     """
     with silenced():
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -421,7 +421,7 @@ def _run_beam(
     """Run the pipeline by Beam.
 
     Raises:
-        StepError: It failed.
+        StepError: The pipeline failed.
     """
     with silenced():
         import apache_beam as beam
@@ -434,7 +434,7 @@ def _run_beam(
 
 
 def _beam_message(error: Exception) -> str:
-    """Describe an error of Beam in one line; a runner reports the error of a step as a text."""
+    """Describe an error of Beam in one line; a runner reports the error of a step as text."""
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     name = f"{StepError.__name__}: "
     messages = [line.partition(name)[2] for line in lines if name in line]

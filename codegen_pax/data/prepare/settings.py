@@ -1,4 +1,4 @@
-"""The settings of a preparation: what kinds of corpora there are, and what a person may choose."""
+"""The settings of a preparation: the kinds of corpora, and what a user may choose."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from codegen_pax.data.rules import languages, licences
 WORK_FOLDER = ".codegen-pax-prepare"  # a folder that holds one is ours to clear
 ROW_LENGTH = 2_048  # the context of every released size
 VALIDATION_SHARE = 0.005  # ours: the share that is held out, of inputs up to 3.4 GB
-# Ours: the most that is held out by default, in bytes of the inputs on disk. An evaluation reads
-# all validation rows every 1,000 steps of training. Half a percent of the Pile would be 1.77 of its
-# 354.7 billion tokens; 16 MiB give about five million, compressed text two or three times as many.
+# Our choice: the most that is held out by default, in bytes of the inputs on disk. An evaluation
+# reads all validation rows every 1,000 steps of training. Half a percent of the Pile would be 1.77
+# of its 354.7 billion tokens; 16 MiB are about five million tokens, or two or three times as many
+# if the text is compressed.
 VALIDATION_BYTES = 16 << 20
 BUCKET_BYTES = 64 << 20  # of text, which is shuffled in memory
 MOST_BUCKETS = 4_096  # of one part: beyond 256 GiB of text the buckets grow instead
@@ -89,7 +90,7 @@ class Settings:
         prefix: whether a file begins with a comment that names its language.
         validation: share that is held out.
         bucket_bytes: bytes of text in a bucket of the shuffle.
-        ranges: into how many ranges of their hashes documents are divided to find duplicates.
+        ranges: number of ranges that documents are divided into by their hashes to find duplicates.
     """
 
     corpus: str
@@ -130,7 +131,7 @@ class Settings:
     def benchmark_copies(self) -> tuple[str, ...]:
         """Paths in the work folder of copies of `benchmarks`, which every worker can read."""
         return tuple(
-            # Numbered, since two may have one name; with their names, which have the suffixes.
+            # Numbered, since two files may share a name; the names are kept for their suffixes.
             str(self.work_folder / "benchmarks" / f"{number:04d}-{os.path.basename(path)}")
             for number, path in enumerate(self.benchmarks)
         )

@@ -1,7 +1,7 @@
 """What the steps of the pipeline share: errors, reports, progress, and files written atomically.
 
-A defect that shows in one document costs that document (`DefectGuard`); whatever else ends a step
-names the input and the record that it was at (`Step`, `read_documents`).
+A defect that shows in one document drops only that document (`DefectGuard`). Any other error ends
+the step and names the input and the record being processed (`Step`, `read_documents`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _NOT_OF_A_DOCUMENT = (MemoryError, OSError, UserError)
 class StepError(UserError):
     """A step of the pipeline failed; the message is one line for the user.
 
-    It can be pickled, which not every error can, and so comes back from any worker.
+    Unlike some errors it can be pickled, so that any worker can return it.
 
     Attributes:
-        is_defect: whether it failed by a defect of this program; then the message names the input
-            and the record that the step was at.
+        is_defect: whether a defect of this program caused the failure; then the message names the
+            input and the record that the step was processing.
     """
 
     def __init__(self, message: str, is_defect: bool = False):
@@ -45,7 +45,7 @@ class StepError(UserError):
 
 
 class DefectGuard:
-    """A block that handles one document: an error in it is recorded, and does not end the step.
+    """Guards a block that handles one document: records an error instead of ending the step.
 
     Attributes:
         rule: `INTERNAL_ERROR` if the block failed, else None.
@@ -81,7 +81,7 @@ def describe_defect(record: Document | Dropped, defect: str, partition: Partitio
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A function of one element of the pipeline whose errors are all `StepError`s.
+    """A function of one element of the pipeline that raises only `StepError`.
 
     Attributes:
         function: takes the element and further arguments; if it is a generator, the step returns a
@@ -93,7 +93,7 @@ class Step:
     describe: Callable[[Any], str]
 
     def run(self, element: Any, *arguments: Any) -> Any:
-        """Call the function, and raise what it raises as StepError."""
+        """Call the function, and raise its errors as StepError."""
         try:
             result = self.function(element, *arguments)
             return [*result] if isinstance(result, Iterator) else result
@@ -110,7 +110,7 @@ def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropp
     """Read and number the records of a partition.
 
     Raises:
-        StepError: The reader failed with an error that is not meant for the user.
+        StepError: The reader raised an error that is not a UserError.
     """
     record = None
     try:
@@ -185,7 +185,7 @@ def merge_reports(reports: Iterable[Report]) -> Report:
 
 
 def write(path: str | epath.Path, data: bytes) -> None:
-    """Write a file atomically; if it is written twice the later one remains."""
+    """Write a file atomically; if it is written twice, the later version remains."""
     with atomic_file(epath.Path(path)) as file:
         file.write(data)
 
@@ -194,8 +194,8 @@ def write(path: str | epath.Path, data: bytes) -> None:
 def atomic_file(path: epath.Path, staged: epath.Path | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at `path` only if the block ends without an error.
 
-    Until then its content is in a temporary file beside `staged`, or `path` if that is None, where
-    a failed attempt leaves it.
+    Until then its content is in a temporary file beside `staged`, or beside `path` if `staged` is
+    None. A failed attempt leaves the temporary file there.
     """
     target = staged or path
     temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.unfinished")
@@ -244,7 +244,7 @@ def read_progress(settings: Settings) -> Mapping[tuple[str, int], int]:
     progress: dict[tuple[str, int], int] = {}
     if storage.is_url(settings.output):
         return progress
-    with contextlib.suppress(OSError, ValueError):  # a file is just being written or removed
+    with contextlib.suppress(OSError, ValueError):  # a file is being written or removed
         for path in (settings.work_folder / "progress").iterdir():
             step, _, number = path.name.partition("-")
             progress[step, int(number)] = int(path.read_text() or 0)

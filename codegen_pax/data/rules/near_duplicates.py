@@ -6,13 +6,14 @@ compared by all of their MinHashes; if the Jaccard similarity that these estimat
 more, the files fall into one cluster, of which the first is kept. The threshold and the shingles of
 five are those of BigCode's The Stack (arXiv 2211.15533, section 3.3), whose tokens are words only.
 
-What is left to chance: the estimate has a standard error of 0.03 (sqrt(s (1 - s) / 128)), and two
-files may have no band in common. Of 40,000 simulated pairs of similarity s, this share was joined:
+The result depends on chance: the estimate has a standard error of 0.03 (sqrt(s (1 - s) / 128)), and
+two files may have no band in common. Of 40,000 simulated pairs of similarity s, this share was
+joined:
 
     s        0.70     0.75    0.80   0.85   0.90   0.95
     joined   0.00%    0.3%    8%     52%    96%    99.98%
 
-A cluster is a chain: its ends may be less similar than its links.
+A cluster is a chain of similar pairs: its ends may be less similar than its neighbours are.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ SEED = 1
 # Two texts of similarity s share one of b bands of r values with probability 1 - (1 - s^r)^b. Of
 # all b and r with b r <= PERMUTATIONS, these minimise, at the threshold t,
 #     0.1 * integral from 0 to t of 1 - (1 - s^r)^b  +  0.9 * integral from t to 1 of (1 - s^r)^b,
-# which is what datasketch does (`MinHashLSH`, `weights=(0.1, 0.9)`). The first term, pairs found in
-# vain, costs comparisons; the second, missed pairs, cannot be made good (Leskovec, Rajaraman and
-# Ullman, Mining of Massive Datasets, section 3.4).
+# which is what datasketch does (`MinHashLSH`, `weights=(0.1, 0.9)`). The first term, false
+# positives, only costs comparisons; the second, missed pairs, is never corrected (Leskovec,
+# Rajaraman and Ullman, Mining of Massive Datasets, section 3.4).
 BANDS, BAND_VALUES = 11, 11
 _BATCH_SHINGLES = 4_096  # hashed at once
 
@@ -49,7 +50,7 @@ Key = TypeVar("Key", int, tuple[int, int])
 
 
 def _shingles(text: str) -> Iterator[bytes]:
-    """Yield every shingle, repeated ones as often as they occur: the smallest hash is the same."""
+    """Yield every shingle, with repeats, which do not change the smallest hash."""
     tokens: collections.deque[str] = collections.deque(maxlen=SHINGLE_TOKENS)
     is_short = True
     for match in _TOKEN.finditer(text):
@@ -74,7 +75,7 @@ def signature(text: str) -> np.ndarray:
 
 
 def bands(signature: np.ndarray) -> list[bytes]:
-    """Return the bands of a MinHash, of which near duplicates mostly share one or more.
+    """Return the bands of a MinHash; near duplicates usually share at least one.
 
     A band begins with its number, so that bands at different places never match. A text without
     tokens has no bands and is a near duplicate of no other.

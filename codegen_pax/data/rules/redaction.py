@@ -1,8 +1,9 @@
 """Replace e-mail addresses and secrets in a text before it is tokenised.
 
 Secrets are found by those detectors of detect-secrets that know the format of a service (its
-detectors of high entropy and of keywords also find hashes, colours and examples). Where these take
-ordinary code for a secret, the pattern is ours, and narrower. No service is contacted.
+detectors of high entropy and of keywords also find hashes, colours and examples). Where one of them
+takes ordinary code for a secret, a narrower pattern of our own replaces it. No service is
+contacted.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ MAX_ROUNDS = 16
 
 
 class TooManySecretsError(Exception):
-    """A text holds more secrets than are replaced: all of it should be dropped."""
+    """A text holds too many secrets to replace and should be dropped as a whole."""
 
 
-# Patterns begin with what is rare and look back from there, since such a search is fast.
+# Patterns begin with a rare character and look back from it, which makes the search fast.
 
 # The domains of RFC 2606 belong to nobody.
 _NOT_EXAMPLE = r"(?!(?:[\w-]+\.){0,127}example\.(?:com|net|org)\b)"
-# A host name has at most 127 labels, as in DNS: each that is tried takes memory.
+# A host name has at most 127 labels, as in DNS; the limit bounds memory, which every label takes.
 _AT_HOST = rf"@{_NOT_EXAMPLE}(?:[^\W_](?:[^\W_]|-){{0,62}}\.){{1,127}}[^\W\d_]{{2,24}}\b"
 _ADDRESSED = re.compile(_AT_HOST.replace("@", r"@(?<=[\w.+-]@)", 1))
-# `git@host` is everybody's account, and the user in a URL (group `user`) is not an address.
+# `git@host` is a shared account, and the user in a URL (group `user`) is not an address.
 _EMAIL = re.compile(
     r"(?<=\w)(?P<user>://[\w.%+~-]{1,256}(?::[^\s/?#@\"'<>,;()]{0,256})?@)"
     rf"|(?<!\w)(?!git@)\w[\w.+-]{{0,63}}{_AT_HOST}"
@@ -62,11 +63,12 @@ _DETECTORS = (
     "stripe.StripeDetector",
     "twilio.TwilioKeyDetector",
 )
-# The patterns of these also match what is around a secret, which is their first group.
+# The patterns of these detectors also match text around the secret, which is their first group.
 _WITH_CONTEXT = {"AWSKeyDetector"}
 # The patterns of detect-secrets for these take time quadratic or cubic in a run of spaces, or in a
-# text that begins their token again and again. Ours find the same, except that theirs for SoftLayer
-# takes any `sl` for its name. Each is searched for only in a text that has its word, in lower case.
+# text that repeats the beginning of their token. Ours find the same, except that theirs for
+# SoftLayer takes any `sl` for its name. Each pattern is searched for only in a text that contains
+# its key, in lower case.
 _GAP = r"(?: *+(?:=>|:=|::|=|:) *+| ++)"
 _NAMED_KEYS = {
     "secret": re.compile(  # IBM Cloud Object Storage
@@ -83,8 +85,8 @@ _NAMED_KEYS = {
         r"https?://api.softlayer.com/soap/v3(?:.1)?/([a-z0-9]{64})", re.I
     ),
 }
-# A JSON web token, and a key of OpenAI. A run without one is skipped as a whole, since what fails
-# from its first possible beginning fails from every later one.
+# A JSON web token, and a key of OpenAI. A run without one is skipped as a whole: if no match begins
+# at its first possible position, none begins at a later one.
 _WEB_TOKEN = re.compile(r"eyJ[\w=-]++(\.[\w=-]+\.?)?", re.A)
 _OPENAI_RUN = re.compile(r"sk-[\w-]*+", re.A)
 _OPENAI_MARK = "T3BlbkFJ"
@@ -124,15 +126,15 @@ def _web_token_detector():
 
 
 def _is_web_token(token: str) -> bool:
-    """Whether the parts of a token are JSON in base64."""
+    """Return whether the parts of a token are JSON in base64."""
     try:
         return _web_token_detector().is_formally_valid(token)
-    except RecursionError:  # it is JSON, nested more deeply than anybody needs
+    except RecursionError:  # it is JSON, nested too deeply to parse
         return True
 
 
 def find_secrets(text: str) -> Iterator[str]:
-    """Yield what the detectors find, all of it: their own `analyze_string` has only a group."""
+    """Yield all of each match of the detectors; their own `analyze_string` returns only a group."""
     for detector in _detectors():
         group = 1 if type(detector).__name__ in _WITH_CONTEXT else 0
         for pattern in detector.denylist:
@@ -151,9 +153,9 @@ def find_secrets(text: str) -> Iterator[str]:
 
 
 def _replace_private_keys(text: str) -> tuple[str, int]:
-    """The text without private keys in PEM, and how many there were.
+    """Return the text without private keys in PEM, and how many there were.
 
-    A key goes from the first begin mark that is near enough to its end mark.
+    A key extends from the first begin mark that is near enough to an end mark, to that end mark.
     """
     parts: list[str] = []
     begin_marks: collections.deque[re.Match] = collections.deque()
@@ -172,7 +174,7 @@ def _replace_private_keys(text: str) -> tuple[str, int]:
 
 
 def patterns() -> dict[str, re.Pattern]:
-    """Return every pattern that texts are searched for, by a name for people."""
+    """Return every pattern that texts are searched for, by its readable name."""
     constants = {name.strip("_").lower(): value for name, value in globals().items()}
     named = {name: value for name, value in constants.items() if isinstance(value, re.Pattern)}
     named |= {f"token {number}": pattern for number, pattern in enumerate(_TOKENS)}
@@ -186,7 +188,7 @@ def patterns() -> dict[str, re.Pattern]:
 def redact(text: str) -> tuple[str, collections.Counter[str]]:
     """Return a text without addresses and secrets, and how many of each were replaced.
 
-    In a redacted text nothing is replaced again. The time is proportional to the text.
+    Redacting a redacted text changes nothing. The time is proportional to the length of the text.
 
     Returns:
         (text, counts by kind: 'email' and 'secret').
@@ -219,7 +221,7 @@ def _redact_once(text: str, distinct: set[str]) -> tuple[str, collections.Counte
 
 
 def _replace_formats(text: str) -> tuple[str, int]:
-    """The text without what our own patterns for secrets match, and how many there were."""
+    """Return the text without the matches of our own patterns, and how many there were."""
     total = 0
     for pattern in _TOKENS:
         text, number = pattern.subn(SECRET, text)
@@ -231,7 +233,7 @@ def _replace_formats(text: str) -> tuple[str, int]:
 
 
 def _replace_detected(text: str, distinct: set[str]) -> tuple[str, int]:
-    """The text without what `find_secrets` yields, and how many there were."""
+    """Return the text without the secrets of `find_secrets`, and how many there were."""
     secrets = set()
     for secret in find_secrets(text):
         secrets.add(secret)
@@ -239,7 +241,7 @@ def _replace_detected(text: str, distinct: set[str]) -> tuple[str, int]:
         if len(distinct) > MAX_SECRETS:
             raise TooManySecretsError(f"more than {MAX_SECRETS:,} distinct secrets")
     total = 0
-    # Wherever they are, the longest first, since one may be part of another.
+    # Replaces every occurrence, the longest secret first, since one may be part of another.
     for secret in sorted(secrets, key=lambda secret: (-len(secret), secret)):
         total += text.count(secret)
         text = text.replace(secret, SECRET)
@@ -247,7 +249,7 @@ def _replace_detected(text: str, distinct: set[str]) -> tuple[str, int]:
 
 
 def _replace_addresses(text: str) -> tuple[str, int]:
-    """The text without e-mail addresses, and how many there were."""
+    """Return the text without e-mail addresses, and how many there were."""
     total = 0
 
     def replacement(match: re.Match) -> str:

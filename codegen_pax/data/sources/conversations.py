@@ -25,13 +25,13 @@ _INPUT = ("input", "context")  # that comes with an instruction
 _ANSWER = ("output", "response", "completion", "answer", "solution", "targets")
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _PREFERENCE = ("chosen", "rejected")
-_PREFERENCE_LABEL = ("label", "kto_tag")  # KTO's: false if the answer is a bad one
+_PREFERENCE_LABEL = ("label", "kto_tag")  # KTO's: false for a bad answer
 _MESSAGE_TREE = ("message_tree_id", "parent_id")  # OpenAssistant's: a message, or a tree of them
 
 # The names of fields of a message.
 _ROLE = ("role", "from")
 _CONTENT = ("content", "value", "text")
-_TRAINING_WEIGHT = ("weight", "train", "loss")  # 0 or false if it is not to be learnt
+_TRAINING_WEIGHT = ("weight", "train", "loss")  # 0 or false: not trained on
 _CALL = "call"  # the role of a message that is nothing but a tool call, as in ShareGPT
 _ROLES = {
     "ai": "assistant",
@@ -70,18 +70,18 @@ class _Fields:
         self._read: set[str] = set()
 
     def first(self, names: Collection[str]) -> str | None:
-        """The first of some names with a value; if none has one, the first that is present."""
+        """Return the first of some names with a value; if none has one, the first present."""
         present = [name for name in names if name in self._record]
         with_value = (name for name in present if self._record[name] not in _EMPTY)
         return next(with_value, None) or next(iter(present), None)
 
     def value(self, name: str) -> Any:
-        """The value of a field, which counts as read; None if it is missing."""
+        """Return the value of a field, and mark it as read; None if it is missing."""
         self._read.add(name)
         return self._record.get(name)
 
     def text(self, name: str) -> str:
-        """A field that must be text.
+        """Return a field that must be text.
 
         Raises:
             RecordError: 'missing_field', 'null_content' or 'wrong_type'.
@@ -91,11 +91,11 @@ class _Fields:
         return _require_text(self.value(name))
 
     def has(self, names: Collection[str]) -> bool:
-        """Whether one of some names has a value."""
+        """Return whether one of some names has a value."""
         return any(self._record.get(name) not in _EMPTY for name in names)
 
     def unread(self) -> list[str]:
-        """The names of the fields that have a value and were not read."""
+        """Return the names of the fields that have a value and were not read."""
         return [
             str(name)
             for name, value in self._record.items()
@@ -107,7 +107,7 @@ def parse(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
     """Return the turns of a record, and the names of its fields that were not read.
 
     Args:
-        record: As JSON has it; a list is a list of messages.
+        record: The record as parsed from JSON; a list is a list of messages.
 
     Raises:
         RecordError: With one of these rules: 'missing_field', 'null_content', 'wrong_type'; 'media'
@@ -137,7 +137,7 @@ def parse(record: Mapping[str, Any] | Sequence[Any]) -> tuple[list[Turn], list[s
 
 
 def _parse_body(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn], list[str]]:
-    """The turns apart from the record's system message and tools, and the fields not read there."""
+    """Return the turns without the record's system message and tools, and the unread fields."""
     pair = [name for name in ("prompt", "completion") if isinstance(record.get(name), list)]
     if pair:  # messages in two fields, the answers in the second
         return _parse_messages([message for name in pair for message in fields.value(name)])
@@ -151,26 +151,26 @@ def _parse_body(record: Mapping[str, Any], fields: _Fields) -> tuple[list[Turn],
             raise RecordError("preference_pair")
         if fields.has(_MESSAGE_TREE):
             raise RecordError("message_tree")
-        if fields.has(_MESSAGES):  # and it is not a list
+        if fields.has(_MESSAGES):  # the value is not a list
             raise RecordError("wrong_type")
     history, unread = _parse_history(fields.value("history"))
     return [*history, *_parse_instruction(record, fields)], unread
 
 
 def _is_ultrachat(value: object) -> bool:
-    """Whether `data` holds alternating turns, and not records, which many files wrap in `data`."""
+    """Return whether `data` holds alternating turns; many files wrap their records in `data`."""
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _parse_instruction(record: Mapping[str, Any], fields: _Fields) -> list[Turn]:
-    """One instruction and its answer."""
+    """Return one instruction and its answer as turns."""
     inputs = [name for name in _INPUT if record.get(name) not in _EMPTY]
     if len(inputs) > 1:
         raise RecordError("two_inputs")
     default = _INSTRUCTION[0]
     instruction = default if default in record and inputs else fields.first(_INSTRUCTION)
     if inputs and (instruction is None or _is_blank(record[instruction])):
-        instruction, inputs = inputs[0], []  # the input is all that there is
+        instruction, inputs = inputs[0], []  # there is only an input
     content = instruction_format.user_content(
         fields.text(instruction or default), fields.text(inputs[0]) if inputs else ""
     )
@@ -183,7 +183,7 @@ def _is_blank(value: object) -> bool:
 
 
 def _parse_history(value: Any) -> tuple[list[Turn], list[str]]:
-    """Earlier turns: pairs of instruction and answer, or messages."""
+    """Return the earlier turns, given as pairs of instruction and answer or as messages."""
     if value in _EMPTY:
         return [], []
     if not isinstance(value, list):
@@ -224,14 +224,14 @@ def _parse_messages(messages: object) -> tuple[list[Turn], list[str]]:
 
 
 def _parse_message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
-    """A message as a turn; None for an empty system message."""
+    """Return a message as a turn; None for an empty system message."""
     speaker = fields.text("role" if "role" in message else "from")
     role = _ROLES.get(speaker.strip().lower())
     if role is None:
         raise RecordError("unknown_role")
     calls = _parse_calls(fields)
     content = _parse_content(message, fields, is_optional=bool(calls))
-    for name in ("id", "tool_call_id", "name"):  # the order of the messages says the same
+    for name in ("id", "tool_call_id", "name"):  # redundant: messages are in order
         fields.value(name)
     is_trained = 0 not in [fields.value(name) for name in _TRAINING_WEIGHT]  # False equals 0
     if role in ("assistant", _CALL) and not is_trained:
@@ -244,7 +244,7 @@ def _parse_message(message: Mapping[str, Any], fields: _Fields) -> Turn | None:
 
 
 def _parse_content(message: Mapping[str, Any], fields: _Fields, is_optional: bool) -> str:
-    """The text of a message."""
+    """Return the text of a message."""
     name = next((name for name in _CONTENT if name in message), _CONTENT[0])
     if is_optional and message.get(name) is None:
         fields.value(name)
@@ -255,7 +255,7 @@ def _parse_content(message: Mapping[str, Any], fields: _Fields, is_optional: boo
 
 
 def _parse_calls(fields: _Fields) -> list[str]:
-    """The tool calls of a message, each as a line of JSON."""
+    """Return the tool calls of a message, each as a line of JSON."""
     single = fields.value("function_call")
     several = fields.value("tool_calls") or []
     if not isinstance(several, list):
@@ -269,12 +269,12 @@ def _format_call(call: object) -> str:
         raise RecordError("wrong_type")
     arguments = call.get("arguments", {})
     if isinstance(arguments, str):
-        arguments = _parse_json(arguments)  # or the text, as the model wrote it
+        arguments = _parse_json(arguments)  # remains text if it is not JSON
     return _json({"name": call["name"], "arguments": arguments})
 
 
 def _content_as_calls(content: str) -> list[str]:
-    """The calls that are the content of a message, as lines of JSON; other content as it is."""
+    """Return calls in the content of a message as lines of JSON; other content unchanged."""
     value = _parse_json(content)
     calls = value if isinstance(value, list) else [value]
     try:
@@ -284,7 +284,7 @@ def _content_as_calls(content: str) -> list[str]:
 
 
 def _parse_json(text: str) -> object:
-    """The value of a text as JSON; the text itself if it is not JSON."""
+    """Return the value of a text as JSON; the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -292,7 +292,7 @@ def _parse_json(text: str) -> object:
 
 
 def _join_parts(parts: list[Any]) -> str:
-    """The text of the parts of a message, each on lines of its own."""
+    """Return the text of the parts of a message, each on lines of its own."""
     texts = []
     for part in parts:
         if isinstance(part, str):
@@ -311,7 +311,7 @@ def _join_parts(parts: list[Any]) -> str:
 
 
 def _parse_tools(value: object) -> str:
-    """Descriptions of tools, each as a line of JSON."""
+    """Return the descriptions of tools, each as a line of JSON."""
     if isinstance(value, str):
         parsed = _parse_json(value)
         if not isinstance(parsed, list):
@@ -323,7 +323,7 @@ def _parse_tools(value: object) -> str:
 
 
 def _add_system(turns: list[Turn], system: str, tools: str) -> list[Turn]:
-    """The turns after the system message of the record, with its tools."""
+    """Return the turns, preceded by the record's system message with its tools."""
     first = turns[0].content if turns and turns[0].role == "system" else ""
     if first and system and first.strip() != system.strip():
         raise RecordError("two_systems")

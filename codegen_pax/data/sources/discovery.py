@@ -12,8 +12,8 @@ from codegen_pax.data.sources.sniffing import COMPRESSED, JSON_LINES, TABLES
 from codegen_pax.data.sources.storage import File
 from codegen_pax.errors import InvalidValueError
 
-# Folders that writers of tables, or macOS, keep next to the data: unfinished files and logs of
-# Spark and Hive, the log of Delta Lake.
+# Folders that macOS or writers of tables keep next to the data: unfinished files and logs of Spark
+# and Hive, and the log of Delta Lake.
 _BOOKKEEPING = frozenset(
     {"_temporary", "_spark_metadata", "_delta_log", "_delta_index", "_impala_insert_staging"}
     | {"__MACOSX"}
@@ -36,14 +36,14 @@ def find(corpus: str, patterns: Sequence[str], left_out: Counter[str] | None = N
     Args:
         corpus: A key of `EXTENSIONS`.
         patterns: Files, globs or folders, local or URLs. A folder or glob stands for all its files
-            but hidden ones, those with another extension, and those in bookkeeping folders
-            (`_temporary`, `_delta_log` and the like). For `tree`, folders, each of which is one
+            except hidden files, files with another extension, and files in bookkeeping folders
+            (such as `_temporary` and `_delta_log`). For `tree`, each pattern is a folder and one
             input.
         left_out: Receives how many files are left out for each reason, and how many are empty.
 
     Raises:
-        ValueError: There is no such corpus; a pattern matches nothing; a named file has another
-            extension, or is one of the files in which macOS keeps metadata.
+        ValueError: `corpus` is unknown, a pattern matches nothing, or a named file has another
+            extension or is a metadata file of macOS.
     """
     if corpus not in EXTENSIONS:
         raise InvalidValueError(names.unknown("corpus", corpus, EXTENSIONS))
@@ -70,7 +70,7 @@ def find(corpus: str, patterns: Sequence[str], left_out: Counter[str] | None = N
 
 
 def _find_tree(pattern: str, _: Sequence[str]) -> tuple[list[File], Mapping[str, int]]:
-    """The tree as one input, if it has files, and how many files it leaves out, by reason."""
+    """Return the tree as one input, if it has files, and the number of files left out by reason."""
     root = pattern.rstrip("/") if storage.is_url(pattern) else os.path.abspath(pattern)
     listing = tree.list_files(root)
     size = sum(file.size for file in listing.files)
@@ -78,7 +78,7 @@ def _find_tree(pattern: str, _: Sequence[str]) -> tuple[list[File], Mapping[str,
 
 
 def _find_files(pattern: str, extensions: Sequence[str]) -> tuple[list[File], Mapping[str, int]]:
-    """The files that match a pattern, and how many are left out or empty, by reason."""
+    """Return the files that match a pattern, and how many are left out or empty, by reason."""
     in_folder = storage.walk_files(pattern)
     root = pattern.rstrip("/") if in_folder else None
     matches = in_folder or storage.glob_files(pattern)
@@ -92,7 +92,7 @@ def _find_files(pattern: str, extensions: Sequence[str]) -> tuple[list[File], Ma
 
 
 def _reason_left_out(file: File, root: str | None, extensions: Sequence[str]) -> str | None:
-    """Why a file is not read; `root` is the folder it was found in, None for a glob."""
+    """Return why a file is not read, or None; `root` is the folder searched, None for a glob."""
     *folders, name = file.path.removeprefix(root or "").split("/")
     if not _BOOKKEEPING.isdisjoint(folders):
         return "bookkeeping"

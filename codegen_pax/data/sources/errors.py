@@ -25,7 +25,7 @@ class DamagedInputError(UnreadableInputError):
 
 
 class ForeignInputError(UnreadableInputError):
-    """The input is something else than its name says."""
+    """The input is not what its name says."""
 
     def __init__(self, path: str, content: str, remedy: str):
         super().__init__(

@@ -1,12 +1,12 @@
-"""A git repository as it lies in its folder: which files it has and ignores, without running git.
+"""The tracked and the ignored files of a git repository, found without running git.
 
-So nothing that a repository's configuration names can run, and the same files are found on a
-machine without git, and behind a URL. No configuration is read, and so no user's own list of
-ignored files (`core.excludesFile`): a corpus must not depend on whose machine it is made on.
+No program that a repository's configuration names can therefore run, and the same files are found
+on a machine without git and behind a URL. No configuration is read, so a user's own list of ignored
+files (`core.excludesFile`) has no effect: a corpus must not depend on the machine it is made on.
 
-The lines of a `.gitignore` file are read as git itself reads them: as bytes, not text. What
-gitignore(5) leaves open is as in git 2.39, which the tests compare with. Patterns become regular
-expressions with atomic groups, so that no pattern takes exponential time.
+The lines of a `.gitignore` file are read as git itself reads them: as bytes, not text. Where
+gitignore(5) is ambiguous, the behaviour is that of git 2.39, which the tests compare with. Patterns
+become regular expressions with atomic groups, so that no pattern takes exponential time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from codegen_pax.data.sources import storage
 
 IGNORE_FILE = ".gitignore"
 
-# Of a list of patterns, as in git (2.45); of an index, ours: that of ten million files.
+# The limit of an ignore file is git's (2.45); that of an index is ours, enough for ten million
+# files.
 _MAX_IGNORE_FILE_BYTES, _MAX_INDEX_BYTES = 100 << 20, 1 << 30
 _MODE = struct.Struct(">24xI")  # of an entry of the index
 _ENTRY_HASH_OFFSET = 40  # bytes of an entry before its hash
@@ -35,8 +36,7 @@ _EXTENDED_FLAG = 0x4000
 _MAX_PATTERN_BYTES = 1 << 16  # ours: no path is as long as that
 _UTF8_MARK = b"\xef\xbb\xbf"
 
-# The classes of POSIX: ASCII only, and without vertical tab and form feed as spaces, whatever the
-# locale.
+# The classes of POSIX in any locale: ASCII only; vertical tab and form feed are not spaces.
 _LOWER = b"abcdefghijklmnopqrstuvwxyz"
 _DIGITS = b"0123456789"
 _PRINTABLE = bytes(range(0x20, 0x7F))
@@ -61,8 +61,8 @@ class _Pattern(NamedTuple):
     """A line of an ignore file.
 
     Attributes:
-        ignores: Whether what it matches is ignored; false after `!`.
-        folders_only: Whether it matches folders alone; true before `/`.
+        ignores: Whether matching paths are ignored; false if the line begins with `!`.
+        folders_only: Whether it matches folders alone; true if the line ends with `/`.
         expression: A regular expression over the path relative to the file's folder.
     """
 
@@ -72,10 +72,10 @@ class _Pattern(NamedTuple):
 
 
 class IgnorePatterns:
-    """The patterns of one `.gitignore` file, of which the last that matches decides.
+    """The patterns of one `.gitignore` file; the last matching pattern decides.
 
     Args:
-        content: Of the file.
+        content: The content of the file.
     """
 
     def __init__(self, content: bytes):
@@ -84,7 +84,7 @@ class IgnorePatterns:
             (pattern.ignores, pattern.folders_only, re.compile(pattern.expression, re.DOTALL))
             for pattern in reversed(patterns)
         ]
-        # Most paths match no pattern, which a single search tells.
+        # Most paths match no pattern; a single search finds that out.
         expressions = b"|".join(pattern.expression for pattern in patterns)
         self._any = re.compile(expressions or b"(?!)", re.DOTALL)
 
@@ -92,8 +92,8 @@ class IgnorePatterns:
         """Return whether a path is ignored; None if no pattern matches it.
 
         Args:
-            path: Relative to the folder of the file.
-            is_folder: Whether it is a folder.
+            path: The path relative to the folder of the `.gitignore` file.
+            is_folder: Whether the path is a folder.
         """
         if self._any.match(path):
             for ignores, folders_only, expression in self._patterns:
@@ -104,7 +104,7 @@ class IgnorePatterns:
 
 @functools.lru_cache(maxsize=4096)
 def _ignore_patterns(content: bytes) -> IgnorePatterns:
-    """The patterns of a file with this content; many files of a tree are copies of one."""
+    """Return the patterns of a file; cached, since many ignore files of a tree are copies."""
     return IgnorePatterns(content)
 
 
@@ -118,9 +118,9 @@ def add_patterns(
     """Return the patterns that apply below a folder.
 
     Args:
-        content: Of the folder's `.gitignore`; None if it has none.
-        folder: Relative to the top of the repository, b'' for the top.
-        patterns: Those that apply to the folder itself.
+        content: The content of the folder's `.gitignore`; None if it has none.
+        folder: The folder's path relative to the top of the repository; b'' for the top.
+        patterns: The patterns that apply to the folder itself.
     """
     if not content:
         return patterns
@@ -128,7 +128,7 @@ def add_patterns(
 
 
 def is_ignored(path: bytes, is_folder: bool, patterns: PatternsByFolder) -> bool:
-    """Return whether a path is ignored, by the nearest patterns of which one matches it."""
+    """Return whether a path is ignored, as the nearest ignore file with a matching pattern says."""
     for start, of_folder in patterns:
         ignored = of_folder.match(path[start:], is_folder)
         if ignored is not None:
@@ -153,7 +153,7 @@ def _lines(content: bytes) -> Iterator[bytes]:
 
 
 def _strip_spaces(line: bytes) -> bytes:
-    """The line without the spaces at its end that no backslash protects."""
+    """Return the line without trailing spaces, except one that a backslash protects."""
     end = len(line.rstrip(b" "))
     backslashes = end - len(line[:end].rstrip(b"\\"))
     # An odd backslash protects the space after it, if there is one.
@@ -161,7 +161,7 @@ def _strip_spaces(line: bytes) -> bytes:
 
 
 def _parse_line(line: bytes) -> _Pattern | None:
-    """The pattern of a line; None if it can match nothing."""
+    """Return the pattern of a line; None if it can match nothing."""
     ignores = not line.startswith(b"!")
     pattern = line if ignores else line[1:]
     folders_only = pattern.endswith(b"/")
@@ -188,20 +188,20 @@ class _Wildcard(enum.Enum):
 
 
 def _translate(pattern: bytes, in_any_folder: bool) -> bytes:
-    """A pattern as a regular expression.
+    """Return a pattern as a regular expression.
 
-    What stands between two wildcards fits best where it fits first, so nothing needs to be tried
-    twice: together with the wildcard before it, it is an atomic group. Wildcards that cross folders
-    divide a pattern into groups of such groups, for which the same holds.
+    The first match of the text between two wildcards is always the best one, so backtracking is
+    never needed: each text and the wildcard before it form an atomic group. Wildcards that cross
+    folders divide a pattern into groups of such groups, for which the same holds.
 
     Args:
-        pattern: Without `!` before it and `/` around it.
+        pattern: The pattern without a leading `!` and without `/` around it.
         in_any_folder: Whether the expression is for the last part of a path, not all of it.
 
     Raises:
         _NeverMatchesError: The pattern matches nothing.
     """
-    groups = [(b"", [b""])]  # (wildcard that crosses folders, what stands between the others)
+    groups = [(b"", [b""])]  # (wildcard that crosses folders, expressions between the others)
     for token in _tokens(pattern, in_any_folder):
         if token is _Wildcard.IN_FOLDER:
             groups[-1][1].append(b"")
@@ -219,7 +219,7 @@ def _translate(pattern: bytes, in_any_folder: bool) -> bytes:
 
 
 def _tokens(pattern: bytes, in_any_folder: bool) -> Iterator[_Wildcard | bytes]:
-    """Yield the wildcards of a pattern, and expressions for what is between them."""
+    """Yield the wildcards of a pattern, and expressions for the text between them."""
     at = 0
     while at < len(pattern):
         byte = pattern[at : at + 1]
@@ -241,10 +241,10 @@ def _tokens(pattern: bytes, in_any_folder: bool) -> Iterator[_Wildcard | bytes]:
 
 
 def _byte(pattern: bytes, at: int) -> bytes:
-    """One byte of a pattern, which must have it.
+    """Return one byte of a pattern.
 
     Raises:
-        _NeverMatchesError: The pattern ends before it.
+        _NeverMatchesError: The pattern ends before this byte.
     """
     if at >= len(pattern):
         raise _NeverMatchesError
@@ -252,7 +252,7 @@ def _byte(pattern: bytes, at: int) -> bytes:
 
 
 def _parse_stars(pattern: bytes, start: int, in_any_folder: bool) -> tuple[_Wildcard, int]:
-    """The wildcard that begins at `start`, and where the pattern goes on."""
+    """Return the wildcard that begins at `start`, and the position after it."""
     at = start
     while pattern[at : at + 1] == b"*":
         at += 1
@@ -270,19 +270,19 @@ def _parse_stars(pattern: bytes, start: int, in_any_folder: bool) -> tuple[_Wild
 
 
 def _parse_class(pattern: bytes, at: int) -> tuple[set[int], int]:
-    """The bytes that a class `[...]` matches, and where the pattern goes on.
+    """Return the bytes that a class `[...]` matches, and the position after it.
 
     Args:
-        pattern: All of it.
-        at: Where the class begins, behind the `[`.
+        pattern: The whole pattern.
+        at: The position after the `[`.
 
     Raises:
-        _NeverMatchesError: It does not end, matches nothing, or names no class of POSIX.
+        _NeverMatchesError: The class does not end, matches nothing, or names an unknown class.
     """
     is_negated = _byte(pattern, at) in (b"!", b"^")
     at += is_negated
     members: set[int] = set()
-    previous: int | None = None  # what a `-` makes the beginning of a range
+    previous: int | None = None  # the byte that begins a range if a `-` follows
     start = at
     while at == start or _byte(pattern, at) != b"]":
         byte = _byte(pattern, at)
@@ -306,14 +306,14 @@ def _parse_class(pattern: bytes, at: int) -> tuple[set[int], int]:
 
 
 def _parse_member(pattern: bytes, at: int) -> tuple[int, int]:
-    """A byte of a class, which a backslash may quote, and where the class goes on."""
+    """Return a byte of a class, which a backslash may quote, and the position after it."""
     if _byte(pattern, at) == b"\\":
         at += 1
     return ord(_byte(pattern, at)), at + 1
 
 
 def _parse_posix_class(pattern: bytes, at: int) -> tuple[bytes, int] | None:
-    """The bytes of a `[:name:]` and where the class around it goes on; None if there is none."""
+    """Return the bytes of a `[:name:]` and the position after it; None if there is none."""
     if pattern[at : at + 2] != b"[:":
         return None
     end = pattern.find(b"]", at + 2)
@@ -332,10 +332,10 @@ class Repository:
     """What git knows about the files of a work tree, whose paths are relative to its top.
 
     Attributes:
-        path: Of its top, relative to the tree that is read: '..' and the like if it is above.
+        path: The path of its top relative to the tree that is read, such as '..' if it is above.
         tracked: The files in its index, and, with a trailing `/`, submodules and the folders of
             all of these.
-        exclude: The patterns of its `info/exclude`, which come after those of every folder.
+        exclude: The patterns of its `info/exclude`; those of every folder take precedence.
     """
 
     path: str
@@ -343,12 +343,12 @@ class Repository:
     exclude: PatternsByFolder = ()
 
     def tracks(self, path: bytes, is_folder: bool) -> bool:
-        """Whether a file is tracked, or a folder holds tracked files or is a submodule."""
+        """Return whether a file is tracked, or a folder is a submodule or holds tracked files."""
         return (path + b"/" if is_folder else path) in self.tracked
 
 
 def read_repository(top: str, path: str = "") -> Repository:
-    """Return the repository whose work tree is `top`; one without tracked files if it is none.
+    """Return the repository whose work tree is `top`; an empty one if `top` is not a work tree.
 
     Args:
         top: A folder, local or a URL.
@@ -371,9 +371,9 @@ def read_repository(top: str, path: str = "") -> Repository:
 
 
 def git_dir(top: str) -> str | None:
-    """Return where git keeps its files of a work tree; None if `top` is not the top of one.
+    """Return the folder of git's files for a work tree; None if `top` is not the top of one.
 
-    In a submodule, and in a further work tree, `.git` is a file that names the folder.
+    In a submodule and in a linked work tree, `.git` is a file that names the folder.
     """
     path = f"{top}/.git"
     if storage.is_url(top):
@@ -390,13 +390,13 @@ def git_dir(top: str) -> str | None:
 def _read(
     path: str, follow_links: bool = True, max_bytes: int = _MAX_IGNORE_FILE_BYTES
 ) -> bytes | None:
-    """The content of one of git's files; None if it cannot be read or is too large."""
+    """Return the content of one of git's files; None if it cannot be read or is too large."""
     if storage.is_url(path) and not storage.glob_files(path):
         return None
     try:
         with storage.open_regular_file(path, follow_links) as file:
             content = file.read(max_bytes + 1)
-    except (OSError, ValueError):  # what one of git's files names need not be a path
+    except (OSError, ValueError):  # a name in one of git's files may be an invalid path
         if storage.is_url(path):
             raise
         return None
@@ -411,7 +411,7 @@ def _join(folder: str, path: str) -> str:
 
 
 def _read_index(folder: str) -> set[bytes]:
-    """The paths in the index, submodules with a trailing `/`."""
+    """Return the paths in the index, submodules with a trailing `/`."""
     data = _read(f"{folder}/index", max_bytes=_MAX_INDEX_BYTES)
     try:
         return set(_parse_index(data, folder)) if data else set()
@@ -420,7 +420,7 @@ def _read_index(folder: str) -> set[bytes]:
 
 
 def _parse_index(data: bytes, folder: str) -> list[bytes]:
-    """The paths of an index of version 2, 3 or 4 (gitformat-index(5)), in order."""
+    """Return the paths of an index of version 2, 3 or 4 (gitformat-index(5)), in order."""
     signature, version, count = struct.unpack_from(">4s2I", data)
     if signature != b"DIRC" or version not in (2, 3, 4):
         raise ValueError(f"found {signature!r} {version}")
@@ -432,7 +432,7 @@ def _parse_index(data: bytes, folder: str) -> list[bytes]:
         at += _ENTRY_HASH_OFFSET + hash_size
         (flags,) = struct.unpack_from(">H", data, at)
         at += 4 if flags & _EXTENDED_FLAG else 2
-        if version == 4:  # of each path, only what differs from the one before
+        if version == 4:  # each path is stored as its difference from the one before
             num_dropped, at = _parse_varint(data, at)
             name = name[: len(name) - num_dropped]
         else:
@@ -444,7 +444,7 @@ def _parse_index(data: bytes, folder: str) -> list[bytes]:
     while at + 8 <= len(data) - hash_size:
         signature, size = struct.unpack_from(">4sI", data, at)
         at += 8
-        if signature == b"link":  # a split index: only what has changed since the shared one
+        if signature == b"link":  # a split index: only the changes since the shared index
             return _merge_shared_index(names, data[at : at + size], hash_size, folder)
         at += size
     return names
@@ -462,7 +462,7 @@ def _merge_shared_index(
 
 
 def _set_bits(data: bytes, at: int, end: int) -> Iterator[int]:
-    """Yield the numbers, below about `end`, of the bits set in an EWAH bitmap of git's."""
+    """Yield the numbers, below about `end`, of the bits that are set in git's EWAH bitmap."""
     _, words = struct.unpack_from(">2I", data, at)
     values = iter(struct.unpack_from(f">{words}Q", data, at + 8))
     place = 0
@@ -480,7 +480,7 @@ def _set_bits(data: bytes, at: int, end: int) -> Iterator[int]:
 
 
 def _parse_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length, and where it ends."""
+    """Return a number of variable length, and the position after it."""
     value = data[at] & 127
     while data[at] & 128:
         at += 1

@@ -2,9 +2,9 @@
 
 `lines` reads files with one record per line. `elements` reads every other framing: an array,
 written on one line or over many; records that each take several lines; an object that wraps arrays
-of records, as `{"data": [...]}`. A JSON parser stops at the first damaged record. `elements`
-follows brackets and quotes only, so that a damaged record costs no other: where records begin
-lines, all with the same indentation, the next line with that indentation begins a new record.
+of records, such as `{"data": [...]}`. A JSON parser stops at the first damaged record. `elements`
+follows brackets and quotes only, so that a damaged record does not affect others: if every record
+begins a line, all with the same indentation, the next line with that indentation begins a record.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from codegen_pax.data.sources.storage import open_file
 
 MAX_LINE_BYTES = 64 << 20  # ours: a longer line is skipped without being held in memory
 CHUNK_BYTES = 1 << 20
-_ZSTD_CHUNK_BYTES = 16 << 10  # compressed; all that comes out of it is held at once
+_ZSTD_CHUNK_BYTES = 16 << 10  # compressed; the decompressed chunk is held in memory
 
 
 def chunks(file: IO[bytes], path: str) -> Iterator[bytes]:
-    """Yield the content of an open file in non-empty pieces, decompressed as its name says."""
+    """Yield the content of an open file in non-empty pieces, decompressed by its extension."""
     if path.endswith(".gz"):
         return _gzip_chunks(file, path)
     if path.endswith(".zst"):
@@ -70,7 +70,7 @@ def _zstd_chunks(file: IO[bytes], path: str) -> Iterator[bytes]:
 def read_head(path: str, *, decompress: bool = True) -> tuple[bytes, bool]:
     """Return the first megabyte of a file, and whether that is all of it.
 
-    Of a damaged compressed file, returns what can be decompressed before the damage.
+    If a compressed file is damaged, returns the content before the damage.
     """
     head = b""
     with open_file(path) as file:
@@ -92,14 +92,14 @@ def lines(
     """Yield the lines of a file that begin in a range of its bytes.
 
     Args:
-        path: Local or a URL; `.gz` and `.zst` are decompressed, and then take no range.
-        start: Where the range begins. A line that begins before it is not in it.
-        end: Where the range ends; the end of the file if None.
+        path: A local path or a URL; `.gz` and `.zst` are decompressed, and cannot have a range.
+        start: The first byte of the range. A line that begins before it is not yielded.
+        end: The end of the range; None for the end of the file.
 
     Yields:
-        (position, size, line): in a plain file the byte at which the line begins, else its number
-        from 0; its size in bytes; and the line without its line end, or None if it is longer than
-        `MAX_LINE_BYTES`.
+        (position, size, line): the byte at which the line begins in a plain file, or else the
+        line's number from 0; its size in bytes; and the line without its line end, or None if it is
+        longer than `MAX_LINE_BYTES`.
 
     Raises:
         DamagedInputError: A compressed file is truncated or is not compressed.
@@ -112,7 +112,7 @@ def lines(
             file.seek(start - 1)
             offset, skip_first = start - 1, True
         parts: list[bytes] = []  # of the current line
-        size = 0  # of the current line, whether its parts are held or not
+        size = 0  # of the current line, including parts that are not held
 
         def line() -> bytes | None:
             return b"".join(parts).removesuffix(b"\r") if size <= MAX_LINE_BYTES else None
@@ -161,13 +161,13 @@ _SHALLOW_RECORD = re.compile(bracketed(_MAX_DEPTH), re.S)
 
 
 def _end_of(pattern: re.Pattern[bytes], data: bytes, start: int) -> int:
-    """Where a match that begins at `start` ends; `start` if there is none."""
+    """Return the end of a match that begins at `start`; `start` if there is none."""
     match = pattern.match(data, start)
     return match.end() if match else start
 
 
 class _State(enum.Enum):
-    """What a step of the scanner came to."""
+    """The result of a step of the scanner."""
 
     NEEDS_DATA = enum.auto()
     INSIDE_RECORD = enum.auto()
@@ -221,7 +221,7 @@ class _Scanner:
             yield self._leave_record()  # a number may end with the file
 
     def _append(self, data: bytes) -> None:
-        """Drop what has been scanned and is not part of a record, and add `data`."""
+        """Drop scanned data that is not part of a record, and append `data`."""
         if self._discarded or (self.in_record and self._position - self._start > self._limit):
             self._discarded += self._position - self._start
             self._start = self._position
@@ -254,7 +254,7 @@ class _Scanner:
         return False
 
     def _advance(self, is_last: bool) -> _State:
-        """Scan on to the next bracket, quote or line end of the record."""
+        """Scan to the next bracket, quote or line end of the record."""
         is_new = self._position == self._start and not self._discarded
         if is_new and (match := _SHALLOW_RECORD.match(self._data, self._position)):
             self._position = match.end()  # nearly every record
@@ -276,7 +276,7 @@ class _Scanner:
         return _State.INSIDE_RECORD if is_nested else _State.END_OF_RECORD
 
     def _advance_scalar(self) -> _State:
-        """Scan over a number or word, which ends where something else begins."""
+        """Scan over a number or word, up to the next character of another kind."""
         self._position = _end_of(_SCALAR, self._data, max(self._position, self._start))
         if self._position == self._start:  # a stray character
             self._position += 1
@@ -310,7 +310,7 @@ class _Scanner:
         is_complete = not self._discarded and record.startswith(b"{")
         if self._indent is None and self._record_indent is not None and is_complete:
             second_line = record.find(b"\n") + 1
-            # Of the records that are not indented, only an empty one has no second line.
+            # An empty record has one line in every style, so it says nothing about indentation.
             is_one_line = not second_line and b'"' in record
             inner_indent = _end_of(_BLANKS, record, second_line) - second_line
             if is_one_line or inner_indent > len(self._record_indent):
@@ -360,7 +360,7 @@ def elements(
 
 
 def _unwrap(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, with a blank in place of the first brace."""
+    """Yield the chunks with a blank in place of the first brace."""
     for chunk in chunks:
         before, brace, after = chunk.partition(b"{")
         yield before + b" " * len(brace) + after

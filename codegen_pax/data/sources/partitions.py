@@ -21,13 +21,13 @@ class Partition:
     Attributes:
         corpus: What the input is read as.
         source: The input's path or URL.
-        number: Of the partition among all of the corpus, from 0.
-        size: Bytes, approximately, for progress.
-        start: Of plain JSON lines, the first byte; of Parquet, the first row group; else 0.
-        end: The byte or row group behind the last; None for the end of the file.
-        files: Of a tree, the files to read, relative to `source`.
+        number: The partition's number among all partitions of the corpus, from 0.
+        size: Approximate size in bytes, for progress.
+        start: The first byte for plain JSON lines, the first row group for Parquet, else 0.
+        end: The byte or row group after the last; None for the end of the file.
+        files: The files to read, relative to `source`, if the input is a tree.
         framing: How the records of a JSON file are told apart.
-        fault: Why nothing in the input can be read, if it is something else than its name says.
+        fault: Why the input cannot be read, if it is not what its name says.
     """
 
     corpus: str
@@ -41,26 +41,26 @@ class Partition:
     fault: str = ""
 
     def describe_record(self, record: int) -> str:
-        """Return where a record is, in words, given its number (`documents.Document.record`)."""
+        """Describe the position of a record, given its number (`documents.Document.record`)."""
         is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
         by_byte = is_plain and self.framing is Framing.LINES and self.corpus != "tree"
         return f"the line at byte {record:,}" if by_byte else f"record {record:,}"
 
 
 def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
-    """Return all partitions of the inputs, in order, which depend on nothing but the inputs.
+    """Return all partitions of the inputs, in order; they depend on nothing but the inputs.
 
-    An input that is damaged, or something else than its name says, is one partition, and reading
-    that raises the error.
+    An input that is damaged, or not what its name says, is one partition; reading that partition
+    raises the error.
 
     Args:
         corpus: What the inputs are read as.
-        inputs: As `discovery.find` returns them.
-        max_bytes: The approximate size of a partition, of inputs that can be divided.
+        inputs: The inputs that `discovery.find` returned.
+        max_bytes: The approximate size of a partition of an input that can be divided.
 
     Raises:
-        ForeignInputError: The only input is something else than its name says.
-        InputsError: More than half of several inputs are.
+        ForeignInputError: The only input is not what its name says.
+        InputsError: There are several inputs, and more than half are not what their names say.
     """
     partitions: list[Partition] = []
     errors: list[ForeignInputError] = []
@@ -79,7 +79,7 @@ def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) 
 
 
 def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
-    """The fields of each partition of a file that differ between them."""
+    """Yield the fields that differ between the partitions of a file, for each partition."""
     if corpus == "tree":
         for files, size in tree.group_files(file.path, max_bytes):
             yield {"size": size, "files": files}
@@ -108,7 +108,7 @@ def _row_groups(file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
     with open_file(file.path) as opened:
         try:
             metadata = parquet.ParquetFile(opened).metadata
-        # Whoever reads the partition gets the error.
+        # Reading the partition raises the error.
         except (pyarrow.ArrowException, OSError, ValueError):
             yield {"size": file.size}
             return

@@ -13,7 +13,7 @@ from codegen_pax.data.sources.sniffing import TABLES, Framing
 from codegen_pax.data.sources.storage import escape_path, open_file
 
 LINE_TOO_LONG = "line_too_long"
-# The rules that drop a record which may show that the file is of another kind, and undamaged.
+# The rules for unreadable records, which may mean that an undamaged file is of another kind.
 UNREADABLE_RULES = frozenset(
     {"missing_field", "malformed_json", "wrong_type", "invalid_utf8", LINE_TOO_LONG}
 )
@@ -23,16 +23,15 @@ _SHOWN_BYTES = 80  # of the first line, in a message
 def documents(partition: Partition) -> Iterator[Document | Dropped]:
     """Yield every record of a partition, in order, as a document or as the rule that drops it.
 
-    The memory in use is that of one document, or of a batch of a table (`tables`).
+    One document, or a batch of a table (`tables`), is in memory at a time.
 
     Args:
-        partition: As `partitions.plan` returns it.
+        partition: A partition that `partitions.plan` returned.
 
     Raises:
         DamagedInputError: The input is truncated or cannot be decompressed.
-        UnreadableInputError: The input is something else than its name says; a table lacks a
-            required column, has one that holds no text, or has a codec that no library here
-            supports.
+        UnreadableInputError: The input is not what its name says; or a table lacks a required
+            column, has one that holds no text, or has a codec that no library here supports.
     """
     if partition.fault:
         return _fail(partition.fault)
@@ -46,7 +45,7 @@ def documents(partition: Partition) -> Iterator[Document | Dropped]:
 
 
 def _fail(fault: str) -> Iterator[Document | Dropped]:
-    """Raise UnreadableInputError when the first document is asked for, as damage does."""
+    """Raise UnreadableInputError when the first document is read, as a damaged input would."""
     yield from ()
     raise UnreadableInputError(fault)
 
@@ -58,9 +57,9 @@ def explain_unreadable(
 
     Args:
         corpus: What the input is read as.
-        source: The input as a whole, since a partition may well hold one damaged line and no other.
-        num_readable: Its records that can be read, documents or not.
-        num_unreadable: Its records that one of `UNREADABLE_RULES` drops.
+        source: The whole input, since a single partition may consist of one damaged line.
+        num_readable: The number of its records that can be read, whether kept or dropped.
+        num_unreadable: The number of its records that one of `UNREADABLE_RULES` drops.
     """
     if num_unreadable <= num_readable or corpus == "tree" or source.endswith(TABLES):
         return None  # a table has its columns, or raises an error

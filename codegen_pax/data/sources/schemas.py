@@ -1,4 +1,4 @@
-"""One record of a raw file to a document, for each corpus."""
+"""Turns one record of a raw file into a document, for each corpus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = {
     "language": ("language", "lang"),
 }
 REQUIRED = ("content", "path")
-# How the names of types that hold text begin, in Parquet and Avro; a column may be all null.
+# Prefixes of the names of types that hold text, in Parquet and Avro; a column may be all null.
 _TEXT_TYPES = ("string", "large_string", "binary", "large_binary", "bytes", "null")
 
 
@@ -37,8 +37,8 @@ def match_columns(types: Mapping[str, str], source: str) -> dict[str, str]:
         source: The table, for errors.
 
     Raises:
-        UnreadableInputError: A required column is missing or cannot hold text; the message has the
-            columns that there are, and the nearest.
+        UnreadableInputError: A required column is missing or cannot hold text; the message lists
+            the table's columns and the nearest one.
     """
     columns = _match_names(types)
     for name in REQUIRED:
@@ -58,7 +58,7 @@ def match_columns(types: Mapping[str, str], source: str) -> dict[str, str]:
 
 
 def _match_names(available: Collection[str]) -> dict[str, str]:
-    """Our name -> the first of its other names that is available."""
+    """Return our name -> the first of its other names that is available."""
     return {
         name: next(alias for alias in aliases if alias in available)
         for name, aliases in COLUMNS.items()
@@ -73,9 +73,9 @@ def to_document(
 
     Args:
         corpus: 'pile', 'bigquery', 'bigpython' or 'instruction'.
-        record: As JSON, Parquet or Avro has it.
+        record: The record as read from JSON, Parquet or Avro.
         source: The input it comes from.
-        number: Of the record in the input.
+        number: The number of the record in the input.
         size: Bytes of the record in the input, reported if it is dropped.
     """
     try:
@@ -86,7 +86,7 @@ def to_document(
         rule = rejection(document)
     except RecordError as error:
         return Dropped(str(error), size, source, number)
-    except Exception as error:  # a defect of ours costs this record alone
+    except Exception as error:  # a defect of ours drops only this record
         defect = f"{type(error).__name__}: {error}"
         return Dropped(INTERNAL_ERROR, size, source, number, defect=defect)
     return Dropped(rule, size, source, number) if rule else document
@@ -105,7 +105,7 @@ def rejection(document: Document) -> str | None:
 
 
 def _text(record: Mapping[str, Any], name: str, path: str = "") -> str:
-    """The content of a file at `path`, which must be text, without its byte-order mark."""
+    """Return the content of a file at `path`, which must be text, without its byte-order mark."""
     if name not in record:
         raise RecordError("missing_field")
     value = record[name]
@@ -122,7 +122,7 @@ def _text(record: Mapping[str, Any], name: str, path: str = "") -> str:
 
 
 def _path(record: Mapping[str, Any], name: str) -> str:
-    """A field that must be the name of a file."""
+    """Return a field that must be the name of a file."""
     value = record[name]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")

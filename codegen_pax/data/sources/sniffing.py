@@ -1,6 +1,6 @@
 """What a file is: its format, the framing of its JSON records, and the encoding of source code.
 
-A file is what its bytes say, whatever its name says.
+The format is identified by a file's bytes, not by its name.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class _Content(NamedTuple):
     """What a file holds, and what the user can do about it.
 
     Attributes:
-        description: For example 'a zip archive'.
-        remedy: An instruction; None if it depends on the name of the file.
+        description: The kind of content, such as 'a zip archive'.
+        remedy: An instruction to the user; None if it depends on the name of the file.
     """
 
     description: str
@@ -88,7 +88,7 @@ _SIGNATURES = (  # first bytes, description, remedy
     (b"\xfe\xff", "UTF-16 text", _AS_UTF8),
 )
 _TAR = re.compile(rb".{257}ustar", re.S)
-# Extension -> what a file of this name holds.
+# Extension -> the format of files with this extension.
 _EXPECTED = {".gz": "gzip", ".zst": "Zstandard", ".parquet": "Parquet", ".avro": "Avro"}
 
 _PROBE_BYTES = 4 << 10  # enough to recognise text
@@ -115,7 +115,7 @@ def json_framing(path: str) -> Framing:
     """Return how the records of a JSON file are told apart.
 
     Raises:
-        ForeignInputError: The file is something else than its name says.
+        ForeignInputError: The file is not what its name says.
     """
     check_container(path)
     head, is_complete = read_head(path)
@@ -132,7 +132,7 @@ def check_container(path: str) -> None:
     """Check that a compressed file or a table is what its name says.
 
     Raises:
-        ForeignInputError: It is something else.
+        ForeignInputError: The file is not what its name says.
     """
     extension = next((one for one in (*COMPRESSED, *TABLES) if path.endswith(one)), None)
     if not extension:
@@ -147,14 +147,14 @@ def check_container(path: str) -> None:
 
 
 def describe_unreadable(path: str) -> str:
-    """Return what a JSON file without readable records may be, as a clause; '' if unknown."""
+    """Return a clause on what a JSON file without readable records may be; '' if unknown."""
     head, is_complete = read_head(path)
     content = _foreign_content(head, is_complete) or _odd_json(head, is_complete)
     return f"it looks like {content.description}: {content.remedy}" if content else ""
 
 
 def _odd_json(head: bytes, is_complete: bool) -> _Content | None:
-    """What a file may be that looks like JSON and has no readable record."""
+    """Return what a file that looks like JSON but has no readable record may be."""
     try:
         head[: None if is_complete else -4].decode()  # its last character may be incomplete
     except UnicodeDecodeError:
@@ -169,7 +169,7 @@ def _odd_json(head: bytes, is_complete: bool) -> _Content | None:
 
 
 def _binary_content(head: bytes) -> _Content | None:
-    """What a file is by its first bytes; None if they are no known signature."""
+    """Return what a file is by its first bytes; None if they are not a known signature."""
     for signature, description, remedy in _SIGNATURES:
         if head.startswith(signature):
             return _Content(description, remedy)
@@ -218,7 +218,7 @@ _TEXT_FORMATS: tuple[tuple[Callable[[str], object], _Content], ...] = (
 
 
 def _text_content(head: bytes, is_complete: bool) -> _Content | None:
-    """What a text file holds; None if it is not text."""
+    """Return what a text file holds; None if it is not text."""
     text = _probe_text(head)
     if text is None:
         return None
@@ -231,7 +231,7 @@ def _text_content(head: bytes, is_complete: bool) -> _Content | None:
 
 
 def _probe_text(head: bytes) -> str | None:
-    """The beginning of a file as text, without blanks before it; None if it is not text."""
+    """Return the beginning of a file as text, without leading blanks; None if it is not text."""
     probe = head[:_PROBE_BYTES].removeprefix(_UTF8_MARK)
     if b"\0" in probe or not probe.strip():
         return None
@@ -245,7 +245,7 @@ def _probe_text(head: bytes) -> str | None:
 
 
 def _foreign_content(head: bytes, is_complete: bool) -> _Content | None:
-    """What a file is that should be JSON; None if it may be JSON."""
+    """Return what a file that should be JSON is instead; None if it may be JSON."""
     if content := _binary_content(head):
         return content
     if any(_is_record(line) for line in _complete_lines(head, is_complete)):
@@ -262,7 +262,7 @@ def _complete_lines(head: bytes, is_complete: bool) -> list[bytes]:
 
 
 def _is_record(line: bytes) -> bool:
-    """Whether a line by itself is a record: an object, or an array of messages, not of records."""
+    """Return whether a line is a record by itself: an object, or an array of messages."""
     if not line.startswith((b"{", b"[")):
         return False
     try:
@@ -274,7 +274,7 @@ def _is_record(line: bytes) -> bool:
 
 
 def _is_concatenated(content: bytes) -> bool:
-    """Whether the first line holds an object directly followed by another."""
+    """Return whether the first line holds an object directly followed by another."""
     line = content.partition(b"\n")[0].decode("utf-8", "replace")
     if not line.startswith("{"):
         return False
@@ -286,7 +286,7 @@ def _is_concatenated(content: bytes) -> bool:
 
 
 def _ends_with_comma(line: bytes) -> bool:
-    """Whether a line is a record and a comma, as in an array without its brackets."""
+    """Return whether a line is a record and a comma, as in an array without its brackets."""
     before, comma, after = line.rpartition(b",")
     return bool(comma) and not after.strip() and _is_record(before)
 
@@ -305,14 +305,14 @@ def _framing(head: bytes, is_complete: bool) -> Framing:
         return Framing.VALUES
     if not content.startswith(b"{") or any(are_records) or not lines:
         return Framing.LINES
-    # The first line of a record that continues on the next ends like this.
+    # The first line ends like this if its record continues on the next line.
     goes_on = lines[0].rstrip().endswith((b"{", b"[", b",", b":"))
     return Framing.VALUES if goes_on else Framing.LINES
 
 
 BYTE_ORDER_MARK = "\ufeff"  # in text that is decoded already
 
-# Where one mark begins with another, the longer one comes first.
+# If one mark begins with another, the longer one comes first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -339,12 +339,12 @@ def decode_source(raw: bytes, path: str) -> str:
 
     Args:
         raw: The bytes of the file.
-        path: Its name, which says whether it is a Python file.
+        path: Its name, which helps to tell whether it is a Python file.
 
     Raises:
-        EncodingError: 'invalid_utf8'; 'invalid_encoding' if it is not in the encoding it declares;
-            'unknown_encoding' if Python has no such text encoding; 'contradictory_encoding' if its
-            byte-order mark and its declaration disagree.
+        EncodingError: 'invalid_utf8'; 'invalid_encoding' if the file is not in the encoding it
+            declares; 'unknown_encoding' if Python has no such text encoding;
+            'contradictory_encoding' if the byte-order mark and the declaration disagree.
     """
     mark, encoding = next(
         ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8")
@@ -362,18 +362,18 @@ def decode_source(raw: bytes, path: str) -> str:
         rule = "invalid_utf8" if encoding == "utf-8" else "invalid_encoding"
         raise EncodingError(rule) from None
     if not mark and encoding != "utf-8" and not _has_declaration(text):
-        # The declaration was read as ASCII, of which this encoding is no superset.
+        # The declaration was read as ASCII, but this encoding is not a superset of ASCII.
         raise EncodingError("contradictory_encoding")
     return text
 
 
 def has_wide_mark(raw: bytes) -> bool:
-    """Whether a file begins with the byte-order mark of UTF-16 or UTF-32, so may hold NUL bytes."""
+    """Return whether a file has the mark of UTF-16 or UTF-32, and so may hold NUL bytes."""
     return raw.startswith(tuple(mark for mark, name in _MARKS if name != "utf-8"))
 
 
 def _is_python(raw: bytes, path: str) -> bool:
-    """Whether Python or Cython reads the file: by its extension or, without one, its first line."""
+    """Return whether a file is Python or Cython, by extension or, without one, by first line."""
     if languages.detect(path, "", ("python", "cython")) or path.lower().endswith((".pyi", ".pyw")):
         return True
     return "." not in path.rpartition("/")[2] and bool(_SHEBANG.match(raw))
@@ -400,6 +400,6 @@ def _declared_encoding(raw: bytes) -> str:
 
 
 def _has_declaration(text: str) -> bool:
-    """Whether one of the first lines declares an encoding."""
+    """Return whether one of the first lines declares an encoding."""
     lines = re.split(_LINE_END, text, maxsplit=_COOKIE_LINES)[:_COOKIE_LINES]
     return any(tokenize.cookie_re.match(line) for line in lines)

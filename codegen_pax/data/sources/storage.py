@@ -1,13 +1,13 @@
 r"""Files on this machine and behind URLs: listed, opened, hashed, and printed by name.
 
-A URL belongs to Beam if Beam has a file system for it, which for most takes an extra (`hdfs://`,
-`s3://`); else to TensorFlow, which reads `gs://` by itself.
+Beam reads a URL if it has a file system for it, which for most schemes (`hdfs://`, `s3://`)
+requires an extra; TensorFlow, which supports `gs://` by itself, reads all others.
 
 A file name is bytes and need not be UTF-8. Python decodes a byte that is not UTF-8 as a lone
-surrogate, which JSON, Arrow and terminals reject. `escape_path` writes such a byte as `\xNN`, and
-so too a control character; a lone surrogate that a JSON record spells as `\uNNNN`; and a backslash
-in front of text that looks like one of these as `\x5c`. So every name has exactly one spelling,
-from which `unescape_path` restores its bytes, and an ordinary name is its own spelling.
+surrogate, which JSON, Arrow and terminals reject. `escape_path` writes such a byte, and a control
+character, as `\xNN`; a lone surrogate from a JSON record as `\uNNNN`; and a backslash in front of
+text that looks like one of these as `\x5c`. Every name therefore has exactly one spelling, from
+which `unescape_path` restores its bytes, and an ordinary name is its own spelling.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF  # Python's "surrogateescape" (PEP 383)
 
 
 class UnreachableError(OSError):
-    """What is behind a URL cannot be reached, or no file system here supports the URL."""
+    """A URL cannot be reached, or no file system here supports it."""
 
     def __init__(self, url: str, reason: object):
         super().__init__(f"cannot reach {url}: {str(reason).partition(chr(10))[0]}")
@@ -54,7 +54,7 @@ class File:
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is a URL rather than a path on this machine."""
+    """Return whether a path is a URL rather than a path on this machine."""
     return "://" in path
 
 
@@ -91,7 +91,7 @@ def translate_errors(path: str) -> Iterator[None]:
     """Raise the errors of TensorFlow's file systems as UnreachableError.
 
     Args:
-        path: What the block reads or writes. Nothing happens if it is not a URL.
+        path: The path that the block reads or writes. If it is not a URL, errors are unchanged.
     """
     if not is_url(path):
         yield
@@ -128,9 +128,9 @@ def open_file(path: str) -> BinaryIO:
 
 
 def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:
-    """Open a file as `open_file` does, but neither a link, a pipe nor a device.
+    """Open a file as `open_file` does, but refuse links, pipes and devices.
 
-    Opening a pipe as if it were a file would wait for whoever writes to it.
+    Opening a pipe as a file would block until another process writes to it.
 
     Raises:
         OSError: The path is not a regular file.
@@ -169,7 +169,7 @@ def stat_file(path: str) -> File:
 
 
 def walk_files(folder: str) -> list[File]:
-    """Return the files in a folder and all its subfolders, in no order; none if it is no folder.
+    """Return the files below a folder, in no order; an empty list if it is not a folder.
 
     Links to folders are not followed.
 
@@ -203,7 +203,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def _regular_files(paths: Iterable[str]) -> list[File]:
-    """The paths that are regular files: no dangling links, and no pipes, which would block."""
+    """Return the paths that are regular files, without dangling links and pipes."""
     files = []
     for path in paths:
         try:
@@ -218,14 +218,14 @@ def _regular_files(paths: Iterable[str]) -> list[File]:
 
 
 def _tensorflow_files(urls: Iterable[str]) -> list[File]:
-    """The URLs that TensorFlow says are files."""
+    """Return the URLs that TensorFlow says are files."""
     gfile = silent_imports.tensorflow().io.gfile
     statuses = ((url, gfile.stat(url)) for url in urls)
     return [File(url, status.length) for url, status in statuses if not status.is_directory]
 
 
 def _beam_filesystems(url: str) -> Any:
-    """The class `FileSystems` of Beam if one of its file systems handles this URL, else None."""
+    """Return Beam's class `FileSystems` if one of its file systems handles this URL, else None."""
     with silent_imports.silenced():  # it warns about client libraries that are not needed here
         from apache_beam.io.filesystems import FileSystems
     try:
@@ -245,7 +245,7 @@ class _TensorFlowFile(io.RawIOBase):
 
     def __init__(self, url: str):
         self._file = silent_imports.tensorflow().io.gfile.GFile(url, "rb")
-        self._file.size()  # it opens on the first call: make an error show now
+        self._file.size()  # opens the file, so that an error shows now
 
     def readable(self) -> bool:
         return True

@@ -1,9 +1,9 @@
 """The rows of tables, Parquet and Avro, as documents.
 
-Damage costs as little as the formats allow: a cell that is not UTF-8 costs its row; a Parquet page
-the rest of its row group, each row counted; an Avro block that block, counted once. A file is lost
-as a whole only if its footer or header cannot be read. The memory in use is that of `_BATCH_ROWS`
-rows of a Parquet file, or of one block of an Avro file.
+Damage loses as little as the formats allow. A cell that is not UTF-8 loses its row; a damaged
+Parquet page loses the rest of its row group, and each row is counted; a damaged Avro block loses
+that block, which is counted once. A whole file is lost only if its footer or header cannot be read.
+`_BATCH_ROWS` rows of a Parquet file, or one block of an Avro file, are in memory at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codegen_pax.errors import is_from_the_system
 
 DAMAGED = "damaged"  # the rule that drops what cannot be decompressed or decoded
 
-# Those of the specification, and lz4, which fastavro adds.
+# The codecs of the specification, and lz4, which fastavro adds.
 AVRO_CODECS = ("null", "deflate", "bzip2", "snappy", "xz", "zstandard", "lz4")
 
 _BATCH_ROWS = 256  # held at once
@@ -68,7 +68,7 @@ def read_parquet(partition: Partition) -> Iterator[Document | Dropped]:
 
 
 def _open_parquet(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
-    """A `pyarrow.parquet.ParquetFile` with a consistent footer, and the type of each column."""
+    """Return a `pyarrow.parquet.ParquetFile` with a consistent footer, and each column's type."""
     from pyarrow import parquet
 
     try:
@@ -77,7 +77,7 @@ def _open_parquet(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
             raise _encrypted(source)
         metadata = parquet.read_metadata(io.BytesIO(footer))
         table = parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
-        # Columns are not looked at: pyarrow aborts the process if their metadata is damaged.
+        # Column metadata is not read: pyarrow aborts the process if it is damaged.
         sizes = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
         types = {field.name: _type_name(field.type) for field in table.schema_arrow}
     except UnreadableInputError:
@@ -90,10 +90,11 @@ def _open_parquet(file: BinaryIO, source: str) -> tuple[Any, dict[str, str]]:
 
 
 def _read_footer(file: BinaryIO) -> bytes:
-    """A Parquet file without its rows and without the Arrow schema that its writer embedded.
+    """Return a Parquet file without its rows and without the Arrow schema its writer embedded.
 
-    With that schema pyarrow would restore the writer's own types, and give up a row group for one
-    broken string in a dictionary with an unusual index type, such as a pandas categorical.
+    With that schema pyarrow would restore the writer's own types, and would then lose a whole row
+    group to one broken string in a dictionary with an unusual index type, such as a pandas
+    categorical.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - _TAIL_BYTES))
@@ -105,7 +106,7 @@ def _read_footer(file: BinaryIO) -> bytes:
 
 
 def _is_unsupported(error: Exception) -> bool:
-    """Whether pyarrow lacks support for the file, LZO for example, which may be undamaged."""
+    """Return whether pyarrow does not support the file, such as LZO; it may be undamaged."""
     import pyarrow
 
     return isinstance(error, pyarrow.ArrowNotImplementedError) or "not supported" in str(error)
@@ -127,7 +128,7 @@ def _encrypted(source: str) -> UnreadableInputError:
 
 
 def _describe_damage(error: Exception, where: str) -> str:
-    """What is damaged, in one line.
+    """Describe the damage in one line.
 
     Raises:
         OSError: The error is not about the file but about the machine or the network.
@@ -151,7 +152,7 @@ def _group_rows(table: Any, group: int, columns: list[str]) -> Iterator[dict[str
 
 
 def _cells(column: Any) -> list[Any]:
-    """The values of a pyarrow array, with text as bytes, since one string may not be UTF-8."""
+    """Return the values of a pyarrow array, text as bytes, since a string may not be UTF-8."""
     import pyarrow
 
     if isinstance(column, pyarrow.ExtensionArray):
@@ -170,7 +171,7 @@ def _cell(value: Any) -> Any:
 
 
 def _text_as_bytes(arrow_type: Any) -> Any:
-    """A pyarrow type with bytes in place of strings."""
+    """Return a pyarrow type with bytes in place of strings."""
     import pyarrow
     from pyarrow import types
 
@@ -188,7 +189,7 @@ def _text_as_bytes(arrow_type: Any) -> Any:
 
 
 def _type_name(arrow_type: Any) -> str:
-    """The name of a pyarrow type; for an extension, of the type it is stored as."""
+    """Return the name of a pyarrow type; for an extension, the name of its storage type."""
     import pyarrow
 
     is_extension = isinstance(arrow_type, pyarrow.BaseExtensionType)
@@ -238,7 +239,7 @@ def read_avro(partition: Partition) -> Iterator[Document | Dropped]:
 
 
 def _read_avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str]]:
-    """The bytes before the first block, and the type of each field."""
+    """Return the bytes before the first block, and the type of each field."""
     import fastavro
 
     try:
@@ -261,7 +262,7 @@ def _read_avro_header(file: BinaryIO, source: str) -> tuple[bytes, dict[str, str
 
 
 def _avro_type_name(avro_type: object) -> str:
-    """The name of an Avro type; for a union, of its members other than null."""
+    """Return the name of an Avro type; for a union, the names of its members except null."""
     if isinstance(avro_type, list):
         return " or ".join(_avro_type_name(one) for one in avro_type if one != "null") or "null"
     return str(avro_type.get("type")) if isinstance(avro_type, dict) else str(avro_type)
@@ -272,7 +273,7 @@ def _blocks(
 ) -> Iterator[tuple[bytes | None, int]]:
     """Yield (block with its marker, bytes) of an Avro file whose header has been read.
 
-    The block is None for bytes without an intact one, up to the next marker or the end of the file.
+    The block is None for damaged bytes, up to the next marker or the end of the file.
     """
     while start < end:
         block = _read_block(file, marker, end - start)
@@ -282,7 +283,7 @@ def _blocks(
 
 
 def _read_block(file: BinaryIO, marker: bytes, max_bytes: int) -> bytes | None:
-    """A block as it lies in the file: its number of records, its size, its bytes, the marker."""
+    """Return a block as stored: its number of records, its size, its bytes and the marker."""
     head = bytearray()
     for _ in range(2):
         size, shift = 0, 0
@@ -302,7 +303,7 @@ def _read_block(file: BinaryIO, marker: bytes, max_bytes: int) -> bytes | None:
 
 
 def _skip_to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
-    """Move the file from `start` to behind the next marker; return the bytes in between."""
+    """Move the file from `start` to after the next marker; return the number of bytes skipped."""
     file.seek(start)
     pending, offset = b"", start
     while chunk := file.read(_CHUNK_BYTES):
@@ -316,7 +317,7 @@ def _skip_to_marker(file: BinaryIO, marker: bytes, start: int, end: int) -> int:
 
 
 def _block_rows(file: bytes) -> list[dict[str, Any]]:
-    """The records of one block, made a file of its own so that a failure costs no other block.
+    """Return the records of one block, given as a file of its own to isolate failures.
 
     Raises:
         Exception: Of any type, if the block cannot be decompressed or decoded to its end.

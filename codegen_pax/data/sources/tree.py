@@ -1,4 +1,4 @@
-"""A directory of source code: which of its files are its owner's own, and these as documents."""
+"""A directory of source code: finds its owner's own files and reads them as documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINK, SPECIAL_FILE, UNREADABLE = "link", "special_file", "unreadable"
 
 _BINARY_PROBE_BYTES = 8_000  # a NUL in them makes a file binary, as in git
 
-# Ours: folders of other people's code, and of what a build leaves behind.
+# Our choice: folders of other people's code and of build outputs.
 _VENDORED = frozenset(
     {
         "Pods",
@@ -41,7 +41,7 @@ _VENDORED = frozenset(
         "virtualenv",
     }
 )
-# Ours: a folder with one of these is the top of a project, for files outside git repositories.
+# Our choice: outside git repositories, a folder with one of these files is the top of a project.
 _PROJECT_FILES = frozenset(
     {
         git.IGNORE_FILE,
@@ -66,11 +66,11 @@ class TreeFile:
     """A file of a tree.
 
     Attributes:
-        path: Relative to the tree.
-        repository: The folder of its repository, relative to the tree: '' if that is the tree, '..'
-            and the like if it is above. For a file in no repository, the outermost folder with a
-            project file in it, or else the first folder on the way to it.
-        size: Bytes.
+        path: The file's path relative to the tree.
+        repository: The folder of its repository, relative to the tree: '' if that is the tree, or a
+            path such as '..' if it is above. For a file outside repositories, the outermost folder
+            with a project file in it, or else the first folder of `path`.
+        size: Size in bytes.
     """
 
     path: str
@@ -84,8 +84,8 @@ class Listing:
 
     Attributes:
         files: Sorted by path.
-        left_out: Reason -> how many files are left out; a folder that cannot be read counts once,
-            as `unreadable`.
+        left_out: Reason -> number of files left out; a folder that cannot be read counts once, as
+            `unreadable`.
     """
 
     files: tuple[TreeFile, ...]
@@ -97,12 +97,12 @@ class _Folder:
     """A folder of a tree, and what is known about its files from the folders above it.
 
     Attributes:
-        path: Relative to the tree.
-        git_path: Relative to the top of its repository.
-        repository: The repository it is in, or one without files at the top of the tree.
-        patterns: Of the `.gitignore` files above it in its repository.
+        path: The folder's path relative to the tree.
+        git_path: The folder's path relative to the top of its repository.
+        repository: The repository it is in, or an empty one at the top of the tree.
+        patterns: The patterns of the `.gitignore` files above it in its repository.
         project: `TreeFile.repository` of its files; None outside of all projects.
-        reason: Why its files are left out; where git ignores the folder, its tracked files are not.
+        reason: Why its files are left out. If git ignores the folder, tracked files are still read.
     """
 
     path: str
@@ -118,10 +118,10 @@ class _Entry:
     """A name in a folder.
 
     Attributes:
-        name: Without the folder.
-        size: Bytes of a file.
-        is_folder: Whether it is a folder.
-        reason: Why it is left out, whatever its name.
+        name: The name without the folder.
+        size: Size of a file in bytes.
+        is_folder: Whether the entry is a folder.
+        reason: Why the entry is left out regardless of its name.
     """
 
     name: str
@@ -133,14 +133,14 @@ class _Entry:
 def list_files(root: str) -> Listing:
     """Return the files below a folder that are its owner's own.
 
-    Left out are hidden files and folders, folders of other people's code, what git ignores, links,
-    which are never followed, and what is neither a file nor a folder. A repository inside another,
-    a submodule for example, has its own ignore patterns only; the top of a repository is never
-    taken for other people's code by its name. In a folder inside a repository, the patterns of the
-    repository apply.
+    These are left out: hidden files and folders, folders of other people's code, paths that git
+    ignores, links, which are never followed, and anything that is neither a file nor a folder. A
+    repository inside another one, such as a submodule, has only its own ignore patterns; the top of
+    a repository is never taken for other people's code by its name. If `root` is inside a
+    repository, the patterns of the repository apply.
 
     Args:
-        root: The folder, local or a URL. It has no files if it is not a folder.
+        root: The folder, local or a URL. The result is empty if it is not a folder.
 
     Raises:
         OSError: The folder itself cannot be read.
@@ -187,9 +187,10 @@ def _join_bytes(folder: bytes, name: str) -> bytes:
 
 
 def _root_folder(root: str) -> _Folder:
-    """The tree itself. Inside a repository its patterns apply, unless they ignore the tree itself.
+    """Return the tree's own folder, with the patterns of a repository that it is inside.
 
-    What the user asks for is not left out.
+    If the repository ignores the tree and tracks no file in it, the patterns do not apply, since
+    the user asked for the tree.
     """
     alone = _Folder("", b"", git.Repository(""))
     if git.git_dir(root):
@@ -217,10 +218,10 @@ def _root_folder(root: str) -> _Folder:
 
 
 def _read_folder_files(root: str, folder: _Folder, names: set[str]) -> _Folder:
-    """The folder with what its own `.git`, `.gitignore` and project files say."""
+    """Return the folder, updated from its own `.git`, `.gitignore` and project files."""
     is_read = folder.reason is None
     location = f"{root}/{folder.path}" if folder.path else root
-    # The repository around it may ignore it, and it may be a submodule of that all the same.
+    # A submodule is read even if the repository around it ignores its folder.
     may_be_top = is_read or (
         folder.reason == GIT_IGNORED and folder.repository.tracks(folder.git_path, True)
     )
@@ -240,7 +241,7 @@ def _read_folder_files(root: str, folder: _Folder, names: set[str]) -> _Folder:
 def _reason_left_out(
     root: str, folder: _Folder, entry: _Entry, path: str, git_path: bytes
 ) -> str | None:
-    """Why an entry of a folder is left out; None if it is not."""
+    """Return why an entry of a folder is left out; None if it is not."""
     is_tracked = folder.repository.tracks(git_path, entry.is_folder)
     if folder.reason and not (folder.reason == GIT_IGNORED and is_tracked):
         return folder.reason
@@ -256,7 +257,7 @@ def _reason_left_out(
     return GIT_IGNORED if is_ignored else None
 
 
-# Takes a folder, relative to the tree, and returns what is in it.
+# Takes a folder, relative to the tree, and returns its entries.
 _Lister = Callable[[str], Sequence[_Entry]]
 
 
@@ -298,7 +299,7 @@ def _url_lister(root: str) -> _Lister:
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Return what is left out, to be appended to a sentence; '' if nothing is."""
+    """Describe the files left out, as text to append to a sentence; '' if there are none."""
     counts = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items())
     return f" (left out: {counts})" if counts else ""
 
@@ -370,10 +371,10 @@ def read_documents(root: str, files: Iterable[TreeFile]) -> Iterator[Document | 
 
 
 def _repository_name(root: str, folder: str) -> tuple[str, str]:
-    """The name of a repository, and the path from it to the tree, if the repository is above.
+    """Return the name of a repository, and the path from it to the tree if it is above the tree.
 
-    A repository inside the tree is named by the path to it, owner/name for example; another by the
-    name of its folder.
+    A repository inside the tree is named by its path, such as owner/name; any other is named by its
+    folder.
     """
     if folder and not folder.startswith(".."):
         return folder, ""

@@ -1,11 +1,11 @@
-"""The licence of a file of a source tree: what it states, else what the nearest folder states.
+"""The licence of a file of a source tree: stated by the file itself, or else by a folder above it.
 
-A file states it in lines of the form `SPDX-License-Identifier: MIT`, all of which bind, or in a
-file with its name and `.license` next to it (REUSE). Of the folders up to the repository's top, the
-nearest counts that has package metadata (`_METADATA_READERS`) or licence files, whose texts are
-recognised with licenseclassifier, Google's licensecheck. Where a licence file holds a licence that
-the metadata does not name, both bind. Notices in prose are not read. A GNU licence of which there
-is only the text counts as that version alone.
+A file states its licence in lines of the form `SPDX-License-Identifier: MIT`, all of which bind, or
+in a file next to it with `.license` appended to its name (REUSE). Otherwise the nearest folder, up
+to the repository's top, that has package metadata (`_METADATA_READERS`) or licence files decides;
+the texts of licence files are recognised with licenseclassifier, Google's licensecheck. If a
+licence file holds a licence that the metadata does not name, both bind. Notices in prose are not
+read. The bare text of a GNU licence counts as that version only.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from codegen_pax.data.rules import licences
 from codegen_pax.data.sources import storage
 
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]{1,200})")
-_MAX_BEFORE_TAG = 40  # characters on its line: with more before it, it is part of a program
+_MAX_BEFORE_TAG = 40  # characters on its line; a tag with more before it is part of a program
 _COMMENT = re.compile(r"[\W_]*(?:(?:REM|dnl|@license)\b[\W_]*)?", re.I)
 _MAX_TAGS = 100  # ours: further ones in a file are not read
 _COMMENT_END = re.compile(r"\*/|-->|\*\)|--\}\}|#\}|%>|\"\"\"|'''")
 
-_MAX_FILE_BYTES = 1 << 18  # read of a licence or of metadata: a longer file holds much else
+_MAX_FILE_BYTES = 1 << 18  # read of a licence file or of metadata
 _LICENCE_FILE = re.compile(
     r"(?:\w+[-_.])?(?:un)?licen[cs]e(?:[-_.][\w.+-]+)?|copying(?:[-_.\d][\w.+-]*)?", re.I
 )
 _OF_DEPENDENCIES = re.compile(r"third|3rd|vendor|deps|dependenc", re.I)
-# The extensions of files that are named after a licence and are programs, data or pages.
+# The extensions of files that are named like a licence but are programs, data or web pages.
 _NOT_A_LICENCE = re.compile(
     r"\.(?!md$|txt$|rst$|mit$|bsd$|isc$|gpl\w*$|lgpl\w*$|agpl\w*$)[a-z]{1,4}$"
 )
@@ -60,8 +60,8 @@ class TreeLicences:
         Args:
             repository: The folder of its repository, relative to the root; '' if that is the root
                 or unknown.
-            path: Of the file, relative to the root.
-            text: Its content.
+            path: The file's path relative to the root.
+            text: The file's content.
         """
         return _read_tags(text) or self._sidecar(path) or self._folders(repository, path)
 
@@ -82,7 +82,7 @@ class TreeLicences:
 
 
 def _folders_above(root: str) -> list[str]:
-    """The folders above a root inside a repository, up to the top of the repository."""
+    """Return the folders above a root inside a repository, up to the top of the repository."""
     if storage.is_url(root):
         return []
     folders = [os.path.abspath(root)]
@@ -95,7 +95,7 @@ def _folders_above(root: str) -> list[str]:
 
 
 def _file_names(folder: str) -> frozenset[str]:
-    """The files of a folder, but not links, which may lead anywhere."""
+    """Return the names of a folder's files, without links, which may lead anywhere."""
     if storage.is_url(folder):
         files = storage.glob_files(f"{glob.escape(folder)}/*")
         return frozenset(file.path.rpartition("/")[2] for file in files)
@@ -119,7 +119,7 @@ def _is_known(licence: str) -> bool:
 
 
 def _folder_licence(folder: str) -> str:
-    """What the metadata and the licence files of one folder state; '' if nothing."""
+    """Return the licence that the metadata and licence files of a folder state; '' if none."""
     names = sorted(_file_names(folder))
     stated = [licence for name in names if (licence := _read_metadata(folder, name))]
     known = [licence for licence in stated if _is_known(licence)]
@@ -134,13 +134,13 @@ def _folder_licence(folder: str) -> str:
 
 
 def _identifiers(expression: str) -> set[str]:
-    """The licences of an expression, whether or not later versions may be chosen."""
+    """Return the licences of an expression, without "only" and "or later"."""
     words = re.findall(r"[\w.+-]+", licences.normalise(expression))
     return {re.sub(r"-only$|-or-later$|\+$", "", one) for one in words} - {"AND", "OR", "WITH"}
 
 
 def _read_tags(text: str) -> str:
-    """What the SPDX lines of a text state together; '' if it has none."""
+    """Return the licence that the SPDX lines of a text state together; '' if it has none."""
     tags: dict[str, None] = {}
     for match in itertools.islice(_TAG.finditer(text), _MAX_TAGS):
         search_from = max(0, match.start() - _MAX_BEFORE_TAG)
@@ -149,7 +149,7 @@ def _read_tags(text: str) -> str:
         if is_near and _COMMENT.fullmatch(text, line_end + 1, match.start()):
             tags[_COMMENT_END.split(match[1])[0].strip(" \t\"'`*/#;,.")] = None
     stated = [_parse_line(tag) or tag for tag in tags if tag]
-    # A line of a program that searches for such lines is not one itself.
+    # Unknown licences are ignored beside known ones: a program may search for such lines.
     known = [licence for licence in stated if _is_known(licence)]
     return licences.to_expression(known or stated[:1])
 
@@ -171,7 +171,7 @@ def _read_licence_file(folder: str, name: str) -> str:
 
 
 def _parse_line(text: str) -> str:
-    """A text if it is an SPDX expression, with `OR` for the `/` of old Cargo files; else ''."""
+    """Return `text`, with `OR` for the `/` of old Cargo files, if it is an SPDX expression."""
     text = " OR ".join(one.strip() for one in text.strip().split("/"))
     return "" if licences.normalise(text) in ("", licences.UNKNOWN) else text
 
@@ -187,7 +187,7 @@ def _read_metadata(folder: str, name: str) -> str:
 
 
 def _any_of(stated: object) -> str:
-    """One licence, or several of which one may be chosen, as an expression."""
+    """Return one licence, or a choice among several, as an expression."""
     values = stated if isinstance(stated, list) else [stated]
     several = [licences.to_expression(value) for value in values]
     several = [one for one in several if one and not one.upper().startswith("SEE LICEN")]
@@ -231,7 +231,7 @@ def _first_match(expression: str) -> Callable[[str], object]:
     return lambda text: next(iter(pattern.findall(text)), None)
 
 
-# A pattern for the name of a file -> what reads its licence from its text.
+# A pattern for the name of a file -> a function that reads the licence from the file's text.
 _METADATA_READERS: dict[str, Callable[[str], object]] = {
     r"(?:package|composer|bower|deno|jsr)\.json": _json,
     r"(?:Cargo|pyproject|Move)\.toml": _toml,

@@ -1,15 +1,15 @@
 """From rows of tokens to the fields of a Pax batch: the one place where this happens.
 
-Training and evaluation call `fields` (through `mixture_rows.MixtureRows`). Prompts to decode call
-`prompt_fields`, which adds their lengths: those of a seqio task through `PromptConverter`, those of
-`codegen-pax sample` directly. `RowSpecs` gives Pax the shapes of the same fields.
+Training and evaluation call `fields` (through `mixture_rows.MixtureRows`). Decoding calls
+`prompt_fields`, which adds the lengths of the prompts: through `PromptConverter` for a seqio task,
+directly for `codegen-pax sample`. `RowSpecs` gives Pax the shapes of the same fields.
 
 Letters: B rows, T tokens in a row, P tokens in a prompt. Every field is [B, T]:
 
 - `ids` int32, 0 where the row has ended; `labels` int32: `ids` shifted one place to the left.
 - `weights` float32: 1 where the label counts. The last token of a row has no label: weight 0.
-- `paddings` float32: 1 behind the end of a short row. It follows from the row's length, never from
-  an id: id 0 is `!` in this vocabulary.
+- `paddings` float32: 1 after the end of a short row. It is computed from the row's length, never
+  from an id: id 0 is `!` in this vocabulary.
 - `segment_ids` int32: 1 for the text, 0 for padding; `segment_pos` int32: 0, 1, 2 ... in the text.
 
 With packing, attention does not cross documents: each document of a row is a segment, numbered
@@ -44,10 +44,10 @@ class TokenRows(NamedTuple):
     """Rows of tokens.
 
     Attributes:
-        ids: int32 [B, T]; whatever stands behind the end of a row is ignored.
+        ids: int32 [B, T]; ids after the end of a row are ignored.
         lengths: The number of tokens of each row, int64 [B].
         is_predicted: Whether each token is predicted, bool [B, T]; None if all are. The first token
-            of a row never is.
+            of a row is never predicted.
     """
 
     ids: np.ndarray
@@ -60,7 +60,7 @@ def fields(rows: TokenRows, document_end_id: int | None = None) -> dict[str, np.
 
     Args:
         rows: The tokens.
-        document_end_id: With packing, the id that ends a document; None without.
+        document_end_id: The id that ends a document, for packing; None without packing.
     """
     shape = rows.ids.shape
     position = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
@@ -77,7 +77,7 @@ def fields(rows: TokenRows, document_end_id: int | None = None) -> dict[str, np.
         is_end = is_token & (ids == document_end_id)
         weights *= ~is_end
         ends_before = np.cumsum(is_end, axis=1, dtype=np.int32) - is_end
-        # A document starts behind the last end of text before it, or with the row.
+        # A document starts after the last end of text before it, or at the start of the row.
         document_start = np.zeros_like(position)
         document_start[:, 1:] = np.maximum.accumulate(
             np.where(is_end, position + 1, 0)[:, :-1], axis=1
@@ -107,7 +107,7 @@ def prompt_fields(
         The fields, and in `prefix_lengths` the number of tokens of each prompt, int32 [B].
 
     Raises:
-        ValueError: A prompt is longer than P; to cut it would change the question.
+        ValueError: A prompt is longer than P; truncating it would change the question.
     """
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
     if lengths.max(initial=0) > prompt_length:

@@ -5,7 +5,7 @@
 - Evaluation reads the same rows, each once.
 - Decoding reads each prompt once, through the stock `paxml.seqio_input.SeqIOInput`.
 
-Each function returns a configuration: it looks the name up in seqio's registry and reads no data.
+Each function returns a configuration. It looks up the name in seqio's registry but reads no data.
 Pax instantiates it when a run starts. `batch_size` counts the rows of one host, as everywhere in
 Pax: the trainer sets `num_infeed_hosts` to the number of JAX processes and gives each process its
 `infeed_host_index`.
@@ -39,12 +39,13 @@ def training_input(
         mixture: The name of a registered task or mixture.
         batch_size: Rows of one host.
         row_length: T; T - 1 tokens of a row are predicted.
-        seed: Alone decides the order of the rows.
+        seed: The order of the rows depends on the seed alone.
         split: The split to read.
         packing: Whether attention stays within each document of a row (see `batches`).
 
     Raises:
-        ValueError: `mixture` is not registered, or has one example a row and `packing` is set.
+        ValueError: `mixture` is not registered, or `packing` is set and its rows hold one example
+            each.
     """
     _check_packing(mixture, packing)
     return pax_fiddle.Config(
@@ -133,7 +134,7 @@ def decoding_input(
         reset_for_eval=True,
         eval_loop_num_batches=None,  # all of them
         try_in_mem_cache=False,
-        # The cache would hold the whole epoch, and reading again gives the same: nothing is random.
+        # The cache would hold the whole epoch, and reading is deterministic without it.
         eval_enable_cache=False,
         trim_output_features=False,
         task_feature_lengths={"inputs": prompt_length},

@@ -40,7 +40,7 @@ class MixtureRows(base_input.BaseInput):
     packing: bool = False
 
     def task_rates(self) -> Mapping[str, float]:
-        """Return the rate of each task, as the mixture has it now."""
+        """Return the current rate of each task in the mixture."""
         return mixtures.task_rates(self.mixture_name, self.split_name)
 
     def open_tasks(self, names: Iterable[str]) -> dict[str, row_readers.RowReader]:
@@ -84,7 +84,8 @@ class MixtureRows(base_input.BaseInput):
         """Raise DifferentHostsError, on every host, unless all would read the same rows.
 
         Args:
-            identity: What decides the rows; each of its `tasks` has the fingerprint of its `data`.
+            identity: The values that decide the rows; each of its `tasks` has the fingerprint of
+                its `data`.
         """
         if jax.process_count() == 1:
             return
@@ -92,7 +93,7 @@ class MixtureRows(base_input.BaseInput):
         # As 32-bit integers: JAX would cut those of 64 bits when it gathers them.
         digest = np.frombuffer(hashlib.sha256(serialised).digest(), np.int32)
         digests = [gathered.tobytes() for gathered in multihost_utils.process_allgather(digest)]
-        most_common = max(digests, key=digests.count)  # of equally common ones, the first host's
+        most_common = max(digests, key=digests.count)  # ties go to the first host
         others = [str(host) for host, digest in enumerate(digests) if digest != most_common]
         if others:
             tasks = identity["tasks"].items()
@@ -109,10 +110,10 @@ class MixtureRows(base_input.BaseInput):
 class EvaluationRows(MixtureRows):
     """Every row of every task of a mixture that has rows, once, task after task.
 
-    Consecutive rows form a global batch, and each host reads its own slice of it: what is evaluated
-    does not depend on the number of hosts. The last batch is filled up with a row whose weights are
-    all 0, so that every host sees as many batches and no row counts twice; `eval_sample_weights`
-    float32 [B] is 0 for the filler and 1 for every other row.
+    Consecutive rows form a global batch, and each host reads its own slice of it, so the evaluated
+    rows do not depend on the number of hosts. The last batch is filled up with a row whose weights
+    are all 0, so that every host reads the same number of batches and no row counts twice;
+    `eval_sample_weights` float32 [B] is 0 for the filler and 1 for every other row.
     """
 
     def __post_init__(self):
@@ -122,7 +123,7 @@ class EvaluationRows(MixtureRows):
         self._task_starts = np.zeros(1, np.int64)  # positions where tasks begin, and the end
 
     def _open(self) -> None:
-        """Open the tasks, once: Pax makes inputs that it never reads."""
+        """Open the tasks at the first read, since Pax makes inputs that it never reads."""
         if self._readers:
             return
         rates = self.task_rates()
@@ -170,6 +171,6 @@ class EvaluationRows(MixtureRows):
 
 
 def abbreviate(value: Any) -> str:
-    """Return a value of an identity as an error shows it: a digest by its first 12 digits."""
+    """Return a value of an identity for an error message: a digest is cut to 12 digits."""
     is_digest = isinstance(value, str) and len(value) == 2 * hashlib.sha256().digest_size
     return value[:12] if is_digest else "nothing" if value is None else str(value)

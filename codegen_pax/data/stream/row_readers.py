@@ -25,8 +25,8 @@ from codegen_pax.errors import InvalidValueError, UserError
 # reads at least 64 MB of object storage even for a single row. Every host reads every page: a whole
 # run consumes less than a million tokens a second, which is 2 MB/s.
 PAGE_ROWS = 4_096
-# Pages of each task to keep. Pages are read one after another, and only a batch at the end of one
-# has rows of two.
+# Pages of each task to keep. Pages are read one after another, and only a batch at the end of a
+# page has rows of two pages.
 _MAX_CACHED_PAGES = 2
 
 # Other tasks are held in memory: at most this many bytes of each.
@@ -63,7 +63,8 @@ class _ShardedRows:
 
     Attributes:
         dtype: The type of a record.
-        starts: The number of the first row of each shard, and of all rows, int64 [shards + 1].
+        starts: The number of the first row of each shard, then the number of all rows, int64
+            [shards + 1].
     """
 
     def __init__(self, folder: epath.Path, shards: Sequence[Shard], row_format: RowFormat):
@@ -123,7 +124,7 @@ class _MappedRecords:
 
 
 class _PagedRecords:
-    """Records of shards behind a URL, read in whole pages, of which the last few are kept."""
+    """Records of shards behind a URL, read in whole pages; the last few pages are kept."""
 
     def __init__(self, shards: _ShardedRows, page_rows: int):
         self._shards, self._page_rows = shards, page_rows
@@ -147,7 +148,7 @@ class _PagedRecords:
         return self._pages[page]
 
     def _fetch(self, page: int) -> np.ndarray:
-        """Return the records of a page, from as many shards as it extends over."""
+        """Return the records of a page, which may extend over several shards."""
         starts, record_bytes = self._shards.starts, self._shards.dtype.itemsize
         begin = page * self._page_rows
         end = min(begin + self._page_rows, int(starts[-1]))
@@ -220,8 +221,8 @@ class RowsInMemory:
         """Read a split of a task.
 
         Raises:
-            ValueError: The task has no row, more than `MAX_BYTES_IN_MEMORY` of them, one that is
-                too long, features that do not make a row, or preprocessors that make other rows
+            ValueError: The task has no row, more than `MAX_BYTES_IN_MEMORY` of rows, a row that is
+                too long, features that do not make a row, or preprocessors that give different rows
                 each time.
         """
         examples = _TaskExamples(task, split, row_length)
@@ -347,7 +348,7 @@ def _is_answer(example: Mapping[str, np.ndarray], task: seqio.Task, split: str) 
 
 
 def _too_large(task: seqio.Task, split: str) -> InvalidValueError:
-    """Return the error for a task that memory does not hold."""
+    """Return the error for a task that is too large to hold in memory."""
     steps = foreign_preprocessors(task) if isinstance(task.source, PreparedCorpus) else []
     advice = (
         f", because {', '.join(steps)} is applied to a prepared corpus: apply it before the corpus"

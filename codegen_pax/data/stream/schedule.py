@@ -1,20 +1,19 @@
 """Which row is at which position of an endless training stream.
 
-- Positions come in blocks of `BLOCK`. In each block every task has exactly its share of the
-  positions, and each block has its own permutation of the tasks.
-- The rows of a task are counted from the beginning of the stream. An epoch ends each time all have
-  been counted, and every row is read once an epoch.
-- A task is read in pages of consecutive rows, so that object storage is asked for pages and not for
-  rows. Each epoch has its own permutation of the pages, and of the rows of each page; a last page
-  that is short comes last. If a task is a single page, all its rows are permuted together.
+- Positions are divided into blocks of `BLOCK`. In each block every task has exactly its share of
+  the positions, and each block has its own permutation of the tasks.
+- The rows of a task are counted from the beginning of the stream. An epoch ends each time all rows
+  have been read, and every row is read once an epoch.
+- A task is read in pages of consecutive rows, so that each request to object storage fetches a page
+  and not a row. Each epoch has its own permutation of the pages, and of the rows of each page; a
+  short last page comes last. If a task is a single page, all its rows are permuted together.
 
-A permutation is a Feistel network on the smallest power of four that holds the numbers; a value
-that falls outside is sent through again until it falls inside (cycle walking: Black and Rogaway,
-2002). All of it is integer arithmetic on arrays of 64 bits: the same on any machine and in any
-version.
+A permutation is a Feistel network on the smallest power of four that holds the numbers; a result
+outside the range is permuted again until it falls inside (cycle walking: Black and Rogaway, 2002).
+All of it is integer arithmetic on 64-bit arrays: the same on any machine and in any version.
 
-grain (0.2.16) has index-based shuffling and mixing ready made, but one row at a time, at 0.76 ms
-each here. This module works on whole batches: in a batch of 512 rows, a row takes 1/50 of that.
+grain (0.2.16) also has index-based shuffling and mixing, but one row at a time, at 0.76 ms each
+here. This module works on whole batches: in a batch of 512 rows, a row takes 1/50 of that.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ def _rows_of_epoch(
 def shares(rates: Mapping[str, float]) -> dict[str, int]:
     """Return how many of `BLOCK` positions each task has: by largest remainder, at least one each.
 
-    The rows of a task whose rate asks for less than one position are repeated more often than that.
+    A task whose rate is less than one position is therefore read more often than its rate says.
 
     Raises:
         ValueError: There is no task, a rate is not above 0, or there are more tasks than positions.
@@ -122,7 +121,7 @@ def shares(rates: Mapping[str, float]) -> dict[str, int]:
     while (excess := sum(rounded.values()) - BLOCK) != 0:
         step = 1 if excess < 0 else -1
         movable = [name for name in rounded if step > 0 or rounded[name] > 1]
-        # The one furthest below, or above, its exact share; the first of equal ones.
+        # The task furthest below, or above, its exact share; ties go to the first.
         name = max(movable, key=lambda name: step * (exact[name] - rounded[name]))
         rounded[name] += step
     return rounded
@@ -136,7 +135,7 @@ class Schedule:
         num_rows: task -> the number of its rows.
         shares: task -> how many of `BLOCK` positions it has.
         page_rows: task -> the number of rows of a page.
-        seed: Chooses all permutations.
+        seed: The seed of all permutations.
     """
 
     num_rows: Mapping[str, int]
@@ -146,7 +145,7 @@ class Schedule:
 
     @functools.cached_property
     def _unpermuted_block(self) -> tuple[np.ndarray, np.ndarray]:
-        """A block with one task after another: (task, its count so far), int64 [BLOCK] each."""
+        """A block with its tasks in order: (task, its count so far), int64 [BLOCK] each."""
         counts = [self.shares[name] for name in self.num_rows]
         tasks = np.repeat(np.arange(len(counts)), counts)
         return tasks, np.concatenate([np.arange(count) for count in counts])
@@ -158,7 +157,7 @@ class Schedule:
             blocks: The numbers of the blocks, int64 [blocks].
 
         Returns:
-            The task at each place, and how often it comes before that place in its block: int64
+            The task at each place, and how often it occurs before that place in its block: int64
             [blocks, BLOCK] each.
         """
         tasks, counts = self._unpermuted_block
@@ -167,7 +166,7 @@ class Schedule:
         keys = np.repeat(_key(self.seed, 0, blocks), BLOCK)
         task = tasks[permuted(places, BLOCK, keys)].reshape(shape)
         count = np.empty_like(task)
-        # The places of the first task in their order, then those of the second, and so on.
+        # The places of the first task in order, then those of the second, and so on.
         places_by_task = np.argsort(task, axis=1, kind="stable")
         np.put_along_axis(count, places_by_task, np.broadcast_to(counts, shape), axis=1)
         return task, count
@@ -179,7 +178,7 @@ class Schedule:
             positions: int64 [n], counted from the beginning of the stream.
 
         Returns:
-            The task, as an index into `num_rows`, and the row of it: int64 [n] each.
+            The task, as an index into `num_rows`, and the number of its row: int64 [n] each.
         """
         block, place = np.divmod(positions.astype(np.int64), BLOCK)
         blocks, block_index = np.unique(block, return_inverse=True)

@@ -1,4 +1,4 @@
-"""The Pax input that trains: an endless stream of rows that resumes exactly, on any hosts."""
+"""The Pax input for training: an endless stream of rows that resumes exactly, on any hosts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrainingRows(MixtureRows):
         self._executor = concurrent.futures.ThreadPoolExecutor(1, f"{self.name}_rows")
 
     def _open(self) -> Schedule:
-        """Return the schedule; open it and the tasks, once: Pax makes inputs it never reads."""
+        """Return the schedule; the first call opens the tasks, since Pax makes unused inputs."""
         if self._schedule is None:
             rates = self.task_rates()
             readers = self.open_tasks(rates)
@@ -75,7 +75,7 @@ class TrainingRows(MixtureRows):
     def get_next(self) -> py_utils.NestedMap:
         """Return the next batch of this host, and start to read the one after it."""
         self._open()  # in the thread that runs the steps, because it communicates between hosts
-        # Forgotten before its result is read: after a failure the next call reads it again.
+        # Cleared before its result is read, so that after a failure the next call reads it again.
         prefetched, self._prefetched = self._prefetched, None
         if prefetched is None or prefetched[0] != self._position:
             prefetched = self._prefetch()
@@ -94,7 +94,7 @@ class TrainingRows(MixtureRows):
         self._position = 0
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the row at a position: equal identities mean equal streams."""
+        """Return the values that decide the stream: equal identities mean equal streams."""
         return self._identity(self._open())
 
     def _identity(self, schedule: Schedule) -> dict[str, Any]:
@@ -140,8 +140,8 @@ class TrainingRows(MixtureRows):
     def save(self, checkpoint_path: epath.PathLike) -> None:
         """Save the state of this process, after the functions in `on_save` are called.
 
-        Of this project's code, this is what the stock binary calls for each checkpoint before it
-        renames the checkpoint or marks it as complete.
+        This is the only code of this project that the stock binary calls for each checkpoint before
+        it renames the checkpoint or marks it as complete.
 
         Args:
             checkpoint_path: `<checkpoint>/train_input/process_<index>-of-<count>`.
