@@ -123,7 +123,8 @@ def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropp
         if record:
             place = f"after {partition.describe_record(record.record)}"
             source = record.source if partition.files else source
-        raise StepError(f"cannot read {source} ({place}): {one_line(error)}", True) from error
+        is_defect = not isinstance(error, OSError)  # a disk or a network, which the user can mend
+        raise StepError(f"cannot read {source} ({place}): {one_line(error)}", is_defect) from error
 
 
 @dataclasses.dataclass
