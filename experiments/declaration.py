@@ -18,7 +18,7 @@ from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.profiles import Budget, Data, Profile
 from experiments.recipes import DEFAULT_RECIPE, CosineEnds, Floor, Recipe
 from experiments.settings import VARIABLES, Settings
-from experiments.sizes import SIZES, Size
+from experiments.sizes import SIZES, Size, Vocabulary
 
 T = TypeVar("T")
 
@@ -203,7 +203,12 @@ class Declaration:
     def mixture(self) -> str:
         """The seqio mixture it is trained on."""
         is_prepared = self.profile.data == Data.PREPARED
-        return self.phase.mixture if is_prepared else self.phase.nano_mixture
+        return self.phase.mixture if is_prepared else nano_mixture(self.size, self.phase)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary that tokenises its text: the size's own, or the phase's."""
+        return self.size.vocabulary or self.phase.vocabulary
 
     @property
     def unverified(self) -> tuple[str, ...]:
@@ -421,6 +426,12 @@ class Declaration:
                 f"(it has {', '.join(table) or 'no entry'}); expected {name} in the declaration"
             )
         return table[key]
+
+
+def nano_mixture(size: Size, phase: Phase) -> str:
+    """Returns the mixture of text that every machine has, in the vocabulary of the size."""
+    vocabulary = "" if size.vocabulary else f"_{phase.vocabulary}"
+    return phase.nano_mixture.replace("{vocabulary}", vocabulary)
 
 
 def declare(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import PartitionSpec
 from paxml import base_experiment, tasks_lib
-from praxis import base_input, base_layer, pax_fiddle
+from praxis import base_input, base_layer, decoder_hparams, pax_fiddle
 
 from codegen_pax import model
 from codegen_pax.data import mixtures, seqio_sources
@@ -106,7 +106,10 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
         seqio_sources.set_corpora_folder(self.settings.data)
         self.start = start.find(self.DECLARATION, self.settings, run)
         self.receipt = resume.receipt_of(run)
-        self.prompts = prompts.for_phase(self.DECLARATION.phase, self.settings.prompts)
+        declared = self.DECLARATION
+        self.prompts = prompts.for_phase(
+            declared.phase, declared.vocabulary.value, self.settings.prompts
+        )
 
     def declaration(self) -> Declaration:
         """Returns the class's declaration with the mesh and the recipe of the settings.
@@ -144,11 +147,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             # Master weights are float32; activations are bfloat16 where hardware supports it.
             dtype=jnp.float32,
             fprop_dtype=getattr(jnp, declaration.profile.compute_dtype),
-            decoder_tpl=model.greedy_decoder(
-                prompt_length=prompts.PROMPT_LENGTH,
-                max_new_tokens=MAX_NEW_TOKENS,
-                eos_id=vocabulary(declaration.phase.vocabulary.value).eos_id,
-            ),
+            decoder_tpl=_decoder(declaration),
         )
 
     def task(self) -> pax_fiddle.Config[tasks_lib.SingleTask]:
@@ -305,12 +304,28 @@ def _evaluated_mixtures(declaration: Declaration, settings: Settings) -> list[st
     return list(settings.evaluate) or [declaration.mixture]
 
 
+def _decoder(declaration: Declaration) -> decoder_hparams.DecoderHParams:
+    """Returns the decoder of the run's prompts."""
+    lengths = {
+        "prompt_length": prompts.PROMPT_LENGTH,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "eos_id": vocabulary(declaration.vocabulary.value).eos_id,
+    }
+    sampling = declaration.profile.sampling
+    if sampling is None:
+        return model.greedy_decoder(**lengths)
+    return model.sample_decoder(
+        **lengths, temperature=sampling.temperature, top_p=sampling.top_p, num_samples=1
+    )
+
+
 def _check_rows(declaration: Declaration) -> None:
     """Refuses a mixture whose rows do not fit the phase.
 
     Raises:
         ValueError: The mixture is not registered; it has prompts and answers although the phase's
-            loss is on all tokens, or the reverse; or its ids are of another vocabulary.
+            loss is on all tokens, or the reverse; or its ids are of another vocabulary, or more
+            than the network has.
     """
     mixture, phase = declaration.mixture, declaration.phase
     features = mixtures.get_mixture_or_task(mixture).output_features
@@ -321,10 +336,19 @@ def _check_rows(declaration: Declaration) -> None:
             f"{', '.join(sorted(features))}); phase {phase.name} expected '{phase.loss_on}'"
         )
     words = features["targets"].vocabulary
-    if isinstance(words, CodeGenVocabulary) and words.name != phase.vocabulary:
+    if not isinstance(words, CodeGenVocabulary):
+        return
+    if words.name != declaration.vocabulary:
+        owner = f"size {declaration.size.name}" if declaration.size.vocabulary else None
         raise InvalidValueError(
-            f"{declaration.name}: {mixture} is tokenised by '{words.name}'; phase {phase.name} "
-            f"expected '{phase.vocabulary}'"
+            f"{declaration.name}: {mixture} is tokenised by '{words.name}'; "
+            f"{owner or f'phase {phase.name}'} expected '{declaration.vocabulary}'"
+        )
+    if words.vocab_size > declaration.size.vocab_size:
+        raise InvalidValueError(
+            f"{declaration.name}: size {declaration.size.name} has "
+            f"vocab_size={declaration.size.vocab_size:,}; expected at least "
+            f"{words.vocab_size:,}, the ids of '{words.name}'"
         )
 
 

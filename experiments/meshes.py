@@ -123,10 +123,11 @@ class Placement:
 # chip; the rest is for activations.
 # Rows of a micro-batch [config]: per-replica batch x data-parallel replicas (TPU v3 cores / 8):
 # 350M 1 x 8, 2B 2 x 16, 6B 1 x 32, which gives the configs' 32, 16 and 16 accumulation steps.
-# 16B [ours]: one row for each of its mesh's 64 data shards. Nano [ours]: rows that a mesh of 4 can
-# share, each long enough for an instruction pair.
+# 16B [ours]: one row for each of its mesh's 64 data shards. Nano and Micro [ours]: rows that a
+# mesh of 4 can share, each long enough for an instruction pair.
 PLACEMENTS: dict[str, tuple[Placement, ...]] = {
     "Nano": (Placement(CPU, Mesh((1, 1, 1), "one CPU"), 4),),
+    "Micro": (Placement(CPU, Mesh((1, 1, 1), "one CPU"), 4),),
     "350M": (Placement(TPU_V4, Mesh((1, 8, 1), "TPU v4-16"), 8),),
     "2B": (Placement(TPU_V4, Mesh((1, 32, 1), "TPU v4-64"), 32),),
     "6B": (Placement(TPU_V4, Mesh((1, 32, 2), "TPU v4-128"), 32),),

@@ -20,8 +20,7 @@ from typing import Any
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
-from experiments.profiles import PUBLISHED
-from experiments.sizes import SIZES
+from experiments.sizes import SIZES, Vocabulary
 
 THOUSAND = 1_000
 RESULT = "humaneval_pass_at_1"
@@ -32,13 +31,6 @@ class LossOn(StrEnum):
 
     ALL = "all"
     ANSWER = "answer"
-
-
-class Vocabulary(StrEnum):
-    """The vocabulary that tokenises text (see `codegen_pax.text.tokenizer`)."""
-
-    GPT2 = "gpt2"  # 50,257 ids
-    CODEGEN = "codegen"  # 50,295 ids
 
 
 @dataclass(frozen=True)
@@ -56,8 +48,10 @@ class Phase:
         tokens: The number of tokens to train on; None for phases given by steps.
         steps: The number of steps to train for; None for phases given by tokens.
         mixture: The seqio mixture of the published sizes; {name} is the name in lower case.
-        nano_mixture: The seqio mixture of Nano.
-        vocabulary: 'gpt2' (50,257 ids) or 'codegen' (50,295).
+        nano_mixture: The seqio mixture of the sizes for a laptop; {vocabulary} is empty for Nano,
+            and `_gpt2` or `_codegen` for a size without a vocabulary of its own (see
+            `Declaration.mixture`).
+        vocabulary: 'gpt2' (50,257 ids) or 'codegen' (50,295), for sizes without their own.
         rates: The phase whose learning rates are used, a key of `Size.learning_rate`.
         learning_rate: Maximum learning rates by size, if the phase has its own.
         learning_rate_end: Floors of the cosine by size, if the phase has its own.
@@ -84,7 +78,7 @@ class Phase:
     tokens: int | None = None
     steps: int | None = None
     mixture: str = "codegen_{name}"
-    nano_mixture: str = "codegen_nano_{name}"
+    nano_mixture: str = "codegen_nano_{name}{vocabulary}"
     vocabulary: Vocabulary = Vocabulary.CODEGEN
     rates: str = "Mono"
     learning_rate: Mapping[str, float] = field(default_factory=dict)
@@ -175,8 +169,8 @@ class Phase:
 
 
 def published_sizes() -> list[str]:
-    """Returns the names of the sizes that are run as the paper ran them: all but Nano."""
-    return [size.name for size in SIZES.values() if size.profile == PUBLISHED]
+    """Returns the names of the sizes that are run as the paper ran them, not on a laptop."""
+    return [size.name for size in SIZES.values() if not size.profile.on_laptop]
 
 
 def _by_size(owner: str, name: str, value: object, check: Callable[..., Any]) -> Mapping[str, Any]:

@@ -1,13 +1,13 @@
 """Profiles: the data and the length of a run, and how often it reports.
 
-The published sizes are run as the paper ran them; Nano is run so that a laptop's CPU finishes in
-minutes. Standard library only.
+The published sizes are run as the paper ran them; Nano and Micro are run so that a laptop's CPU
+finishes in minutes. Standard library only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from experiments import checks
@@ -71,11 +71,24 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How a run draws the continuations of its prompts.
+
+    Attributes:
+        temperature: The logits are divided by it.
+        top_p: The probability mass of the nucleus.
+    """
+
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
 class Profile:
     """How the experiments of a size are run.
 
     Attributes:
-        name: 'published' or 'laptop'.
+        name: 'published', 'laptop' or 'laptop, short'.
         data: Which of a phase's mixtures is read.
         budgets: Phase -> its length; if empty, length and batch are the phase's own. A phase that
             is not in the table has the length of `default_phase`.
@@ -86,6 +99,7 @@ class Profile:
             after its last.
         keep_checkpoints: The number of newest checkpoints that are kept.
         norm_summaries: Whether the norms of weights and updates are recorded.
+        sampling: How the run's prompts are continued; None for the likeliest token each time.
     """
 
     name: str
@@ -97,6 +111,12 @@ class Profile:
     evaluates_at_end_only: bool = False
     keep_checkpoints: int = 10
     norm_summaries: bool = True
+    sampling: Sampling | None = None
+
+    @property
+    def on_laptop(self) -> bool:
+        """Whether the data is text that every machine has, and nothing is published of the run."""
+        return self.data == Data.INSTALLED
 
     def budget(self, phase_name: str) -> Budget | None:
         """Returns the length of a phase; None for the phase's own."""
@@ -129,9 +149,9 @@ LAPTOP = Profile(
     Data.INSTALLED,
     budgets={
         # As many steps as slow cores finish in five minutes.
-        "Mono": Budget(steps=180, warmup_steps=20),
+        "Mono": Budget(steps=3_300, warmup_steps=50),
         # Instruct starts from trained weights, and has little text.
-        "Instruct": Budget(steps=150, warmup_steps=20),
+        "Instruct": Budget(steps=600, warmup_steps=50),
     },
     compute_dtype=ComputeDtype.FLOAT32,
     needs_start=False,
@@ -140,4 +160,17 @@ LAPTOP = Profile(
     keep_checkpoints=2,
     # On a CPU the norms take as long as the update itself.
     norm_summaries=False,
+    # The likeliest tokens of so small a network repeat themselves.
+    sampling=Sampling(temperature=0.4, top_p=0.8),
+)
+# A step of the full vocabulary takes as long as seventeen of Nano's. Its prompts are continued by the
+# likeliest token, which another library can be compared with.
+LAPTOP_SHORT = replace(
+    LAPTOP,
+    name="laptop, short",
+    budgets={
+        "Mono": Budget(steps=180, warmup_steps=20),
+        "Instruct": Budget(steps=150, warmup_steps=20),
+    },
+    sampling=None,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -10,7 +11,7 @@ from paxml import experiment_registry
 
 from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from experiments.declaration import Declaration, declarations, declare
+from experiments.declaration import Declaration, declarations, declare, nano_mixture
 from experiments.experiment import CodeGenExperiment
 from experiments.phases import MODULES, PHASES, Phase, ancestors
 from experiments.report import report
@@ -78,11 +79,14 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
 def _register_mixtures(phase: Phase) -> None:
     """Registers the mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
-    for field, mix in (
-        ("mixture", corpora.language_mixture),
-        ("nano_mixture", nano.language_mixture),
-    ):
-        name = getattr(phase, field)
+    mixtures = {phase.mixture: ("mixture", corpora.language_mixture)}
+    for size in SIZES.values():
+        if size.profile.on_laptop:
+            mix = functools.partial(
+                nano.language_mixture, vocabulary_name=(size.vocabulary or phase.vocabulary).value
+            )
+            mixtures[nano_mixture(size, phase)] = ("nano_mixture", mix)
+    for name, (field, mix) in mixtures.items():
         if name in known:
             continue
         if not phase.languages:

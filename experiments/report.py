@@ -7,7 +7,6 @@ import textwrap
 from experiments.declaration import Declaration
 from experiments.meshes import TPU_V4
 from experiments.phases import RESULT
-from experiments.profiles import LAPTOP
 from experiments.settings import VARIABLES
 
 # The share of the peak that estimates assume: MaxText and Pax publish 42% to 57% on TPU v4 at these
@@ -21,7 +20,7 @@ NANO_MARGIN = 1.0
 
 def expected_margin(declaration: Declaration) -> float | None:
     """Returns how far below the unigram entropy the loss must come; None if nothing is expected."""
-    is_main = declaration.profile == LAPTOP and declaration.phase.name == "Mono"
+    is_main = declaration.profile.on_laptop and declaration.phase.name == "Mono"
     return NANO_MARGIN if is_main and not declaration.is_variant else None
 
 
@@ -70,7 +69,7 @@ def report(declaration: Declaration) -> str:
         ),
         "Command": declaration.command,
     }
-    lines = [title, ""]
+    lines = [*textwrap.wrap(title, 96), ""]
     for name, text in rows.items():
         lines += textwrap.wrap(
             f"{name}: {text}", 96, subsequent_indent="  ", break_on_hyphens=False
@@ -84,7 +83,7 @@ def _source(declaration: Declaration) -> str:
         return f"a variant of {declaration.table_name}" + (
             f", with {declared}." if declared else "."
         )
-    if declaration.profile == LAPTOP:
+    if declaration.profile.on_laptop:
         return "none: this project's own size, for a laptop and for tests."
     if declaration.phase.humaneval_pass_at_1:
         unseen = ", ".join(name.replace("_", " ") for name in declaration.unverified)
@@ -103,7 +102,7 @@ def _expected(declaration: Declaration) -> str:
             f"from random weights, at least {margin} nat below the unigram entropy of "
             "held-out text."
         )
-    if declaration.profile == LAPTOP:
+    if declaration.profile.on_laptop:
         return "see the first run in the documentation."
     published = phase.humaneval_pass_at_1.get(size.name)
     if published is None:
@@ -115,8 +114,8 @@ def _expected(declaration: Declaration) -> str:
 
 
 def _duration(declaration: Declaration) -> str:
-    if declaration.profile == LAPTOP:
-        return "no estimate." if declaration.is_variant else "about 3 minutes on 2 cores."
+    if declaration.profile.on_laptop:
+        return "no estimate." if declaration.is_variant else "about 4 minutes on 2 cores."
     seconds = declaration.flops / (declaration.mesh.devices * TPU_V4.flops * PLANNED_UTILISATION)
     time = f"{seconds / 86_400:.1f} days" if seconds >= 86_400 else f"{seconds / 3_600:.1f} hours"
     return (

@@ -18,11 +18,19 @@ from typing import Any
 
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
-from experiments.profiles import LAPTOP, PUBLISHED, Profile
+from experiments.profiles import LAPTOP, LAPTOP_SHORT, PUBLISHED, Profile
 
 # The 50,295 ids of the code vocabulary padded to a multiple of 1,024 (jaxformer's
 # `vocab_size`), so that the vocabulary divides over any mesh axis of a power of two.
 VOCAB_SIZE = 51_200
+
+
+class Vocabulary(StrEnum):
+    """The vocabulary that tokenises text (see `codegen_pax.text.tokenizer`)."""
+
+    GPT2 = "gpt2"  # 50,257 ids
+    CODEGEN = "codegen"  # 50,295 ids
+    CODEGEN_2048 = "codegen_2048"  # 2,048 ids: the beginning of the same encoding
 
 
 class Remat(StrEnum):
@@ -60,6 +68,7 @@ class Size:
         rotary_dims: Number of rotated dims of a head; even.
         context: Maximum number of tokens in a row.
         vocab_size: V, the ids of the projection.
+        vocabulary: The vocabulary of all its phases; None for each phase's own.
         remat: What each block saves for the backward pass, by praxis' name. The published sizes
             save nothing, as in jaxformer (`hk.remat` of each block).
         batch_tokens: Tokens per step, by the batch that a recipe chooses (`Recipe.batch`).
@@ -80,6 +89,7 @@ class Size:
     rotary_dims: int
     context: int
     vocab_size: int = VOCAB_SIZE
+    vocabulary: Vocabulary | None = None
     remat: Remat = Remat.SAVE_NOTHING
     batch_tokens: Mapping[str, int] = field(default_factory=dict)
     learning_rate: Mapping[str, float] = field(default_factory=dict)
@@ -92,6 +102,9 @@ class Size:
         for name in ("layers", "model_dims", "heads", "head_dims", "rotary_dims", "vocab_size"):
             checks.store(self, name, checks.integer(owner, name, getattr(self, name)))
         checks.store(self, "context", checks.row_tokens(owner, "context", self.context))
+        if self.vocabulary is not None:
+            chosen = checks.choice(owner, "vocabulary", self.vocabulary, Vocabulary)
+            checks.store(self, "vocabulary", chosen)
         checks.store(self, "remat", checks.choice(owner, "remat", self.remat, Remat))
         checks.instance(owner, "profile", self.profile, Profile, "a profile, as PUBLISHED")
         for name, check, kind in (
@@ -125,7 +138,7 @@ class Size:
         names = ("name", "layers", "model_dims", "heads", "head_dims", "rotary_dims", "context")
         return {
             **{name: getattr(self, name) for name in names},
-            "embedded": self.profile == LAPTOP,
+            "embedded": self.profile.on_laptop,
             "vocab_size": self.vocab_size,
             "remat": self.remat.value,
         }
@@ -157,14 +170,32 @@ def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:
 # Batches of `jaxformer` are accumulation steps * rows of a micro-batch * 2,048 tokens [config].
 # Batches of `paper` are rows * 2,048, which give the round numbers of the paper. Rates of NL are
 # [config], 16B's [paper]; rates of Multi and Mono are [paper], 350M's Multi [config]. Rates of
-# Instruct are [ours]: about a tenth of Mono's (Nano: a fifth), as is usual for tuning.
+# Instruct are [ours]: about a tenth of Mono's (Nano and Micro: a fifth), as is usual for tuning.
 SIZES: dict[str, Size] = {
     size.name: size
     for size in (
-        # [ours]: trained in minutes on two CPU cores. Nearly all of its arithmetic is the
-        # 51,200-way softmax, so it is narrow; the documentation has what was tried.
+        # [ours]: trained in minutes on two CPU cores, to code that looks like Python. Of the full
+        # vocabulary nearly all of its arithmetic would be the softmax; the documentation has what
+        # was tried.
         Size(
-            "Nano",  # 13,553,664 parameters
+            "Nano",  # 921,344 parameters
+            layers=2,
+            model_dims=128,
+            heads=4,
+            head_dims=32,
+            rotary_dims=16,
+            context=160,
+            vocab_size=2_048,
+            vocabulary=Vocabulary.CODEGEN_2048,
+            remat=Remat.SAVE_EVERYTHING,
+            batch_tokens={"jaxformer": 4 * 160, "paper": 4 * 160},
+            learning_rate={"NL": 4e-3, "Multi": 4e-3, "Mono": 4e-3, "Instruct": 1e-3},
+            profile=LAPTOP,
+        ),
+        # [ours]: the smallest size of the full vocabulary, to try what depends on it: prepared
+        # corpora, conversions, tokenisers.
+        Size(
+            "Micro",  # 13,553,664
             layers=2,
             model_dims=128,
             heads=4,
@@ -174,7 +205,7 @@ SIZES: dict[str, Size] = {
             remat=Remat.SAVE_EVERYTHING,
             batch_tokens={"jaxformer": 4 * 256, "paper": 4 * 256},
             learning_rate={"NL": 5e-3, "Multi": 5e-3, "Mono": 5e-3, "Instruct": 1e-3},
-            profile=LAPTOP,
+            profile=LAPTOP_SHORT,
         ),
         Size(
             "350M",  # 356,712,448

@@ -1,7 +1,9 @@
-"""The tasks of the Nano size: text that every machine has, so that a run needs no download.
+"""Tasks of text that every machine has, so that a run needs no download.
 
 `codegen_nano_nl`, `codegen_nano_multi` and its languages, `codegen_nano_mono` and
-`codegen_nano_instruct`. `codegen_pax/data/installed.py` defines their text.
+`codegen_nano_instruct` are Nano's, in its vocabulary. Each exists in the vocabulary of its phase
+too, for a size of the full vocabulary: `codegen_nano_nl_gpt2`, `codegen_nano_multi_codegen` and so
+on. `codegen_pax/data/installed.py` defines their text.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from tasks.definition import pair_task, text_task
 # `codegen_nano_multi` mixes the languages in this list that a machine has: at least three.
 MULTI_LANGUAGES = ("c", "cpp", "cuda", "cython", "go", "java", "javascript", "python", "rust")
 MULTI_MIN_LANGUAGES = 3
+
+NANO_VOCABULARY = "codegen_2048"
 
 LANGUAGE_HELD_OUT_BYTES = 40_000  # of each language, to evaluate on
 
@@ -59,7 +63,12 @@ class InstalledLanguages(MixtureByTokens):
         return rates
 
 
-def language_task(language: str) -> seqio.Task:
+def _suffix(vocabulary_name: str) -> str:
+    """Return the end of the names of tasks in a vocabulary: nothing for Nano's."""
+    return "" if vocabulary_name == NANO_VOCABULARY else f"_{vocabulary_name}"
+
+
+def language_task(language: str, vocabulary_name: str = NANO_VOCABULARY) -> seqio.Task:
     """Return the task `codegen_nano_multi_<language>`, which the first call registers.
 
     Whether this machine has files of the language is not checked here: reading the task raises
@@ -69,7 +78,7 @@ def language_task(language: str) -> seqio.Task:
         ValueError: The language is not in `languages.LANGUAGES`.
     """
     language = languages.resolve(language)
-    name = f"codegen_nano_multi_{language}"
+    name = f"codegen_nano_multi_{language}{_suffix(vocabulary_name)}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
     source = InstalledText(
@@ -78,11 +87,14 @@ def language_task(language: str) -> seqio.Task:
         installed.text_document,
         held_out_bytes=LANGUAGE_HELD_OUT_BYTES,
     )
-    return text_task(name, source, "codegen")
+    return text_task(name, source, vocabulary_name)
 
 
 def language_mixture(
-    name: str, languages: Sequence[str], min_languages: int | None = None
+    name: str,
+    languages: Sequence[str],
+    min_languages: int | None = None,
+    vocabulary_name: str = NANO_VOCABULARY,
 ) -> seqio.Mixture:
     """Return a mixture of this machine's files of some languages, which the first call registers.
 
@@ -90,11 +102,13 @@ def language_mixture(
         name: Its name in seqio.
         languages: Names in `languages.LANGUAGES`.
         min_languages: How many of them must have text when it is read; None for all.
+        vocabulary_name: The vocabulary that tokenises them.
 
     Raises:
         ValueError: A language is unknown, or the mixture is registered with other languages.
     """
-    tasks = list(dict.fromkeys(language_task(language).name for language in languages))
+    registered_tasks = (language_task(language, vocabulary_name) for language in languages)
+    tasks = list(dict.fromkeys(task.name for task in registered_tasks))
     if name not in seqio.MixtureRegistry.names():
         return seqio.MixtureRegistry.add(
             name,
@@ -111,24 +125,36 @@ def language_mixture(
     return registered
 
 
-text_task(
-    "codegen_nano_nl",
-    InstalledText("prose", installed.prose, installed.prose_documents),
-    "gpt2",
-)
-language_mixture("codegen_nano_multi", MULTI_LANGUAGES, min_languages=MULTI_MIN_LANGUAGES)
-text_task(
-    "codegen_nano_mono",
-    InstalledText("standard library", installed.standard_library, installed.text_document),
-    "codegen",
-)
-pair_task(
-    "codegen_nano_instruct",
-    InstalledText(
-        "instruction pairs",
-        installed.documented_modules,
-        installed.instruction_pairs_of_file,
-        fields=("inputs", "targets"),
-    ),
-    "codegen",
-)
+def _register(prose_vocabulary: str, code_vocabulary: str) -> None:
+    """Register the tasks of the four phases of the tables."""
+    text_task(
+        f"codegen_nano_nl{_suffix(prose_vocabulary)}",
+        InstalledText("prose", installed.prose, installed.prose_documents),
+        prose_vocabulary,
+    )
+    suffix = _suffix(code_vocabulary)
+    language_mixture(
+        f"codegen_nano_multi{suffix}",
+        MULTI_LANGUAGES,
+        min_languages=MULTI_MIN_LANGUAGES,
+        vocabulary_name=code_vocabulary,
+    )
+    text_task(
+        f"codegen_nano_mono{suffix}",
+        InstalledText("standard library", installed.standard_library, installed.text_document),
+        code_vocabulary,
+    )
+    pair_task(
+        f"codegen_nano_instruct{suffix}",
+        InstalledText(
+            "instruction pairs",
+            installed.documented_modules,
+            installed.instruction_pairs_of_file,
+            fields=("inputs", "targets"),
+        ),
+        code_vocabulary,
+    )
+
+
+_register(NANO_VOCABULARY, NANO_VOCABULARY)
+_register("gpt2", "codegen")

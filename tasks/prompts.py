@@ -42,6 +42,9 @@ PROMPT_LENGTH = 64  # P: the most tokens of a prompt
 _SEPARATOR = "---"
 # The tasks of the four published phases, by (label, vocabulary, whether they are instructions).
 _NAMES = {
+    ("python", "codegen_2048", False): "codegen_nano_prompts_2048",
+    ("python", "codegen_2048", True): "codegen_nano_prompts_2048_instruct",
+    ("prose", "codegen_2048", False): "codegen_nano_prompts_2048_nl",
     ("python", "codegen", False): "codegen_nano_prompts",
     ("python", "codegen", True): "codegen_nano_prompts_instruct",
     ("prose", "gpt2", False): "codegen_nano_prompts_nl",
@@ -66,7 +69,7 @@ class Phase(Protocol):
 
     @property
     def vocabulary(self) -> str:
-        """The name of the vocabulary that tokenises its text."""
+        """The name of its own vocabulary: phases of prose have GPT-2's."""
 
     @property
     def loss_on(self) -> str:
@@ -102,7 +105,8 @@ class Prompts:
         Raises:
             ValueError: A prompt that is not of the tables has more than `PROMPT_LENGTH` tokens.
         """
-        suffix = "_gpt2" * (self.vocabulary == "gpt2") + "_instruct" * self.are_instructions
+        suffix = f"_{self.vocabulary.removeprefix('codegen_')}" * (self.vocabulary != "codegen")
+        suffix += "_instruct" * self.are_instructions
         key = (self.label, self.vocabulary, self.are_instructions)
         name = _NAMES.get(key, f"codegen_prompts_{self.label}{suffix}")
         if name not in seqio.TaskRegistry.names():
@@ -137,19 +141,26 @@ class PromptSource(seqio.FunctionDataSource):
         super().__init__(read, splits=[VALIDATION])
 
 
-def for_phase(phase: Phase, file: epath.PathLike | None = None) -> Prompts:
+def for_phase(
+    phase: Phase, vocabulary_name: str | None = None, file: epath.PathLike | None = None
+) -> Prompts:
     """Return what a run decodes: a file's prompts, else the phase's, else those of its languages.
 
     Args:
         phase: The phase of the run.
+        vocabulary_name: The vocabulary that tokenises the prompts; None for the phase's own.
         file: A file of prompts, local or a URL; '' for none.
 
     Raises:
         FileNotFoundError: The file is not there.
         ValueError: The file does not have the format that the module describes.
     """
-    are_instructions, vocabulary_name = phase.loss_on == "answer", str(phase.vocabulary)
+    are_instructions = phase.loss_on == "answer"
+    vocabulary_name = str(vocabulary_name or phase.vocabulary)
     if not (file or phase.prompts):
+        is_prose = phase.vocabulary == "gpt2" and not (phase.languages or are_instructions)
+        if is_prose:
+            return Prompts(PROSE, are_instructions, vocabulary_name, "prose")
         return for_languages(phase.languages, vocabulary_name, are_instructions)
     texts = _read_file(file, are_instructions) if file else tuple(phase.prompts)
     origin = f"{PROMPTS_VARIABLE}={file}" if file else f"phase {phase.name}"
@@ -163,13 +174,10 @@ def for_languages(
     """Return prompts of the tables.
 
     Args:
-        languages: Each gives some of the prompts. If there are none, the prompts are prose for
-            GPT-2's vocabulary, and Python otherwise.
-        vocabulary_name: 'codegen' or 'gpt2'.
-        are_instructions: Whether to return instructions; they are never prose.
+        languages: Each gives some of the prompts; Python if there are none.
+        vocabulary_name: The vocabulary that tokenises them.
+        are_instructions: Whether to return instructions.
     """
-    if not (languages or are_instructions) and vocabulary_name == "gpt2":
-        return Prompts(PROSE, are_instructions, vocabulary_name, "prose")
     languages = languages or ("python",)
     texts_of_language = _instructions if are_instructions else _beginnings
     by_language = [texts_of_language(language) for language in languages]
@@ -256,6 +264,8 @@ def _is_unicode(text: str) -> bool:
     return text == text.encode(errors="ignore").decode()
 
 
-for _vocabulary in ("codegen", "gpt2"):
-    for _are_instructions in (False, True):
+for _label, _vocabulary, _are_instructions in _NAMES:
+    if _label == "prose":
+        Prompts(PROSE, _are_instructions, _vocabulary, _label).register()
+    else:
         for_languages((), _vocabulary, _are_instructions).register()

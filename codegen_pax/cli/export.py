@@ -132,7 +132,7 @@ def _write(
     """
     from codegen_pax.environment import code
     from codegen_pax.runs import lineage, progress
-    from codegen_pax.text.tokenizer import write_tokenizer
+    from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, tensor_files
     from codegen_pax.weights.model_card import card
 
@@ -152,15 +152,23 @@ def _write(
         index = tensor_files.safetensors_index(plan.weight_files)
         _save(staging.path / tensor_files.SAFETENSORS_INDEX, index)
     model_type = _MODEL_TYPES[args.kind]
+    vocabulary = job.declaration.vocabulary
     tokenizer = write_tokenizer(
         staging.path,
-        job.declaration.phase.vocabulary,
+        vocabulary,
         size.context,
         length=rows if model_type == "gptj" else None,
     )
-    config = hugging_face.config(size, model_type=model_type, dtype=kind, tokenizer_class=tokenizer)
+    end = end_of_text_id(vocabulary)
+    config = hugging_face.config(
+        size,
+        model_type=model_type,
+        dtype=kind,
+        tokenizer_class=tokenizer,
+        end_of_text_id=end,
+    )
     _save(staging.path / "config.json", config)
-    _save(staging.path / "generation_config.json", hugging_face.generation_config())
+    _save(staging.path / "generation_config.json", hugging_face.generation_config(end))
     parent = lineage.parent(job.directory, job.step, hashed) | {"experiment": job.declaration.name}
     fields = dict(job.receipt or job.receipt_fields())
     for name in ("history", "resumed"):  # the parent's own receipt has them

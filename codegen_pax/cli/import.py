@@ -219,16 +219,16 @@ def _hugging_face(
     rows = embedding_table.vocabulary_rows(reader)
     if rows is not None:
         hugging_face.check_vocab_size(config, rows)
-    hugging_face.check_tokenizer(folder)
+    hugging_face.check_tokenizer(folder, declaration.vocabulary)
     adapter = None
     if args.adapter:
-        hugging_face.check_tokenizer(args.adapter)
+        hugging_face.check_tokenizer(args.adapter, declaration.vocabulary)
         reader = adapter = adapters.merge(reader, args.adapter.absolute())
         rows = embedding_table.vocabulary_rows(reader)
     if rows is None:
         return reader, rows, adapter  # the plan reports the table among the missing tensors
     network_rows = declaration.size.vocab_size
-    embedding_table.check_vocabulary_rows(rows, SIZES[declaration.phase.vocabulary], network_rows)
+    embedding_table.check_vocabulary_rows(rows, SIZES[declaration.vocabulary], network_rows)
     if rows < network_rows:
         merged = f" with the adapter {args.adapter}" if adapter else ""
         console.print(

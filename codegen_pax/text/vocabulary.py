@@ -21,7 +21,7 @@ from codegen_pax.text import tokenizer
 
 
 class CodeGenVocabulary(seqio.Vocabulary):
-    """A seqio vocabulary over GPT-2's BPE: 'gpt2' (50,257 ids) or 'codegen' (50,295 ids).
+    """A seqio vocabulary over GPT-2's BPE: 'gpt2', 'codegen' or 'codegen_2048'.
 
     It holds only its name, and each process creates the tokenizer once, on first use: an instance
     is cheap to create, compare and pickle.
@@ -45,7 +45,7 @@ class CodeGenVocabulary(seqio.Vocabulary):
     @property
     def eos_id(self) -> int:
         """The id of `<|endoftext|>`."""
-        return tokenizer.END_OF_TEXT_ID
+        return tokenizer.end_of_text_id(self.name)
 
     @property
     def unk_id(self) -> None:
@@ -104,7 +104,7 @@ class CodeGenVocabulary(seqio.Vocabulary):
 
 @functools.cache
 def vocabulary(name: str) -> CodeGenVocabulary:
-    """Returns the vocabulary 'gpt2' or 'codegen', one instance per process."""
+    """Returns a vocabulary by its name, one instance per process."""
     return CodeGenVocabulary(name)
 
 

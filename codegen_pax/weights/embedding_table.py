@@ -28,6 +28,7 @@ import numpy as np
 
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs.checkpoint_arrays import Variables
+from codegen_pax.text import tokenizer
 from codegen_pax.weights import layouts, tensor_files
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, OUTPUT, OUTPUT_BIAS, Dimensions
 from codegen_pax.weights.slices import Slice
@@ -122,7 +123,12 @@ def check_vocabulary_rows(rows: int, num_tokens: int, vocab_size: int) -> None:
     message = f"{EMBEDDING.hugging_face} has {rows:,} rows; expected {expected}"
     if rows > vocab_size:
         raise InvalidValueError(
-            f"{message}: there is no experiment for a vocabulary with tokens of its own"
+            f"{message}: "
+            + (
+                "a size of the full vocabulary, as Micro, has rows for them"
+                if vocab_size < tokenizer.GPT2_SIZE
+                else "there is no experiment for a vocabulary with tokens of its own"
+            )
         )
     if rows < min(num_tokens, vocab_size):
         raise InvalidValueError(f"{message}: some tokens of the vocabulary have none")

@@ -98,7 +98,9 @@ _HINTS = {
 }
 
 
-def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> dict[str, Any]:
+def config(
+    size: Any, *, model_type: str, dtype: str, tokenizer_class: str, end_of_text_id: int
+) -> dict[str, Any]:
     """Returns the content of `config.json`.
 
     Args:
@@ -108,6 +110,7 @@ def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> d
             'float32', 'float16' or 'bfloat16'.
         tokenizer_class: transformers' name of the class, as `text.tokenizer.write_tokenizer`
             returns it.
+        end_of_text_id: the id of `<|endoftext|>` in that tokenizer.
     """
     values = {
         "architectures": [ARCHITECTURES[model_type]],
@@ -128,17 +131,17 @@ def config(size: Any, *, model_type: str, dtype: str, tokenizer_class: str) -> d
         "initializer_range": 0.02,
         "tie_word_embeddings": False,
         "use_cache": True,
-        "bos_token_id": tokenizer.END_OF_TEXT_ID,
-        "eos_token_id": tokenizer.END_OF_TEXT_ID,
+        "bos_token_id": end_of_text_id,
+        "eos_token_id": end_of_text_id,
         "tokenizer_class": tokenizer_class,
         "torch_dtype": dtype,  # the name that older versions of transformers read too
     }
     return values | ({"n_ctx": size.context} if model_type == "codegen" else {})
 
 
-def generation_config() -> dict[str, Any]:
+def generation_config(end_of_text_id: int) -> dict[str, Any]:
     """Returns the content of `generation_config.json`: greedy decoding up to the end of text."""
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.END_OF_TEXT_ID)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text_id)
     return {"do_sample": False, **ends}
 
 
@@ -238,15 +241,21 @@ def _read_key(values: Mapping[str, Any], key: str) -> tuple[Any, str]:
     return _DEFAULTS[key], f"config.json has no {key}, which means {_DEFAULTS[key]!r}"
 
 
-def check_tokenizer(folder: Path) -> None:
-    """Checks that a folder's own tokenizer, if it has one, has no other tokens than CodeGen's.
+def check_tokenizer(folder: Path, vocabulary: str) -> None:
+    """Checks that a folder's own tokenizer, if it has one, has no other tokens than the network's.
 
     A tokenizer with fewer tokens, such as GPT-2's, is accepted: the other tokens still have rows.
+
+    Args:
+        folder: the folder of the weights.
+        vocabulary: the experiment's vocabulary. The released models of the NL phase have the
+            tokenizer of 'codegen', which begins as 'gpt2' does.
 
     Raises:
         ValueError: a token has another id or is not one of CodeGen's, or a file is damaged.
     """
-    known = tokenizer.load("codegen").get_vocab(with_added_tokens=True)
+    name = "codegen" if vocabulary == "gpt2" else vocabulary
+    known = tokenizer.load(name).get_vocab(with_added_tokens=True)
     for token, number in _read_tokens(folder).items():
         if known.get(token) != number:
             problem = "another id" if token in known else "no such token"

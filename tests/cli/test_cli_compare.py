@@ -180,7 +180,7 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
     assert none.startswith("codegen-pax: module 'json' registers no experiment; expected")
 
     listed = {row["name"]: row for row in json.loads(texts[0])}
-    zebras = [f"CodeGen{size}Zebra" for size in ("Nano", "350M", "2B", "6B", "16B")]
+    zebras = [f"CodeGen{size}Zebra" for size in ("Nano", "Micro", "350M", "2B", "6B", "16B")]
     assert {*zebras, "Short", "CodeGen16BMono"} <= listed.keys()
     assert len(listed) == 20 + 5 + 1
     assert listed["CodeGen2BZebra"]["start"] == "CodeGen2BMono"

@@ -37,7 +37,7 @@ def test_a_conversion_that_is_killed_leaves_no_output_and_begins_afresh(
     shape = Network(2, 128, 4, 16, 256, 51_200)
     network = shape.hugging_face()
     network.save_pretrained(tmp_path / "source")
-    arguments = ["import", "hf", "source", "--experiment", "CodeGenNanoMono", "--output", "job"]
+    arguments = ["import", "hf", "source", "--experiment", "CodeGenMicroMono", "--output", "job"]
     (tmp_path / "sitecustomize.py").write_text(STUCK)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     process = subprocess.Popen(

@@ -10,7 +10,7 @@ from experiments.declaration import find_declaration
 registry.register_all()
 
 SIZE = dataclasses.replace(
-    find_declaration("CodeGenNanoMono").size,
+    find_declaration("CodeGenMicroMono").size,
     layers=4,
     model_dims=64,
     heads=8,
@@ -21,10 +21,10 @@ SIZE = dataclasses.replace(
 
 
 @experiment_registry.register
-class Wide(registry.experiment_class("CodeGenNanoMono")):
+class Wide(registry.experiment_class("CodeGenMicroMono")):
     """The phase Mono, in another size."""
 
-    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=SIZE)
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenMicroMono"), size=SIZE)
 
 
 # With the real vocabulary, and nothing else that takes room.
@@ -38,10 +38,10 @@ CODED_SIZE = dataclasses.replace(
 
 
 @experiment_registry.register
-class Coded(registry.experiment_class("CodeGenNanoMono")):
+class Coded(registry.experiment_class("CodeGenMicroMono")):
     """The phase Mono, small, with the tokens that it has."""
 
-    DECLARATION = dataclasses.replace(find_declaration("CodeGenNanoMono"), size=CODED_SIZE)
+    DECLARATION = dataclasses.replace(find_declaration("CodeGenMicroMono"), size=CODED_SIZE)
 
 
 REAL = find_declaration("CodeGen350MMono")

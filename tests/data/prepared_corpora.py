@@ -45,7 +45,7 @@ def write_corpus(
         (folder / part).mkdir(parents=True, exist_ok=True)
         for split, count in splits.items():
             tokens = random.integers(0, 50_257, (count, row_length))
-            tokens[random.random(tokens.shape) < 1 / 8] = tokenizer.END_OF_TEXT_ID
+            tokens[random.random(tokens.shape) < 1 / 8] = tokenizer.end_of_text_id("codegen")
             columns = (tokens,)
             if answers:
                 lengths = random.integers(2, row_length + 1, count)

@@ -18,7 +18,7 @@ from codegen_pax.text import instruction_format, tokenizer
 from tests.data.prepared_corpora import prepare_corpus
 
 T = 32
-END = tokenizer.END_OF_TEXT_ID
+END = tokenizer.end_of_text_id("codegen")
 
 
 def prepare(tmp_path, corpus, records, name="out", at_most=partitions.PARTITION_BYTES, **settings):

@@ -98,7 +98,7 @@ def test_a_row_is_traced_to_its_files(prepared):
                 for origin in trace.trace(path, row):
                     file = folder / "repositories" / origin.repository / origin.path
                     assert origin.source == str(file)
-                    ids = [*words.encode(file.read_text()).ids, tokenizer.END_OF_TEXT_ID]
+                    ids = [*words.encode(file.read_text()).ids, tokenizer.end_of_text_id("codegen")]
                     piece = data[row]["tokens"][origin.column : origin.column + origin.tokens]
                     assert piece.tolist() == ids[origin.offset : origin.offset + origin.tokens]
                     seen.add((origin.repository, origin.path))

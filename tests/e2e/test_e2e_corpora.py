@@ -73,7 +73,7 @@ def test_every_real_size_reads_its_batch(corpora, declaration):
         words = tokenizer.load("codegen")
         row = batch.labels[0][batch.weights[0] > 0]
         asked = batch.ids[0][: int((1 - batch.paddings[0]).sum())]
-        assert 0 < len(row) < len(asked) and row[-1] == tokenizer.END_OF_TEXT_ID
+        assert 0 < len(row) < len(asked) and row[-1] == tokenizer.end_of_text_id("codegen")
         assert words.decode(asked.tolist()).startswith("### Instruction:\n")
     else:
         assert (batch.weights[:, :-1] == 1).all()

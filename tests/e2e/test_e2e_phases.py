@@ -33,7 +33,7 @@ def browser(pax, whole, tmp_path_factory):
 def test_a_new_language_phase_has_an_experiment_of_every_size(pax):
     printed = pax.command("list", "--module", "short_experiments", "--phase", "Browser", "--json")
     found = {row["name"]: row for row in json.loads(printed)}
-    sizes = ("Nano", "350M", "2B", "6B", "16B")
+    sizes = ("Nano", "Micro", "350M", "2B", "6B", "16B")
     assert {f"CodeGen{size}Browser" for size in sizes} <= found.keys()
     for size in sizes:
         row = found[f"CodeGen{size}Browser"]

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 
 FIRST = Path("checkpoints", "checkpoint_00000000")
 SECOND = Path("checkpoints", "checkpoint_00000002")
+MICRO = find_declaration("CodeGenMicroNL").size
 NANO = find_declaration("CodeGenNanoNL").size
 NEW = 64
 
@@ -66,12 +67,12 @@ def assert_equal(found: Path, wanted: Path) -> None:
 
 def test_the_stock_binary_decodes_as_transformers_does(pax, tmp_path):
     """Eight prompts, continued by the likeliest token: 64 tokens are the same, one by one."""
-    network = random_network(NANO, "float32", seed=1)
+    network = random_network(MICRO, "float32", seed=1)
     network.save_pretrained(tmp_path / "source")
     job = tmp_path / "job"
-    arguments = ("--experiment", "CodeGenNanoNL", "--output", str(job))
+    arguments = ("--experiment", "CodeGenMicroNL", "--output", str(job))
     pax.command("import", "hf", str(tmp_path / "source"), *arguments)
-    pax.run("codegen.CodeGenNanoNL", job, "--mode=decode_once")
+    pax.run("codegen.CodeGenMicroNL", job, "--mode=decode_once")
     rows = completions.read_decoded(job)
     assert len(rows) == 8
     for row in rows:

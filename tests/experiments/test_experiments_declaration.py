@@ -12,7 +12,6 @@ from experiments.declaration import (
 )
 from experiments.meshes import parse_mesh
 from experiments.phases import PHASES, Phase
-from experiments.profiles import LAPTOP
 from experiments.recipes import RECIPES, find_recipe
 from experiments.report import report
 from experiments.settings import from_environment
@@ -95,7 +94,7 @@ def test_every_report_says_what_a_person_asks(declaration):
     assert max(map(len, text.splitlines())) <= 96
     said = " ".join(text.split())
     result = declaration.phase.humaneval_pass_at_1.get(declaration.size.name)
-    if declaration.profile == LAPTOP:
+    if declaration.profile.on_laptop:
         assert "Source: none: this project's own size" in said
     elif result is None:
         assert "no published run" in said and "Expected: no published result." in said
@@ -119,7 +118,7 @@ def test_what_was_not_seen_at_its_source_is_said(declaration):
     size, phase = declaration.size, declaration.phase
     names = ("learning_rate", "steps", "humaneval_pass_at_1")
     unseen = [name for name in names if size.name not in SEEN.get((name, phase.name), ())]
-    if declaration.profile == LAPTOP or phase.name == "Instruct":  # our own
+    if declaration.profile.on_laptop or phase.name == "Instruct":  # our own
         unseen = []
     assert list(declaration.unverified) == unseen
     said = " ".join(report(declaration).split())

@@ -22,7 +22,7 @@ RUST = declare(SIZES["350M"], Phase("Rust", languages=("rust",), start="Mono", t
     ("declaration", "steps", "warmup", "anneal"),
     [
         (NANO, 20, 2, 18),
-        (NANO, 360, 20, 340),
+        (NANO, 6_600, 50, 6_550),
         (NL, 1_000, 100, 900),
         (NL, 350_000, 3_000, 300_000),  # as jaxformer ran it: flat from step 303,000 on
         (NL, 320_000, 3_000, 300_000),

@@ -100,4 +100,4 @@ def test_the_tables_need_the_standard_library_alone():
     found = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
     )
-    assert (found.stdout.strip(), found.stderr) == ("20", "")
+    assert (found.stdout.strip(), found.stderr) == ("24", "")

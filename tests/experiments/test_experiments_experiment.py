@@ -71,8 +71,8 @@ def made_in(module):
         (NanoB, 20, "a variant of CodeGenNanoMono, with steps=20."),
         (FromNumbers, 30, "a variant of CodeGenNanoMono, with steps=30."),
         (Constructed, 40, "a variant of CodeGenNanoMono, with steps=40."),
-        (InMethods, 180, "a variant of CodeGenNanoMono."),
-        (made_in("elsewhere.mine"), 180, "a variant of CodeGenNanoMono."),
+        (InMethods, MONO.steps, "a variant of CodeGenNanoMono."),
+        (made_in("elsewhere.mine"), MONO.steps, "a variant of CodeGenNanoMono."),
     ],
 )
 def test_the_class_is_the_name_of_the_run(cls, steps, variant, tmp_path):
@@ -120,6 +120,7 @@ def test_what_follows_reaches_pax():
     # The network is that of the context: an export says so.
     size = Short().declaration().size
     words = {"model_type": "codegen", "dtype": "float32", "tokenizer_class": "CodeGenTokenizer"}
+    words |= {"end_of_text_id": 50_256}
     assert hugging_face.config(size, **words)["n_positions"] == 2_048
     assert str(Short().network()) == str(codegen.CodeGen350MNL().network())
 

@@ -37,7 +37,7 @@ def job(tmp_path):
     return epath.Path(tmp_path / "jobs" / "job")
 
 
-def plan(job, experiment="CodeGenNanoMono", devices=8, settings=None, **changed) -> Plan:
+def plan(job, experiment="CodeGenMicroMono", devices=8, settings=None, **changed) -> Plan:
     """Training on a mesh of eight devices, with everything that may go with it."""
     settings = {"mesh": parse_mesh(MESH), "data": str(job.parents[1] / "corpora")} | (
         settings or {}
@@ -72,14 +72,14 @@ def test_without_an_evaluation_that_is_said(job):
 @pytest.mark.parametrize(
     ("name", "devices", "mesh", "said"),
     [
-        ("CodeGenNanoMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 device;"
+        ("CodeGenMicroMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 device;"
          " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there is 1"),
         ("CodeGen350MNL", 1, None, "takes 8 devices; found 1 cpu device: set CODEGEN_MESH=1x1x1"),
         ("CodeGen16BNL", 64, None, "takes 256 devices; found 64 cpu devices: set"
          " CODEGEN_MESH=1x64x1, or"),
-        ("CodeGenNanoMono", 8, "1x1x4", "CODEGEN_MESH=1x1x4 [replica x data x mdl] takes 4"),
-        ("CodeGenNanoMono", 3, "1x1x1", "found 3 cpu devices: start it where there is 1"),
-        ("CodeGenNanoMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
+        ("CodeGenMicroMono", 8, "1x1x4", "CODEGEN_MESH=1x1x4 [replica x data x mdl] takes 4"),
+        ("CodeGenMicroMono", 3, "1x1x1", "found 3 cpu devices: start it where there is 1"),
+        ("CodeGenMicroMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
     ],
 )  # fmt: skip
 def test_a_mesh_that_is_not_there_is_named(name, devices, mesh, said, job):
@@ -125,9 +125,9 @@ def test_an_evaluation_on_a_name_that_nobody_knows(job):
 
 
 def test_a_mixture_that_nobody_knows(job):
-    class Misspelt(codegen.CodeGenNanoMono):
+    class Misspelt(codegen.CodeGenMicroMono):
         DECLARATION = replace(
-            found := codegen.CodeGenNanoMono.DECLARATION,
+            found := codegen.CodeGenMicroMono.DECLARATION,
             phase=replace(found.phase, nano_mixture="codegen_nano_mon"),
         )
 

@@ -19,9 +19,9 @@ OPTIMIZER = "task.train.learner.optimizer"
 
 @pytest.fixture(scope="module")
 def begun():
-    """The lineage of CodeGenNanoMono as it is declared."""
+    """The lineage of CodeGenMicroMono as it is declared."""
     return job_receipt.document(
-        codegen.CodeGenNanoMono(), "codegen.CodeGenNanoMono", [], "training", []
+        codegen.CodeGenMicroMono(), "codegen.CodeGenMicroMono", [], "training", []
     )
 
 
@@ -34,14 +34,14 @@ def job(tmp_path, begun):
     return epath.Path(folder)
 
 
-def resumed(job, cls=codegen.CodeGenNanoMono, schedule=None):
+def resumed(job, cls=codegen.CodeGenMicroMono, schedule=None):
     """An experiment as the stock binary makes it to go on in a job."""
     run = Run(job, step=checkpoints.last_step(job), trains=True)
     return cls(Settings(schedule=schedule), run)
 
 
 def variant(task=None, datasets=None, **declared):
-    """The class CodeGenNanoMono, changed; `task` and `datasets` change what it makes."""
+    """The class CodeGenMicroMono, changed; `task` and `datasets` change what it makes."""
 
     def changed(name, change):
         def method(self):
@@ -51,17 +51,17 @@ def variant(task=None, datasets=None, **declared):
 
         return method
 
-    declaration = dataclasses.replace(codegen.CodeGenNanoMono.DECLARATION, **declared)
+    declaration = dataclasses.replace(codegen.CodeGenMicroMono.DECLARATION, **declared)
     body = {"DECLARATION": declaration, "__module__": "mine"}
     for name, change in (("task", task), ("datasets", datasets)):
         if change:
             body[name] = changed(name, change)
-    cls = type("CodeGenNanoMono", (codegen.CodeGenNanoMono,), body)
+    cls = type("CodeGenMicroMono", (codegen.CodeGenMicroMono,), body)
     return cls
 
 
 def size(**changes):
-    return dataclasses.replace(codegen.CodeGenNanoMono.DECLARATION.size, **changes)
+    return dataclasses.replace(codegen.CodeGenMicroMono.DECLARATION.size, **changes)
 
 
 def setting(path, value):
@@ -111,7 +111,7 @@ def relu(task):
         ({"datasets": setting("0.packing", True)}, "datasets[0].packing was False, is True"),
         (
             {"datasets": setting("0.mixture_name", "codegen_nano_nl")},
-            "datasets[0].mixture_name was 'codegen_nano_mono', is 'codegen_nano_nl'",
+            "datasets[0].mixture_name was 'codegen_nano_mono_codegen', is 'codegen_nano_nl'",
         ),
         ({"task": setting("train.enable_input_checkpointing", False)}, "checkpointing was True"),
     ],
@@ -123,7 +123,7 @@ def test_what_changes_the_weights_or_the_order_of_the_data_is_refused_by_name(ch
         job_receipt.keep(job, resumed(job, variant(**changed)))
     message = str(error.value)
     assert said in message and "\n" not in message
-    assert message.startswith(f"{job} was trained otherwise than CodeGenNanoMono is now: ")
+    assert message.startswith(f"{job} was trained otherwise than CodeGenMicroMono is now: ")
     assert ("CODEGEN_SCHEDULE" in message) == any(name in said for name in ("rate", "lr_sch"))
     assert lineage.read(job) == before
 
@@ -238,7 +238,7 @@ def test_modules_that_were_renamed_lock_nobody_out(job, begun):
     job_receipt.keep(job, resumed(job))
     (noted,) = lineage.read(job)["history"]
     assert noted["changes"] == [
-        {"name": "class", "old": "x.y.Mono", "new": "codegen.CodeGenNanoMono"}
+        {"name": "class", "old": "x.y.Mono", "new": "codegen.CodeGenMicroMono"}
     ]
 
 
@@ -266,7 +266,7 @@ def test_what_a_version_has_added_at_its_default_and_what_is_set_no_more(job, be
 def test_fewer_steps_than_were_trained(job):
     job_receipt.keep(job, resumed(job, variant(steps=40)))
     assert "history" not in lineage.read(job)  # nothing is left to train: nothing has changed
-    with pytest.raises(ValueError, match=r"is at step 40, and CodeGenNanoMono ends at step 39; "):
+    with pytest.raises(ValueError, match=r"is at step 40, and CodeGenMicroMono ends at step 39; "):
         job_receipt.keep(job, resumed(job, variant(steps=39)))
 
 

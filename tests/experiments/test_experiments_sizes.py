@@ -57,4 +57,4 @@ def test_every_size_has_a_placement():
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: size.name)
 def test_counts_by_hand(size):
-    assert size.parameters == network_parameters(size.layers, size.model_dims)
+    assert size.parameters == network_parameters(size.layers, size.model_dims, size.vocab_size)

@@ -31,7 +31,7 @@ def test_the_standard_library_is_read_in_full_rows(read):
     assert np.all(batch.paddings == 0)
     source = seqio.TaskRegistry.get("codegen_nano_mono").source
     documents = [installed.text_document(file.path)[0] for file in source.files("validation")]
-    text = vocabulary("codegen").decode(batch.ids[0].tolist())
+    text = vocabulary("codegen_2048").decode(batch.ids[0].tolist())
     third = len(text) // 3  # a row may go on in another file: some third of it is in one
     thirds = [text[n * third : (n + 1) * third] for n in range(3)]
     assert any(part in document for part in thirds for document in documents)
@@ -40,7 +40,7 @@ def test_the_standard_library_is_read_in_full_rows(read):
 @pytest.mark.parametrize("read", [training_batch, evaluation_batch])
 def test_an_instruction_row_is_predicted_in_its_answer_alone(read):
     """The labels with a weight are the answer and the end of text, word for word."""
-    words = vocabulary("codegen")
+    words = vocabulary("codegen_2048")
     task = seqio.TaskRegistry.get("codegen_nano_instruct")
     examples = task.get_dataset({"inputs": T, "targets": T}, "validation", shuffle=False)
     answers = {

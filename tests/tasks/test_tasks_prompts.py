@@ -22,7 +22,7 @@ RUST = Phase("Rust", languages=("rust",), start="Mono", tokens=10**9)
 
 def decoded(phase, file=""):
     """The texts that Pax is given, with their seqio task's name."""
-    name = prompts.for_phase(phase, file).register()
+    name = prompts.for_phase(phase, file=file).register()
     words = vocabulary(str(phase.vocabulary))
     dataset = seqio.TaskRegistry.get(name).get_dataset(None, split="validation", shuffle=False)
     return name, [words.decode(one["inputs"]) for one in dataset.as_numpy_iterator()]
@@ -43,7 +43,7 @@ def test_the_published_phases_decode_what_they_are_for():
         assert actual.mixture_name == prompts.for_phase(PHASES[phase]).register()
 
 
-@pytest.mark.parametrize("vocabulary_name", ["codegen", "gpt2"])
+@pytest.mark.parametrize("vocabulary_name", ["codegen", "gpt2", "codegen_2048"])
 def test_every_language_has_eight_short_prompts(vocabulary_name):
     words = vocabulary(vocabulary_name)
     for language in LANGUAGES:
@@ -141,7 +141,7 @@ def test_an_invalid_file_of_prompts_is_refused_in_one_line(name, body, message, 
     if body is not None:
         path.write_bytes(body)
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        prompts.for_phase(PHASES["Mono"], str(path)).register()
+        prompts.for_phase(PHASES["Mono"], file=str(path)).register()
     actual = str(error.value)
     assert message in actual and f"CODEGEN_PROMPTS={path}" in actual and "\n" not in actual
 

@@ -15,7 +15,7 @@ from tasks import corpora, nano, prompt_texts
 
 ROOT = Path(__file__).parents[2]
 SIX = ("python", "java", "javascript", "go", "cpp", "rust")
-
+NANO = ("nl", "multi", "multi_python", "mono")
 
 EXPECTED = [
     ("codegen_pile", ["targets"], "gpt2"),
@@ -24,11 +24,14 @@ EXPECTED = [
     *((f"codegen_bigquery_{name}", ["targets"], "codegen") for name in (*SIX, "c")),
     ("codegen_bigpython", ["targets"], "codegen"),
     ("codegen_instruction", ["answers", "targets"], "codegen"),
-    ("codegen_nano_nl", ["targets"], "gpt2"),
-    ("codegen_nano_multi", ["targets"], "codegen"),
-    ("codegen_nano_multi_python", ["targets"], "codegen"),
-    ("codegen_nano_mono", ["targets"], "codegen"),
-    ("codegen_nano_instruct", ["inputs", "targets"], "codegen"),
+    *((f"codegen_nano_{name}", ["targets"], "codegen_2048") for name in NANO),
+    ("codegen_nano_instruct", ["inputs", "targets"], "codegen_2048"),
+    ("codegen_nano_nl_gpt2", ["targets"], "gpt2"),
+    *((f"codegen_nano_{name}_codegen", ["targets"], "codegen") for name in NANO[1:]),
+    ("codegen_nano_instruct_codegen", ["inputs", "targets"], "codegen"),
+    ("codegen_nano_prompts_2048", ["inputs", "targets"], "codegen_2048"),
+    ("codegen_nano_prompts_2048_instruct", ["inputs", "targets"], "codegen_2048"),
+    ("codegen_nano_prompts_2048_nl", ["inputs", "targets"], "codegen_2048"),
     ("codegen_nano_prompts", ["inputs", "targets"], "codegen"),
     ("codegen_nano_prompts_instruct", ["inputs", "targets"], "codegen"),
     ("codegen_nano_prompts_nl", ["inputs", "targets"], "gpt2"),

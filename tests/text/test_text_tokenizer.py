@@ -14,10 +14,14 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from codegen_pax.text import tokenizer
-from codegen_pax.text.tokenizer import write_tokenizer
+from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
 from codegen_pax.text.vocabulary import vocabulary
 
-CLASSES = {"gpt2": "GPT2Tokenizer", "codegen": "CodeGenTokenizer"}
+CLASSES = {
+    "gpt2": "GPT2Tokenizer",
+    "codegen": "CodeGenTokenizer",
+    "codegen_2048": "CodeGenTokenizer",
+}
 CASES = [(name, kind) for name in CLASSES for kind in ("codegen", "gptj")]
 BY_CASE = pytest.mark.parametrize("case", CASES, ids="-".join)
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -62,26 +66,32 @@ def test_classes_and_special_tokens(case, folders, loaded):
     for one, ending in zip(loaded[case], ("Fast", ""), strict=True):
         assert type(one).__name__ == CLASSES[case[0]] + ending
         assert one.is_fast == bool(ending)
-        assert len(one) == {"gpt2": 50257, "codegen": 50295}[case[0]]
-        assert one.bos_token_id == one.eos_token_id == one.pad_token_id == one.unk_token_id == 50256
+        assert len(one) == {"gpt2": 50257, "codegen": 50295, "codegen_2048": 2048}[case[0]]
+        assert one.bos_token_id == one.eos_token_id == one.pad_token_id == one.unk_token_id
+        assert one.eos_token_id == end_of_text_id(case[0])
         assert one.clean_up_tokenization_spaces is False
         assert one.encode("def f(x):") == vocabulary(case[0]).encode("def f(x):")
     assert AutoTokenizer.from_pretrained(folders[case]).model_max_length == LONGEST
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_files_are_gpt2s_and_always_the_same(name, folders, tmp_path):
+def test_files_are_always_the_same(name, folders, tmp_path):
     folder = folders[name, "codegen"]
     wanted = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
-    wanted |= {"special_tokens_map.json"} | ({"added_tokens.json"} if name == "codegen" else set())
+    wanted |= {"special_tokens_map.json"} | ({"added_tokens.json"} if name != "gpt2" else set())
     assert {path.name for path in folder.iterdir()} == wanted | {"config.json"}
-    encoder, merges = tokenizer.vocabulary_files()
-    assert (folder / "vocab.json").read_bytes() == encoder.read_bytes()
-    assert (folder / "merges.txt").read_bytes() == merges.read_bytes()
     tokenizer.load.cache_clear()
     write_tokenizer(tmp_path, name, LONGEST)
     for file in wanted:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "codegen"])
+def test_vocabulary_and_merges_are_gpt2s_own(name, folders):
+    folder = folders[name, "codegen"]
+    encoder, merges = tokenizer.vocabulary_files()
+    assert (folder / "vocab.json").read_bytes() == encoder.read_bytes()
+    assert (folder / "merges.txt").read_bytes() == merges.read_bytes()
 
 
 def test_added_tokens_are_the_whitespace_of_the_released_model(folders):
@@ -122,7 +132,7 @@ def test_batches_are_padded_before_the_prompt(case, loaded):
     missing = len(long) - len(short)
     for one in loaded[case]:
         batch = one(["a", "if a:\n        b"], padding=True)
-        assert batch["input_ids"] == [[50256] * missing + short, long]
+        assert batch["input_ids"] == [[end_of_text_id(case[0])] * missing + short, long]
         assert batch["attention_mask"] == [[0] * missing + [1] * len(short), [1] * len(long)]
 
 

@@ -17,7 +17,9 @@ from transformers import CodeGenTokenizer, CodeGenTokenizerFast, GPT2Tokenizer, 
 from codegen_pax.text import tokenizer
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 
-NAMES = ("gpt2", "codegen")
+NAMES = ("gpt2", "codegen", "codegen_2048")
+SIZES = {"gpt2": 50257, "codegen": 50295, "codegen_2048": 2048}
+NUM_MERGES = 2048 - 256 - 1 - 38
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
 # The 38 tokens, spelled out here and not taken from the code under test.
@@ -32,11 +34,19 @@ def references(tmp_path_factory):
     (folder / "vocab.json").write_bytes(encoder.read_bytes())
     (folder / "merges.txt").write_bytes(merges.read_bytes())
     files = str(folder / "vocab.json"), str(folder / "merges.txt")
+    short = tmp_path_factory.mktemp("short")
+    ids = json.loads(encoder.read_text())
+    beginning = [*sorted(ids, key=ids.__getitem__)[: 256 + NUM_MERGES], "<|endoftext|>"]
+    (short / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(beginning)}))
+    lines = merges.read_text().split("\n")[: 1 + NUM_MERGES]
+    (short / "merges.txt").write_text("\n".join([*lines, ""]))
+    short_files = str(short / "vocab.json"), str(short / "merges.txt")
     made = {
         "gpt2": (GPT2TokenizerFast(*files), GPT2Tokenizer(*files)),
         "codegen": (CodeGenTokenizerFast(*files), CodeGenTokenizer(*files)),
+        "codegen_2048": (CodeGenTokenizerFast(*short_files), CodeGenTokenizer(*short_files)),
     }
-    for reference in made["codegen"]:
+    for reference in (*made["codegen"], *made["codegen_2048"]):
         reference.add_tokens(WHITESPACE)
     for pair in made.values():
         for reference in pair:
@@ -80,9 +90,10 @@ assigned = st.lists(
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_and_ids_are_those_of_the_released_model(name, references):
     vocab = vocabulary(name)
-    assert vocab.vocab_size == {"gpt2": 50257, "codegen": 50295}[name]
+    assert vocab.vocab_size == SIZES[name]
     assert vocab.vocab_size == len(references[name][0]) == len(references[name][1])
-    assert vocab.eos_id == references[name][0].convert_tokens_to_ids("<|endoftext|>") == 50256
+    end = 2009 if name == "codegen_2048" else 50256
+    assert vocab.eos_id == references[name][0].convert_tokens_to_ids("<|endoftext|>") == end
     assert vocab.encode("!") == [0]
 
 
@@ -146,6 +157,16 @@ def test_a_document_cannot_forge_the_end_of_text(text):
     assert vocab.eos_id not in ids
     if "<|endoftext|>" not in text:
         assert ids == vocab.encode(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(text=code_like)
+@settings(max_examples=200, deadline=None)
+def test_the_bytes_of_a_text_are_those_of_its_ids(name, text):
+    lengths = tokenizer.byte_lengths(name)
+    assert len(lengths) == SIZES[name] and min(lengths) == lengths[vocabulary(name).eos_id] == 0
+    document = vocabulary(name).encode_document(text)
+    assert sum(lengths[i] for i in document) == len(text.encode())
 
 
 @pytest.mark.parametrize("name", NAMES)

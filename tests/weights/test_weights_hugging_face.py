@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
-from codegen_pax.text.tokenizer import write_tokenizer
+from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
 from codegen_pax.weights import hugging_face, tensor_files
 from codegen_pax.weights.model_card import card
 from codegen_pax.weights.tensors import FileReader
@@ -21,7 +21,7 @@ from tests.weights.networks import Network, assert_holds, save_bin
 
 NETWORK = Network()
 SIZE = dataclasses.replace(
-    SIZES["Nano"], model_dims=32, heads=4, head_dims=8, rotary_dims=4, context=128
+    SIZES["Micro"], model_dims=32, heads=4, head_dims=8, rotary_dims=4, context=128
 )
 CLASSES = {
     "codegen": (transformers.CodeGenConfig, transformers.CodeGenForCausalLM),
@@ -58,16 +58,21 @@ def export(network, folder, model_type, dtype="float32", vocabulary="codegen"):
     (folder / "config.json").unlink()
     (folder / "generation_config.json").unlink()
     tokenizer = write_tokenizer(folder, vocabulary, SIZE.context)
+    end = end_of_text_id(vocabulary)
     config = hugging_face.config(
-        SIZE, model_type=model_type, dtype=dtype, tokenizer_class=tokenizer
+        SIZE,
+        model_type=model_type,
+        dtype=dtype,
+        tokenizer_class=tokenizer,
+        end_of_text_id=end,
     )
     (folder / "config.json").write_text(json.dumps(config))
-    text = json.dumps(hugging_face.generation_config())
+    text = json.dumps(hugging_face.generation_config(end))
     (folder / "generation_config.json").write_text(text)
 
 
 @BY_TYPE
-@pytest.mark.parametrize("vocabulary", ["codegen", "gpt2"])
+@pytest.mark.parametrize("vocabulary", ["codegen", "gpt2", "codegen_2048"])
 def test_the_network_loads_without_a_warning_and_generates(
     model_type, vocabulary, networks, tmp_path, caplog, monkeypatch
 ):
@@ -80,15 +85,16 @@ def test_the_network_loads_without_a_warning_and_generates(
     assert type(loaded) is CLASSES[model_type][1]
     assert not any(report.values())
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    end = {"codegen": 50256, "gpt2": 50256, "codegen_2048": 2009}[vocabulary]
     batch = tokenizer(["a", "def f(x):\n    return"], padding=True, return_tensors="pt")
     with torch.no_grad():
         assert torch.equal(loaded(**batch).logits, network(**batch).logits)
         found = loaded.generate(**batch, max_new_tokens=5)
-        expected = network.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=50256)
+        expected = network.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=end)
     assert torch.equal(found, expected)
     assert not caplog.records
     ends = loaded.generation_config
-    assert ends.bos_token_id == ends.eos_token_id == ends.pad_token_id == 50256
+    assert ends.bos_token_id == ends.eos_token_id == ends.pad_token_id == end
     assert not ends.do_sample
 
 
@@ -118,7 +124,9 @@ def test_weights_load_as_the_type_they_are_saved_in(model_type, dtype, networks,
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_every_size_has_its_network(model_type, size):
     """No key is transformers' default by chance, and the network has the parameters stated."""
-    values = hugging_face.config(size, model_type=model_type, dtype="float32", tokenizer_class="T")
+    values = hugging_face.config(
+        size, model_type=model_type, dtype="float32", tokenizer_class="T", end_of_text_id=50256
+    )
     config = transformers.AutoConfig.for_model(**values)
     assert (config.n_layer, config.n_embd, config.n_head) == (
         size.layers,
@@ -137,7 +145,9 @@ def test_every_size_has_its_network(model_type, size):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_what_is_written_is_accepted(size, tmp_path):
     """As written, and as transformers saves it after reading it."""
-    values = hugging_face.config(size, model_type="codegen", dtype="float16", tokenizer_class="T")
+    values = hugging_face.config(
+        size, model_type="codegen", dtype="float16", tokenizer_class="T", end_of_text_id=50256
+    )
     hugging_face.check_config(values, size)
     transformers.CodeGenConfig(**values).save_pretrained(tmp_path)
     hugging_face.check_config(json.loads((tmp_path / "config.json").read_text()), size)
@@ -217,7 +227,9 @@ def test_other_names_overrule_as_in_transformers():
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_another_network_is_refused(change, message):
-    values = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    values = hugging_face.config(
+        SIZE, model_type="codegen", dtype="float32", tokenizer_class="T", end_of_text_id=50256
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(f'config.json {message}')}") as caught:
         hugging_face.check_config(values | change, SIZE)
     assert "\n" not in str(caught.value)
@@ -228,7 +240,9 @@ def test_another_network_is_refused(change, message):
     [{"n_positions": 2048}, {"n_inner": 128}, {"attn_pdrop": 0.1}, {"tie_word_embeddings": None}],
 )
 def test_what_makes_no_other_network_is_accepted(change):
-    values = hugging_face.config(SIZE, model_type="codegen", dtype="float32", tokenizer_class="T")
+    values = hugging_face.config(
+        SIZE, model_type="codegen", dtype="float32", tokenizer_class="T", end_of_text_id=50256
+    )
     hugging_face.check_config(values | change, SIZE)
     with torch.device("meta"):
         network = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**values | change))
@@ -379,17 +393,24 @@ def test_a_pointer_that_is_not_read_is_no_matter(tmp_path):
     assert hugging_face.find_weights(tmp_path)
 
 
+def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path):
+    write_tokenizer(tmp_path, "codegen_2048", 64)
+    hugging_face.check_tokenizer(tmp_path, "codegen_2048")
+    with pytest.raises(ValueError, match=r"as \d+, and CodeGen's has another id"):
+        hugging_face.check_tokenizer(tmp_path, "codegen")
+
+
 def test_a_tokenizer_is_codegens_or_a_part_of_it(tmp_path):
     for vocabulary in ("gpt2", "codegen"):
         write_tokenizer(tmp_path, vocabulary, 64)
-        hugging_face.check_tokenizer(tmp_path)
+        hugging_face.check_tokenizer(tmp_path, "codegen")
         (tmp_path / "tokenizer.json").unlink()
-        hugging_face.check_tokenizer(tmp_path)
+        hugging_face.check_tokenizer(tmp_path, "codegen")
     words = json.loads((tmp_path / "vocab.json").read_text())
     words["!"], words['"'] = words['"'], words["!"]
     (tmp_path / "vocab.json").write_text(json.dumps(words))
     with pytest.raises(ValueError, match="has '!' as 1, and CodeGen's has another id: resize the"):
-        hugging_face.check_tokenizer(tmp_path)
+        hugging_face.check_tokenizer(tmp_path, "codegen")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
-        hugging_face.check_tokenizer(tmp_path)
+        hugging_face.check_tokenizer(tmp_path, "codegen")

@@ -8,7 +8,6 @@ from typing import Any
 
 from experiments.declaration import Declaration
 from experiments.phases import ancestors
-from experiments.profiles import LAPTOP
 from experiments.report import report
 from experiments.settings import VARIABLES
 
@@ -137,10 +136,10 @@ def _data(declaration: Declaration) -> Description:
     phase = declaration.phase
     return {
         "languages": list(phase.languages),
-        "vocabulary": phase.vocabulary,
+        "vocabulary": declaration.vocabulary,
         "loss_on": phase.loss_on,
         # The published number for the phase's corpus. Nano reads files of this machine instead.
-        "corpus_tokens": None if declaration.profile == LAPTOP else phase.corpus_tokens,
+        "corpus_tokens": None if declaration.profile.on_laptop else phase.corpus_tokens,
     }
 
 

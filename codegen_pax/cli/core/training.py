@@ -65,7 +65,6 @@ def train(
         import tasks  # noqa: F401  (registers the mixture that is read)
         from codegen_pax.data import seqio_sources
         from codegen_pax.runs.summary import summarise
-        from codegen_pax.text.vocabulary import vocabulary
 
         seqio_sources.set_corpora_folder(settings.data)
         return summarise(
@@ -75,7 +74,7 @@ def train(
             row_length=declaration.row_length,
             batch_tokens=declaration.batch_tokens,
             vocab_size=declaration.size.vocab_size,
-            to_text=vocabulary(declaration.phase.vocabulary).decode,
+            vocabulary_name=declaration.vocabulary.value,
         )
 
 
@@ -146,7 +145,11 @@ def print_summary(
     table = Table(title=summary.experiment, show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    table.add_row("validation loss", f"{summary.validation_loss:.3f} nats a token")
+    table.add_row(
+        "validation loss",
+        f"{summary.validation_loss:.3f} nats a token, "
+        f"{summary.per_byte(summary.validation_loss):.3f} nats a byte",
+    )
     if summary.first_validation_loss is not None:
         change = summary.validation_loss - summary.first_validation_loss
         table.add_row(
@@ -169,7 +172,9 @@ def print_summary(
         "bigram of the training files",
         f"{summary.fitted_bigram:.3f} ({summary.fitted_bigram - summary.validation_loss:+.3f})",
     )
-    table.add_row("held-out tokens", f"{summary.validation_tokens:,}")
+    table.add_row(
+        "held-out tokens", f"{summary.validation_tokens:,} of {summary.validation_bytes:,} bytes"
+    )
     table.add_row("trained on", f"{summary.tokens:,} tokens in {counted(summary.steps, 'step')}")
     if summary.tokens_per_second is not None:
         table.add_row("speed", f"{summary.tokens_per_second:,.0f} tokens/s")
@@ -182,7 +187,7 @@ def print_summary(
         "events", printable(f"tensorboard --logdir {shlex.quote(str(job / 'summaries'))}")
     )
     console.print(table)
-    prompt = prompts.for_phase(declaration.phase, settings.prompts)
+    prompt = prompts.for_phase(declaration.phase, declaration.vocabulary, settings.prompts)
     # A user's own module is looked for in the working directory, never in a run's folder.
     module = [] if declaration.module == DOOR else ["--module", declaration.module]
     command = shlex.join(["codegen-pax", "sample", *module, os.fspath(job), prompt.example])

@@ -212,6 +212,7 @@ def _encode(
 ) -> Iterator[tuple[_Candidate, np.ndarray, np.ndarray]]:
     """Yield (candidate, ids uint16 [n], answers uint8 [n]); answers [0] for a text."""
     bpe = tokenizer.load(settings.kind.vocabulary, literal=True)
+    end = tokenizer.end_of_text_id(settings.kind.vocabulary)
     texts = [text for candidate in batch for text, _ in candidate.texts]
     encodings = iter(bpe.encode_batch_fast(texts, add_special_tokens=False))
     for candidate in batch:
@@ -220,7 +221,7 @@ def _encode(
         for _, is_answer in candidate.texts:
             text_ids = next(encodings).ids
             if is_answer or not settings.kind.answers:
-                text_ids = [*text_ids, tokenizer.END_OF_TEXT_ID]
+                text_ids = [*text_ids, end]
             ids += text_ids
             if settings.kind.answers:
                 answers += [int(is_answer)] * len(text_ids)

@@ -17,7 +17,6 @@ from codegen_pax.data import TRAIN, mixtures
 from codegen_pax.data.seqio_sources import DATA_VARIABLE, CorpusMissingError
 from codegen_pax.data.stream import batches, row_readers
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.text import tokenizer
 
 
 class DifferentHostsError(InvalidValueError):
@@ -77,8 +76,13 @@ class MixtureRows(base_input.BaseInput):
                 if rows.is_predicted is not None:
                     is_predicted[in_batch], all_predicted = rows.is_predicted, False
         rows = batches.TokenRows(ids, lengths, None if all_predicted else is_predicted)
-        document_end_id = tokenizer.END_OF_TEXT_ID if self.packing else None
+        document_end_id = self.document_end_id() if self.packing else None
         return py_utils.NestedMap(batches.fields(rows, document_end_id))
+
+    def document_end_id(self) -> int:
+        """Return the id of the end of text in the vocabulary of the mixture."""
+        features = mixtures.get_mixture_or_task(self.mixture_name).output_features
+        return features["targets"].vocabulary.eos_id
 
     def check_hosts(self, identity: dict[str, Any]) -> None:
         """Raise DifferentHostsError, on every host, unless all would read the same rows.
