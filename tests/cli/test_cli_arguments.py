@@ -126,10 +126,35 @@ def test_a_module_that_was_renamed_is_the_runs_and_the_one_of_the_tables_is_not(
         open_job(".", None, [])
     assert open_job(".", None, ["same_name"]).declaration.steps == 7
     lineage.write(run, RECEIPT | {"class": "codegen.CodeGenNanoMono"})
-    assert open_job(".", None, ["same_name"]).declaration.steps == 180
+    assert open_job(".", None, ["same_name"]).declaration.module == "codegen"
 
 
 def test_a_recipe_of_the_environment_is_not_the_runs(run, monkeypatch):
     lineage.write(run, RECEIPT | {"class": "codegen.CodeGenNanoMono", "recipe": "paper"})
     monkeypatch.setenv("CODEGEN_RECIPE", "jaxformer")
     assert open_job(".", None, []).declaration.recipe.name == "paper"
+
+
+def declared(vocab_size, vocabulary="codegen"):
+    """The receipt of a run of the tables, two layers of 128 dims."""
+    size = {"name": "Nano", "layers": 2, "model_dims": 128, "heads": 4, "vocab_size": vocab_size}
+    phase = {"name": "Mono", "vocabulary": vocabulary}
+    return RECEIPT | {
+        "class": "codegen.CodeGenNanoMono",
+        "declared": {"size": size, "phase": phase, "by_hand": {}},
+    }
+
+
+@pytest.mark.parametrize("name", [None, "CodeGenMicroMono"])
+def test_a_run_of_an_older_table_is_of_the_experiment_with_its_network(run, name):
+    """Nano had the full vocabulary once; Micro has that network now."""
+    lineage.write(run, declared(51_200))
+    assert open_job(".", name, []).declaration.name == "CodeGenMicroMono"
+    lineage.write(run, declared(2_048, "codegen_2048"))
+    assert open_job(".", None, []).declaration.name == "CodeGenNanoMono"
+
+
+def test_a_network_that_no_experiment_has_is_named(run):
+    lineage.write(run, declared(4_096))
+    with pytest.raises(UsageError, match=r"CodeGenNanoMono has: vocab_size 4096 \(now 2048\)"):
+        open_job(".", None, [])

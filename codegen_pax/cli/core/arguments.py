@@ -218,7 +218,8 @@ def open_job(
     declaration = _find_experiment_of(name, experiment, modules, receipt)
     settings = from_environment()
     if receipt:
-        if declaration.name not in lineage.experiment_names(receipt):
+        own_names = {*lineage.experiment_names(receipt), *_same_network(receipt)}
+        if declaration.name not in own_names:
             raise UsageError(
                 f"--experiment {experiment}: {name} is a run of {receipt['experiment']}, as its "
                 f"{lineage.FILE} says; expected that one, or none given"
@@ -259,7 +260,7 @@ def _find_experiment_of(
     if experiment and experiment.rpartition(".")[2] != name:
         return find_experiments([experiment], modules)[0]
     if module in ("", DOOR):
-        return find_experiments([name])[0]
+        return _of_its_network(job, find_experiments([name])[0], receipt)
     # The module may have been renamed, so any of `modules` will do; but an experiment of the
     # tables with the same name is another one.
     matches = [
@@ -277,3 +278,44 @@ def _find_experiment_of(
         f"{job} is a run of {name!r} of the module {module!r}, as its {lineage.FILE} says: give "
         f"--module {module} if you trust it, since its code will run"
     )
+
+
+def _of_its_network(job: str, declaration: Declaration, receipt: lineage.Receipt) -> Declaration:
+    """Returns the experiment whose network a job of the tables has.
+
+    It is the one that the receipt names, unless the tables have changed since.
+
+    Raises:
+        UsageError: No experiment of the phase has that network now.
+    """
+    same = _same_network(receipt)
+    if "declared" not in receipt or declaration.name in same:
+        return declaration
+    if same:
+        return find_experiments(same)[0]
+    was, now = receipt["declared"]["size"], declaration.size.values()
+    changed = ", ".join(f"{name} {was[name]} (now {now[name]})" for name in _different(was, now))
+    raise UsageError(
+        f"{job} was trained with another network than {declaration.name} has: {changed}; expected "
+        "--experiment of the same network, with --module if it is your own"
+    )
+
+
+def _same_network(receipt: lineage.Receipt) -> list[str]:
+    """Returns the experiments of the tables with the phase and the network of a receipt."""
+    if "declared" not in receipt:
+        return []
+    size, phase = receipt["declared"]["size"], receipt["declared"]["phase"]
+    return [
+        declaration.name
+        for declaration in declarations()
+        if declaration.phase.name == phase["name"]
+        and declaration.vocabulary == phase.get("vocabulary", declaration.vocabulary)
+        and not _different(size, declaration.size.values())
+    ]
+
+
+def _different(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns the dimensions of the network in which two sizes differ."""
+    names = ("layers", "model_dims", "heads", "head_dims", "rotary_dims", "vocab_size")
+    return [name for name in names if was.get(name, now[name]) != now[name]]
