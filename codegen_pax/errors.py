@@ -29,7 +29,7 @@ class InvalidValueError(UserError, ValueError):
 
 
 class UnknownNameError(UserError, KeyError):
-    """A name is not registered; the message has the nearest ones (`names.unknown`)."""
+    """A name is not registered; the message has the nearest ones (`messages.unknown`)."""
 
 
 class MissingFileError(UserError, FileNotFoundError):

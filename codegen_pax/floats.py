@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import ml_dtypes
 import numpy as np
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 
 # The types in which weights may be stored, by the names that users know.
@@ -37,7 +37,7 @@ def dtype(name: str) -> np.dtype:
     plain = _SHORT_NAMES.get(plain, plain)
     if plain not in DTYPES:
         known = [*DTYPES, *_SHORT_NAMES]
-        raise InvalidValueError(names.unknown("dtype of weights", name, known))
+        raise InvalidValueError(messages.unknown("dtype of weights", name, known))
     return DTYPES[plain]
 
 

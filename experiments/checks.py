@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.data.rules import languages
 from codegen_pax.errors import InvalidValueError
 
@@ -107,7 +107,7 @@ def one_of(owner: str, name: str, value: Any, known: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise InvalidValueError(f"{owner}: {name}={value!r}; expected one of {', '.join(known)}")
     if value not in known:
-        raise InvalidValueError(f"{owner}: {names.unknown(name, value, known)}")
+        raise InvalidValueError(f"{owner}: {messages.unknown(name, value, known)}")
     return value
 
 
@@ -167,7 +167,7 @@ def table(
         if known is None:
             text(owner, f"{kind} of {name}", key)
         elif key not in known:
-            raise InvalidValueError(f"{owner}: {name}: {names.unknown(kind, str(key), known)}")
+            raise InvalidValueError(f"{owner}: {name}: {messages.unknown(kind, str(key), known)}")
     return MappingProxyType(
         {key: check(owner, f"{name}[{key!r}]", item) for key, item in value.items()}
     )

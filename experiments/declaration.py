@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from experiments import checks
 from experiments.meshes import PLACEMENTS, Mesh, Placement
@@ -139,7 +139,7 @@ class Declaration:
         """
         known = [field.name for field in fields(Declared)]
         for name in changes.keys() - {*known}:
-            raise InvalidValueError(names.unknown("field of a declaration", name, known))
+            raise InvalidValueError(messages.unknown("field of a declaration", name, known))
         values = Declared(**changes) if declared is None else replace(declared, **changes)
         object.__setattr__(self, "declared", values)
         self._check()
@@ -488,5 +488,5 @@ def find_declaration(name: str, phases: Mapping[str, Phase] = PHASES) -> Declara
     by_name = {declaration.name: declaration for declaration in declarations(phases)}
     plain = name.removeprefix(f"{DOOR}.")
     if plain not in by_name:
-        raise UnknownNameError(names.unknown("experiment", plain, by_name))
+        raise UnknownNameError(messages.unknown("experiment", plain, by_name))
     return by_name[plain]

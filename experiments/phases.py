@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
 from experiments.sizes import SIZES, Vocabulary
@@ -261,7 +261,7 @@ def ancestors(phase: Phase, phases: Mapping[str, Phase] = PHASES) -> list[Phase]
     chain = [phase]
     while (start := chain[-1].start) is not None:
         if start not in phases:
-            message = names.unknown("phase", start, phases)
+            message = messages.unknown("phase", start, phases)
             raise InvalidValueError(f"phase {chain[-1].name}: start: {message}")
         chain.append(phases[start])
         if start in (earlier.name for earlier in chain[:-1]):

@@ -24,7 +24,7 @@ from praxis import base_input, pax_fiddle, py_utils
 from codegen_pax import model
 from codegen_pax.data.stream.training import TrainingRows
 from codegen_pax.errors import InvalidValueError, MissingFileError, UserError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 from codegen_pax.runs import checkpoints, data_checks, lineage, log
 from experiments import start
 from experiments.declaration import Declaration, configured

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import UnknownNameError
 from experiments import checks
 
@@ -149,5 +149,5 @@ def find_recipe(name: str) -> Recipe:
         KeyError: The name is unknown; the message has the nearest.
     """
     if name not in RECIPES:
-        raise UnknownNameError(names.unknown("recipe", name, RECIPES))
+        raise UnknownNameError(messages.unknown("recipe", name, RECIPES))
     return RECIPES[name]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import seqio
 from paxml import experiment_registry
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from experiments.declaration import Declaration, declarations, declare, nano_mixture
 from experiments.experiment import CodeGenExperiment
@@ -72,30 +73,32 @@ def experiment_class(name: str) -> type[CodeGenExperiment]:
     """
     plain = name.rpartition(".")[2]
     if plain not in _classes:
-        raise UnknownNameError(names.unknown("experiment", plain, _classes))
+        raise UnknownNameError(messages.unknown("experiment", plain, _classes))
     return _classes[plain]
 
 
 def _register_mixtures(phase: Phase) -> None:
     """Registers the mixtures of a language phase, unless `tasks` has them already."""
     known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
-    mixtures = {phase.mixture: ("mixture", corpora.language_mixture)}
+    mixtures: dict[str, tuple[str, Callable[..., seqio.Mixture]]] = {
+        phase.mixture: ("mixture", corpora.language_mixture)
+    }
     for size in SIZES.values():
         if size.profile.on_laptop:
             mix = functools.partial(
                 nano.language_mixture, vocabulary_name=(size.vocabulary or phase.vocabulary).value
             )
             mixtures[nano_mixture(size, phase)] = ("nano_mixture", mix)
-    for name, (field, mix) in mixtures.items():
+    for name, (field, register) in mixtures.items():
         if name in known:
             continue
         if not phase.languages:
-            message = names.unknown("task or mixture", name, sorted(known))
+            message = messages.unknown("task or mixture", name, sorted(known))
             raise InvalidValueError(
                 f"phase {phase.name}: {field}: {message}; expected one of those, or "
                 "languages to mix"
             )
-        mix(name, phase.languages)
+        register(name, phase.languages)
 
 
 def _register(declaration: Declaration) -> type[CodeGenExperiment]:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from experiments.meshes import Mesh, parse_mesh
 from experiments.recipes import Recipe, find_recipe
@@ -110,7 +110,7 @@ class Variable:
 
 def _parse_schedule(text: str) -> Schedule:
     if text not in list(Schedule):
-        raise UnknownNameError(names.unknown("schedule", text, list(Schedule)))
+        raise UnknownNameError(messages.unknown("schedule", text, list(Schedule)))
     return Schedule(text)
 
 
@@ -195,7 +195,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
             raise UnknownNameError(
-                f"{names.unknown('environment variable of this project', name, known)}; unset it, "
-                "or correct its name"
+                f"{messages.unknown('environment variable of this project', name, known)}; unset "
+                "it, or correct its name"
             )
     return Settings(**{field: variable.read(environment) for field, variable in VARIABLES.items()})

@@ -35,8 +35,8 @@ def quick_tests_import_nothing_heavy(request):
     yield
     if request.config.getoption("--quick"):
         # A test of URLs may reach TensorFlow, which opens them, and by way of etils alone.
-        found = import_closure.HEAVY & sys.modules.keys() - import_closure.OPENS_URLS
-        assert not found, f"quick tests have imported {', '.join(sorted(found))}"
+        actual = import_closure.HEAVY & sys.modules.keys() - import_closure.OPENS_URLS
+        assert not actual, f"quick tests have imported {', '.join(sorted(actual))}"
 
 
 @pytest.fixture(autouse=True)

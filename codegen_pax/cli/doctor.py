@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from codegen_pax.environment import Finding, diagnose
 from codegen_pax.errors import UserError
-from codegen_pax.names import printable
+from codegen_pax.messages import printable
 from experiments import settings
 
 _NOT_SET = "not set"
@@ -58,14 +58,14 @@ def check_settings(environment: Mapping[str, str] = os.environ) -> list[Finding]
     findings = []
     for name in dict.fromkeys([*known, *sorted(unknown)]):
         value = environment.get(name, "")
-        wanted = known[name].values if name in known else "no such variable"
+        expected = known[name].values if name in known else "no such variable"
         try:
             settings.from_environment({name: value} if name in environment else {})
         except UserError as error:
             mend = f"unset {name}, or correct it"
-            findings.append(Finding(name, "error", value, wanted, mend=mend, why=str(error)))
+            findings.append(Finding(name, "error", value, expected, mend=mend, why=str(error)))
         else:
-            findings.append(Finding(name, "ok", value or _NOT_SET, wanted))
+            findings.append(Finding(name, "ok", value or _NOT_SET, expected))
     return findings
 
 
@@ -76,7 +76,7 @@ def format_finding(finding: Finding) -> list[str]:
         return [f"{start}{finding.found}"]
     more = (("why", finding.why), ("mend", finding.mend))
     return [
-        f"{start}found {finding.found}, expected {finding.wanted}",
+        f"{start}found {finding.found}, expected {finding.expected}",
         *(f"{'':<9}{name:<18} {text}" for name, text in more if text),
     ]
 

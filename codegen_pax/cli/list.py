@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.cli.core.arguments import add_module_argument, list_experiments
 from codegen_pax.cli.core.description import Description, summarize
 from codegen_pax.errors import UsageError
@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
         UsageError: An unknown size, phase or module.
     """
     rows = [summarize(declaration) for declaration in list_experiments(args.module).values()]
-    for key, wanted in (("size", args.size), ("phase", args.phase)):
-        if wanted:
-            rows = _filter(rows, key, wanted)
+    for key, chosen in (("size", args.size), ("phase", args.phase)):
+        if chosen:
+            rows = _filter(rows, key, chosen)
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _filter(rows: list[Description], key: str, wanted: list[str]) -> list[Description]:
+def _filter(rows: list[Description], key: str, chosen: list[str]) -> list[Description]:
     known = dict.fromkeys(row[key] for row in rows)
-    for name in wanted:
+    for name in chosen:
         if name not in known:
-            raise UsageError(names.unknown(key, name, known))
-    return [row for row in rows if row[key] in wanted]
+            raise UsageError(messages.unknown(key, name, known))
+    return [row for row in rows if row[key] in chosen]

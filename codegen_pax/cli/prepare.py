@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 
 if TYPE_CHECKING:
     from codegen_pax.cli.core.terminal import Terminal
@@ -155,13 +155,13 @@ def _parse_settings(args: argparse.Namespace) -> Settings:
     Raises:
         UsageError: An argument is unknown, or does not apply to this corpus or runner.
     """
-    from codegen_pax import names
+    from codegen_pax import messages
     from codegen_pax.data.prepare.settings import KINDS, Settings
     from codegen_pax.data.rules import languages, licences
     from codegen_pax.data.sources import storage
 
     if args.corpus not in KINDS:
-        raise UsageError(names.unknown("corpus", args.corpus, KINDS))
+        raise UsageError(messages.unknown("corpus", args.corpus, KINDS))
     _check_runner(args)
     kind = KINDS[args.corpus]
     for option, is_given, has_use in (

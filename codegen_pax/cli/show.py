@@ -8,7 +8,7 @@ import os
 
 from etils import epath
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.cli.core.arguments import (
     add_module_argument,
     list_experiments,
@@ -18,7 +18,7 @@ from codegen_pax.cli.core.description import Description, describe_experiment, f
 from codegen_pax.data.sources import storage
 from codegen_pax.environment import code
 from codegen_pax.errors import MissingFileError, UsageError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 from codegen_pax.runs import checkpoints, lineage
 from experiments.declaration import configured
 from experiments.settings import from_environment
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         elif "/" in name or os.path.isdir(name):
             descriptions.append(describe_run(name))
         else:
-            message = names.unknown("experiment", name, known)
+            message = messages.unknown("experiment", name, known)
             raise UsageError(f"{message}; nor is there a folder of that name")
     if args.json:
         print(json.dumps(descriptions, indent=2))

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from codegen_pax.names import printable
+from codegen_pax.messages import printable
 from codegen_pax.silent_imports import silenced
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.data import TRAIN
 from codegen_pax.data.format import manifest
 from codegen_pax.data.format.manifest import Manifest
@@ -88,7 +88,7 @@ def get_mixture_or_task(name: str) -> seqio.Mixture | seqio.Task:
     """
     known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     if name not in known:
-        raise InvalidValueError(names.unknown("task or mixture", name, sorted(known)))
+        raise InvalidValueError(messages.unknown("task or mixture", name, sorted(known)))
     return seqio.get_mixture_or_task(name)
 
 

@@ -48,7 +48,7 @@ TPU_CHIPS = {"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f"}
 GIGABYTE = 10**9
 # A checkpoint of 350M with Adam's two moments in float32 takes 4.3 GB; there are two while one is
 # replaced.
-FREE_WANTED = 10 * GIGABYTE
+FREE_EXPECTED = 10 * GIGABYTE
 # Nano's job directory with a margin; with less even `make run` may fail.
 FREE_NEEDED = 1 * GIGABYTE
 
@@ -63,7 +63,7 @@ class Finding:
         check: what is checked: 'python', a package's name, 'devices', …
         status: 'error' where training or decoding would fail, 'warning' where it may.
         found: what is there.
-        wanted: what should be there.
+        expected: what should be there.
         mend: the command or action that corrects it; empty if nothing is wrong.
         why: what fails otherwise, where known.
     """
@@ -71,7 +71,7 @@ class Finding:
     check: str
     status: Status
     found: str
-    wanted: str
+    expected: str
     mend: str = ""
     why: str = ""
 
@@ -101,21 +101,23 @@ def diagnose() -> list[Finding]:
 
 def python() -> Finding:
     """Checks the version of the interpreter."""
-    wanted = "{}.{}".format(*PYTHON)
+    expected = "{}.{}".format(*PYTHON)
     found = platform.python_version()
     if sys.version_info[:2] == PYTHON:
-        return Finding("python", "ok", found, wanted)
-    mend = f"make clean, then make setup PYTHON=/path/to/python{wanted}"
-    return Finding("python", "error", found, wanted, mend, "the lock holds packages of one Python")
+        return Finding("python", "ok", found, expected)
+    mend = f"make clean, then make setup PYTHON=/path/to/python{expected}"
+    return Finding(
+        "python", "error", found, expected, mend, "the lock holds packages of one Python"
+    )
 
 
 def machine() -> Finding:
     """Checks the operating system and processor, for which compiled packages are built."""
-    found, wanted = f"{platform.system()} {platform.machine()}", "Linux x86_64"
-    if found == wanted:
-        return Finding("machine", "ok", found, wanted)
+    found, expected = f"{platform.system()} {platform.machine()}", "Linux x86_64"
+    if found == expected:
+        return Finding("machine", "ok", found, expected)
     why = "lingvo and tensorflow-text are published for it only"
-    return Finding("machine", "error", found, wanted, f"use a {wanted} machine", why)
+    return Finding("machine", "error", found, expected, f"use a {expected} machine", why)
 
 
 def packages(
@@ -131,13 +133,13 @@ def packages(
         One finding for each package that differs; a single one with status 'ok' if none does.
     """
     differing = 0
-    for package, wanted in lock.items():
+    for package, expected in lock.items():
         versions = installed.get(package, ())
-        if versions == (wanted,):
+        if versions == (expected,):
             continue
         differing += 1
         is_error = package in STACK or not versions or len(versions) > 1
-        mend = f"{pip()} install --no-deps --force-reinstall {package}=={wanted}"
+        mend = f"{pip()} install --no-deps --force-reinstall {package}=={expected}"
         if len(versions) > 1:
             # pip removes one of the two at a time.
             mend = f"{pip()} uninstall --yes {package} (once for each), then {mend}"
@@ -145,7 +147,7 @@ def packages(
             package,
             "error" if is_error else "warning",
             " and ".join(versions) or "nothing",
-            wanted,
+            expected,
             mend,
             BREAKS.get(package, ""),
         )
@@ -157,12 +159,12 @@ def packages(
 def extras(installed: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
     """Compares installed packages of the optional locks with their pins."""
     for name in ("gpu.txt", "docs.txt", "test.txt", "torch.txt"):
-        for package, wanted in pins.locked(name).items():
+        for package, expected in pins.locked(name).items():
             versions = installed.get(package, ())
             # PyTorch's versions name the kind of build after a plus.
-            if any(version.partition("+")[0] != wanted for version in versions):
-                mend = f"{pip()} install --no-deps --force-reinstall {package}=={wanted}"
-                yield Finding(package, "warning", " and ".join(versions), wanted, mend)
+            if any(version.partition("+")[0] != expected for version in versions):
+                mend = f"{pip()} install --no-deps --force-reinstall {package}=={expected}"
+                yield Finding(package, "warning", " and ".join(versions), expected, mend)
 
 
 def modules() -> Iterator[Finding]:
@@ -194,11 +196,11 @@ def _locations(spec) -> Iterable[str]:
 
 def libtpu(installed: Mapping[str, tuple[str, ...]]) -> Finding:
     """Checks that the TPU runtime is installed if and only if there are TPU chips."""
-    wanted = pins.locked("tpu.txt")["libtpu"]
+    expected = pins.locked("tpu.txt")["libtpu"]
     versions = installed.get("libtpu", ())
     found = " and ".join(versions)
     chips = tpu_chips()
-    install = f"{pip()} install --no-deps --force-reinstall libtpu=={wanted}"
+    install = f"{pip()} install --no-deps --force-reinstall libtpu=={expected}"
     if versions and not chips and not os.environ.get("JAX_PLATFORMS"):
         return Finding(
             "libtpu",
@@ -210,12 +212,12 @@ def libtpu(installed: Mapping[str, tuple[str, ...]]) -> Finding:
         )
     if chips and not versions:
         why = "JAX would not see the TPU"
-        return Finding("libtpu", "error", "nothing", wanted, install, why)
-    if versions and versions != (wanted,):
+        return Finding("libtpu", "error", "nothing", expected, install, why)
+    if versions and versions != (expected,):
         return Finding(
-            "libtpu", "warning", found, wanted, install, "each jaxlib needs one version of it"
+            "libtpu", "warning", found, expected, install, "each jaxlib needs one version of it"
         )
-    return Finding("libtpu", "ok", found or "absent", wanted if chips else "not needed here")
+    return Finding("libtpu", "ok", found or "absent", expected if chips else "not needed here")
 
 
 def tpu_chips() -> int:
@@ -235,7 +237,7 @@ def tpu_chips() -> int:
 
 def devices() -> Finding:
     """Gets JAX' devices in a child process, since libtpu can hang or abort the process."""
-    wanted = "an answer from JAX"
+    expected = "an answer from JAX"
     try:
         answer = subprocess.run(
             # -P: no module of the working directory, which may be a job directory, is imported.
@@ -248,29 +250,29 @@ def devices() -> Finding:
         kinds = json.loads(answer.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         mend = "free the device from other programs, or export JAX_PLATFORMS=cpu"
-        return Finding("devices", "error", f"no answer in {DEVICE_SECONDS} s", wanted, mend)
+        return Finding("devices", "error", f"no answer in {DEVICE_SECONDS} s", expected, mend)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"it ended with status {error.returncode}"]
         mend = "export JAX_PLATFORMS=cpu to run without the device"
-        return Finding("devices", "error", lines[-1], wanted, mend)
+        return Finding("devices", "error", lines[-1], expected, mend)
     found = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     idle_gpu = Path("/proc/driver/nvidia/version").exists() and "gpu" not in found
     if idle_gpu and not os.environ.get("JAX_PLATFORMS"):
         mend = f"{pip()} install --no-deps -r {pins.REQUIREMENTS.resolve() / 'gpu.txt'}"
         why = "this machine has an NVIDIA GPU, which JAX does not see"
         return Finding("devices", "warning", found, "the GPU", mend, why)
-    return Finding("devices", "ok", found, wanted)
+    return Finding("devices", "ok", found, expected)
 
 
 def disk(directory: Path) -> Finding:
     """Checks the free disk space of `directory`, where runs are written."""
     free = shutil.disk_usage(directory).free
-    found, wanted = f"{free / GIGABYTE:.1f} GB free", f"{FREE_WANTED / GIGABYTE:.0f} GB"
-    if free >= FREE_WANTED:
-        return Finding("disk", "ok", found, wanted)
+    found, expected = f"{free / GIGABYTE:.1f} GB free", f"{FREE_EXPECTED / GIGABYTE:.0f} GB"
+    if free >= FREE_EXPECTED:
+        return Finding("disk", "ok", found, expected)
     status: Status = "warning" if free >= FREE_NEEDED else "error"
     why = "a checkpoint of 350M takes 4.3 GB"
-    return Finding("disk", status, found, wanted, f"free some, or leave {directory}", why)
+    return Finding("disk", status, found, expected, f"free some, or leave {directory}", why)
 
 
 def pip() -> str:

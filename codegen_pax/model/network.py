@@ -16,7 +16,7 @@ from praxis.layers import (
 )
 from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.model.layers import (
     Block,
@@ -150,7 +150,7 @@ def _checkpoint_policy(remat: str) -> AutodiffCheckpointType:
     """Returns the policy named `remat`; raises InvalidValueError for an unknown name."""
     policies = [policy.value for policy in AutodiffCheckpointType]
     if remat not in policies:
-        raise InvalidValueError(names.unknown("remat policy", remat, policies))
+        raise InvalidValueError(messages.unknown("remat policy", remat, policies))
     return AutodiffCheckpointType(remat)
 
 

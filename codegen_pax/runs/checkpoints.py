@@ -27,7 +27,7 @@ from typing import Any
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError, MissingFileError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 
 DIRECTORY = "checkpoints"  # in the job directory
 STATE = "state"  # in a checkpoint, like the names below

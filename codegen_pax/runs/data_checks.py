@@ -15,7 +15,7 @@ from codegen_pax.data import TRAIN, VALIDATION, mixtures
 from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus
 from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 
 _THREADS = 32  # that ask object storage for the sizes of shards
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from absl import flags
 from absl import logging as absl_logging
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import UserError, is_from_the_system
 
 # absl writes a date and a place before the mark; a refused run prints the mark first in a line.
@@ -77,7 +77,7 @@ def excepthook(
     """
     is_of_the_machine = isinstance(error, OSError) and is_from_the_system(error)
     if issubclass(kind, UserError) or is_of_the_machine:
-        print(MARK + names.printable(" ".join(str(error).split())), file=sys.stderr)
+        print(MARK + messages.printable(" ".join(str(error).split())), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 

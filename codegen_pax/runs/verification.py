@@ -30,7 +30,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from codegen_pax.errors import MissingFileError, UserError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 from codegen_pax.runs import checkpoints, checksums, job_lock, lineage
 from codegen_pax.runs.checkpoint_arrays import count_not_finite
 

@@ -23,7 +23,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, MissingFileError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -62,7 +62,7 @@ def check_name(name: str) -> str:
     """Returns `name` if it is a vocabulary; raises ValueError with the nearest name if not."""
     if name in SIZES:
         return name
-    raise InvalidValueError(names.unknown("vocabulary", name, SIZES))
+    raise InvalidValueError(messages.unknown("vocabulary", name, SIZES))
 
 
 def end_of_text_id(name: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.runs import lineage as lineages
 from codegen_pax.weights import hugging_face
 
@@ -253,7 +253,7 @@ def _hash(digest: str) -> str:
 
 def _text(words: str) -> str:
     """Returns text from outside this project on one line, with all markup escaped."""
-    return _MARKUP.sub(r"\\\g<0>", names.printable(" ".join(words.split())))
+    return _MARKUP.sub(r"\\\g<0>", messages.printable(" ".join(words.split())))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

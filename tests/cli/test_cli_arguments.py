@@ -98,9 +98,9 @@ def test_nor_when_python_puts_the_folder_first_on_its_path(run):
     assert json.loads(done.stdout)[0]["class"] == "payload.Mine"
 
 
-@pytest.mark.parametrize("said", ["..x.Mine", "pay load.Mine", "-c.Mine", "a\x1b[2J.Mine"])
-def test_what_is_no_name_of_a_module_is_not_to_be_given(said, run, capsys):
-    lineage.write(run, RECEIPT | {"class": said})
+@pytest.mark.parametrize("message", ["..x.Mine", "pay load.Mine", "-c.Mine", "a\x1b[2J.Mine"])
+def test_what_is_no_name_of_a_module_is_not_to_be_given(message, run, capsys):
+    lineage.write(run, RECEIPT | {"class": message})
     assert main(["export", "hf", ".", "../out"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "which is in no --module given" in line and "\x1b" not in line

@@ -29,13 +29,13 @@ def output(capsys, *arguments):
 
 
 def rows(capsys, *names):
-    found = json.loads(output(capsys, "compare", *names, "--json"))
-    return {(row["group"], row["path"]): row["values"] for row in found}
+    actual = json.loads(output(capsys, "compare", *names, "--json"))
+    return {(row["group"], row["path"]): row["values"] for row in actual}
 
 
 def test_what_differs_is_told_under_its_group(capsys):
-    found = rows(capsys, ONE, OTHER)
-    groups = list(dict.fromkeys(group for group, _ in found))
+    actual = rows(capsys, ONE, OTHER)
+    groups = list(dict.fromkeys(group for group, _ in actual))
     assert groups == ["network", "recipe", "data", "hardware", "derived"]
     assert {group for group in groups if group != "derived"} <= set(GROUPS)
     stack = "task.model.lm_tpl.stacked_transformer_tpl"
@@ -49,18 +49,18 @@ def test_what_differs_is_told_under_its_group(capsys):
         ("data", "datasets[0].mixture_name"): ("codegen_pile", "codegen_bigpython"),
         ("hardware", "task.model.ici_mesh_shape"): ("[1, 8, 1]", "[1, 32, 1]"),
     }.items():
-        assert found[key] == dict(zip((ONE, OTHER), values, strict=True))
+        assert actual[key] == dict(zip((ONE, OTHER), values, strict=True))
     # Equal in both, so not told.
-    assert ("recipe", f"{optimizer}.beta1") not in found
-    assert ("network", "task.model.lm_tpl.vocab_size") not in found
+    assert ("recipe", f"{optimizer}.beta1") not in actual
+    assert ("network", "task.model.lm_tpl.vocab_size") not in actual
 
 
 def test_derived_rows_follow_from_the_tables(capsys):
-    found = rows(capsys, ONE, OTHER)
+    actual = rows(capsys, ONE, OTHER)
     for name in (ONE, OTHER):
         declaration = find_declaration(name)
         derived = {
-            path: values[name] for (group, path), values in found.items() if group == "derived"
+            path: values[name] for (group, path), values in actual.items() if group == "derived"
         }
         assert derived["parameters"] == declaration.parameters
         assert derived["tokens"] == declaration.steps * declaration.batch_tokens
@@ -73,12 +73,12 @@ def test_derived_rows_follow_from_the_tables(capsys):
 
 @pytest.mark.parametrize("names", [(ONE, OTHER), ("CodeGenNanoMono", ONE, "CodeGen16BInstruct")])
 def test_the_table_shows_what_the_json_has(names, capsys):
-    found = rows(capsys, *names)
+    actual = rows(capsys, *names)
     header, *lines = output(capsys, "compare", *names).splitlines()
     assert header.split() == ["what", "differs", *names]
     body = [line for line in lines if line.startswith("  ")]
-    assert len(body) == len(found)
-    for ((group, path), values), line in zip(found.items(), body, strict=True):
+    assert len(body) == len(actual)
+    for ((group, path), values), line in zip(actual.items(), body, strict=True):
         label, *cells = [cell for cell in line.strip().split("  ") if cell]
         assert path.endswith(label)
         for name, cell in zip(names, cells, strict=True):
@@ -89,7 +89,7 @@ def test_the_table_shows_what_the_json_has(names, capsys):
             else:
                 assert cell.strip() in (repr(values[name]), values[name])
     assert [line for line in lines if line not in body] == list(
-        dict.fromkeys(group for group, _ in found)
+        dict.fromkeys(group for group, _ in actual)
     )
 
 
@@ -101,11 +101,11 @@ def test_an_experiment_and_itself(capsys):
 def test_the_environments_mesh_is_in_both_and_its_start_weights_in_none(monkeypatch, capsys):
     monkeypatch.setenv("CODEGEN_MESH", "1x8x1")
     monkeypatch.setenv("CODEGEN_START_FROM", "/nowhere")
-    found = rows(capsys, ONE, "CodeGen350MMono")
+    actual = rows(capsys, ONE, "CodeGen350MMono")
     assert os.environ["CODEGEN_START_FROM"] == "/nowhere"
-    assert not [path for _, path in found if "init_from" in path]
-    assert not [key for key in found if key[0] == "hardware"]
-    assert found["derived", "devices"] == {ONE: 8, "CodeGen350MMono": 8}
+    assert not [path for _, path in actual if "init_from" in path]
+    assert not [key for key in actual if key[0] == "hardware"]
+    assert actual["derived", "devices"] == {ONE: 8, "CodeGen350MMono": 8}
 
 
 MODULE = """

@@ -38,8 +38,8 @@ def test_each_phase_starts_from_the_last_and_is_scored_on_all(runs, tmp_path, ca
     assert [run.start_from for run in settings] == ["scratch", *map(str, jobs[:-1])]
     assert all(run.evaluate == tuple(MIXTURES) for run in settings)
 
-    found = json.loads((tmp_path / "losses.json").read_text())
-    assert found["CodeGenNanoMono"] == dict(zip(MIXTURES, (2.0, 2.1, 2.2, 2.3), strict=True))
+    actual = json.loads((tmp_path / "losses.json").read_text())
+    assert actual["CodeGenNanoMono"] == dict(zip(MIXTURES, (2.0, 2.1, 2.2, 2.3), strict=True))
     printed = [line for line in capsys.readouterr().out.splitlines() if "CodeGenNano" in line]
     assert [line.split("│")[1].strip() for line in printed] == NAMES
     assert [cell.strip() for cell in printed[3].split("│")[2:-1]] == [

@@ -77,16 +77,16 @@ def test_the_table_shows_the_same(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "expected"),
     [
         (["--size", "2B"], [n for n in NAMES if "2B" in n]),
         (["--phase", "Multi"], [n for n in NAMES if n.endswith("Multi")]),
         (["--size", "6B", "--size", "16B", "--phase", "NL"], ["CodeGen6BNL", "CodeGen16BNL"]),
     ],
 )
-def test_filters(arguments, wanted, capsys):
+def test_filters(arguments, expected, capsys):
     rows = json.loads(output(capsys, "list", "--json", *arguments))
-    assert [row["name"] for row in rows] == wanted
+    assert [row["name"] for row in rows] == expected
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 200, 300])

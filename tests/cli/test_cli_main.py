@@ -72,7 +72,7 @@ def test_version(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["lst"], "no verb is called 'lst'; nearest: list"),
         (["shwo", "CodeGen2BNL"], "no verb is called 'shwo'; nearest: show"),
@@ -90,14 +90,14 @@ def test_version(monkeypatch, capsys):
     ],
     ids=" ".join,
 )
-def test_bad_use_is_status_2_and_one_line(arguments, said, capsys):
+def test_bad_use_is_status_2_and_one_line(arguments, message, capsys):
     if "--module" in arguments:
         import codegen  # noqa: F401  (paxml says what it registers, past pytest's own capture)
 
         capsys.readouterr()
     assert main(arguments) == 2
     (line,) = lines_of(capsys)
-    assert line.startswith("codegen-pax: ") and said in line
+    assert line.startswith("codegen-pax: ") and message in line
 
 
 def raising(monkeypatch, error):
@@ -108,7 +108,7 @@ def raising(monkeypatch, error):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (InvalidValueError("mesh '3': expected three"), "mesh '3': expected three"),
         (UnknownNameError("no recipe is called 'x'"), "no recipe is called 'x'"),
@@ -123,10 +123,10 @@ def raising(monkeypatch, error):
     ],
     ids=repr,
 )
-def test_what_is_meant_for_the_user_is_status_1_and_one_line(error, said, monkeypatch, capsys):
+def test_what_is_meant_for_the_user_is_status_1_and_one_line(error, message, monkeypatch, capsys):
     raising(monkeypatch, error)
     assert main(["list"]) == 1
-    assert lines_of(capsys) == [f"codegen-pax: {said}"]
+    assert lines_of(capsys) == [f"codegen-pax: {message}"]
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def write(path, count, lines=20):
 
 
 def files(folder):
-    found = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    actual = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in actual}
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
 
     shares = []
 
-    def run(chosen, found, pieces, **_):
+    def run(chosen, actual, pieces, **_):
         shares.append(chosen.validation)
         raise pipeline.PrepareError("it was asked for")
 
@@ -285,13 +285,13 @@ def test_what_is_held_out_is_a_share_of_the_inputs(tmp_path, monkeypatch, given)
 def test_bad_use(arguments, status, message, capsys):
     corpus, *options = arguments.split()
     assert main(["prepare", corpus, "--input", "x", "--output", "y", *options]) == status
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    reported = capsys.readouterr().err
+    assert message in reported and reported.count("\n") == 1
     assert not Path("y").exists()
 
 
 def test_bad_outputs(prepared, tmp_path, capsys):
-    def said(corpus, raw, output):
+    def reported(corpus, raw, output):
         arguments = ["prepare", corpus, "--input", str(raw), "--output", str(output)]
         return main(arguments), capsys.readouterr().err
 
@@ -306,11 +306,11 @@ def test_bad_outputs(prepared, tmp_path, capsys):
         (tmp_path / "mine" / "a.py" / "out", 1, "Not a directory"),
         ("nonsense://x/out", 1, "cannot reach nonsense://x/out: nothing here writes nonsense://"),
     ):
-        found, line = said("bigpython", folder / "raw", output)
-        assert found == status and message in line and line.count("\n") == 1, line
+        actual, line = reported("bigpython", folder / "raw", output)
+        assert actual == status and message in line and line.count("\n") == 1, line
     for corpus in ("tree", "bigpython"):
-        found, line = said(corpus, tmp_path, tmp_path / "out")
-        assert found == 2 and f"out lies in {tmp_path}, which is read" in line
+        actual, line = reported(corpus, tmp_path, tmp_path / "out")
+        assert actual == 2 and f"out lies in {tmp_path}, which is read" in line
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

@@ -65,7 +65,7 @@ def test_every_answer_is_numbered(sample, capsys):
 
 
 @pytest.mark.parametrize(
-    ("experiment", "prompt", "options", "said"),
+    ("experiment", "prompt", "options", "message"),
     [
         ("Mono", "x", ["--samples=0"], "--samples: samples must be from 1 to 10,000; found 0"),
         (
@@ -93,13 +93,13 @@ def test_every_answer_is_numbered(sample, capsys):
         ("Instruct", " \n", [], "the prompt is empty; expected an instruction to answer"),
     ],
 )
-def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
+def test_bad_use_is_told(experiment, prompt, options, message, sample, capsys):
     assert sample(experiment, prompt, *options) == (2, [])
-    assert capsys.readouterr().err.startswith(f"codegen-pax: {said}")
+    assert capsys.readouterr().err.startswith(f"codegen-pax: {message}")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "the prompt on standard input is empty; expected text"),
         (b"def \xc3(", "the prompt on standard input is not UTF-8: found byte 0xc3 at 4"),
@@ -109,10 +109,10 @@ def test_bad_use_is_told(experiment, prompt, options, said, sample, capsys):
         (b"x " * 3_000, "the prompt has 3,001 tokens; expected at most 255"),
     ],
 )
-def test_what_is_no_prompt_on_standard_input(content, said, sample, capsys, monkeypatch):
+def test_what_is_no_prompt_on_standard_input(content, message, sample, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     assert sample("Mono", "-") == (2, [])
-    assert capsys.readouterr().err.startswith(f"codegen-pax: {said}")
+    assert capsys.readouterr().err.startswith(f"codegen-pax: {message}")
 
 
 def test_a_prompt_on_standard_input(sample, capsys, monkeypatch):

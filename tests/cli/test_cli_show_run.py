@@ -56,16 +56,16 @@ def document(phase, parents=(), kind="training", **more):
     }
 
 
-def pax(phase, step, said):
+def pax(phase, step, message):
     job = f"gs://bucket/{phase.lower()}"
     weights = {"sha256": HASHES[phase], "bytes": 9}
     return {
         "kind": "pax",
-        "experiment": said and said["experiment"],
+        "experiment": message and message["experiment"],
         "job": job,
         "step": step,
         **weights,
-        "lineage": said,
+        "lineage": message,
     }
 
 
@@ -80,11 +80,11 @@ def run(tmp_path, monkeypatch):
     """Writes a job with three checkpoints, of which the last is not finished."""
     monkeypatch.chdir(tmp_path)
 
-    def write(said, name="mono"):
+    def write(message, name="mono"):
         job = tmp_path / "runs" / name
         for step in ("00001000", "00002000", "00003000.orbax-checkpoint-tmp-17"):
-            lineage.write(job / "checkpoints" / f"checkpoint_{step}", said)
-        lineage.write(job, said)
+            lineage.write(job / "checkpoints" / f"checkpoint_{step}", message)
+        lineage.write(job, message)
         return f"runs/{name}"
 
     return write
@@ -109,7 +109,7 @@ FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12}; mp_num 
 
 
 @pytest.mark.parametrize(
-    ("root", "wanted"),
+    ("root", "expected"),
     [
         (document("NL"), [MULTI, NL, "random weights"]),
         (document("NL", [HUGGING_FACE], "import"), [MULTI, NL, f"hugging face {FEW}"]),
@@ -136,9 +136,9 @@ FEW = f"models/nl (config.json {'3' * 12}, pytorch_model.bin {'4' * 12}; mp_num 
     ],
     ids=["trained", "hugging face", "jaxformer", "unknown"],
 )
-def test_the_chain_is_a_line_each_back_to_the_root(root, wanted, run, capsys):
+def test_the_chain_is_a_line_each_back_to_the_root(root, expected, run, capsys):
     lines = section(printed(capsys, run(chained(root))), "chain")
-    assert lines[: len(wanted)] == wanted and lines[len(wanted)] == "data"
+    assert lines[: len(expected)] == expected and lines[len(expected)] == "data"
 
 
 def test_what_a_run_is(run, capsys):
@@ -164,10 +164,10 @@ def test_what_a_run_is(run, capsys):
 
 def test_which_licences_were_looked_at_and_asked_for(run, capsys):
     """An older receipt of a tree calls `none` what nobody looked for."""
-    found = DATA[0] | {"corpus": "ours", "licences": {"MIT": 2, "none": 1}}
-    data = [found, found | {"licences_checked": False}, found | {"licences_checked": True}]
+    actual = DATA[0] | {"corpus": "ours", "licences": {"MIT": 2, "none": 1}}
+    data = [actual, actual | {"licences_checked": False}, actual | {"licences_checked": True}]
     lines = section(printed(capsys, run(document("NL", data=data))), "data")
-    for line, said in zip(
+    for line, message in zip(
         lines,
         (
             "licences MIT 2, not looked at 1;",
@@ -176,7 +176,7 @@ def test_which_licences_were_looked_at_and_asked_for(run, capsys):
         ),
         strict=False,
     ):
-        assert f"codegen; {said} manifest" in line
+        assert f"codegen; {message} manifest" in line
 
 
 def test_other_software_since(run, capsys):
@@ -208,8 +208,10 @@ def test_what_was_changed_and_which_code_it_was(run, capsys):
     }
     declared = {"size": {"name": "350M"}, "phase": {"name": "NL"}, "by_hand": {}}
     declared |= {"warmup_steps": 3_000, "learning_rate": 3e-4}
-    said = document("NL", history=[{"step": 900, "changes": changes}], code=code, declared=declared)
-    lines = printed(capsys, run(said))
+    message = document(
+        "NL", history=[{"step": 900, "changes": changes}], code=code, declared=declared
+    )
+    lines = printed(capsys, run(message))
     assert section(lines, "changed since it began") == [
         "from step 900 on steps: 1,000 -> 150,000",
         "from step 900 on code of mine: not recorded -> commit 0123456789ab, sources 0123",
@@ -223,12 +225,12 @@ def test_what_was_changed_and_which_code_it_was(run, capsys):
 
 def test_a_terminal_obeys_nothing_of_a_lineage(run, capsys):
     """Escapes, what turns the order of letters, and ends of lines."""
-    said = document(
+    message = document(
         "NL", mixture="a\x1b[2Jb", recipe="c\u202ed", data=[{"task": "e\nf", "missing": "g\x07"}]
     )
-    lines = printed(capsys, run(said))
+    lines = printed(capsys, run(message))
     assert {"mixture a\ufffd[2Jb", "recipe c\ufffdd", "e\ufffdf not read: g\ufffd"} <= set(lines)
-    job = Path(run(said | {"format": "\x1b]0;title\x07"}))
+    job = Path(run(message | {"format": "\x1b]0;title\x07"}))
     assert main(["show", str(job)]) == 1
     assert "\x1b" not in capsys.readouterr().err
 
@@ -247,18 +249,18 @@ def test_an_import_was_not_trained(run, capsys):
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "message"),
     [
         (None, "not trained yet: no checkpoint"),
         (0, "not trained yet: step 0 is where it began"),
         (7, "training"),
     ],
 )
-def test_a_run_without_a_step_is_not_shown_as_training(step, said, tmp_path, capsys):
+def test_a_run_without_a_step_is_not_shown_as_training(step, message, tmp_path, capsys):
     lineage.write(tmp_path, document("NL"))
     if step is not None:
         lineage.write(checkpoints.path(tmp_path, step), document("NL"))
-    assert printed(capsys, str(tmp_path))[2] == f"kind {said}"
+    assert printed(capsys, str(tmp_path))[2] == f"kind {message}"
 
 
 def test_a_run_on_weights_of_unknown_origin_is_not_trained_at_their_step(tmp_path, capsys):
@@ -268,17 +270,17 @@ def test_a_run_on_weights_of_unknown_origin_is_not_trained_at_their_step(tmp_pat
 
 
 def test_json_is_the_whole_document_with_its_chain_and_step(run, capsys):
-    said = chained(document("NL", [HUGGING_FACE], "import"))
-    job = run(said)
+    message = chained(document("NL", [HUGGING_FACE], "import"))
+    job = run(message)
     assert main(["show", job, f"{job}/checkpoints/checkpoint_00001000", "--json"]) == 0
     of_job, of_checkpoint = json.loads(capsys.readouterr().out)
     chain = [
         {key: value for key, value in parent.items() if key != "lineage"}
-        for parent in (said["parents"][0], said["parents"][0]["lineage"]["parents"][0])
+        for parent in (message["parents"][0], message["parents"][0]["lineage"]["parents"][0])
     ]
     added = {"run": job, "last_step": 2_000, "chain": [*chain, HUGGING_FACE]}
     added |= {"trained": True, "history": []}
-    assert of_job == said | added
+    assert of_job == message | added
     assert (of_checkpoint["last_step"], of_checkpoint["chain"]) == (1_000, added["chain"])
 
 
@@ -299,7 +301,7 @@ def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "said"),
+    ("name", "status", "message"),
     [
         ("CodeGen2BML", 2, "'CodeGen2BML'; nearest: CodeGen2BNL, "),
         ("CodeGen2BML", 2, "; nor is there a folder of that name"),
@@ -309,19 +311,19 @@ def test_a_run_without_checkpoints_has_no_last_step(tmp_path, capsys):
         ("nowhere://bucket/run", 1, "cannot reach nowhere://bucket/run"),
     ],
 )
-def test_what_is_neither_is_told_in_one_line(name, status, said, run, capsys):
+def test_what_is_neither_is_told_in_one_line(name, status, message, run, capsys):
     run(document("NL"))
     assert main(["show", name]) == status
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1 and said in captured.err
+    assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
 
 
 def test_a_damaged_lineage_is_told(run, capsys):
     job = run(document("NL"))
     Path(job, lineage.FILE).write_text('{"format": 9}')
     assert main(["show", job]) == 1
-    said = f"codegen-pax: {job}/lineage.json is a receipt of format 9; expected 1\n"
-    assert capsys.readouterr().err == said
+    message = f"codegen-pax: {job}/lineage.json is a receipt of format 9; expected 1\n"
+    assert capsys.readouterr().err == message
 
 
 def test_a_run_is_shown_without_anything_heavy(run):

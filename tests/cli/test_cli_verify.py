@@ -43,11 +43,11 @@ def verify(job, capsys):
 
 def test_a_good_job(job, capsys, verify):
     assert main(["verify", str(job)]) == 0
-    said = capsys.readouterr().out
-    assert "newest good step: 6" in said and "step 2: good; checksums: when saved" in said
-    status, found = verify()
-    assert status == 0 and found["good"] and found["newest_good_step"] == 6
-    assert [one["step"] for one in found["checkpoints"]] == [6, 4, 2]
+    message = capsys.readouterr().out
+    assert "newest good step: 6" in message and "step 2: good; checksums: when saved" in message
+    status, actual = verify()
+    assert status == 0 and actual["good"] and actual["newest_good_step"] == 6
+    assert [one["step"] for one in actual["checkpoints"]] == [6, 4, 2]
 
 
 def not_a_number(folder):
@@ -103,42 +103,42 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_what_is_wrong_is_told_and_the_good_step_named(damage, said, job, verify):
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_wrong_is_told_and_the_good_step_named(damage, message, job, verify):
     damage(checkpoint(job, 6))
-    status, found = verify()
-    assert status == 1 and not found["good"] and found["newest_good_step"] == 4
-    assert any(said in line for line in found["checkpoints"][0]["problems"]), found
+    status, actual = verify()
+    assert status == 1 and not actual["good"] and actual["newest_good_step"] == 4
+    assert any(message in line for line in actual["checkpoints"][0]["problems"]), actual
     # What it tells a person to do leaves a job that is good.
-    (command,) = [line for line in found["how_to_go_on"] if line.startswith("mv ")]
+    (command,) = [line for line in actual["how_to_go_on"] if line.startswith("mv ")]
     subprocess.run(shlex.split(command), check=True)
-    status, found = verify()
-    assert status == 0 and found["newest_good_step"] == 4
+    status, actual = verify()
+    assert status == 0 and actual["newest_good_step"] == 4
 
 
 def test_what_a_terminal_obeys_is_not_printed(job, capsys):
     (checkpoints.directory(job) / "odd \x1b[2J").mkdir()
     assert main(["verify", str(job)]) == 0
-    said = capsys.readouterr().out
-    assert "odd \ufffd[2J" in said and "\x1b" not in said
+    message = capsys.readouterr().out
+    assert "odd \ufffd[2J" in message and "\x1b" not in message
 
 
 def test_a_job_without_a_good_checkpoint(job, verify, capsys):
     for step in (2, 4, 6):
         remove(f"{A}/0.0")(checkpoint(job, step))
-    status, found = verify()
-    assert status == 1 and found["newest_good_step"] is None
+    status, actual = verify()
+    assert status == 1 and actual["newest_good_step"] is None
     assert main(["verify", str(job)]) == 1
-    said = capsys.readouterr().out
-    assert "newest good step: none" in said and "start again" in said
+    message = capsys.readouterr().out
+    assert "newest good step: none" in message and "start again" in message
 
 
 def test_the_job_itself(job, verify):
     (job / "lineage.json").unlink()
     (checkpoints.directory(job) / "checkpoint_00000008.orbax-checkpoint-tmp-17").mkdir()
-    status, found = verify()
-    assert status == 1 and found["problems"] == ["lineage.json is missing"]
-    assert "checkpoint_00000008.orbax-checkpoint-tmp-17" in found["notes"][0]
+    status, actual = verify()
+    assert status == 1 and actual["problems"] == ["lineage.json is missing"]
+    assert "checkpoint_00000008.orbax-checkpoint-tmp-17" in actual["notes"][0]
     for step in (2, 4, 6):
         shutil.rmtree(checkpoint(job, step))
     assert "there is no complete checkpoint" in verify()[1]["problems"]
@@ -148,9 +148,9 @@ def test_an_old_checkpoint_has_none_and_is_no_worse_for_it(job, verify):
     checksums.file_path(checkpoint(job, 6)).unlink()
     checksums.write(checkpoint(job, 4), later=True)
     checksums.file_path(checkpoint(job, 2)).rename(checksums.file_path(checkpoint(job, 2), 0, 2))
-    status, found = verify()
-    assert status == 0 and found["newest_good_step"] == 6
-    assert [one["checksums"] for one in found["checkpoints"]] == ["none", "later", "in part"]
+    status, actual = verify()
+    assert status == 0 and actual["newest_good_step"] == 6
+    assert [one["checksums"] for one in actual["checkpoints"]] == ["none", "later", "in part"]
 
 
 def test_what_is_no_folder_is_told(tmp_path, capsys):

@@ -66,11 +66,11 @@ def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys
     )
     assert not any(report.values()), report
     ids = np.random.default_rng(0).integers(0, WIDE.vocab_size, (2, 33))
-    wanted = logits(transformers.CodeGenForCausalLM.from_pretrained(source), ids)
-    found = logits(network, ids)
+    expected = logits(transformers.CodeGenForCausalLM.from_pretrained(source), ids)
+    actual = logits(network, ids)
     if kind == "hf":
-        np.testing.assert_array_equal(found, wanted)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
     words = transformers.AutoTokenizer.from_pretrained(folder)
     text = "def f(x):\n    return x\n"
     assert words(text).input_ids == vocabulary("codegen").encode(text)
@@ -105,9 +105,9 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
     assert (
         main(["export", "hf", str(job), str(folder), "--module", "tests.cli.wide_experiments"]) == 0
     )
-    said = capsys.readouterr().out
-    assert f"{folder}: Wide of step 0" in said
-    assert "exporting: 1.1 MB of 1.1 MB, 0 s left" in said
+    message = capsys.readouterr().out
+    assert f"{folder}: Wide of step 0" in message
+    assert "exporting: 1.1 MB of 1.1 MB, 0 s left" in message
 
 
 def test_show_tells_the_chain_of_an_export(job, tmp_path, capsys):
@@ -152,13 +152,13 @@ def saved(source, tmp_path, **config) -> Path:
     """The folder with another configuration."""
     folder = tmp_path / "changed"
     shutil.copytree(source, folder)
-    said = json.loads((folder / "config.json").read_text()) | config
-    (folder / "config.json").write_text(json.dumps(said))
+    message = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(message))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"vocab_size": 50_400}, "vocab_size 50400; expected 512"),
         ({"n_head": 16}, "n_head 16; expected 8"),
@@ -168,11 +168,11 @@ def saved(source, tmp_path, **config) -> Path:
     ],
 )
 def test_another_network_is_refused_before_anything_is_written(
-    config, said, source, tmp_path, capsys
+    config, message, source, tmp_path, capsys
 ):
     folder = saved(source, tmp_path, **config)
     output = tmp_path / "job"
-    assert said in refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", output)
+    assert message in refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", output)
     assert [path.name for path in tmp_path.iterdir()] == ["changed"]
 
 
@@ -199,7 +199,7 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (("export", "hf", "JOB", "new", "--dtype=float8"), 2, "no dtype of weights is called 'fl"),
         (("export", "hf", "JOB", "new", "--step=7"), 2, "has no checkpoint of step 7; it has 0"),
@@ -230,13 +230,13 @@ def test_what_is_there_is_never_written_over(source, job, tmp_path, capsys):
         ),
     ],
 )
-def test_bad_use_is_told(arguments, status, said, job, tmp_path, capsys, monkeypatch):
+def test_bad_use_is_told(arguments, status, message, job, tmp_path, capsys, monkeypatch):
     arguments = [str(job) if word == "JOB" else word for word in arguments]
     if arguments[0] == "export":
         arguments += ["--module", "tests.cli.wide_experiments"]
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.chdir(tmp_path)
-    assert said in refused(capsys, *arguments, status=status)
+    assert message in refused(capsys, *arguments, status=status)
     assert not list(tmp_path.iterdir())
 
 
@@ -255,8 +255,8 @@ def test_a_number_too_large_is_told_in_one_line(source, tmp_path, capsys):
         "--module",
         "tests.cli.wide_experiments",
     )
-    said = refused(capsys, *export, "--dtype=float16")
-    assert "lm_head.bias holds 70000, too large for float16" in said
+    message = refused(capsys, *export, "--dtype=float16")
+    assert "lm_head.bias holds 70000, too large for float16" in message
     assert not (tmp_path / "x").exists()
 
 
@@ -267,9 +267,11 @@ def test_a_weight_that_is_no_number_is_told_in_one_line(name, source, tmp_path, 
         network.get_parameter(name)[150, 2:4] = float("nan")
     network.save_pretrained(tmp_path / "source")
     arguments = ("import", "hf", tmp_path / "source", *EXPERIMENT, "--output", tmp_path / "job")
-    said = refused(capsys, *arguments)
-    assert f"model.safetensors: {name} holds 2 numbers that are not finite, the first nan" in said
-    assert "nan at [150, 2]" in said
+    message = refused(capsys, *arguments)
+    assert (
+        f"model.safetensors: {name} holds 2 numbers that are not finite, the first nan" in message
+    )
+    assert "nan at [150, 2]" in message
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -281,8 +283,8 @@ def test_a_file_of_pytorch_without_pytorch(source, tmp_path, capsys, monkeypatch
     arguments = ("import", "hf", folder, *EXPERIMENT, "--output", tmp_path / "job")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torch", None)
-        said = refused(capsys, *arguments)
-    assert "needs PyTorch, which is not installed: pip install 'codegen-pax[hf]'" in said
+        message = refused(capsys, *arguments)
+    assert "needs PyTorch, which is not installed: pip install 'codegen-pax[hf]'" in message
     assert main([*map(str, arguments)]) == 0
 
 
@@ -298,8 +300,8 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(job, tmp_path, capsys, mo
 
     monkeypatch.setattr(exporting, "run", removing)
     export = ("export", "hf", trained, tmp_path / "x", "--module", "tests.cli.wide_experiments")
-    said = refused(capsys, *export)
-    assert "was changed while it was read" in said or "final_ln.scale" in said
+    message = refused(capsys, *export)
+    assert "was changed while it was read" in message or "final_ln.scale" in message
     assert not (tmp_path / "x").exists()
 
 
@@ -309,9 +311,9 @@ def test_a_chunk_that_is_removed_while_it_is_read(job, tmp_path, capsys, monkeyp
     fingerprint = lineage.fingerprint
 
     def removing(checkpoint, stopped):
-        found = fingerprint(checkpoint, stopped)
+        actual = fingerprint(checkpoint, stopped)
         next((checkpoint / "state").glob("*final_ln.scale/0")).unlink()
-        return found
+        return actual
 
     monkeypatch.setattr(lineage, "fingerprint", removing)
     export = ("export", "hf", trained, tmp_path / "x", "--module", "tests.cli.wide_experiments")

@@ -35,14 +35,14 @@ def test_jaxformers_cores_are_found_out_and_a_wrong_number_is_refused(
     save_jaxformer(parameters, tmp_path / "7")
     start = ("import", "jaxformer", str(tmp_path / "7"), *EXPERIMENT, "--output")
     wrong = 4 if mp_num == 8 else 8
-    said = refused(capsys, *start, tmp_path / "wrong", f"--mp-num={wrong}")
-    assert f"the weights do not have {wrong} column groups: mp_num is {mp_num}" in said
+    message = refused(capsys, *start, tmp_path / "wrong", f"--mp-num={wrong}")
+    assert f"the weights do not have {wrong} column groups: mp_num is {mp_num}" in message
     assert main([*start, str(tmp_path / "job")]) == 0
     assert f"mp_num is {mp_num}: the norms" in capsys.readouterr().out
-    found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
-    wanted = in_memory.from_jaxformer(parameters, WIDE.dims(), mp_num=mp_num)
+    actual = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
+    expected = in_memory.from_jaxformer(parameters, WIDE.dims(), mp_num=mp_num)
     np.testing.assert_array_equal(
-        found["embedding_lookup"]["emb_var"], wanted["embedding_lookup"]["emb_var"]
+        actual["embedding_lookup"]["emb_var"], expected["embedding_lookup"]["emb_var"]
     )
     (parent,) = lineage.read(tmp_path / "job")["parents"]
     assert parent["kind"] == "jaxformer" and parent["step"] == 7
@@ -59,9 +59,9 @@ def test_a_number_that_cannot_be_found_out_is_asked_for(tmp_path, capsys):
     parameters = fuse(WIDE.hugging_face().state_dict(), 4)
     save_jaxformer(parameters, tmp_path / "7")
     start = ("import", "jaxformer", str(tmp_path / "7"), *EXPERIMENT, "--output")
-    said = refused(capsys, *start, tmp_path / "job", status=2)
-    assert "cannot tell mp_num from the weights" in said
-    assert "give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4" in said
+    message = refused(capsys, *start, tmp_path / "job", status=2)
+    assert "cannot tell mp_num from the weights" in message
+    assert "give --mp-num, which is 8 for weights trained on TPU v3, 4 on v4" in message
     assert main([*start, str(tmp_path / "job"), "--mp-num=4"]) == 0
 
 

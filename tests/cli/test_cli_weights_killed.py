@@ -62,7 +62,7 @@ def test_a_conversion_that_is_killed_leaves_no_output_and_begins_afresh(
     printed = capsys.readouterr().out
     assert "importing:" in printed and "job: 13,553,792 parameters" in printed
     assert not (tmp_path / "job.unfinished").exists()
-    found = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
+    actual = read_variables(tmp_path / "job" / CHECKPOINT)["params"]["lm"]
     state = {name: array.numpy() for name, array in network.state_dict().items()}
     expected = in_memory.from_hugging_face(state, shape.dims(True))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)

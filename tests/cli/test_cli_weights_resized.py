@@ -45,9 +45,9 @@ WEIGHTS = "model.safetensors"
 @pytest.fixture(scope="module")
 def network():
     """transformers' own, resized to the tokens of its tokenizer."""
-    found = CODED.hugging_face()
-    found.resize_token_embeddings(TOKENS)
-    return found
+    actual = CODED.hugging_face()
+    actual.resize_token_embeddings(TOKENS)
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +85,18 @@ def test_it_comes_back_byte_for_byte(source, job, tmp_path, capsys):
     assert parent["vocabulary_rows"] == TOKENS
     assert main(["export", "hf", str(job), str(tmp_path / "x"), *MODULE, "--json"]) == 0
     out, err = capsys.readouterr()
-    said = json.loads(out)
+    message = json.loads(out)
     assert "905 rows of the vocabulary, which the import added to 50,295, are left out" in err
     assert (tmp_path / "x" / WEIGHTS).read_bytes() == (source / WEIGHTS).read_bytes()
     assert json.loads((tmp_path / "x" / "config.json").read_text())["vocab_size"] == TOKENS
     size = (source / WEIGHTS).stat().st_size
-    assert said["files"] == [{"name": WEIGHTS, "bytes": size}] and said["bytes"] == size
+    assert message["files"] == [{"name": WEIGHTS, "bytes": size}] and message["bytes"] == size
     assert (
-        said["vocabulary_rows"] == TOKENS and said["mp_num"] == 4 and said["dtypes"] == ["float32"]
+        message["vocabulary_rows"] == TOKENS
+        and message["mp_num"] == 4
+        and message["dtypes"] == ["float32"]
     )
-    assert lineage.read(Path(said["lineage"]).parent)["layout"] == "Hugging Face"
+    assert lineage.read(Path(message["lineage"]).parent)["layout"] == "Hugging Face"
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +120,14 @@ def losses(network, job):
 
 def test_the_loss_is_that_of_the_network_before_it_was_filled_up(network, losses):
     batch, metrics, _, z_loss = losses
-    found = torch.tensor(logits(network, batch.ids))
-    assert found.shape[-1] == TOKENS
+    actual = torch.tensor(logits(network, batch.ids))
+    assert actual.shape[-1] == TOKENS
     labels = torch.tensor(batch.labels, dtype=torch.long)
-    wanted = torch.nn.functional.cross_entropy(found.reshape(-1, TOKENS), labels.reshape(-1))
-    assert metrics.avg_xent[0] == pytest.approx(float(wanted), rel=1e-6)
-    squares = (torch.logsumexp(found, -1) ** 2).mean()
+    make_expected = torch.nn.functional.cross_entropy(
+        actual.reshape(-1, TOKENS), labels.reshape(-1)
+    )
+    assert metrics.avg_xent[0] == pytest.approx(float(make_expected), rel=1e-6)
+    squares = (torch.logsumexp(actual, -1) ** 2).mean()
     assert z_loss > 0
     assert metrics.aux_loss[0] == pytest.approx(float(z_loss * squares), rel=1e-6)
 
@@ -223,14 +227,14 @@ def resized(source, tmp_path, **rows):
         for name in ("transformer.wte.weight", "lm_head.weight", "lm_head.bias"):
             arrays[name] = np.resize(arrays[name], (rows["all"], *arrays[name].shape[1:]))
     save_file(arrays, folder / WEIGHTS, {"format": "pt"})
-    said = json.loads((folder / "config.json").read_text())
-    said["vocab_size"] = rows.get("config", rows.get("all", TOKENS))
-    (folder / "config.json").write_text(json.dumps(said))
+    message = json.loads((folder / "config.json").read_text())
+    message["vocab_size"] = rows.get("config", rows.get("all", TOKENS))
+    (folder / "config.json").write_text(json.dumps(message))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (
             {"all": 50_257},
@@ -243,9 +247,11 @@ def resized(source, tmp_path, **rows):
     ],
     ids=str,
 )
-def test_what_is_no_resized_vocabulary_is_refused(rows, said, source, tmp_path, capsys):
+def test_what_is_no_resized_vocabulary_is_refused(rows, message, source, tmp_path, capsys):
     folder = resized(source, tmp_path, **rows)
-    assert said in refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", tmp_path / "x")
+    assert message in refused(
+        capsys, "import", "hf", folder, *EXPERIMENT, "--output", tmp_path / "x"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["changed"]
 
 
@@ -261,37 +267,40 @@ def test_tokens_of_its_own_are_refused_by_name(source, exported, tmp_path, capsy
         (folder / ({"tokenizer.json", "added_tokens.json"} - {keep}).pop()).unlink(missing_ok=True)
         capsys.readouterr()
         output = tmp_path / "x"
-        said = refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", output)
+        message = refused(capsys, "import", "hf", folder, *EXPERIMENT, "--output", output)
         assert (
-            "has '[PAD]' as 50295, and CodeGen's has no such token: resize the embeddings" in said
+            "has '[PAD]' as 50295, and CodeGen's has no such token: resize the embeddings"
+            in message
         )
 
 
 def adapted(network, folder):
     """An adapter of a network, saved."""
     config = peft.LoraConfig(target_modules=["qkv_proj", "fc_out"], r=2, lora_alpha=4)
-    found = peft.get_peft_model(network, config)
+    actual = peft.get_peft_model(network, config)
     with torch.no_grad():
-        for weight in found.parameters():
+        for weight in actual.parameters():
             if weight.requires_grad:
                 weight.copy_(0.2 * torch.randn(weight.shape, generator=torch.manual_seed(3)))
-    found.peft_config["default"].base_model_name_or_path = "Salesforce/codegen-350M-mono"
-    found.save_pretrained(folder)
-    return found.merge_and_unload()
+    actual.peft_config["default"].base_model_name_or_path = "Salesforce/codegen-350M-mono"
+    actual.save_pretrained(folder)
+    return actual.merge_and_unload()
 
 
 def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
     network = transformers.CodeGenForCausalLM.from_pretrained(source)
-    wanted = adapted(network, tmp_path / "adapter").state_dict()
+    make_expected = adapted(network, tmp_path / "adapter").state_dict()
     adapter, output = tmp_path / "adapter", tmp_path / "job"
-    said = refused(capsys, "import", "hf", adapter, *EXPERIMENT, "--output", output)
-    assert "is an adapter of Salesforce/codegen-350M-mono: give the folder of that, and --" in said
-    said, progress = import_(capsys, source, "--adapter", adapter, "--output", output)
+    message = refused(capsys, "import", "hf", adapter, *EXPERIMENT, "--output", output)
+    assert (
+        "is an adapter of Salesforce/codegen-350M-mono: give the folder of that, and --" in message
+    )
+    message, progress = import_(capsys, source, "--adapter", adapter, "--output", output)
     assert "importing: " in progress and "905 that change nothing are added" in progress
     (parent,) = lineage.read(output)["parents"]
     assert (
         parent["adapter"]
-        == said["source"]["adapter"]
+        == message["source"]["adapter"]
         == {
             "directory": str(adapter),
             "base_model": "Salesforce/codegen-350M-mono",
@@ -302,13 +311,13 @@ def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
         }
     )
     assert parent["files"] == lineage.hash_files([source / WEIGHTS])
-    assert said["output"] == str(output) and Path(said["lineage"]).is_file()
-    assert said["source"]["mp_num"] == 4 and said["step"] == 0
+    assert message["output"] == str(output) and Path(message["lineage"]).is_file()
+    assert message["source"]["mp_num"] == 4 and message["step"] == 0
     assert main(["export", "hf", str(output), str(tmp_path / "x"), *MODULE]) == 0
-    found = load_file(tmp_path / "x" / WEIGHTS)
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        np.testing.assert_allclose(found[name], tensor.numpy(), rtol=1e-6, atol=1e-7)
+    actual = load_file(tmp_path / "x" / WEIGHTS)
+    assert actual.keys() == make_expected.keys()
+    for name, tensor in make_expected.items():
+        np.testing.assert_allclose(actual[name], tensor.numpy(), rtol=1e-6, atol=1e-7)
     assert "with the adapter adapter" in (tmp_path / "x" / "README.md").read_text()
     capsys.readouterr()
     assert main(["show", str(output)]) == 0
@@ -321,18 +330,18 @@ NEW = 24
 
 
 @pytest.fixture(scope="module")
-def wanted(job):
+def make_expected(job):
     """Our own completions of the prompts."""
     decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
     samples = continue_prompts(experiment().network(), job / CHECKPOINT, PROMPTS, decoder, seed=0)
-    found = [sample.tolist() for (sample,) in samples]
-    assert max(len({*ids}) for ids in found) > 3
-    return found
+    actual = [sample.tolist() for (sample,) in samples]
+    assert max(len({*ids}) for ids in actual) > 3
+    return actual
 
 
 @pytest.mark.parametrize("rows", [51_200, TOKENS])
 @pytest.mark.parametrize("kind", ["hf", "gptj"])
-def test_ctranslate2_gives_the_same_tokens(kind, rows, exported, wanted, tmp_path):
+def test_ctranslate2_gives_the_same_tokens(kind, rows, exported, make_expected, tmp_path):
     """One by one in float32; in int8 the likeliest token after most of 400 is the same.
 
     Random weights leave the first token little ahead of the second; chance is 1 of 51,200.
@@ -346,10 +355,10 @@ def test_ctranslate2_gives_the_same_tokens(kind, rows, exported, wanted, tmp_pat
     converter.convert(str(tmp_path / "float32"))
     engine = ctranslate2.Generator(str(tmp_path / "float32"))
     prompts = [words.convert_ids_to_tokens(ids) for ids in PROMPTS]
-    found = engine.generate_batch(
+    actual = engine.generate_batch(
         prompts, max_length=NEW, sampling_topk=1, include_prompt_in_result=False
     )
-    assert [result.sequences_ids[0] for result in found] == wanted
+    assert [result.sequences_ids[0] for result in actual] == make_expected
     engine = ctranslate2.Generator(str(tmp_path / "float32"), compute_type="int8")
     assert engine.compute_type.startswith("int8")
     ids = np.random.default_rng(2).integers(0, len(words), (4, 100))

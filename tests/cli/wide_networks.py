@@ -41,6 +41,6 @@ def tell_apart(network):
 def refused(capsys, *arguments, status=1) -> str:
     """The one line that a call is refused with."""
     assert main([str(argument) for argument in arguments]) == status
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    return said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1, message
+    return message

@@ -53,7 +53,7 @@ def nodes(children):
         st.tuples(st.just(dict), st.dictionaries(KEYS, children, min_size=1)),
         # An element that is a configuration keeps the list from being one plain value.
         st.lists(children, max_size=2).map(
-            lambda found: (list, dict(enumerate([(Layer, {}), *found])))
+            lambda actual: (list, dict(enumerate([(Layer, {}), *actual])))
         ),
     )
 
@@ -104,7 +104,7 @@ def test_every_changed_leaf_is_found_once_and_no_other(tree, data):
     changed = tree
     for path, value in new.items():
         changed = replaced(changed, path, value)
-    found = find_differences(
+    actual = find_differences(
         [
             ExperimentConfig("old", {"task": build(tree)}),
             ExperimentConfig("new", {"task": build(changed)}),
@@ -115,8 +115,8 @@ def test_every_changed_leaf_is_found_once_and_no_other(tree, data):
         for path, value in new.items()
         if (type(value), value) != (type(old[path]), old[path])
     }
-    assert sorted(difference.path for difference in found) == sorted(expected)
-    for difference in found:
+    assert sorted(difference.path for difference in actual) == sorted(expected)
+    for difference in actual:
         assert list(map(repr, difference.values.values())) == list(
             map(repr, expected[difference.path].values())
         )
@@ -129,10 +129,10 @@ def test_a_subtree_on_one_side_only(tree, data):
     subtree = data.draw(nodes(SCALARS))
     one = build((Layer, {"dims": tree, "tpl": subtree}))
     other = build((Layer, {"dims": tree, "tpl": None}))
-    found = find_differences(
+    actual = find_differences(
         [ExperimentConfig("one", {"task": one}), ExperimentConfig("other", {"task": other})]
     )
-    paths = {difference.path: difference.values for difference in found}
+    paths = {difference.path: difference.values for difference in actual}
     assert paths.pop("task.tpl")["other"] is None
     for path, value in leaves(subtree, ("task.tpl",)):
         assert repr(paths["".join(path)]) == repr({"one": value})
@@ -153,13 +153,13 @@ def test_a_default_that_is_set_is_no_difference_and_another_default_is():
         )
         == []
     )
-    (found,) = find_differences(
+    (actual,) = find_differences(
         [
             ExperimentConfig("a", {"task": fdl.Config(Layer, rate=0.25)}),
             ExperimentConfig("b", {"task": unset}),
         ]
     )
-    assert (found.path, dict(found.values)) == ("task.rate", {"a": 0.25, "b": 0.5})
+    assert (actual.path, dict(actual.values)) == ("task.rate", {"a": 0.25, "b": 0.5})
 
 
 def test_three_sides_and_another_class():
@@ -168,10 +168,10 @@ def test_three_sides_and_another_class():
         "b": fdl.Config(Layer, dims=1),
         "c": fdl.Config(stack, times=1),
     }
-    found = find_differences(
+    actual = find_differences(
         [ExperimentConfig(name, {"task": config}) for name, config in configs.items()]
     )
-    by_path = {difference.path: difference.values for difference in found}
+    by_path = {difference.path: difference.values for difference in actual}
     assert {name: format_value(value) for name, value in by_path["task"].items()} == {
         "a": f"{__name__}.Layer",
         "b": f"{__name__}.Layer",
@@ -279,8 +279,8 @@ def fiddle_leaves(config, path):
         return element.code
 
     return {
-        path + "".join(map(step, found)): value
-        for value, found in daglish.iterate(config, memoized=False)
+        path + "".join(map(step, actual)): value
+        for value, actual in daglish.iterate(config, memoized=False)
         if not daglish.is_traversable_type(type(value))
     }
 
@@ -346,12 +346,12 @@ def test_nothing_differs_between_one_experiment_and_itself():
 def test_settings_that_are_known_to_differ():
     """By the tables: 350M's NL and Mono differ in rate, schedule, length and data alone."""
     one, other = "CodeGen350MNL", "CodeGen350MMono"
-    found = {
+    actual = {
         difference.path: tuple(difference.values.values())
         for difference in find_differences([config_of(one), config_of(other)])
     }
     # A tenth of either rate, over that rate: told if the two differ in their last bit.
-    ratio = found.pop("task.train.learner.optimizer.lr_schedule.min_ratio", (0.1, 0.1))
+    ratio = actual.pop("task.train.learner.optimizer.lr_schedule.min_ratio", (0.1, 0.1))
     assert ratio == pytest.approx((0.1, 0.1), rel=1e-15)
     data = {
         f"datasets[{i}].{key}": (f"codegen_pile{end}", f"codegen_bigpython{end}")
@@ -364,7 +364,7 @@ def test_settings_that_are_known_to_differ():
         "decode_datasets[0].name": tuple(f"{name}_validation" for name in prompts),
     }
     learner = "task.train.learner.optimizer"
-    assert found == {
+    assert actual == {
         f"{learner}.learning_rate": (3e-4, 1.8e-4),
         f"{learner}.lr_schedule.decay_end": (303_000, 150_000),
         "task.train.num_train_steps": (350_000, 150_000),

@@ -27,11 +27,11 @@ def random_pattern(rng):
     for _ in range(rng.choice([1, 1, 1, 2, 2, 3])):
         chosen = rng.choices(kinds, [50, 12, 6, 4, 18, 10], k=rng.choice([1, 1, 2, 2, 3]))
         parts.append(b"".join(map(rng.choice, chosen)) if rng.random() < 0.8 else b"**")
-    found = rng.choice([b"/", b"/", b"/", b"/", b"\\/"]).join(parts)
+    actual = rng.choice([b"/", b"/", b"/", b"/", b"\\/"]).join(parts)
     for share, before, after in ((0.2, b"/", b""), (0.2, b"", b"/"), (0.25, b"!", b"")):
         if rng.random() < share:
-            found = before + found + after
-    return found + (rng.choice([b" ", b"  ", b"\\ ", b"\t"]) if rng.random() < 0.1 else b"")
+            actual = before + actual + after
+    return actual + (rng.choice([b" ", b"  ", b"\\ ", b"\t"]) if rng.random() < 0.1 else b"")
 
 
 def random_ignore_file(rng):

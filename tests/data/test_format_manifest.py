@@ -27,30 +27,30 @@ def changed(folder, **fields):
 
 
 def test_what_is_saved_is_loaded_and_says_which_code_it_was(folder):
-    found = manifest.load(folder)
-    assert found.shards("train", "python") == (SHARD,) and found.code == CODE
-    before = found.fingerprint("train", "python")
+    actual = manifest.load(folder)
+    assert actual.shards("train", "python") == (SHARD,) and actual.code == CODE
+    before = actual.fingerprint("train", "python")
     changed(folder, code={"sha256": "00" * 32}, of_a_later_version=1)
-    found = manifest.load(folder)
+    actual = manifest.load(folder)
     # Rows that another version has made are the same rows.
-    assert found.fingerprint("train", "python") == before and found.code["sha256"] == "00" * 32
+    assert actual.fingerprint("train", "python") == before and actual.code["sha256"] == "00" * 32
 
 
 def test_a_manifest_of_an_older_version_says_nothing_of_the_code(folder):
     path = folder / manifest.FILE
-    said = json.loads(path.read_text())
-    del said["code"]
-    path.write_text(json.dumps(said))
+    message = json.loads(path.read_text())
+    del message["code"]
+    path.write_text(json.dumps(message))
     assert manifest.load(folder).code == {}
 
 
 def shard(**changes):
-    said = {"name": SHARD.name, "rows": 3, "sha256": "ab"} | changes
-    return {"parts": {"python": {"train": [said]}}}
+    message = {"name": SHARD.name, "rows": 3, "sha256": "ab"} | changes
+    return {"parts": {"python": {"train": [message]}}}
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         (shard(name="../other/train-00000-of-00001.tfrecord"), "expected a file of the corpus"),
         (shard(name="/etc/passwd"), "a shard is '/etc/passwd' of 3 rows; expected a file of the"),
@@ -66,11 +66,11 @@ def shard(**changes):
         ({"format": "\x1b[2J"}, "has format '\\x1b[2J'; expected 1"),
     ],
 )
-def test_what_it_should_not_say_is_told_in_one_line(fields, said, folder):
+def test_what_it_should_not_say_is_told_in_one_line(fields, message, folder):
     changed(folder, **fields)
     with pytest.raises(manifest.ManifestError) as error:
         manifest.load(folder)
-    assert said in str(error.value) and str(folder / manifest.FILE) in str(error.value)
+    assert message in str(error.value) and str(folder / manifest.FILE) in str(error.value)
 
 
 def test_a_pipe_is_no_manifest(folder):

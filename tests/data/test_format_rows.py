@@ -24,9 +24,9 @@ def test_rows_cover_the_documents_once_up_to_the_dropped_tail(length):
     stream = [i for text in texts for i in [*vocab.encode_document(text), END]]
     dataset = rows.tokenize_documents(documents_dataset(texts), TEXT_FEATURES)
     dataset = rows.concatenate(dataset, {"targets": length})
-    found = [row["targets"].tolist() for row in dataset.as_numpy_iterator()]
-    assert all(len(row) == length for row in found)
-    joined = [i for row in found for i in row]
+    actual = [row["targets"].tolist() for row in dataset.as_numpy_iterator()]
+    assert all(len(row) == length for row in actual)
+    joined = [i for row in actual for i in row]
     assert joined == stream[: len(stream) // length * length]
     assert stream.count(END) == len(texts)  # the text that spells the end did not end a document
 

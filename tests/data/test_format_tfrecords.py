@@ -32,11 +32,11 @@ def test_tensorflow_reads_what_was_written(row_format, tmp_path):
     parsed = [tf.io.parse_single_example(r, features) for r in tf.data.TFRecordDataset(str(path))]
     assert len(parsed) == 9
     for number, example in enumerate(parsed):
-        found = np.frombuffer(example["tokens"].numpy(), "<u2")
-        np.testing.assert_array_equal(found, written[0][number])
+        actual = np.frombuffer(example["tokens"].numpy(), "<u2")
+        np.testing.assert_array_equal(actual, written[0][number])
         if row_format.answers:
-            found = np.frombuffer(example["answer"].numpy(), "u1")
-            np.testing.assert_array_equal(found, written[1][number])
+            actual = np.frombuffer(example["answer"].numpy(), "u1")
+            np.testing.assert_array_equal(actual, written[1][number])
             assert int.from_bytes(example["length"].numpy(), "little") == written[2][number]
 
 
@@ -91,14 +91,14 @@ MANIFEST = Manifest(
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     MANIFEST.save(epath.Path(tmp_path))
-    found = manifest.load(epath.Path(tmp_path))
-    assert found == MANIFEST
-    assert found.rows("train", "go") == 7 and found.rows("validation", "go") == 0
+    actual = manifest.load(epath.Path(tmp_path))
+    assert actual == MANIFEST
+    assert actual.rows("train", "go") == 7 and actual.rows("validation", "go") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "is unfinished: found no manifest.json"),
         ("{", "is no manifest"),
@@ -108,10 +108,10 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
         ('{"format": 1, "parts": {}, "inputs": [], "more": 1}', "is no manifest"),
     ],
 )
-def test_what_is_no_manifest_is_told(tmp_path, content, said):
+def test_what_is_no_manifest_is_told(tmp_path, content, message):
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(manifest.ManifestError, match=said):
+    with pytest.raises(manifest.ManifestError, match=message):
         manifest.load(epath.Path(tmp_path))
     with pytest.raises(manifest.ManifestError, match="there is no folder"):
         manifest.load(epath.Path(tmp_path / "none"))

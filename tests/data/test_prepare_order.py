@@ -46,5 +46,5 @@ def test_an_attempt_that_is_given_up_leaves_nothing_in_the_corpus(tmp_path, monk
             broken.setattr(module, name, full)
             order.finish_split(keyed, settings, {TRAIN: 2}, {})
     shards = order.finish_split(keyed, settings, {TRAIN: 2}, {}).shards
-    wanted = {name for shard in shards for name in (shard.name, shard.documents)}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK_FOLDER, *wanted}
+    expected = {name for shard in shards for name in (shard.name, shard.documents)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK_FOLDER, *expected}

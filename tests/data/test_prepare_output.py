@@ -29,7 +29,7 @@ def begun(tmp_path):
 
 def test_versions_are_asked_before_the_run(begun, monkeypatch):
     raw, partition, settings = begun
-    wanted = importlib.metadata.version("tokenizers")
+    expected = importlib.metadata.version("tokenizers")
 
     def gone(name):
         raise importlib.metadata.PackageNotFoundError(name)
@@ -38,7 +38,7 @@ def test_versions_are_asked_before_the_run(begun, monkeypatch):
     with pytest.raises(output.PackageMissingError, match=r"apache-beam, .* is not installed;"):
         output.begin(settings)
     pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
-    assert output.finish(settings).versions["tokenizers"] == wanted
+    assert output.finish(settings).versions["tokenizers"] == expected
 
 
 def test_two_files_of_problems_of_one_name_are_two(tmp_path):
@@ -74,7 +74,7 @@ def test_an_output_that_is_there_is_kept(begun, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("by_rule", "said"),
+    ("by_rule", "message"),
     [
         ({}, "found 0 in the inputs; out is unfinished"),
         (
@@ -87,8 +87,8 @@ def test_an_output_that_is_there_is_kept(begun, tmp_path):
         ),
     ],
 )
-def test_nothing_kept_is_no_corpus(by_rule, said):
-    with pytest.raises(output.NothingKeptError, match=said):
+def test_nothing_kept_is_no_corpus(by_rule, message):
+    with pytest.raises(output.NothingKeptError, match=message):
         output.check_kept(by_rule, {}, {}, Settings("bigpython", "out"), "")
 
 
@@ -97,9 +97,9 @@ def test_counts_that_are_wrong_leave_no_manifest(begun, place):
     raw, partition, settings = begun
     pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
     result = settings.work_folder / output.RESULT
-    said = json.loads(result.read_text())
-    said["counts"]["text"][""][manifest.KEPT][place] += 1
-    result.write_text(json.dumps(said))
+    message = json.loads(result.read_text())
+    message["counts"]["text"][""][manifest.KEPT][place] += 1
+    result.write_text(json.dumps(message))
     with pytest.raises(manifest.CountsError, match="do not add up"):
         output.finish(settings)
     assert not (settings.work_folder.parent / manifest.FILE).exists()

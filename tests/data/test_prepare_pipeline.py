@@ -98,26 +98,28 @@ def test_every_document_is_accounted_for(prepared):
     assert kept[1] == sum(len(record["content"]) for record in records[:200])
     assert manifest.load(folder) == made
     assert not (folder / WORK_FOLDER).exists()
-    (said,) = made.inputs
-    raw = epath.Path(said["path"]).read_bytes()
-    assert said["sha256"] == hashlib.sha256(raw).hexdigest() and said["bytes"] == len(raw)
+    (message,) = made.inputs
+    raw = epath.Path(message["path"]).read_bytes()
+    assert message["sha256"] == hashlib.sha256(raw).hexdigest() and message["bytes"] == len(raw)
 
 
 def test_the_rows_are_the_documents(prepared):
     _, records, _, (made, folder) = prepared
     words = tokenizer.load("codegen", literal=True)
-    wanted = {tuple(words.encode("# Python\n" + record["content"]).ids) for record in records[:200]}
-    found, tokens = [], 0
+    expected = {
+        tuple(words.encode("# Python\n" + record["content"]).ids) for record in records[:200]
+    }
+    actual, tokens = [], 0
     for split in ("train", "validation"):
         stream = rows(made, folder, split, "python")["tokens"].ravel()
-        said = made.counts["rows"]["python"][split]
-        assert len(stream) == said["in_rows"] and said["last_row"] < T
-        tokens += said["tokens"]
-        found += [tuple(ids.tolist()) for ids in documents(stream)]
-    assert tokens == sum(len(ids) + 1 for ids in wanted)
+        message = made.counts["rows"]["python"][split]
+        assert len(stream) == message["in_rows"] and message["last_row"] < T
+        tokens += message["tokens"]
+        actual += [tuple(ids.tolist()) for ids in documents(stream)]
+    assert tokens == sum(len(ids) + 1 for ids in expected)
     assert len(made.shards("train", "python")) > 5
     # A document that runs from a bucket's last row into the last shard is in two places.
-    whole = [ids for ids in found if ids in wanted]
+    whole = [ids for ids in actual if ids in expected]
     assert len(whole) == len(set(whole)) > 150
 
 
@@ -145,7 +147,7 @@ def test_rows_can_be_traced_back(prepared):
                     assert seen.setdefault(origin.path, set()).isdisjoint(places)
                     seen[origin.path].update(places)
                 assert column == T
-    left = sum(said["last_row"] for said in made.counts["rows"]["python"].values())
+    left = sum(message["last_row"] for message in made.counts["rows"]["python"].values())
     total = made.counts["documents"]["python"]["MIT"][manifest.KEPT][2]
     assert sum(map(len, seen.values())) == total - left
 
@@ -198,10 +200,10 @@ def test_benchmarks_of_ones_own_are_left_out_and_named(tmp_path):
     made = prepare(tmp_path, "pile", records, benchmarks=(str(mine),))[0]
     assert manifest.totals_by_rule(made.counts["documents"])[decontamination.RULE][0] == 1
     digest = hashlib.sha256(mine.read_bytes()).hexdigest()
-    human_eval, said = made.settings["benchmarks"]
+    human_eval, message = made.settings["benchmarks"]
     assert (human_eval["problems"], human_eval["unknowable"]) == (164, [])
     file = {"path": str(mine), "bytes": mine.stat().st_size, "sha256": digest}
-    assert said == file | {"problems": 2, "unknowable": ["2"]}
+    assert message == file | {"problems": 2, "unknowable": ["2"]}
 
 
 def test_redaction_is_by_choice(tmp_path):
@@ -230,8 +232,8 @@ def test_licences_count_as_spdx_spells_them(tmp_path):
     spelled = ["MIT", "mit", "MIT or apache-2.0", "Apache-2.0 OR MIT", "see COPYING", "ask us", ""]
     records = [code(number, licence) for number, licence in enumerate(spelled)]
     made, folder = prepare(tmp_path, "bigquery", records, validation=0.0)
-    found = made.counts["documents"]["python"]
-    number = {licence: rules[manifest.IN][0] for licence, rules in found.items()}
+    actual = made.counts["documents"]["python"]
+    number = {licence: rules[manifest.IN][0] for licence, rules in actual.items()}
     assert number == {"": 1, "Apache-2.0 OR MIT": 2, "MIT": 2, "unknown": 2}
     (shard,) = made.shards("train", "python")
     rows = range(shard.rows)
@@ -247,9 +249,9 @@ def test_conversations_are_a_row_each(tmp_path):
     records.append({"messages": [{"role": role, "content": text} for role, text in turns]})
     made, folder = prepare(tmp_path, "instruction", records, validation=0.0)
     assert manifest.totals_by_rule(made.counts["documents"])["longer_than_row"][0] == 1
-    found = rows(made, folder)
+    actual = rows(made, folder)
     words = tokenizer.load("codegen", literal=True)
-    wanted = {
+    expected = {
         tuple(words.encode(instruction_format.instruction_prompt(f"Add {n}.", "x")).ids): (
             *words.encode(instruction_format.instruction_answer(f"x + {n}")).ids,
             END,
@@ -257,22 +259,22 @@ def test_conversations_are_a_row_each(tmp_path):
         for n in range(20)
     }
     several = 0
-    for row in found:
+    for row in actual:
         ids, answer = row["tokens"][: row["length"]], row["answer"][: row["length"]].astype(bool)
         assert not row["tokens"][row["length"] :].any() and not row["answer"][row["length"] :].any()
         if (ids == END).sum() == 1:
-            assert tuple(ids[answer].tolist()) == wanted.pop(tuple(ids[~answer].tolist()))
+            assert tuple(ids[answer].tolist()) == expected.pop(tuple(ids[~answer].tolist()))
         else:
             several += 1
             answers = [*words.encode("1\n").ids, END, *words.encode("2\n").ids, END]
             assert ids[answer].tolist() == answers
-    assert not wanted and several == 1
+    assert not expected and several == 1
 
 
 def test_too_little_for_a_row_is_no_corpus(tmp_path):
     # Three words and the end of the text.
-    said = r"found 4 tokens in 1 document \(4 for train\), and a row takes 32;"
-    with pytest.raises(output.NothingKeptError, match=said):
+    message = r"found 4 tokens in 1 document \(4 for train\), and a row takes 32;"
+    with pytest.raises(output.NothingKeptError, match=message):
         prepare(tmp_path, "pile", [{"text": "a b c"}], validation=0.0)
     assert not (tmp_path / "out" / "manifest.json").exists()
 

@@ -25,7 +25,7 @@ def begun(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (
             [*LINES[:4], LINES[4].replace("4", "5"), *LINES[5:]],
@@ -37,12 +37,12 @@ def begun(tmp_path):
         ([], "it holds fewer records"),
     ],
 )
-def test_an_input_that_changed_between_the_readings_is_named(begun, lines, said):
+def test_an_input_that_changed_between_the_readings_is_named(begun, lines, message):
     raw, partition, settings = begun
     examine.examine(partition, settings)
     raw.write_text("".join(lines))
-    said = said.format(place=sum(map(len, LINES[:4])))
-    with pytest.raises(errors.ChangedInputError, match=rf"raw.jsonl changed while .*{said}"):
+    message = message.format(place=sum(map(len, LINES[:4])))
+    with pytest.raises(errors.ChangedInputError, match=rf"raw.jsonl changed while .*{message}"):
         tokenise.tokenise((partition, []), settings, {("", "train"): 1})
 
 

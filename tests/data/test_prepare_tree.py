@@ -118,8 +118,8 @@ def test_a_mixture_reads_the_rows(prepared, mixture):
         for split in ("train", "validation")
     }
     dataset = mixture.get_dataset({"targets": T}, split="validation", shuffle=False, num_epochs=1)
-    found = texts(example["targets"] for example in dataset.as_numpy_iterator())
-    assert found == expected["validation"] and len(found) > 3
+    actual = texts(example["targets"] for example in dataset.as_numpy_iterator())
+    assert actual == expected["validation"] and len(actual) > 3
     rows = inputs.training_input(mixture.name, batch_size=8, row_length=T, seed=0).Instantiate()
     trained = texts(row for _ in range(4) for row in rows.get_next().ids)
     assert trained <= expected["train"] and len(trained) > 20

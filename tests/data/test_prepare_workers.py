@@ -21,8 +21,8 @@ ASKED = "Count the vowels in each of the given words, and return the largest cou
 
 def files(folder):
     """Path in a folder -> bytes, of all files in it."""
-    found = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    actual = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in actual}
 
 
 def source(number, ending):
@@ -54,19 +54,19 @@ def raw(tmp_path_factory):
 
 def raw_text(path, count):
     path.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(count)))
-    found = discovery.find("pile", [str(path)])
-    return found, partitions.plan("pile", found)
+    actual = discovery.find("pile", [str(path)])
+    return actual, partitions.plan("pile", actual)
 
 
 @pytest.mark.parametrize(
     "options", [{"workers": 1}, {"workers": 2}, {"runner": "FnApiRunner"}], ids=str
 )
 def test_a_step_that_fails_is_one_line_and_a_defect_keeps_its_traceback(tmp_path, options):
-    found, pieces = raw_text(tmp_path / "raw.jsonl", 9)
+    actual, pieces = raw_text(tmp_path / "raw.jsonl", 9)
     chosen = Settings("pile", str(tmp_path / "out"), seed=-1)  # no document can be ordered by it
     output.begin(chosen)
     with pytest.raises(pipeline.PrepareError) as error:
-        pipeline.run(chosen, found, pieces, **options)
+        pipeline.run(chosen, actual, pieces, **options)
     message = str(error.value)
     assert message.startswith(f"cannot continue at {tmp_path}/raw.jsonl: OverflowError: ")
     assert "\n" not in message and f"{tmp_path / 'out'} is unfinished (traceback: " in message
@@ -77,12 +77,12 @@ def test_a_step_that_fails_is_one_line_and_a_defect_keeps_its_traceback(tmp_path
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"runner": "FnApiRunner"}], ids=str)
 def test_an_input_that_is_damaged_is_named_whoever_reads_it(tmp_path, options):
-    found, pieces = raw_text(tmp_path / "raw.jsonl", 9)
+    actual, pieces = raw_text(tmp_path / "raw.jsonl", 9)
     chosen = Settings("pile", str(tmp_path / "out"))
     output.begin(chosen)
     (tmp_path / "raw.jsonl").unlink()
     with pytest.raises(pipeline.PrepareError, match="No such file or directory") as error:
-        pipeline.run(chosen, found, pieces, **options)
+        pipeline.run(chosen, actual, pieces, **options)
     assert "\n" not in str(error.value) and "raw.jsonl" in str(error.value)
 
 
@@ -106,8 +106,8 @@ def settings(tmp_path):
 
 
 def test_one_worker_three_and_beam_give_the_same_bytes(raw, settings, tmp_path):
-    found = discovery.find("bigquery", [str(raw)])
-    pieces = partitions.plan("bigquery", found)
+    actual = discovery.find("bigquery", [str(raw)])
+    pieces = partitions.plan("bigquery", actual)
     made, contents = [], []
     for name, options in (
         ("one", {"workers": 1}),
@@ -116,7 +116,7 @@ def test_one_worker_three_and_beam_give_the_same_bytes(raw, settings, tmp_path):
     ):
         chosen = dataclasses.replace(settings, output=str(tmp_path / name))
         output.begin(chosen)
-        pipeline.run(chosen, found, pieces, **options)
+        pipeline.run(chosen, actual, pieces, **options)
         made.append(output.finish(chosen))
         contents.append(files(tmp_path / name))
     assert made[0] == made[1] == made[2]
@@ -146,8 +146,8 @@ def bucket(tmp_path, monkeypatch):
         def call(*arguments, **options):
             asked.append((name, arguments))
             places = (str(argument).replace(URL, str(folder)) for argument in arguments)
-            found = function(*places, **options)
-            return [one.replace(str(folder), URL) for one in found] if name == "glob" else found
+            actual = function(*places, **options)
+            return [one.replace(str(folder), URL) for one in actual] if name == "glob" else actual
 
         return call
 
@@ -158,19 +158,19 @@ def bucket(tmp_path, monkeypatch):
 
 def test_behind_a_url_the_same_is_made_and_nothing_is_left(raw, settings, bucket):
     folder, asked = bucket
-    found = discovery.find("bigquery", [str(raw)])
-    pieces = partitions.plan("bigquery", found)
+    actual = discovery.find("bigquery", [str(raw)])
+    pieces = partitions.plan("bigquery", actual)
     output.begin(settings)
-    pipeline.run(settings, found, pieces)
-    wanted = output.finish(settings)
+    pipeline.run(settings, actual, pieces)
+    expected = output.finish(settings)
 
     away = dataclasses.replace(settings, output=f"{URL}/ours")
     output.begin(away)
     problems = Path(settings.benchmarks[0]).read_bytes()
     Path(settings.benchmarks[0]).unlink()  # workers elsewhere do not have it
-    pipeline.run(away, found, pieces)
+    pipeline.run(away, actual, pieces)
     made = output.finish(away)
-    assert made == wanted == manifest.load(epath.Path(away.output))
+    assert made == expected == manifest.load(epath.Path(away.output))
     assert files(folder) == {f"ours/{name}": data for name, data in files(settings.output).items()}
     assert made.settings["benchmarks"][-1]["bytes"] == len(problems)
     assert manifest.totals_by_rule(made.counts["documents"])[decontamination.RULE][0] == 1

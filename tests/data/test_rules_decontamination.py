@@ -52,8 +52,8 @@ def test_solutions_are_found_without_their_docstrings(problems):
 
 def test_the_standard_library_holds_none(problems):
     modules = installed.standard_library()
-    found = [file.name for file in modules if problems.match(file.path.read_text("utf-8"))]
-    assert found == []
+    actual = [file.name for file in modules if problems.match(file.path.read_text("utf-8"))]
+    assert actual == []
 
 
 def test_further_benchmarks(tmp_path):
@@ -78,11 +78,11 @@ def test_problems_of_one_name_are_all_looked_for(tmp_path):
         path.parent.mkdir()
         path.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
         files[str(path)] = asked
-    found = decontamination.load(list(files))
+    actual = decontamination.load(list(files))
     for path, asked in files.items():
-        names = [found.match(text) for text in asked]
+        names = [actual.match(text) for text in asked]
         assert names == [f"{path}:7", f"{path}:7 (line 2)", f"{path}:7 (line 3)"]
-    message = [(file.path, file.problems, file.unknowable) for file in found.benchmarks[1:]]
+    message = [(file.path, file.problems, file.unknowable) for file in actual.benchmarks[1:]]
     assert message == [(path, 4, ("8",)) for path in files]
 
 

@@ -29,8 +29,8 @@ def pairs_of(similarity, count):
     [(0.95, 0.99, 1), (0.9, 0.9, 1), (0.85, 0.38, 0.67), (0.8, 0.01, 0.16), (0.7, 0, 0)],
 )
 def test_pairs_are_joined_by_their_similarity(similarity, least, most):
-    found = [joined(*pair) for pair in pairs_of(similarity, 300)]
-    assert least <= sum(found) / len(found) <= most
+    actual = [joined(*pair) for pair in pairs_of(similarity, 300)]
+    assert least <= sum(actual) / len(actual) <= most
 
 
 def test_other_operators_make_another_text():

@@ -95,8 +95,8 @@ def theirs(module, name, text):
     plugin = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)()
     valid = getattr(plugin, "is_formally_valid", bool)
     matches = [match for one in plugin.denylist for match in one.finditer(text)]
-    found = {match[1] if match.re.groups else match[0] for match in matches}
-    return {secret for secret in found if valid(secret)}
+    actual = {match[1] if match.re.groups else match[0] for match in matches}
+    return {secret for secret in actual if valid(secret)}
 
 
 KEY = "A" * 20 + "T3BlbkFJ" + "b" * 20

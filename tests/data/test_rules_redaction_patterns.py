@@ -43,21 +43,21 @@ class Pattern:
         """Whether what these match has a character that is not of the run."""
         for kind, value in items:
             if kind in REPEATS:
-                found = value[0] > 0 and self.must_leave(value[2], run)
+                actual = value[0] > 0 and self.must_leave(value[2], run)
             elif kind is op.SUBPATTERN:
-                found = self.must_leave(value[3], run)
+                actual = self.must_leave(value[3], run)
             elif kind is op.ATOMIC_GROUP:
-                found = self.must_leave(value, run)
+                actual = self.must_leave(value, run)
             elif kind is op.BRANCH:
-                found = all(self.must_leave(branch, run) for branch in value[1])
+                actual = all(self.must_leave(branch, run) for branch in value[1])
             elif kind is op.ASSERT_NOT:
                 # Not behind one of the run, that is at its beginning.
-                found = value[0] < 0 and run <= self.characters(value[1][0])
+                actual = value[0] < 0 and run <= self.characters(value[1][0])
             elif kind in (op.AT, op.ASSERT):
-                found = False
+                actual = False
             else:
-                found = not run & self.characters((kind, value))
-            if found:
+                actual = not run & self.characters((kind, value))
+            if actual:
                 return True
         return False
 

@@ -301,8 +301,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("rule", REFUSED)
 def test_what_is_not_understood_is_refused_under_a_rule(rule):
-    found = [schemas.to_document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]]
-    assert found == [rule] * len(found)
+    actual = [
+        schemas.to_document("instruction", record, "x", 0, 1).rule for record in REFUSED[rule]
+    ]
+    assert actual == [rule] * len(actual)
 
 
 def test_fields_that_are_not_read_are_named():
@@ -316,9 +318,9 @@ def test_fields_that_are_not_read_are_named():
         "license": "mit",
         "empty": [],
     }
-    found = schemas.to_document("instruction", record, "x", 0, 1)
-    assert found.licence == "mit"
-    assert found.unread_fields == ("prompt", "category", "messages.reasoning_content")
+    actual = schemas.to_document("instruction", record, "x", 0, 1)
+    assert actual.licence == "mit"
+    assert actual.unread_fields == ("prompt", "category", "messages.reasoning_content")
 
 
 def test_a_conversation_with_tools_as_its_row_has_it():

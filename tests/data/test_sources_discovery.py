@@ -24,8 +24,8 @@ def test_a_folder_is_searched_to_its_bottom(tmp_path, monkeypatch):
         (tmp_path / ".raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / ".raw" / name).write_bytes(b"")
     folder = tmp_path / ".raw"  # what is asked for is not left out
-    found = [storage.File(f"{folder}/{name}", 0) for name in expected]
-    assert discovery.find("pile", [str(folder)]) == discovery.find("pile", [f"{folder}/"]) == found
+    actual = [storage.File(f"{folder}/{name}", 0) for name in expected]
+    assert discovery.find("pile", [str(folder)]) == discovery.find("pile", [f"{folder}/"]) == actual
     monkeypatch.chdir(folder)
     assert [file.path for file in discovery.find("pile", ["."])] == [
         f"./{name}" for name in expected
@@ -58,13 +58,13 @@ def test_what_lies_beside_tables_is_left_out_and_counted(tmp_path):
         (tmp_path / name).write_bytes(b"" if name == "empty.jsonl" else b"x")
     reasons = [*LEFT_OUT.values(), "empty"]
     left_out = discovery.Counter()
-    found = discovery.find("bigquery", [str(tmp_path)], left_out)
-    assert [file.path for file in found] == [
+    actual = discovery.find("bigquery", [str(tmp_path)], left_out)
+    assert [file.path for file in actual] == [
         f"{tmp_path}/{name}" for name in sorted([*expected, "empty.jsonl"])
     ]
     assert left_out == {reason: reasons.count(reason) for reason in reasons}
-    found = discovery.find("bigquery", [f"{tmp_path}/*", f"{tmp_path}/day=*/**"])
-    assert [file.path for file in found] == [
+    actual = discovery.find("bigquery", [f"{tmp_path}/*", f"{tmp_path}/day=*/**"])
+    assert [file.path for file in actual] == [
         f"{tmp_path}/{name}" for name in (*expected[1:], "empty.jsonl")
     ]
     for name, message in (

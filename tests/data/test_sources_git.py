@@ -73,8 +73,8 @@ def test_two_thousand_random_trees_are_as_git_has_them(memory_folder):
         run_git(top, "add", "-f", *options, given=b"\0".join(tracked))
         for name in rng.sample(tracked, 20):
             os.unlink(top + b"/" + name)
-        found, expected = files_of(os.fsdecode(top)), files_of_git(top)
-        assert found == expected
+        actual, expected = files_of(os.fsdecode(top)), files_of_git(top)
+        assert actual == expected
         kept, total = kept + len(expected), total + len(paths)
     assert 0.4 * total < kept < 0.9 * total  # neither all nor none is ignored
 
@@ -202,15 +202,15 @@ def test_each_repository_has_its_own_rules(tmp_path):
             "dist/c.py": "",
         },
     )
-    found = tree.list_files(str(tmp_path / "repositories"))
-    assert [(file.repository, file.path) for file in found.files] == [
+    actual = tree.list_files(str(tmp_path / "repositories"))
+    assert [(file.repository, file.path) for file in actual.files] == [
         ("dist", "dist/c.py"),
         ("one", "one/src/a.py"),
         ("one/two", "one/two/b.gen.py"),
         ("one/two", "one/two/build/private.py"),
         ("vendor", "vendor/c.py"),
     ]
-    assert found.left_out == {"git_ignored": 3, "hidden": 1, "vendored": 3}
+    assert actual.left_out == {"git_ignored": 3, "hidden": 1, "vendored": 3}
     assert files_of(tmp_path / "repositories/vendor") == {b"c.py"}
     for part in ("one/src", "one/build"):  # what is asked for is not left out
         assert files_of(tmp_path / "repositories" / part)

@@ -50,10 +50,10 @@ def elements(content, *, chunk=7, limit=1 << 20, is_wrapped=False):
 @given(RECORDS, st.sampled_from(sorted(LAYOUTS)), st.integers(1, 60))
 def test_any_records_come_back_from_any_layout(all_, layout, chunk):
     content = LAYOUTS[layout](all_)
-    found = elements(content.encode(), chunk=chunk, is_wrapped=layout.startswith("wrapped"))
-    assert [json.loads(record) for _, _, record in found] == all_
-    assert [number for number, _, _ in found] == list(range(len(all_)))
-    assert all(size == len(record) for _, size, record in found)
+    actual = elements(content.encode(), chunk=chunk, is_wrapped=layout.startswith("wrapped"))
+    assert [json.loads(record) for _, _, record in actual] == all_
+    assert [number for number, _, _ in actual] == list(range(len(all_)))
+    assert all(size == len(record) for _, size, record in actual)
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl", "json.gz", "json.zst"])
@@ -82,13 +82,13 @@ def test_a_damaged_record_of_an_array_costs_itself(tmp_path):
     (tmp_path / "lines.json").write_text("[\n" + ",\n".join(rows) + "\n]")
     indented = json.dumps(PAIRS[:8], indent=2).replace('"output": "4"', '"output": "4')
     (tmp_path / "many.json").write_text(indented)
-    found = read_all("instruction", tmp_path)
-    rules = [item.rule for item in found if isinstance(item, Dropped)]
+    actual = read_all("instruction", tmp_path)
+    rules = [item.rule for item in actual if isinstance(item, Dropped)]
     assert rules == ["malformed_json"] * 3 + ["wrong_type"] + ["malformed_json"]
-    texts = [item.turns[1].content for item in found if isinstance(item, Document)]
+    texts = [item.turns[1].content for item in actual if isinstance(item, Document)]
     expected = [n for n in range(8) if n != 2]
     assert texts == [str(2 * n) for n in range(7)] + [str(2 * n) for n in expected]
-    assert [item.record for item in found[:11]] == list(range(11))
+    assert [item.record for item in actual[:11]] == list(range(11))
 
 
 @pytest.mark.parametrize("layout", [one for one in LAYOUTS if one != "several arrays"])
@@ -102,8 +102,8 @@ def test_an_array_that_is_cut_off_is_damaged(tmp_path, layout):
 def test_a_record_that_is_too_long_is_skipped_without_being_held():
     long = b'{"a": [{"b": "' + b"x\\n{" * 3_000 + b'"}]}'
     content = b'[{"a": 1}, ' + long + b', {"a": 2}]'
-    found = elements(content, chunk=100, limit=1_000)
-    assert found == [(0, 8, b'{"a": 1}'), (1, len(long), None), (2, 8, b'{"a": 2}')]
+    actual = elements(content, chunk=100, limit=1_000)
+    assert actual == [(0, 8, b'{"a": 1}'), (1, len(long), None), (2, 8, b'{"a": 2}')]
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,7 +113,7 @@ def test_every_line_is_in_one_range(tmp_path_factory, texts, max_bytes, closed):
     content = "\n".join(texts).encode() + b"\n" * closed
     path.write_bytes(content)
     ranges = range(0, len(content), max_bytes)
-    found = [
+    actual = [
         (offset, size, line)
         for start in ranges
         for offset, size, line in json_records.lines(
@@ -126,4 +126,4 @@ def test_every_line_is_in_one_range(tmp_path_factory, texts, max_bytes, closed):
         if piece or number < len(pieces) - 1:
             expected.append((offset, len(piece), piece.removesuffix(b"\r")))
         offset += len(piece) + 1
-    assert found == expected
+    assert actual == expected

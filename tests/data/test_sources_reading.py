@@ -58,14 +58,14 @@ def avro(path, records, fields=("content", "path", "repo_name", "license")):
 )
 def test_the_pile(file, ending, pack):
     path = file("00.jsonl" + ending, pack(json_lines(PILE)))
-    found = read_all("pile", path)
-    assert [document.text for document in found] == [record["text"] for record in PILE]
-    assert {document.repository for document in found} == {"Books3"}
-    assert {document.language for document in found} == {"text"}
+    actual = read_all("pile", path)
+    assert [document.text for document in actual] == [record["text"] for record in PILE]
+    assert {document.repository for document in actual} == {"Books3"}
+    assert {document.language for document in actual} == {"text"}
     starts = [0]
     for record in PILE:
         starts.append(starts[-1] + len(json_lines([record])))
-    assert [d.record for d in found] == (list(range(50)) if ending else starts[:-1])
+    assert [d.record for d in actual] == (list(range(50)) if ending else starts[:-1])
 
 
 def test_several_frames_and_members(file):
@@ -86,11 +86,11 @@ def test_tables_of_code(tmp_path, name):
     else:
         data = json_lines(CODE)
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    found = read_all("bigquery", path, max_bytes=2_000)
-    assert [(d.text, d.path, d.repository, d.licence) for d in found] == [
+    actual = read_all("bigquery", path, max_bytes=2_000)
+    assert [(d.text, d.path, d.repository, d.licence) for d in actual] == [
         (r["content"], r["path"], r["repo_name"], r["license"]) for r in CODE
     ]
-    assert len({d.record for d in found}) == len(CODE)
+    assert len({d.record for d in actual}) == len(CODE)
 
 
 def test_instructions(file):
@@ -101,11 +101,11 @@ def test_instructions(file):
         {"messages": [{"role": "user", "content": "no answer"}]},
         {"messages": "no list"},
     ]
-    found = read_all("instruction", file("i.jsonl", json_lines(records)))
-    assert found[0].turns == (Turn("user", "Add.\n\n### Input:\n1 2"), Turn("assistant", "3"))
-    assert found[1].turns == (Turn("user", "Hi"), Turn("assistant", "Ho"))
-    assert found[2].turns == (Turn("user", "a"), Turn("assistant", "b"))
-    assert rules(found) == ["no_turns", "wrong_type"]
+    actual = read_all("instruction", file("i.jsonl", json_lines(records)))
+    assert actual[0].turns == (Turn("user", "Add.\n\n### Input:\n1 2"), Turn("assistant", "3"))
+    assert actual[1].turns == (Turn("user", "Hi"), Turn("assistant", "Ho"))
+    assert actual[2].turns == (Turn("user", "a"), Turn("assistant", "b"))
+    assert rules(actual) == ["no_turns", "wrong_type"]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
@@ -133,8 +133,8 @@ def test_a_truncated_table_is_an_error(tmp_path, name):
         parquet.write_table(pyarrow.Table.from_pylist(CODE), path)
     path.write_bytes(path.read_bytes()[:-100])
     if name == "x.avro":  # its last block is lost
-        *documents, found = read_all("bigquery", path)
-        assert found.rule == "damaged" and "lacks its end" in found.damage
+        *documents, actual = read_all("bigquery", path)
+        assert actual.rule == "damaged" and "lacks its end" in actual.damage
         assert [one.text for one in documents] == [row["content"] for row in CODE[: len(documents)]]
         return
     with pytest.raises(errors.DamagedInputError, match=name):
@@ -164,28 +164,30 @@ def test_records_that_are_no_documents_are_counted(file):
         "missing_field": json_lines([{"txt": "x"}]),
     }
     half = b'{"text": "\\ud800"}\n'
-    found = read_all("pile", file("x.jsonl", good + b"".join(bad.values()) + half + b"\n\n" + good))
-    assert [item.text for item in found if isinstance(item, Document)] == ["good", "good"]
+    actual = read_all(
+        "pile", file("x.jsonl", good + b"".join(bad.values()) + half + b"\n\n" + good)
+    )
+    assert [item.text for item in actual if isinstance(item, Document)] == ["good", "good"]
     expected = list(bad)
     expected.insert(expected.index("wrong_type"), "wrong_type")
-    assert rules(found) == [*expected, "invalid_utf8"]
+    assert rules(actual) == [*expected, "invalid_utf8"]
 
 
 def test_wrong_values_of_a_table_are_counted(tmp_path):
     content = pyarrow.array([b"x", b"\xff\xfe", None, b"a\0"], pyarrow.binary())
     table = pyarrow.table({"content": content, "path": ["a.py", None, "c.py", "d.py"]})
     parquet.write_table(table, tmp_path / "x.parquet")
-    found = read_all("bigpython", tmp_path / "x.parquet")
-    assert found[0].text == "x"
-    assert rules(found) == ["invalid_utf8", "null_content", "nul_bytes"]
+    actual = read_all("bigpython", tmp_path / "x.parquet")
+    assert actual[0].text == "x"
+    assert rules(actual) == ["invalid_utf8", "null_content", "nul_bytes"]
 
 
 def test_strings_that_are_not_utf8_do_not_take_others_with_them(tmp_path):
     content = pyarrow.array([b"x", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
     table = pyarrow.table({"content": content, "path": ["a.py", "b.py"]})
     parquet.write_table(table, tmp_path / "x.parquet")
-    found = read_all("bigpython", tmp_path / "x.parquet")
-    assert found[0].text == "x" and rules(found) == ["invalid_utf8"]
+    actual = read_all("bigpython", tmp_path / "x.parquet")
+    assert actual[0].text == "x" and rules(actual) == ["invalid_utf8"]
 
 
 def test_empty_files_are_no_documents(file):
@@ -201,22 +203,22 @@ def test_a_line_of_200_mb_is_skipped_without_being_held(tmp_path):
             out.write(b"a" * 1_000_000)
         out.write(b'"}\n' + json_lines(PILE[1:2]))
     tracemalloc.start()
-    found = read_all("pile", path)
+    actual = read_all("pile", path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert rules(found) == ["line_too_long"] and len(found) == 3
-    assert found[1].size == 200_000_000 + len('{"text": ""}')
+    assert rules(actual) == ["line_too_long"] and len(actual) == 3
+    assert actual[1].size == 200_000_000 + len('{"text": ""}')
     assert peak < 3 * json_records.MAX_LINE_BYTES
 
 
 def test_a_large_document_is_dropped(file):
-    found = read_all("pile", file("x.jsonl", json_lines([{"text": "é" * (9 << 20)}, PILE[0]])))
-    assert rules(found) == ["document_too_large"]
+    actual = read_all("pile", file("x.jsonl", json_lines([{"text": "é" * (9 << 20)}, PILE[0]])))
+    assert rules(actual) == ["document_too_large"]
 
 
 def test_a_file_of_nul_bytes_is_dropped(file):
-    found = read_all("pile", file("x.jsonl", bytes(10_000)), file("y.jsonl", json_lines(PILE)))
-    assert rules(found) == ["nul_bytes"] and len(found) == 51
+    actual = read_all("pile", file("x.jsonl", bytes(10_000)), file("y.jsonl", json_lines(PILE)))
+    assert rules(actual) == ["nul_bytes"] and len(actual) == 51
 
 
 def test_what_mostly_cannot_be_read_is_more_than_half(tmp_path):
@@ -292,13 +294,13 @@ def test_files_of_code_come_back_from_every_format(tmp_path_factory, records, ma
     ]
     for name, write in WRITERS.items():
         write(folder / name, records)
-        found = [
+        actual = [
             item.rule
             if isinstance(item, Dropped)
             else (item.text, item.path, item.repository, item.licence)
             for item in read_all("bigquery", folder / name, max_bytes=max_bytes)
         ]
-        assert found == expected, name
+        assert actual == expected, name
 
 
 @settings(max_examples=30, deadline=None)
@@ -309,10 +311,10 @@ def test_texts_and_pairs_come_back_packed_or_not(tmp_path_factory, texts, max_by
     for ending in PACKED:
         path = folder / f"a.jsonl{ending}"
         write_json_lines(path, [{"text": text} for text in texts])
-        assert [found.text for found in read_all("pile", path, max_bytes=max_bytes)] == texts
+        assert [actual.text for actual in read_all("pile", path, max_bytes=max_bytes)] == texts
         write_json_lines(path, [{"instruction": "Go.", "output": text} for text in message])
-        found = [document.turns for document in read_all("instruction", path, max_bytes=max_bytes)]
-        assert found == [(Turn("user", "Go."), Turn("assistant", text)) for text in message]
+        actual = [document.turns for document in read_all("instruction", path, max_bytes=max_bytes)]
+        assert actual == [(Turn("user", "Go."), Turn("assistant", text)) for text in message]
 
 
 @pytest.mark.parametrize("licence", [b"mit", ["mit"], "mit"])
@@ -325,8 +327,8 @@ def test_a_licence_is_read_from_text_bytes_and_lists(tmp_path, licence):
         fastavro.writer(file, {"type": "record", "name": "file", "fields": fields}, [row])
     parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
     for name in ("a.avro", "a.parquet"):
-        (found,) = read_all("bigquery", tmp_path / name, max_bytes=1_000)
-        assert found.licence == "mit"
+        (actual,) = read_all("bigquery", tmp_path / name, max_bytes=1_000)
+        assert actual.licence == "mit"
 
 
 @pytest.mark.parametrize("name", ["a.avro", "a.parquet"])

@@ -196,8 +196,8 @@ def test_python_refuses_what_is_refused():
 @pytest.mark.parametrize("content", ["\ufeffx = 1\n", b"\xef\xbb\xbfx = 1\n", b"x = 1\n"])
 def test_a_mark_in_a_table_is_no_text(content):
     record = {"content": content, "path": "a.py"}
-    found = schemas.to_document("bigquery", record, "t", 0, 1)
-    assert found == Document("x = 1\n", "t", 0, path="a.py")
+    actual = schemas.to_document("bigquery", record, "t", 0, 1)
+    assert actual == Document("x = 1\n", "t", 0, path="a.py")
     if isinstance(content, str):
         assert schemas.to_document("pile", {"text": content}, "t", 0, 1).text == "x = 1\n"
 

@@ -57,9 +57,9 @@ def test_ordinary_names_are_spelled_as_they_are(name, shown):
 @pytest.mark.parametrize("path", ["src/\ud83d.py", b"src/\xe9.py", "src/\udce9.py"])
 def test_a_name_that_is_not_utf8_drops_no_good_file(path):
     record = {"content": "x = 1\n", "path": path, "repo_name": path, "license": "mit"}
-    found = schemas.to_document("bigquery", record, "t", 0, 1)
+    actual = schemas.to_document("bigquery", record, "t", 0, 1)
     expected = r"src/\ud83d.py" if path == "src/\ud83d.py" else r"src/\xe9.py"
-    assert found == Document("x = 1\n", "t", 0, path=expected, repository=expected, licence="mit")
+    assert actual == Document("x = 1\n", "t", 0, path=expected, repository=expected, licence="mit")
 
 
 def names(files):
@@ -104,12 +104,12 @@ def test_a_name_that_is_not_unicode_is_no_matter_of_the_content(tmp_path):
         with open(root + name, "w") as file:
             file.write("x = 1\n")
     (partition,) = partitions.plan("tree", discovery.find("tree", [os.fsdecode(root)]))
-    found = list(reading.documents(partition))
-    assert [(one.repository, one.path, one.text) for one in found] == [
+    actual = list(reading.documents(partition))
+    assert [(one.repository, one.path, one.text) for one in actual] == [
         ("shop\\xff", "good.py", "x = 1\n"),
         ("shop\\xff", "\\xff.py", "x = 1\n"),
     ]
-    assert found[1].source == f"{tmp_path}/r\\xe9pos/shop\\xff/\\xff.py"
+    assert actual[1].source == f"{tmp_path}/r\\xe9pos/shop\\xff/\\xff.py"
     expected = hashlib.sha256()
     content = hashlib.sha256(b"x = 1\n").hexdigest()
     for name in (b"shop\xff/good.py", b"shop\xff/\xff.py"):
@@ -155,8 +155,8 @@ def test_a_bucket_is_read_as_a_folder_is(bucket):
     assert [d.text for d in documents("pile", f"{bucket}/nested")] == texts
     code = documents("bigquery", f"{bucket}/code/")
     assert [d.text for d in code] == [f"x = {n}\n" for n in range(50)]
-    found = documents("tree", f"{bucket}/tree/")
-    assert [(d.path, d.repository) for d in found] == [("a.py", "tree"), ("sub/b.py", "tree")]
+    actual = documents("tree", f"{bucket}/tree/")
+    assert [(d.path, d.repository) for d in actual] == [("a.py", "tree"), ("sub/b.py", "tree")]
     digest = hashlib.sha256(b"a = 1\n").hexdigest()
     assert storage.sha256(f"{bucket}/tree/a.py") == digest
 

@@ -20,8 +20,8 @@ FIELDS = [{"name": name, "type": "string"} for name in ROWS[0]]
 SCHEMA = {"type": "record", "name": "file", "fields": FIELDS}
 
 
-def texts(found):
-    return [one.rule if isinstance(one, Dropped) else one.text for one in found]
+def texts(actual):
+    return [one.rule if isinstance(one, Dropped) else one.text for one in actual]
 
 
 def avro(path, rows=ROWS, codec="null", sync_interval=2_000):
@@ -86,8 +86,8 @@ def test_a_library_that_is_not_installed_is_named(tmp_path, monkeypatch):
 
 def text(values):
     """Strings that need not be UTF-8, as a damaged writer leaves them."""
-    found = pyarrow.array(values, pyarrow.binary())
-    return pyarrow.Array.from_buffers(pyarrow.string(), len(values), found.buffers())
+    actual = pyarrow.array(values, pyarrow.binary())
+    return pyarrow.Array.from_buffers(pyarrow.string(), len(values), actual.buffers())
 
 
 BAD = text([b"mit", b"\xff", b"isc"])
@@ -171,12 +171,12 @@ def test_a_damaged_page_costs_the_rest_of_its_row_group(tmp_path):
     data = bytearray(path.read_bytes())
     data[column.data_page_offset + column.total_compressed_size - 9] ^= 0xFF
     path.write_bytes(data)
-    found = read_all("bigquery", path)
-    assert texts(found) == [
+    actual = read_all("bigquery", path)
+    assert texts(actual) == [
         "damaged" if 200 <= number < 300 else row["content"] for number, row in enumerate(ROWS)
     ]
-    assert [one.record for one in found] == list(range(600))
-    assert found[200].damage.startswith("row group 2: ")
+    assert [one.record for one in actual] == list(range(600))
+    assert actual[200].damage.startswith("row group 2: ")
 
 
 @pytest.mark.parametrize("place", ["body", "count", "size", "marker"])
@@ -189,10 +189,10 @@ def test_a_damaged_block_of_avro_costs_itself(tmp_path, codec, place):
     end = data.index(marker, start)
     data[{"count": start, "size": size, "body": start + 99, "marker": end}[place]] ^= 0x42
     (tmp_path / "a.avro").write_bytes(data)
-    found = read_all("bigquery", tmp_path / "a.avro")
-    damaged = [one for one in found if isinstance(one, Dropped)]
+    actual = read_all("bigquery", tmp_path / "a.avro")
+    damaged = [one for one in actual if isinstance(one, Dropped)]
     assert {one.rule for one in damaged} == {"damaged"} and all(one.damage for one in damaged)
-    lost = [row["content"] for row in ROWS if row["content"] not in texts(found)]
+    lost = [row["content"] for row in ROWS if row["content"] not in texts(actual)]
     first = int(lost[0][4:].split("\n")[0])
     assert lost == [row["content"] for row in ROWS[first : first + len(lost)]]
     assert 0 < len(lost) < 600 - 2 * (600 // 7) and len(damaged) <= 2
@@ -225,13 +225,13 @@ def test_no_damage_is_worse_than_a_counted_loss(tmp_path_factory, name, where, b
     path = tmp_path_factory.mktemp("damage") / name
     path.write_bytes(data)
     try:
-        found = read_all("bigquery", path)
+        actual = read_all("bigquery", path)
     except errors.UnreadableInputError as error:
         assert str(path) in str(error) and "\n" not in str(error)
         return
     if name == "a.parquet":
-        assert len(found) in (0, 60)
-    rules = {one.rule for one in found if isinstance(one, Dropped)}
+        assert len(actual) in (0, 60)
+    rules = {one.rule for one in actual if isinstance(one, Dropped)}
     assert rules <= {"damaged", "invalid_utf8", "nul_bytes", "null_content"}
 
 

@@ -40,11 +40,11 @@ def company(tmp_path):
 
 
 def test_a_tree_is_what_git_would_keep(company):
-    found = read_all("tree", company)
-    kept = {d.path for d in found if isinstance(d, Document)}
+    actual = read_all("tree", company)
+    kept = {d.path for d in actual if isinstance(d, Document)}
     assert kept == {"a.py", "kept.gen.py", "sub/build/c.py", "sub/x.gen.py"}
-    assert sorted(rules(found)) == ["binary", "invalid_utf8"]
-    assert {d.repository for d in found if isinstance(d, Document)} == {"company"}
+    assert sorted(rules(actual)) == ["binary", "invalid_utf8"]
+    assert {d.repository for d in actual if isinstance(d, Document)} == {"company"}
 
     git = ["git", "-C", str(company)]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -61,8 +61,8 @@ def test_repositories_in_a_tree(tmp_path):
         (tmp_path / "all" / name / ".git").mkdir(parents=True)
         (tmp_path / "all" / name / ".git" / "HEAD").write_text("ref")
         (tmp_path / "all" / name / "x.py").write_text("x = 1\n")
-    found = read_all("tree", tmp_path / "all", max_bytes=1)
-    assert [(d.repository, d.path) for d in found] == [
+    actual = read_all("tree", tmp_path / "all", max_bytes=1)
+    assert [(d.repository, d.path) for d in actual] == [
         ("one", "x.py"),
         ("two/inner", "x.py"),
     ]
@@ -98,12 +98,12 @@ def test_a_document_names_the_repository_that_it_is_in(tmp_path):
     }
     places = {"owner/name": "name", "owner/name/src": "name", "owner/name/src/deep": "name"}
     for place, repository in places.items():
-        (found,) = documents(tmp_path / "all" / place)
-        assert (found.repository, found.path) == (repository, "src/deep/a.py")
+        (actual,) = documents(tmp_path / "all" / place)
+        assert (actual.repository, actual.path) == (repository, "src/deep/a.py")
     (tmp_path / "link").symlink_to(tmp_path / "all/owner/name/src")  # the tree itself may be one
     assert documents(tmp_path / "link")[0].repository == "name"
-    (found,) = documents(tmp_path / "all/loose")
-    assert (found.repository, found.path) == ("loose", "b.py")
+    (actual,) = documents(tmp_path / "all/loose")
+    assert (actual.repository, actual.path) == ("loose", "b.py")
 
 
 def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
@@ -116,21 +116,21 @@ def test_what_is_no_file_is_counted_and_never_opened(tmp_path):
     os.mkfifo(root / "pipe.py")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "socket.py"))
-    found = tree.list_files(str(root))
-    assert found.left_out == {"link": 4, "special_file": 2}
-    digest = tree.sha256(str(root), found.files)
+    actual = tree.list_files(str(root))
+    assert actual.left_out == {"link": 4, "special_file": 2}
+    digest = tree.sha256(str(root), actual.files)
     (root / "gone.py").unlink()  # since it was listed
     (root / "other.py").unlink()
     (root / "other.py").symlink_to("/dev/zero")
     (root / "c.py").unlink()
     os.mkfifo(root / "c.py")
-    read = list(tree.read_documents(str(root), found.files))
+    read = list(tree.read_documents(str(root), actual.files))
     assert [one.path if isinstance(one, Document) else one.rule for one in read] == [
         "a.py",
         *["unreadable"] * 3,
         "sub/b.py",
     ]
-    assert tree.sha256(str(root), found.files) != digest
+    assert tree.sha256(str(root), actual.files) != digest
     with pytest.raises(ValueError, match=r"found nothing to read at .*\(left out: 1 link\)"):
         (tmp_path / "links").mkdir()
         (tmp_path / "links" / "x.py").symlink_to(root / "a.py")
@@ -151,9 +151,9 @@ def test_what_may_not_be_read_is_counted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refused(scan, "closed"))
     monkeypatch.setattr(tree.storage, "open_regular_file", refused(open_regular_file, "c.py"))
-    found = tree.list_files(str(tmp_path))
-    assert found.left_out == {"unreadable": 1}
-    rules = [getattr(one, "rule", None) for one in tree.read_documents(str(tmp_path), found.files)]
+    actual = tree.list_files(str(tmp_path))
+    assert actual.left_out == {"unreadable": 1}
+    rules = [getattr(one, "rule", None) for one in tree.read_documents(str(tmp_path), actual.files)]
     assert rules == [None, "unreadable"]
 
 
@@ -168,7 +168,7 @@ def test_a_tree_may_be_deep(tmp_path):
         folder = below
     os.close(folder)
     write(tmp_path, {"a.py": ""})
-    found = tree.list_files(str(tmp_path))
-    assert [file.path for file in found.files] == ["a.py"]
-    assert found.left_out == {"unreadable": 1}
+    actual = tree.list_files(str(tmp_path))
+    assert [file.path for file in actual.files] == ["a.py"]
+    assert actual.left_out == {"unreadable": 1}
     subprocess.run(["rm", "-rf", "d"], cwd=tmp_path, check=True)

@@ -110,15 +110,17 @@ def write(folder, contents):
 
 def test_the_licence_of_a_file_is_what_it_or_the_nearest_folder_states(tmp_path):
     write(tmp_path, TREE)
-    found = TreeLicences(str(tmp_path))
-    assert {path: licences.normalise(found.find("", path, TREE[path])) for path in STATED} == STATED
+    actual = TreeLicences(str(tmp_path))
+    assert {
+        path: licences.normalise(actual.find("", path, TREE[path])) for path in STATED
+    } == STATED
 
 
 def test_a_repository_ends_what_binds_it(tmp_path):
     write(tmp_path, {"LICENSE": MIT, "theirs/src/x.py": "", "x.py": ""})
-    found = TreeLicences(str(tmp_path))
-    assert found.find("theirs", "theirs/src/x.py", "") == ""
-    assert found.find("", "theirs/src/x.py", "") == found.find("", "x.py", "") == "MIT"
+    actual = TreeLicences(str(tmp_path))
+    assert actual.find("theirs", "theirs/src/x.py", "") == ""
+    assert actual.find("", "theirs/src/x.py", "") == actual.find("", "x.py", "") == "MIT"
 
 
 def test_of_a_part_of_a_repository_the_rest_is_looked_at(tmp_path):

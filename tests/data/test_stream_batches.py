@@ -123,15 +123,15 @@ def rows_of_text(draw):
 
 def assert_as_by_token(rows, length, is_predicted, document_end_id=None):
     """All tokens are predicted if `is_predicted` is None."""
-    found = batches.fields(token_rows(rows, length, is_predicted), document_end_id)
+    actual = batches.fields(token_rows(rows, length, is_predicted), document_end_id)
     if is_predicted is None:
         is_predicted = np.ones((len(rows), length), bool)
     expected = [
         fields_by_token(row, length, one, document_end_id)
         for row, one in zip(rows, is_predicted, strict=True)
     ]
-    assert {name: values.dtype for name, values in found.items()} == batches.FIELD_DTYPES
-    for name, values in found.items():
+    assert {name: values.dtype for name, values in actual.items()} == batches.FIELD_DTYPES
+    for name, values in actual.items():
         np.testing.assert_array_equal(values, [row[name] for row in expected], err_msg=name)
 
 

@@ -40,9 +40,9 @@ class Block:
 def blocks(paths: list[Path]) -> Iterator[Block]:
     """Yields the fenced blocks of pages, in order."""
     for path in paths:
-        for found in FENCE.finditer(path.read_text(encoding="utf-8")):
-            label = (found["label"] or "").strip().removeprefix(".")
-            yield Block(path.name, found["language"], label, found["text"])
+        for actual in FENCE.finditer(path.read_text(encoding="utf-8")):
+            label = (actual["label"] or "").strip().removeprefix(".")
+            yield Block(path.name, actual["language"], label, actual["text"])
 
 
 def code(path: Path) -> Iterator[str]:

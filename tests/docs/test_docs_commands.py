@@ -75,12 +75,12 @@ def test_verbs_options_targets_variables_and_experiments_exist(path, experiments
     variables = {variable.name for variable in VARIABLES.values()}
     for text in code(path):
         ours, _, _ = text.partition(" -- ")  # what follows belongs to a runner
-        for found in re.finditer(r"codegen-pax ([a-z]\S*)([^`&|]*)", ours):
-            assert found[1] in helps, f"{path.name}: {text}"
-            for option in re.findall(r"--[\w-]+", found[2]):
-                assert option in helps[found[1]], f"{path.name}: {text} has no {option}"
-        for found in re.finditer(r"(?:^|&& )make ([a-z]+)", text):
-            assert found[1] in TARGETS, f"{path.name}: {text}"
+        for actual in re.finditer(r"codegen-pax ([a-z]\S*)([^`&|]*)", ours):
+            assert actual[1] in helps, f"{path.name}: {text}"
+            for option in re.findall(r"--[\w-]+", actual[2]):
+                assert option in helps[actual[1]], f"{path.name}: {text} has no {option}"
+        for actual in re.finditer(r"(?:^|&& )make ([a-z]+)", text):
+            assert actual[1] in TARGETS, f"{path.name}: {text}"
         for name in re.findall(r"\bCODEGEN_[A-Z_]*[A-Z]\b", text):
             assert name in variables, f"{path.name}: {text}"
         for name in re.findall(r"\bCodeGen(?:Nano|\d+[MB])\w+", text):

@@ -62,8 +62,8 @@ def test_every_page_is_built(site):
 
 def test_links_within_the_site_lead_somewhere(links):
     dead = []
-    for page, found in links.items():
-        for link in found.links if page.name not in WITHOUT_LINKS else ():
+    for page, actual in links.items():
+        for link in actual.links if page.name not in WITHOUT_LINKS else ():
             address, place = urldefrag(link)
             if "://" in address or address.startswith("mailto:"):
                 continue
@@ -76,8 +76,8 @@ def test_links_within_the_site_lead_somewhere(links):
 
 
 def test_a_page_loads_nothing_from_a_network_and_nothing_that_is_missing(links):
-    for page, found in links.items():
-        for address in found.loaded:
+    for page, actual in links.items():
+        for address in actual.loaded:
             assert "//" not in address, f"{page.name} loads {address}"
             target = page.parent / unquote(address.partition("?")[0])
             assert target.is_file() or page.name in WITHOUT_LINKS, f"{page.name} loads {address}"

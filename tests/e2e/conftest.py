@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import raw_corpora
+from tests.e2e.pax_process import Process
 
 MESH = "1x4x2"
 
@@ -22,29 +23,15 @@ class Pax:
         path = os.pathsep.join(paths)
         self.environment = {**os.environ, "PYTHONPATH": path, "CODEGEN_MESH": MESH}
 
-    def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> subprocess.Popen:
+    def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> Process:
         """Starts one run; its output goes to `<job>.log`."""
-        command = [
-            sys.executable,
-            "-m",
-            "paxml.main",
-            f"--exp={experiment}",
-            f"--job_log_dir={job}",
-            "--verbosity=0",
-            *flags,
-        ]
-        with open(f"{job}.log", "a") as log:
-            return subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env=self.environment | settings,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        flags = (f"--exp={experiment}", f"--job_log_dir={job}", "--verbosity=0", *flags)
+        environment = self.environment | settings
+        return Process("paxml.main", flags, self.directory, environment, f"{job}.log")
 
     def start_hosts(
         self, experiment: str, job: Path, hosts: int, *flags: str, **settings: str
-    ) -> list[subprocess.Popen]:
+    ) -> list[Process]:
         """Starts a run on several hosts: a process each, which share four devices."""
         with socket.socket() as free:
             free.bind(("localhost", 0))

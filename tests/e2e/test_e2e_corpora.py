@@ -22,9 +22,9 @@ CORPORA = {"NL": "pile", "Multi": "bigquery", "Mono": "bigpython", "Instruct": "
 def jobs(pax, corpora, tmp_path_factory):
     """One job of each phase, each from the last one's weights."""
     folder, start = tmp_path_factory.mktemp("phases"), "scratch"
-    found = {}
+    actual = {}
     for phase in PHASES:
-        job = found[phase] = folder / phase
+        job = actual[phase] = folder / phase
         pax.run(
             f"prepared_experiments.CodeGen350M{phase}",
             job,
@@ -35,7 +35,7 @@ def jobs(pax, corpora, tmp_path_factory):
             XLA_FLAGS="",
         )
         start = job
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -45,20 +45,20 @@ def test_each_phase_trains_and_is_evaluated(jobs, phase):
     mixture = f"codegen_{CORPORA[phase]}"
     first, evaluated = summary.evaluation_losses(jobs[phase], mixture)
     assert (first.step, evaluated.step) == (0, 2) and 0 < evaluated.value < np.log(51_200) + 1
-    said = lineage.read(jobs[phase])
-    assert said["mixture"] == mixture
-    assert all(origin["licences"] and origin["tokens"] for origin in said["data"])
+    message = lineage.read(jobs[phase])
+    assert message["mixture"] == mixture
+    assert all(origin["licences"] and origin["tokens"] for origin in message["data"])
     if phase != "NL":
         before = PHASES[PHASES.index(phase) - 1]
-        (parent,) = said["parents"]
+        (parent,) = message["parents"]
         assert parent["experiment"] == f"CodeGen350M{before}"
         assert parent["lineage"] == lineage.read(jobs[before])
 
 
 @pytest.mark.parametrize(
     "declaration",
-    [found for found in declarations() if found.profile == PUBLISHED],
-    ids=lambda found: found.name,
+    [actual for actual in declarations() if actual.profile == PUBLISHED],
+    ids=lambda actual: actual.name,
 )
 def test_every_real_size_reads_its_batch(corpora, declaration):
     """As the trainer gives it to one of 32 hosts, at the size it is declared with."""

@@ -68,14 +68,14 @@ def weights(job, step) -> dict[str, np.ndarray]:
 
 def test_it_comes_to_the_same_weights_and_goes_on(older, resumed):
     """Rows, schedule and optimizer are what they were: by the same schedule, not a new one."""
-    wanted, found = weights(older / "job", 6), weights(resumed, 6)
+    expected, actual = weights(older / "job", 6), weights(resumed, 6)
     before = weights(older / "job", 3)
     name = "params.lm.softmax.logits_ffn.bias.b"
-    moved = np.abs(wanted[name] - before[name]).max()
+    moved = np.abs(expected[name] - before[name]).max()
     assert moved > 1e-7
-    for name, array in wanted.items():
+    for name, array in expected.items():
         # Adam's steps of the rate, 3e-7 at most: bfloat16 on another mesh differs by a part of one.
-        np.testing.assert_allclose(found[name], array, atol=moved / 10, err_msg=name)
+        np.testing.assert_allclose(actual[name], array, atol=moved / 10, err_msg=name)
     assert checkpoints.last_step(resumed) == STEPS
 
 
@@ -113,20 +113,22 @@ def test_it_is_exported(older, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     assert main(["export", "hf", str(older / "job"), str(tmp_path / "out"), *MODULE]) == 0
     tensors = load_file(tmp_path / "out" / "model.safetensors")
-    wanted = weights(older / "job", 6)
+    expected = weights(older / "job", 6)
     np.testing.assert_array_equal(
-        tensors["lm_head.bias"], wanted["params.lm.softmax.logits_ffn.bias.b"]
+        tensors["lm_head.bias"], expected["params.lm.softmax.logits_ffn.bias.b"]
     )
-    table = wanted["params.lm.embedding_lookup.emb_var"] + wanted["params.lm.embedding_lookup.b"]
+    table = (
+        expected["params.lm.embedding_lookup.emb_var"] + expected["params.lm.embedding_lookup.b"]
+    )
     np.testing.assert_array_equal(tensors["transformer.wte.weight"], table)
 
 
 def test_its_corpus_is_read(older, capsys):
     folder = older / "corpora" / "bigpython"
-    found = manifest.load(epath.Path(folder))
-    assert (found.row_length, found.vocabulary, found.code) == (16, "codegen", {})
-    (shard,) = found.shards("train")
-    assert found.fingerprint("train") == lineage.read(older / "job")["data"][0]["fingerprint"]
+    actual = manifest.load(epath.Path(folder))
+    assert (actual.row_length, actual.vocabulary, actual.code) == (16, "codegen", {})
+    (shard,) = actual.shards("train")
+    assert actual.fingerprint("train") == lineage.read(older / "job")["data"][0]["fingerprint"]
     for row in (0, shard.rows - 1):
         assert main(["trace", str(folder / shard.name), str(row), "--json"]) == 0
         origins = json.loads(capsys.readouterr().out)

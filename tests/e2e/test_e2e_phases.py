@@ -32,35 +32,35 @@ def browser(pax, whole, tmp_path_factory):
 
 def test_a_new_language_phase_has_an_experiment_of_every_size(pax):
     printed = pax.command("list", "--module", "short_experiments", "--phase", "Browser", "--json")
-    found = {row["name"]: row for row in json.loads(printed)}
+    actual = {row["name"]: row for row in json.loads(printed)}
     sizes = ("Nano", "Micro", "350M", "2B", "6B", "16B")
-    assert {f"CodeGen{size}Browser" for size in sizes} <= found.keys()
+    assert {f"CodeGen{size}Browser" for size in sizes} <= actual.keys()
     for size in sizes:
-        row = found[f"CodeGen{size}Browser"]
+        row = actual[f"CodeGen{size}Browser"]
         assert row["start"] == f"CodeGen{size}NL"
         assert f"--exp=short_experiments.CodeGen{size}Browser" in row["command"]
-    assert found["CodeGen16BBrowser"]["data"] == "codegen_browser"
-    assert found["CodeGenNanoBrowser"]["data"] == "codegen_nano_browser"
+    assert actual["CodeGen16BBrowser"]["data"] == "codegen_browser"
+    assert actual["CodeGenNanoBrowser"]["data"] == "codegen_nano_browser"
 
 
 def arrays(checkpoint, prefix):
     """Name -> array of one part of a checkpoint, read by tensorstore alone."""
-    found = {}
+    actual = {}
     for directory in sorted((checkpoint / "state").glob(f"{prefix}*")):
         spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory)}}
-        found[directory.name] = np.asarray(
+        actual[directory.name] = np.asarray(
             tensorstore.open(spec, open=True).result().read().result()
         )
-    return found
+    return actual
 
 
 def test_it_starts_at_step_0_with_the_parents_weights_and_a_fresh_optimizer(whole, browser):
     first = browser / "checkpoints" / "checkpoint_00000000"
     parent = whole / "checkpoints" / "checkpoint_00000020"
-    wanted, found = arrays(parent, "mdl_vars"), arrays(first, "mdl_vars")
-    assert found.keys() == wanted.keys() and len(found) == 14
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    expected, actual = arrays(parent, "mdl_vars"), arrays(first, "mdl_vars")
+    assert actual.keys() == expected.keys() and len(actual) == 14
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
     moments = arrays(first, "opt_states")
     assert moments.keys() == arrays(parent, "opt_states").keys() and len(moments) >= 2 * 14
     assert all(not np.any(array) for array in moments.values())
@@ -82,8 +82,8 @@ def test_every_checkpoint_says_where_it_comes_from(whole, browser):
     }
     assert of_parent["parents"] == []
     for job in (whole, browser):
-        found = list((job / "checkpoints").iterdir())
-        assert found and all(lineage.read(path) == lineage.read(job) for path in found)
+        actual = list((job / "checkpoints").iterdir())
+        assert actual and all(lineage.read(path) == lineage.read(job) for path in actual)
 
 
 def test_a_run_shows_its_chain(pax, whole, browser):

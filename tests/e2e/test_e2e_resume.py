@@ -83,12 +83,12 @@ def weights(job: Path) -> dict[str, np.ndarray]:
     return dict(flat(read_variables(checkpoint(job, STEPS))))
 
 
-def assert_equal_to_the_bit(job: Path, wanted: Path) -> None:
-    assert losses(job) == losses(wanted)
+def assert_equal_to_the_bit(job: Path, expected: Path) -> None:
+    assert losses(job) == losses(expected)
     assert sorted(losses(job)) == list(range(1, STEPS + 1))
-    found = weights(job)
-    for name, array in weights(wanted).items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    actual = weights(job)
+    for name, array in weights(expected).items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
 def whole_run(pax, folder, data, hosts: int) -> Path:
@@ -108,9 +108,9 @@ def two_hosts(pax, data, tmp_path_factory):
 
 
 def test_the_loss_is_of_every_language_and_falls(one_host):
-    found = losses(one_host)
-    assert found[1] == pytest.approx(np.log(51_200), abs=0.5)
-    assert found[STEPS] < found[1] - 1
+    actual = losses(one_host)
+    assert actual[1] == pytest.approx(np.log(51_200), abs=0.5)
+    assert actual[STEPS] < actual[1] - 1
     assert checkpoint(one_host, 4).is_dir()  # where it is evaluated too
     evaluated = summary.evaluation_losses(one_host, "codegen_bigquery")
     assert [scalar.step for scalar in evaluated] == [0, 4, 8, 12]
@@ -189,9 +189,9 @@ def test_one_two_and_four_hosts_read_the_same_rows(pax, data, one_host, two_host
     shutil.copy(two_hosts / lineage.FILE, job)
     shutil.copytree(checkpoint(two_hosts, 4), checkpoint(job, 4))
     pax.run_hosts(EXPERIMENT, job, 4, **data)
-    found = losses(job)
-    assert sorted(found) == list(range(5, STEPS + 1))
-    for step, loss in found.items():
+    actual = losses(job)
+    assert sorted(actual) == list(range(5, STEPS + 1))
+    for step, loss in actual.items():
         assert loss == pytest.approx(losses(one_host)[step], rel=1e-6)
 
 
@@ -203,8 +203,8 @@ def test_other_data_is_refused(pax, data, one_host, tmp_path):
     changed = data | {"CODEGEN_DATA": str(tmp_path / "corpora")}
     (process,) = pax.start_hosts(EXPERIMENT, job, 1, **changed)
     assert process.wait(PATIENCE) != 0
-    said = [
+    message = [
         line for line in Path(f"{job}.log").read_text().splitlines() if "ChangedDataError" in line
     ]
-    assert "codegen_bigquery is not what the checkpoint was trained on" in said[-1]
-    assert "codegen_bigquery_rust data: then" in said[-1]
+    assert "codegen_bigquery is not what the checkpoint was trained on" in message[-1]
+    assert "codegen_bigquery_rust data: then" in message[-1]

@@ -48,26 +48,26 @@ def test_training_learns(whole):
 
 
 def test_the_run_command_leaves_a_folder_to_look_at(whole):
-    found = json.loads((whole / "summary.json").read_text())
+    actual = json.loads((whole / "summary.json").read_text())
     first, evaluated = summary.evaluation_losses(whole, "codegen_nano_nl")
-    assert found["first_validation_loss"] == first.value
-    assert found["validation_loss"] == evaluated.value
-    assert found["steps"] == 20 and found["tokens"] == 20 * 16 * 64
-    assert found["tokens_per_second"] > 0
+    assert actual["first_validation_loss"] == first.value
+    assert actual["validation_loss"] == evaluated.value
+    assert actual["steps"] == 20 and actual["tokens"] == 20 * 16 * 64
+    assert actual["tokens_per_second"] > 0
     # No model of that order is better on these rows, and 51,200 ids bound them all.
-    assert 0 < found["bigram_entropy"] < found["unigram_entropy"] < np.log(51_200)
+    assert 0 < actual["bigram_entropy"] < actual["unigram_entropy"] < np.log(51_200)
     assert (whole / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
     text = (whole / "completions.txt").read_text()
     assert all(prompt in text for prompt in PROSE)
     printed = (whole / "printed.txt").read_text()
-    assert found["experiment"] == "ShortNL" and "from random weights" in printed
+    assert actual["experiment"] == "ShortNL" and "from random weights" in printed
     assert f"codegen-pax sample --module short_experiments {whole} '{PROSE[0]}'" in printed
     assert "step 20 of 20" in printed
     assert f"{evaluated.value:.3f} nats" in printed
-    assert f"{found['fitted_bigram']:.3f}" in printed
+    assert f"{actual['fitted_bigram']:.3f}" in printed
 
 
-def said(log) -> list[str]:
+def reported(log) -> list[str]:
     """What a run has said of itself, without date and place."""
     lines = log.read_text().splitlines()
     return [line.partition("codegen-pax: ")[2] for line in lines if "codegen-pax: " in line]
@@ -78,10 +78,10 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     log = whole / "logs" / "train.log"
     evaluated = [scalar.value for scalar in summary.evaluation_losses(whole, "codegen_nano_nl")]
     assert len(log.read_text().splitlines()) < 120
-    checked, wait, *opening = said(log)[:9]
+    checked, wait, *opening = reported(log)[:9]
     assert checked.startswith("ShortNL is checked, and all is well: ")
     assert wait == "initialising the weights"
-    assert [line for line in said(log)[9:] if not line.startswith("step ")] == [
+    assert [line for line in reported(log)[9:] if not line.startswith("step ")] == [
         "after step 0: evaluating on codegen_nano_nl_validation",
         f"after step 0: validation loss {evaluated[0]:.4f} on codegen_nano_nl_validation",
         "compiling the training step",
@@ -102,12 +102,12 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     assert any(line.startswith("data: codegen_nano_nl from row 0 on: ") for line in opening)
     assert "batch: 16 rows of 64 tokens, as 2 micro-batches of 8" in opening
     assert "steps between: records 1, checkpoints 10, evaluations 20" in opening
-    steps = [line for line in said(log) if line.startswith("step ")]
+    steps = [line for line in reported(log) if line.startswith("step ")]
     assert [line.partition(":")[0] for line in steps] == [f"step {n} of 20" for n in range(1, 21)]
     losses = [f"loss {scalar.value:.4f}" for scalar in summary.training_losses(whole)]
     assert all(loss in line for loss, line in zip(losses, steps, strict=True))
-    # Two steps of warm-up to 5e-3; the cosine begins with the third.
-    assert [line.split(", ")[1] for line in steps[:3]] == ["rate 0", "rate 0.0025", "rate 0.005"]
+    # Two steps of warm-up to 4e-3; the cosine begins with the third.
+    assert [line.split(", ")[1] for line in steps[:3]] == ["rate 0", "rate 0.002", "rate 0.004"]
     assert all("tokens/s" in line and " left" in line for line in steps[1:])
     printed = (whole / "printed.txt").read_text()
     assert steps[-1] in printed and opening[2] in printed
@@ -115,7 +115,7 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
 
 
 def test_a_resumed_run_says_where_it_goes_on(resumed):
-    lines = said(resumed.with_name("resumed.log"))
+    lines = reported(resumed.with_name("resumed.log"))
     begun = [number for number, line in enumerate(lines) if line.startswith("weights: ")]
     again = lines[begun[1] :]
     assert again[0] == "weights: this run's own, of step 10; the optimizer's state too"
@@ -136,8 +136,8 @@ def test_sample_continues_a_prompt(pax, whole):
         for row in completions.read_decoded(whole)
         if words.decode(row["prefix_ids"]) == prompt
     ]
-    wanted = words.decode([i for i in ids[:length] if i != words.eos_id])
-    assert printed == f"{prompt}{wanted}\n"
+    expected = words.decode([i for i in ids[:length] if i != words.eos_id])
+    assert printed == f"{prompt}{expected}\n"
 
 
 def test_sample_draws_as_many_as_asked(pax, whole):
@@ -153,11 +153,11 @@ def test_sample_draws_as_many_as_asked(pax, whole):
 
 def test_resumed_run_ends_with_the_same_weights(whole, resumed):
     """Bit for bit: the rows, the optimizer and the step go on where they were."""
-    wanted = dict(flat(read_variables(whole / "checkpoints" / LAST)))
-    found = dict(flat(read_variables(resumed / "checkpoints" / LAST)))
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    expected = dict(flat(read_variables(whole / "checkpoints" / LAST)))
+    actual = dict(flat(read_variables(resumed / "checkpoints" / LAST)))
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
 def test_every_checkpoint_of_a_killed_job_has_its_lineage(whole, resumed):

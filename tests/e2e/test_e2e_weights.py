@@ -49,20 +49,20 @@ def random_network(size, kind: str, seed: int) -> transformers.CodeGenForCausalL
 
 
 def flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
-    found = {}
+    actual = {}
     for name, value in tree.items():
-        found |= (
+        actual |= (
             flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
         )
-    return found
+    return actual
 
 
-def assert_equal(found: Path, wanted: Path) -> None:
+def assert_equal(actual: Path, expected: Path) -> None:
     """Two checkpoints hold the same weights, as Pax restores them."""
-    found, wanted = flat(read_variables(found)), flat(read_variables(wanted))
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    actual, expected = flat(read_variables(actual)), flat(read_variables(expected))
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
 def test_the_stock_binary_decodes_as_transformers_does(pax, tmp_path):
@@ -81,9 +81,9 @@ def test_the_stock_binary_decodes_as_transformers_does(pax, tmp_path):
             out = network.generate(
                 prompt, max_new_tokens=NEW, do_sample=False, eos_token_id=50256, pad_token_id=50256
             )
-        wanted = out[0, prompt.shape[1] :].tolist()
-        assert len(wanted) == NEW and len({*wanted}) > 1
-        assert row["decoded_ids"][0][:NEW] == wanted  # the experiment's own decoder goes on
+        expected = out[0, prompt.shape[1] :].tolist()
+        assert len(expected) == NEW and len({*expected}) > 1
+        assert row["decoded_ids"][0][:NEW] == expected  # the experiment's own decoder goes on
 
 
 def test_what_the_stock_binary_trained_goes_out_and_comes_back(pax, whole, tmp_path):
@@ -108,10 +108,10 @@ def test_what_the_stock_binary_trained_goes_out_and_comes_back(pax, whole, tmp_p
     )
     ids = np.random.default_rng(0).integers(0, NANO.vocab_size, (2, 33))
     tree = {"params": variables["params"]["lm"]}
-    wanted = np.asarray(lm.apply(tree, jnp.asarray(ids), jnp.zeros(ids.shape)).logits)
+    expected = np.asarray(lm.apply(tree, jnp.asarray(ids), jnp.zeros(ids.shape)).logits)
     for folder in (exported, tmp_path / "gptj"):
         network = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        np.testing.assert_allclose(logits(network, ids), wanted, atol=1e-4)
+        np.testing.assert_allclose(logits(network, ids), expected, atol=1e-4)
     pax.command(
         "import", "hf", str(exported), "--experiment", "ShortNL", *module, "--output", str(back)
     )

@@ -52,12 +52,12 @@ def test_without_git_it_is_the_hash_of_the_sources_by_hand(tree):
         f"{name} {hashlib.sha256(text).hexdigest()}\n"
         for name, text in (("codegen.py", b"a\n"), ("tasks/b.py", b"b\n"))
     )
-    wanted = {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
-    assert asked() == wanted
+    expected = {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    assert asked() == expected
     (tree / "README.md").write_text("other\n")
-    assert asked() == wanted
+    assert asked() == expected
     (tree / "tasks" / "b.py").write_text("B\n")
-    assert asked()["sha256"] != wanted["sha256"]
+    assert asked()["sha256"] != expected["sha256"]
 
 
 def test_with_git_it_is_the_commit_and_whether_a_source_differs(tree, monkeypatch):
@@ -66,10 +66,10 @@ def test_with_git_it_is_the_commit_and_whether_a_source_differs(tree, monkeypatc
     git(tree, "add", ".")
     git(tree, "commit", "-qm", "one")
     head = git(tree, "rev-parse", "HEAD")
-    found = asked()
-    assert (found["commit"], found["dirty"]) == (head, False)
+    actual = asked()
+    assert (actual["commit"], actual["dirty"]) == (head, False)
     (tree / "README.md").write_text("other\n")
-    assert asked() == found
+    assert asked() == actual
     for change in (
         lambda: (tree / "tasks" / "b.py").write_text("B\n"),
         lambda: (tree / "tasks" / "new.py").write_text("n\n"),
@@ -78,8 +78,8 @@ def test_with_git_it_is_the_commit_and_whether_a_source_differs(tree, monkeypatc
         git(tree, "checkout", "-q", ".")
         change()
         (tree / "codegen.py").exists() or (tree / "codegen.py").write_text("")
-        found = asked()
-        assert (found["commit"], found["dirty"]) == (head, True)
+        actual = asked()
+        assert (actual["commit"], actual["dirty"]) == (head, True)
         git(tree, "clean", "-qfd")
     monkeypatch.setenv("PATH", "")
     assert set(asked()) == {"sha256"}
@@ -128,17 +128,17 @@ def test_of_a_module_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import own_module  # noqa: F401
 
-    found = code.of_module("own_module")
+    actual = code.of_module("own_module")
     line = f"own_module.py {hashlib.sha256(b'x = 1' + os.linesep.encode()).hexdigest()}\n"
-    wanted = {"file": "own_module.py", "sha256": hashlib.sha256(line.encode()).hexdigest()}
-    assert found == wanted
+    expected = {"file": "own_module.py", "sha256": hashlib.sha256(line.encode()).hexdigest()}
+    assert actual == expected
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "own_module.py")
     git(tmp_path, "commit", "-qm", "one")
     (tmp_path / "other.py").write_text("")
     code.of_module.cache_clear()
     head = git(tmp_path, "rev-parse", "HEAD")
-    assert code.of_module("own_module") == wanted | {"commit": head, "dirty": False}
+    assert code.of_module("own_module") == expected | {"commit": head, "dirty": False}
     assert code.of_module("codegen_pax.environment.code") is None
     assert code.of_module("sys") is None and code.of_module("no_such_module") is None
 

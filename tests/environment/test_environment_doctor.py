@@ -57,7 +57,7 @@ def test_each_wrong_package_is_named_with_its_cure(install):
         finding = named(findings, package)
         assert finding.status == "error"
         assert finding.found == version
-        assert finding.wanted == locked(package)
+        assert finding.expected == locked(package)
         assert finding.mend.endswith(f"{package}=={locked(package)}")
         assert finding.why
     # JAX is not imported by packages known to be wrong.
@@ -74,7 +74,7 @@ def test_what_is_there_of_the_other_locks_is_looked_at(install, package, version
     install(package, version)
     finding = named(diagnose(), package)
     assert (finding.status, finding.found) == ("warning", version)
-    assert f"{package}=={finding.wanted}" in finding.mend
+    assert f"{package}=={finding.expected}" in finding.mend
 
 
 def test_only_the_wrong_package_is_named(install):
@@ -95,7 +95,7 @@ def test_a_package_outside_the_tested_stack_is_a_warning(install):
 def test_a_missing_package_is_an_error():
     lock = {"no-such-package": "1.0"}
     (finding,) = diagnosis.packages(lock, diagnosis.pins.installed())
-    assert (finding.status, finding.found, finding.wanted) == ("error", "nothing", "1.0")
+    assert (finding.status, finding.found, finding.expected) == ("error", "nothing", "1.0")
 
 
 def test_two_versions_of_one_package_are_both_named(install):
@@ -116,7 +116,7 @@ def test_another_python_is_named(monkeypatch):
     monkeypatch.setattr(diagnosis.sys, "version_info", (3, 12, 1, "final", 0))
     monkeypatch.setattr(diagnosis.platform, "python_version", lambda: "3.12.1")
     finding = diagnosis.python()
-    assert (finding.status, finding.found, finding.wanted) == ("error", "3.12.1", "3.11")
+    assert (finding.status, finding.found, finding.expected) == ("error", "3.12.1", "3.11")
     assert "PYTHON=" in finding.mend
 
 
@@ -145,7 +145,7 @@ def test_a_tpu_without_libtpu_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(diagnosis, "PCI", tmp_path)
     assert diagnosis.tpu_chips() == 2
     finding = diagnosis.libtpu({})
-    assert (finding.status, finding.found, finding.wanted) == ("error", "nothing", "0.0.11.4")
+    assert (finding.status, finding.found, finding.expected) == ("error", "nothing", "0.0.11.4")
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_another_module_called_tasks_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     finding = named(diagnosis.modules(), "module tasks")
     assert (finding.status, finding.found) == ("error", str(tmp_path / "tasks.py"))
-    assert str(ROOT) in finding.wanted
+    assert str(ROOT) in finding.expected
 
 
 def test_it_works_with_the_standard_library_alone():
@@ -242,7 +242,7 @@ def test_the_command_prints_objects_and_fails_on_an_error(install, capsys):
     assert report("--json") == 1
     objects = json.loads(capsys.readouterr().out)
     (jax,) = (item for item in objects if item["check"] == "jax")
-    assert (jax["status"], jax["found"], jax["wanted"]) == ("error", "0.6.0", locked("jax"))
+    assert (jax["status"], jax["found"], jax["expected"]) == ("error", "0.6.0", locked("jax"))
 
 
 def test_the_command_shows_what_is_wrong_and_its_cure(install, capsys):

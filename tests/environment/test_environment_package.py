@@ -96,10 +96,10 @@ def test_what_it_requires_is_as_locked(metadata):
 )
 def test_an_extra_is_as_locked(metadata, extra, files):
     assert extra in metadata.get_all("Provides-Extra")
-    wanted = {
+    expected = {
         value.split(";")[0].strip()
         for value in metadata.get_all("Requires-Dist")
         if f'extra == "{extra}"' in value
     }
-    assert wanted
-    assert wanted <= set().union(*(pins(name) for name in files))
+    assert expected
+    assert expected <= set().union(*(pins(name) for name in files))

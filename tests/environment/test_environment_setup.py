@@ -65,7 +65,7 @@ def make(project, *words):
     )
 
 
-def said(answer):
+def reported(answer):
     """Returns the lines of standard error that are the project's, not make's own."""
     return [line for line in answer.stderr.splitlines() if not line.startswith("make")]
 
@@ -75,7 +75,7 @@ def test_another_python_is_refused_in_one_line(project, target):
     python = fake_python(project / "python3.12", "echo 3.12.1")
     answer = make(project, target, f"PYTHON={python}")
     assert answer.returncode != 0
-    (line,) = said(answer)
+    (line,) = reported(answer)
     assert "Python 3.11 is needed" in line
     assert f"{python} is Python 3.12.1" in line
     assert "PYTHON=/path/to/python3.11" in line
@@ -85,7 +85,7 @@ def test_another_python_is_refused_in_one_line(project, target):
 def test_what_is_no_python_is_refused_in_one_line(project):
     answer = make(project, "setup", "PYTHON=/no/such/python")
     assert answer.returncode != 0
-    (line,) = said(answer)
+    (line,) = reported(answer)
     assert "/no/such/python is no Python that starts" in line
 
 
@@ -94,7 +94,7 @@ def test_a_venv_of_another_python_is_refused_in_one_line(project):
     (project / ".venv" / "pyvenv.cfg").write_text("version = 3.10.13\n")
     answer = make(project, "setup", f"PYTHON={sys.executable}")
     assert answer.returncode != 0
-    (line,) = said(answer)
+    (line,) = reported(answer)
     assert ".venv needs Python 3.11; it was made by Python 3.10.13" in line
     assert "make clean" in line
 
@@ -106,7 +106,7 @@ def test_a_python_without_venv_is_refused_in_one_line(project):
     )
     answer = make(project, "setup", f"PYTHON={python}")
     assert answer.returncode != 0
-    (line,) = said(answer)
+    (line,) = reported(answer)
     assert "cannot make virtual environments" in line
     assert "apt install python3.11-venv" in line
 
@@ -143,8 +143,8 @@ def test_uv_is_used_where_it_is(project, monkeypatch):
     answer = make(project, "setup", f"PYTHON={sys.executable}")
     assert answer.returncode == 0, answer.stderr
     (line,) = (project / "uv.txt").read_text().splitlines()
-    wanted = "pip install --quiet --python .venv/bin/python --no-deps -r requirements/base.txt"
-    assert line == wanted
+    expected = "pip install --quiet --python .venv/bin/python --no-deps -r requirements/base.txt"
+    assert line == expected
 
 
 def test_a_venv_that_was_moved_is_refused_in_one_line(project):
@@ -154,6 +154,6 @@ def test_a_venv_that_was_moved_is_refused_in_one_line(project):
     (project / ".venv" / ".made").write_text("/where/it/was\n")
     answer = make(project, "setup")
     assert answer.returncode != 0
-    (line,) = said(answer)
+    (line,) = reported(answer)
     assert "/where/it/was" in line
     assert "make clean" in line

@@ -69,5 +69,5 @@ def describe(name: str) -> dict:
 
 
 if __name__ == "__main__":
-    found = {name: describe(name) for name in (f"CodeGen{size}Mono" for size in SIZES)}
-    json.dump(found, sys.stdout)
+    actual = {name: describe(name) for name in (f"CodeGen{size}Mono" for size in SIZES)}
+    json.dump(actual, sys.stdout)

@@ -31,20 +31,20 @@ NL_CONFIGS = {
 @pytest.mark.parametrize("size", NL_CONFIGS)
 def test_natural_language_phase_is_the_config_that_was_run(size):
     accumulation, rows, replicas, maximum, end = NL_CONFIGS[size]
-    found = find_declaration(f"CodeGen{size}NL")
-    assert found.accumulation_steps == accumulation
-    assert found.micro_batch_rows == rows * replicas
-    assert found.batch_tokens == accumulation * rows * replicas * 2048
-    assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
-    assert found.learning_rate == maximum
-    assert found.learning_rate_end == pytest.approx(end, rel=1e-12)
+    actual = find_declaration(f"CodeGen{size}NL")
+    assert actual.accumulation_steps == accumulation
+    assert actual.micro_batch_rows == rows * replicas
+    assert actual.batch_tokens == accumulation * rows * replicas * 2048
+    assert (actual.steps, actual.warmup_steps, actual.anneal_steps) == (350_000, 3_000, 300_000)
+    assert actual.learning_rate == maximum
+    assert actual.learning_rate_end == pytest.approx(end, rel=1e-12)
 
 
 def test_multi_350m_is_the_config_that_was_run():
-    found = find_declaration("CodeGen350MMulti")
-    assert (found.steps, found.warmup_steps, found.anneal_steps) == (150_000, 3_000, 147_000)
-    assert (found.learning_rate, found.learning_rate_end) == (1.8e-4, 3.0e-5)
-    assert found.start == "CodeGen350MNL"
+    actual = find_declaration("CodeGen350MMulti")
+    assert (actual.steps, actual.warmup_steps, actual.anneal_steps) == (150_000, 3_000, 147_000)
+    assert (actual.learning_rate, actual.learning_rate_end) == (1.8e-4, 3.0e-5)
+    assert actual.start == "CodeGen350MNL"
 
 
 # Where the two recipes differ: the paper's batch of 6B is twice what was run, its cosine ends with
@@ -58,19 +58,19 @@ def test_batch_tokens_differ_for_6b():
 
 
 def test_the_papers_cosine_ends_with_the_training():
-    found = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
-    assert found.warmup_steps + found.anneal_steps == found.steps == 350_000
+    actual = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
+    assert actual.warmup_steps + actual.anneal_steps == actual.steps == 350_000
 
 
 def test_the_papers_floor_is_a_tenth():
-    found = declare(SIZES["350M"], PHASES["Multi"], RECIPES["paper"])
-    assert found.learning_rate_end == pytest.approx(1.8e-5, rel=1e-12)
+    actual = declare(SIZES["350M"], PHASES["Multi"], RECIPES["paper"])
+    assert actual.learning_rate_end == pytest.approx(1.8e-5, rel=1e-12)
 
 
 def test_the_paper_has_neither_embedding_bias_nor_z_loss():
-    found = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
-    assert found.parameters == 356_712_448
-    assert found.recipe.z_loss == 0
+    actual = declare(SIZES["350M"], PHASES["NL"], RECIPES["paper"])
+    assert actual.parameters == 356_712_448
+    assert actual.recipe.z_loss == 0
     assert find_declaration("CodeGen350MNL").parameters == 356_712_448 + 1024
 
 
@@ -92,14 +92,17 @@ def test_every_report_says_what_a_person_asks(declaration):
     assert f"{declaration.parameters:,} parameters" in text
     assert f"--exp=codegen.{declaration.name} " in text
     assert max(map(len, text.splitlines())) <= 96
-    said = " ".join(text.split())
+    message = " ".join(text.split())
     result = declaration.phase.humaneval_pass_at_1.get(declaration.size.name)
     if declaration.profile.on_laptop:
-        assert "Source: none: this project's own size" in said
+        assert "Source: none: this project's own size" in message
     elif result is None:
-        assert "no published run" in said and "Expected: no published result." in said
+        assert "no published run" in message and "Expected: no published result." in message
     else:
-        assert "Source: arXiv 2203.13474" in said and f"HumanEval pass@1 {result:.2f}% (pap" in said
+        assert (
+            "Source: arXiv 2203.13474" in message
+            and f"HumanEval pass@1 {result:.2f}% (pap" in message
+        )
 
 
 # What was read at its source: salesforce/jaxformer's configs, and Mono's table of results.
@@ -121,42 +124,42 @@ def test_what_was_not_seen_at_its_source_is_said(declaration):
     if declaration.profile.on_laptop or phase.name == "Instruct":  # our own
         unseen = []
     assert list(declaration.unverified) == unseen
-    said = " ".join(report(declaration).split())
+    message = " ".join(report(declaration).split())
     marked = ", ".join(name.replace("_", " ") for name in unseen)
-    assert (f"Unverified at its source: {marked}." in said) == bool(unseen)
-    assert ("table of results, unverified" in said) == ("humaneval_pass_at_1" in unseen)
+    assert (f"Unverified at its source: {marked}." in message) == bool(unseen)
+    assert ("table of results, unverified" in message) == ("humaneval_pass_at_1" in unseen)
 
 
 def test_mesh_and_recipe_come_from_the_environment():
-    found = configured(
+    actual = configured(
         find_declaration("CodeGen350MNL"),
         from_environment({"CODEGEN_MESH": "1x16x2", "CODEGEN_RECIPE": "paper"}),
     )
-    assert str(found.mesh) == "1x16x2" and found.recipe.name == "paper"
-    assert (found.micro_batch_rows, found.accumulation_steps) == (16, 16)
+    assert str(actual.mesh) == "1x16x2" and actual.recipe.name == "paper"
+    assert (actual.micro_batch_rows, actual.accumulation_steps) == (16, 16)
 
 
 def test_what_a_subclass_changed_is_kept_under_another_recipe():
     short = dataclasses.replace(find_declaration("CodeGen6BNL"), steps=20)
-    found = configured(short, from_environment({"CODEGEN_RECIPE": "paper"}))
-    assert found.steps == 20 and found.batch_tokens == 2_097_152
+    actual = configured(short, from_environment({"CODEGEN_RECIPE": "paper"}))
+    assert actual.steps == 20 and actual.batch_tokens == 2_097_152
 
 
 def test_micro_batches_of_a_subclass_are_kept_on_another_mesh():
     nano = find_declaration("CodeGenNanoNL")
     short = dataclasses.replace(nano, batch_rows=16, micro_batch_rows=8)
-    found = configured(short, from_environment({"CODEGEN_MESH": "1x4x2"}))
-    assert (found.micro_batch_rows, found.accumulation_steps) == (8, 2)
+    actual = configured(short, from_environment({"CODEGEN_MESH": "1x4x2"}))
+    assert (actual.micro_batch_rows, actual.accumulation_steps) == (8, 2)
 
 
 @pytest.mark.parametrize(
-    ("mesh", "said"),
+    ("mesh", "message"),
     [("1x64", "1x64x4"), ("1x0x4", "1x64x4"), ("1x64x5", "24 heads"), ("1x48x1", "48")],
 )
-def test_a_mesh_that_cannot_be_is_refused(mesh, said):
+def test_a_mesh_that_cannot_be_is_refused(mesh, message):
     with pytest.raises(ValueError, match="mesh") as error:
         configured(find_declaration("CodeGen16BNL"), from_environment({"CODEGEN_MESH": mesh}))
-    assert said in str(error.value) and str(error.value).startswith(f"CODEGEN_MESH={mesh}: ")
+    assert message in str(error.value) and str(error.value).startswith(f"CODEGEN_MESH={mesh}: ")
 
 
 def test_a_recipe_that_nobody_knows_names_the_variable():
@@ -181,10 +184,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(find, typo, nearest):
 
 def test_a_phase_needs_a_name_languages_a_start_and_tokens():
     phase = Phase("Rust", languages=("rust",), start="Mono", tokens=10**10)
-    found = declare(SIZES["2B"], phase)
-    assert found.name == "CodeGen2BRust" and found.start == "CodeGen2BMono"
-    assert found.mixture == "codegen_rust"
-    assert found.steps == 9_537  # 10^10 / 1,048,576, rounded up
+    actual = declare(SIZES["2B"], phase)
+    assert actual.name == "CodeGen2BRust" and actual.start == "CodeGen2BMono"
+    assert actual.mixture == "codegen_rust"
+    assert actual.steps == 9_537  # 10^10 / 1,048,576, rounded up
     assert declare(SIZES["Nano"], phase).mixture == "codegen_nano_rust"
 
 

@@ -36,17 +36,17 @@ RUST = declare(SIZES["350M"], Phase("Rust", languages=("rust",), start="Mono", t
     ],
 )
 def test_a_run_of_another_length_has_a_schedule_of_its_own(declaration, steps, warmup, anneal):
-    found = replace(declaration, steps=steps)
-    assert (found.steps, found.warmup_steps, found.anneal_steps) == (steps, warmup, anneal)
-    assert (found.learning_rate, found.learning_rate_end) == (
+    actual = replace(declaration, steps=steps)
+    assert (actual.steps, actual.warmup_steps, actual.anneal_steps) == (steps, warmup, anneal)
+    assert (actual.learning_rate, actual.learning_rate_end) == (
         declaration.learning_rate,
         declaration.learning_rate_end,
     )
 
 
 def test_the_papers_cosine_ends_with_a_longer_training_too():
-    found = replace(NL, steps=400_000, recipe=RECIPES["paper"])
-    assert found.anneal_steps == 397_000
+    actual = replace(NL, steps=400_000, recipe=RECIPES["paper"])
+    assert actual.anneal_steps == 397_000
 
 
 def test_the_floor_keeps_its_ratio_to_a_rate_that_is_declared():
@@ -58,10 +58,10 @@ def test_the_floor_keeps_its_ratio_to_a_rate_that_is_declared():
 
 def test_a_phase_given_by_tokens_has_as_many_steps_as_they_take():
     assert RUST.steps == 1_908  # 10^9 / 524,288
-    found = replace(RUST, batch_rows=128)
-    assert found.steps == 3_815  # 10^9 / 262,144
-    assert (found.warmup_steps, found.anneal_steps) == (381, 3_434)
-    assert (found.micro_batch_rows, found.accumulation_steps) == (8, 16)
+    actual = replace(RUST, batch_rows=128)
+    assert actual.steps == 3_815  # 10^9 / 262,144
+    assert (actual.warmup_steps, actual.anneal_steps) == (381, 3_434)
+    assert (actual.micro_batch_rows, actual.accumulation_steps) == (8, 16)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_phase_given_by_tokens_has_as_many_steps_as_they_take():
     [(256, "1x8x1", 8), (4, "1x1x1", 4), (12, "1x4x1", 4), (12, "1x1x1", 6), (7, "1x1x2", 7)],
 )
 def test_a_micro_batch_divides_the_batch_on_any_mesh(rows, mesh, micro_batch):
-    found = replace(NL, batch_rows=rows, mesh=parse_mesh(mesh))
-    assert found.micro_batch_rows == micro_batch
+    actual = replace(NL, batch_rows=rows, mesh=parse_mesh(mesh))
+    assert actual.micro_batch_rows == micro_batch
 
 
 def test_another_row_of_a_table_brings_its_own_numbers():
@@ -114,10 +114,10 @@ def test_what_was_declared_stays(name):
 
 @given(
     st.dictionaries(st.sampled_from([*BY_HAND]), st.just(None)).map(
-        lambda found: {name: BY_HAND[name] for name in found}
+        lambda actual: {name: BY_HAND[name] for name in actual}
     ),
     st.dictionaries(st.sampled_from([*CHANGES]), st.just(None)).map(
-        lambda found: {name: CHANGES[name] for name in found}
+        lambda actual: {name: CHANGES[name] for name in actual}
     ),
 )
 def test_the_order_of_changes_does_not_matter(first, then):
@@ -134,30 +134,34 @@ def test_the_order_of_changes_does_not_matter(first, then):
 )
 def test_numbers_that_follow_hold_together(declaration, steps, row_length):
     row_length = min(row_length, declaration.size.context)
-    found = replace(declaration, steps=steps, row_length=row_length)
-    assert found.warmup_steps >= 0 and found.anneal_steps >= 1
-    assert found.warmup_steps + found.anneal_steps <= steps
-    assert 10 * found.warmup_steps <= max(10, steps) or steps >= 180  # Nano's own 20 of 180
-    shards = found.mesh.batch_shards
-    assert found.batch_rows % found.micro_batch_rows == found.micro_batch_rows % shards == 0
+    actual = replace(declaration, steps=steps, row_length=row_length)
+    assert actual.warmup_steps >= 0 and actual.anneal_steps >= 1
+    assert actual.warmup_steps + actual.anneal_steps <= steps
+    assert 10 * actual.warmup_steps <= max(10, steps) or steps >= 180  # Nano's own 20 of 180
+    shards = actual.mesh.batch_shards
+    assert actual.batch_rows % actual.micro_batch_rows == actual.micro_batch_rows % shards == 0
     # As many tokens as before, but for less than one of the table's micro-batches.
-    lost = declaration.batch_tokens - found.batch_tokens
+    lost = declaration.batch_tokens - actual.batch_tokens
     assert 0 <= lost < declaration.micro_batch_rows * declaration.row_length + row_length
 
 
 def test_shorter_rows_are_as_many_more_and_the_network_stays():
-    found = replace(NL, row_length=64)
-    assert (found.row_length, found.size.context) == (64, 2_048)
-    assert (found.batch_rows, found.micro_batch_rows, found.accumulation_steps) == (8_192, 256, 32)
-    assert found.batch_tokens == NL.batch_tokens == 524_288 and found.tokens == NL.tokens
+    actual = replace(NL, row_length=64)
+    assert (actual.row_length, actual.size.context) == (64, 2_048)
+    assert (actual.batch_rows, actual.micro_batch_rows, actual.accumulation_steps) == (
+        8_192,
+        256,
+        32,
+    )
+    assert actual.batch_tokens == NL.batch_tokens == 524_288 and actual.tokens == NL.tokens
     # 6 * (356,712,448 - 51,200 * 1,024) for the weights, 12 * 20 * 64 * 1,024 for the attention.
-    assert found.flops_per_token == 1_825_701_888 + 15_728_640
-    assert found.flops == found.tokens * found.flops_per_token
-    assert "350,000 steps * 8,192 rows * 64 = 183,500,800,000." in " ".join(report(found).split())
+    assert actual.flops_per_token == 1_825_701_888 + 15_728_640
+    assert actual.flops == actual.tokens * actual.flops_per_token
+    assert "350,000 steps * 8,192 rows * 64 = 183,500,800,000." in " ".join(report(actual).split())
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"row_length": 4_096},
@@ -181,10 +185,10 @@ def test_shorter_rows_are_as_many_more_and_the_network_stays():
         ({"size": replace(SIZES["350M"], name="1B")}, "nothing for size 1B"),
     ],
 )
-def test_what_cannot_be_is_refused_where_it_is_declared(changes, said):
+def test_what_cannot_be_is_refused_where_it_is_declared(changes, message):
     with pytest.raises(ValueError) as error:
         replace(NL, **changes)
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_size_of_ones_own_declares_what_no_table_has():
@@ -196,13 +200,13 @@ def test_a_size_of_ones_own_declares_what_no_table_has():
     tokens = replace(size, batch_tokens={"jaxformer": 16 * 2048})
     with pytest.raises(ValueError, match=r"table of meshes .* size 1B .* expected batch_rows in"):
         replace(NL, size=tokens, micro_batch_rows=4, learning_rate=2e-4)
-    found = replace(NL, size=size, batch_rows=16, micro_batch_rows=4, learning_rate=2e-4)
-    assert (found.steps, found.warmup_steps, found.anneal_steps) == (350_000, 3_000, 300_000)
+    actual = replace(NL, size=size, batch_rows=16, micro_batch_rows=4, learning_rate=2e-4)
+    assert (actual.steps, actual.warmup_steps, actual.anneal_steps) == (350_000, 3_000, 300_000)
     # Four layers more: 12 * 1,024^2 of matrices and 7 * 1,024 of norms and biases in each.
     assert size.parameters == 356_712_448 + 4 * (12 * 1024**2 + 7 * 1024)
     with pytest.raises(ValueError, match="table of meshes has nothing for size 1B"):
-        configured(found, from_environment({}))
-    assert configured(found, from_environment({"CODEGEN_MESH": "1x2x1"})).accumulation_steps == 4
+        configured(actual, from_environment({}))
+    assert configured(actual, from_environment({"CODEGEN_MESH": "1x2x1"})).accumulation_steps == 4
 
 
 def test_a_mesh_is_judged_where_it_is_known():
@@ -218,9 +222,9 @@ def test_a_mesh_is_judged_where_it_is_known():
 
 def test_a_variant_claims_no_result():
     short = replace(find_declaration("CodeGen350MMono"), steps=1_000)
-    said = " ".join(report(short).split())
-    assert "Source: a variant of CodeGen350MMono, with steps=1000." in said
-    assert "Expected: no published result" in said and "12.76" not in said
+    message = " ".join(report(short).split())
+    assert "Source: a variant of CodeGen350MMono, with steps=1000." in message
+    assert "Expected: no published result" in message and "12.76" not in message
     assert short.unverified == ()
     assert expected_margin(NANO) == 1.0 and expected_margin(replace(NANO, steps=20)) is None
     assert Declaration(NANO.declared) == NANO and not NANO.is_variant

@@ -75,11 +75,11 @@ def test_one_entry_of_the_table_is_all_a_language_phase_needs(imported):
 
 def test_what_is_checked_before_a_run_needs_no_tensorflow():
     """Nor Pax: a folder, a disk or a start that is refused is refused at once."""
-    found = python(
+    actual = python(
         "import sys, codegen_pax.cli.core.training\n"
         "print({*sys.modules} & {'tensorflow', 'praxis'})"
     )
-    assert (found.stdout, found.stderr) == ("set()\n", "")
+    assert (actual.stdout, actual.stderr) == ("set()\n", "")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -97,7 +97,7 @@ def test_the_tables_need_the_standard_library_alone():
         "from experiments.declaration import declarations\n"
         "print(len(list(declarations())))"
     )
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
     )
-    assert (found.stdout.strip(), found.stderr) == ("24", "")
+    assert (actual.stdout.strip(), actual.stderr) == ("24", "")

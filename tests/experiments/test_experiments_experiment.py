@@ -76,13 +76,13 @@ def made_in(module):
     ],
 )
 def test_the_class_is_the_name_of_the_run(cls, steps, variant, tmp_path):
-    found = cls().declaration()
-    assert (found.name, found.module, found.steps) == (cls.__name__, cls.__module__, steps)
-    assert found.table_name == "CodeGenNanoMono"
-    said = report(found)
-    assert said.startswith(f"{cls.__name__}: ") and variant in " ".join(said.split())
+    actual = cls().declaration()
+    assert (actual.name, actual.module, actual.steps) == (cls.__name__, cls.__module__, steps)
+    assert actual.table_name == "CodeGenNanoMono"
+    message = report(actual)
+    assert message.startswith(f"{cls.__name__}: ") and variant in " ".join(message.split())
     run = f"python -m paxml.main --exp={cls.__module__}.{cls.__name__} --job_log_dir=DIR"
-    assert " ".join(said.split()).endswith(f"Command: {run}")
+    assert " ".join(message.split()).endswith(f"Command: {run}")
     job_receipt.keep(epath.Path(tmp_path), cls())
     document = lineage.read(tmp_path)
     assert document["experiment"] == cls.__name__
@@ -90,10 +90,10 @@ def test_the_class_is_the_name_of_the_run(cls, steps, variant, tmp_path):
 
 
 def test_registered_experiments_keep_theirs():
-    found = codegen.CodeGen16BMono.DECLARATION
-    assert found == replace(find_declaration("CodeGen16BMono"), name="CodeGen16BMono")
-    assert not found.is_variant and found.module == "codegen"
-    assert codegen.CodeGen16BMono.__doc__ == report(found)
+    actual = codegen.CodeGen16BMono.DECLARATION
+    assert actual == replace(find_declaration("CodeGen16BMono"), name="CodeGen16BMono")
+    assert not actual.is_variant and actual.module == "codegen"
+    assert codegen.CodeGen16BMono.__doc__ == report(actual)
 
 
 @pytest.mark.parametrize("declared", ["CodeGenNanoMono", {"steps": 20}, CodeGenExperiment])
@@ -209,7 +209,7 @@ def test_a_run_says_which_weights_it_begins_with(name, step, start_from, words, 
 
 
 @pytest.mark.parametrize(
-    ("phase", "said"),
+    ("phase", "message"),
     [
         (Phase("Orphan", start="NL", tokens=1), "no task or mixture is called 'codegen_orphan'"),
         (
@@ -220,10 +220,10 @@ def test_a_run_says_which_weights_it_begins_with(name, step, start_from, words, 
         (Phase("Multi", start="NL", tokens=1), "'Multi' is there already"),
     ],
 )
-def test_a_phase_that_cannot_be_read_is_not_declared(phase, said):
+def test_a_phase_that_cannot_be_read_is_not_declared(phase, message):
     with pytest.raises(ValueError) as error:
         declare_phase(phase)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_choices_are_those_of_what_they_choose():

@@ -24,13 +24,13 @@ def job(tmp_path):
     return epath.Path(tmp_path / "job")
 
 
-def add_checkpoint(job, step, said=None):
+def add_checkpoint(job, step, message=None):
     """A checkpoint of one array of one byte, and its lineage."""
     checkpoint = job / "checkpoints" / f"checkpoint_{step:08d}"
     (checkpoint / "state" / "mdl_vars.params.w").mkdir(parents=True)
     (checkpoint / "state" / "mdl_vars.params.w" / "0").write_bytes(bytes([step]))
-    if said:
-        lineage.write(checkpoint, said)
+    if message:
+        lineage.write(checkpoint, message)
     return checkpoint
 
 
@@ -40,34 +40,34 @@ def imported(name):
     return job_receipt.document(getattr(codegen, name)(), f"codegen.{name}", parents, "import", [])
 
 
-def parent_of(job, step, said):
+def parent_of(job, step, message):
     weights = lineage.fingerprint(job / "checkpoints" / f"checkpoint_{step:08d}")
     return {
         "kind": "pax",
-        "experiment": said and said["experiment"],
+        "experiment": message and message["experiment"],
         "job": str(job),
         "step": step,
         "sha256": weights["sha256"],
         "bytes": weights["bytes"],
-        "lineage": said,
+        "lineage": message,
     }
 
 
 def test_a_document_says_what_is_run_and_on_what():
     experiment = codegen.CodeGen6BMulti(Settings(recipe=RECIPES["paper"]))
-    found = job_receipt.document(
+    actual = job_receipt.document(
         experiment, "codegen.CodeGen6BMulti", [], "training", [{"task": "x"}]
     )
-    text = found.pop("snapshot")
+    text = actual.pop("snapshot")
     assert "\n".join(text) + "\n" == snapshot(ExperimentConfig.of("any", experiment))
-    values = found.pop("recipe_values")
+    values = actual.pop("recipe_values")
     fields = {field.name for field in dataclasses.fields(RECIPES["paper"])}
     assert set(values) == fields - {"batch"} | {"batch_tokens"}
     assert values["decay"] == "matrices" and values["batch_tokens"]["6B"] == 2_097_152
-    assert found.pop("versions") == lineage.versions()
-    assert found.pop("code") == {"codegen-pax": code.of_project()}
+    assert actual.pop("versions") == lineage.versions()
+    assert actual.pop("code") == {"codegen-pax": code.of_project()}
     declaration = find_declaration("CodeGen6BMulti")
-    declared = found.pop("declared")
+    declared = actual.pop("declared")
     assert declared["size"] == {
         "name": "6B",
         "layers": 33,
@@ -83,7 +83,7 @@ def test_a_document_says_what_is_run_and_on_what():
     assert (declared["phase"]["name"], declared["phase"]["vocabulary"]) == ("Multi", "codegen")
     numbers = ("batch_rows", "steps", "warmup_steps", "learning_rate")
     assert [declared[name] for name in numbers] == [1_024, declaration.steps, 3_000, 4e-5]
-    assert found == {
+    assert actual == {
         "format": 1,
         "kind": "training",
         "experiment": "CodeGen6BMulti",
@@ -108,12 +108,12 @@ def test_a_job_that_was_killed_before_its_first_checkpoint_begins_again(job, tmp
     assert [origin["source"] for origin in first["data"]] == ["installed"]
     multi = epath.Path(tmp_path / "multi")
     job_receipt.keep(multi, codegen.CodeGenNanoMulti())
-    said = lineage.read(multi) | {"mesh": "1x2x1"}
-    add_checkpoint(multi, 3, said)
+    message = lineage.read(multi) | {"mesh": "1x2x1"}
+    add_checkpoint(multi, 3, message)
     experiment = codegen.CodeGenNanoMono(Settings(start_from=str(multi)))
     assert experiment.start == StartCheckpoint(multi, 3)
     job_receipt.keep(job, experiment)
-    assert lineage.read(job)["parents"] == [parent_of(multi, 3, said)]
+    assert lineage.read(job)["parents"] == [parent_of(multi, 3, message)]
     assert [path.name for path in job.iterdir()] == [lineage.FILE]
 
 
@@ -136,7 +136,7 @@ def test_a_job_that_resumes_keeps_its_lineage_and_notes_what_is_other(job, monke
     versions = before["versions"] | {"jax": "0.0.1"}
     monkeypatch.setattr(lineage, "versions", lambda: versions)
     monkeypatch.setattr(code, "of_project", lambda: {"sha256": "ab" * 32})
-    wanted = [
+    expected = [
         changed("mesh", "1x1x1", "1x2x1"),
         changed(
             "code of codegen-pax",
@@ -147,18 +147,18 @@ def test_a_job_that_resumes_keeps_its_lineage_and_notes_what_is_other(job, monke
     ]
     for _ in range(2):  # nothing was saved between: it resumes from step 4 all the same
         job_receipt.keep(job, codegen.CodeGenNanoMono(MESH))
-        found = lineage.read(job)
-        assert found["history"] == [{"step": 4, "changes": wanted}]
-    assert (found["mesh"], found["versions"]) == ("1x2x1", versions)
-    assert "task.model.ici_mesh_shape = [1, 2, 1]" in found["snapshot"]
+        actual = lineage.read(job)
+        assert actual["history"] == [{"step": 4, "changes": expected}]
+    assert (actual["mesh"], actual["versions"]) == ("1x2x1", versions)
+    assert "task.model.ici_mesh_shape = [1, 2, 1]" in actual["snapshot"]
     assert lineage.of_checkpoint(job, 4) == before
-    add_checkpoint(job, 6, found)
+    add_checkpoint(job, 6, actual)
     monkeypatch.undo()
     job_receipt.keep(job, codegen.CodeGenNanoMono())
-    found = lineage.read(job)
-    assert [one["step"] for one in found["history"]] == [4, 6]
-    assert found["history"][1]["changes"][0] == changed("mesh", "1x2x1", "1x1x1")
-    assert found | {"history": []} == before | {"history": []}
+    actual = lineage.read(job)
+    assert [one["step"] for one in actual["history"]] == [4, 6]
+    assert actual["history"][1]["changes"][0] == changed("mesh", "1x2x1", "1x1x1")
+    assert actual | {"history": []} == before | {"history": []}
 
 
 def test_a_job_resumes_from_its_checkpoint_not_from_what_a_stopped_run_had_changed(job):
@@ -175,25 +175,25 @@ def test_a_job_resumes_from_its_checkpoint_not_from_what_a_stopped_run_had_chang
 
 
 def test_training_on_in_an_imported_job_has_the_import_as_its_parent(job):
-    said = imported("CodeGenNanoMono")
-    lineage.write(job, said)
-    checkpoint = add_checkpoint(job, 7, said)
+    message = imported("CodeGenNanoMono")
+    lineage.write(job, message)
+    checkpoint = add_checkpoint(job, 7, message)
     job_receipt.keep(job, codegen.CodeGenNanoMono())
-    found = lineage.read(job)
-    assert found["kind"] == "training" and found["parents"] == [parent_of(job, 7, said)]
-    assert lineage.read(checkpoint) == said
-    assert [one["kind"] for one in lineage.chain(found)] == ["pax", "hugging face"]
-    add_checkpoint(job, 9, found)  # from here on it resumes
+    actual = lineage.read(job)
+    assert actual["kind"] == "training" and actual["parents"] == [parent_of(job, 7, message)]
+    assert lineage.read(checkpoint) == message
+    assert [one["kind"] for one in lineage.chain(actual)] == ["pax", "hugging face"]
+    add_checkpoint(job, 9, actual)  # from here on it resumes
     job_receipt.keep(job, codegen.CodeGenNanoMono())
-    assert lineage.read(job) == found
+    assert lineage.read(job) == actual
 
 
 def test_a_checkpoint_of_unknown_origin_is_a_parent_too(job):
     add_checkpoint(job, 7)
     job_receipt.keep(job, codegen.CodeGenNanoMono())
-    found = lineage.read(job)
-    assert found["parents"] == [parent_of(job, 7, None)]
-    assert [one["kind"] for one in lineage.chain(found)] == ["pax", "unknown"]
+    actual = lineage.read(job)
+    assert actual["parents"] == [parent_of(job, 7, None)]
+    assert [one["kind"] for one in lineage.chain(actual)] == ["pax", "unknown"]
 
 
 def test_other_hosts_write_nothing(job, monkeypatch):

@@ -37,8 +37,8 @@ def test_evaluation_batches_fit_where_training_does(size):
     """No more rows than an accumulation step holds, but one for each device at least."""
     declaration = find_declaration(f"CodeGen{size}Mono")
     _, evaluation = getattr(codegen, declaration.name)().datasets()
-    wanted = max(declaration.micro_batch_rows, declaration.mesh.devices)
-    assert evaluation.batch_size == wanted < declaration.batch_rows
+    expected = max(declaration.micro_batch_rows, declaration.mesh.devices)
+    assert evaluation.batch_size == expected < declaration.batch_rows
 
 
 def test_the_registered_phases_are_the_four():

@@ -56,21 +56,21 @@ def refusal(plan: Plan, job) -> str:
 
 
 def test_a_run_that_may_begin_says_what_it_found(job, no_network):
-    said = "; ".join(preflight.check(plan(job)))
-    assert "4 rows a step in 1 micro-batch of 4" in said
-    assert "mesh 1x4x2 on 8 cpu devices" in said and "weights random" in said
-    assert "trains on codegen_nano_mono" in said and "evaluates on codegen_nano_mono" in said
-    assert "decodes 8 prompts" in said and "enough for 4 checkpoints" in said
+    message = "; ".join(preflight.check(plan(job)))
+    assert "4 rows a step in 1 micro-batch of 4" in message
+    assert "mesh 1x4x2 on 8 cpu devices" in message and "weights random" in message
+    assert "trains on codegen_nano_mono" in message and "evaluates on codegen_nano_mono" in message
+    assert "decodes 8 prompts" in message and "enough for 4 checkpoints" in message
     assert list(job.parent.iterdir()) == [] and not no_network
 
 
 def test_without_an_evaluation_that_is_said(job):
-    said = preflight.check(plan(job, evaluates=False, decodes=False))
-    assert "is not evaluated (no --eval_on_test)" in said
+    message = preflight.check(plan(job, evaluates=False, decodes=False))
+    assert "is not evaluated (no --eval_on_test)" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "devices", "mesh", "said"),
+    ("name", "devices", "mesh", "message"),
     [
         ("CodeGenMicroMono", 8, None, "the mesh 1x1x1 [replica x data x mdl] takes 1 device;"
          " found 8 cpu devices: set CODEGEN_MESH=1x4x2, or start it where there is 1"),
@@ -82,10 +82,10 @@ def test_without_an_evaluation_that_is_said(job):
         ("CodeGenMicroMono", 8, "1x3x1", "CODEGEN_MESH=1x3x1: mesh 1x3x1"),
     ],
 )  # fmt: skip
-def test_a_mesh_that_is_not_there_is_named(name, devices, mesh, said, job):
+def test_a_mesh_that_is_not_there_is_named(name, devices, mesh, message, job):
     """Before data and start, which are missing too."""
     settings = {"mesh": mesh and parse_mesh(mesh)}
-    assert said in refusal(plan(job, name, devices, settings), job)
+    assert message in refusal(plan(job, name, devices, settings), job)
 
 
 def test_a_mesh_that_jax_cannot_lay_is_named(job, monkeypatch):
@@ -93,46 +93,48 @@ def test_a_mesh_that_jax_cannot_lay_is_named(job, monkeypatch):
         raise NotImplementedError("no contiguous submesh")
 
     monkeypatch.setattr(preflight.py_utils, "create_device_mesh", refuse)
-    said = refusal(plan(job), job)
-    assert "CODEGEN_MESH=1x4x2 cannot be laid over 8 cpu devices: no contiguous submesh" in said
+    message = refusal(plan(job), job)
+    assert "CODEGEN_MESH=1x4x2 cannot be laid over 8 cpu devices: no contiguous submesh" in message
 
 
 def test_a_start_is_looked_for_before_the_data(job):
     assert "set CODEGEN_START_FROM" in refusal(plan(job, "CodeGen350MMulti"), job)
     settings = {"start_from": str(job.parent / "none")}
-    said = refusal(plan(job, "CodeGen350MMulti", settings=settings), job)
-    assert "holds no checkpoint" in said
+    message = refusal(plan(job, "CodeGen350MMulti", settings=settings), job)
+    assert "holds no checkpoint" in message
 
 
 def test_a_missing_corpus_is_told_before_a_network_is_made(job, no_network):
-    said = refusal(plan(job, "CodeGen350MNL"), job)
-    assert "codegen-pax prepare pile --input ... --output" in said and not no_network
+    message = refusal(plan(job, "CodeGen350MNL"), job)
+    assert "codegen-pax prepare pile --input ... --output" in message and not no_network
 
 
 def test_an_evaluation_on_nothing_is_refused_where_there_is_one(job, tmp_path):
     write_corpus(tmp_path / "corpora" / "pile", {"": {"train": 3}}, vocabulary="gpt2",
                  row_length=2048)  # fmt: skip
-    said = refusal(plan(job, "CodeGen350MNL"), job)
-    assert "codegen_pile has no row to evaluate on" in said and "--validation" in said
+    message = refusal(plan(job, "CodeGen350MNL"), job)
+    assert "codegen_pile has no row to evaluate on" in message and "--validation" in message
     preflight.check(plan(job, "CodeGen350MNL", evaluates=False))
 
 
 def test_an_evaluation_on_a_name_that_nobody_knows(job):
     """One that is known is found with spaces around it."""
     read = from_environment({"CODEGEN_EVALUATE": " codegen_nano_mono, codegen_pil"})
-    said = refusal(plan(job, settings={"evaluate": read.evaluate}), job)
-    assert said.startswith("CODEGEN_EVALUATE: no task or mixture is called 'codegen_pil'; nearest")
+    message = refusal(plan(job, settings={"evaluate": read.evaluate}), job)
+    assert message.startswith(
+        "CODEGEN_EVALUATE: no task or mixture is called 'codegen_pil'; nearest"
+    )
 
 
 def test_a_mixture_that_nobody_knows(job):
     class Misspelt(codegen.CodeGenMicroMono):
         DECLARATION = replace(
-            found := codegen.CodeGenMicroMono.DECLARATION,
-            phase=replace(found.phase, nano_mixture="codegen_nano_mon"),
+            actual := codegen.CodeGenMicroMono.DECLARATION,
+            phase=replace(actual.phase, nano_mixture="codegen_nano_mon"),
         )
 
-    said = refusal(plan(job, Misspelt), job)
-    assert "'codegen_nano_mon'; nearest: codegen_nano_mono" in said
+    message = refusal(plan(job, Misspelt), job)
+    assert "'codegen_nano_mon'; nearest: codegen_nano_mono" in message
 
 
 def test_hosts_that_do_not_divide_the_batch(job, monkeypatch):
@@ -142,9 +144,9 @@ def test_hosts_that_do_not_divide_the_batch(job, monkeypatch):
 
 def test_a_full_disk_is_told(job, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**8))
-    said = refusal(plan(job), job)
+    message = refusal(plan(job), job)
     # 13,553,792 parameters; at steps 0, 45 and 90 and one that is being written.
-    assert "0.10 GB free; expected 0.54 GB, for 4 more checkpoints" in said
+    assert "0.10 GB free; expected 0.54 GB, for 4 more checkpoints" in message
     preflight.check(plan(job, saves=False, evaluates=False, decodes=False))
 
 
@@ -184,19 +186,19 @@ def test_all_hosts_stop_with_one_that_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "said"),
+    ("elsewhere", "message"),
     [
         ([8], None),
         ([4], "step 8, step 4; expected the same"),
         ([-1], "step 8, none; expected the same"),
     ],
 )
-def test_hosts_start_from_the_same_checkpoint(elsewhere, said, tmp_path, monkeypatch):
+def test_hosts_start_from_the_same_checkpoint(elsewhere, message, tmp_path, monkeypatch):
     (tmp_path / "checkpoints" / "checkpoint_00000008").mkdir(parents=True)
     experiment = codegen.CodeGenNanoMulti(Settings(start_from=str(tmp_path)))
     hosts(monkeypatch, elsewhere)
-    if said is None:
+    if message is None:
         preflight.check_hosts_start(experiment)
     else:
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             preflight.check_hosts_start(experiment)

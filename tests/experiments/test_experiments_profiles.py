@@ -9,7 +9,7 @@ from experiments.profiles import LAPTOP, PUBLISHED, Intervals
 
 
 @pytest.mark.parametrize(
-    ("steps", "wanted"),
+    ("steps", "expected"),
     [
         (1, Intervals(record=1, save=1, evaluate=1, decode=1, keep=10)),
         (4, Intervals(record=1, save=4, evaluate=4, decode=4, keep=10)),
@@ -20,16 +20,16 @@ from experiments.profiles import LAPTOP, PUBLISHED, Intervals
         (350_000, Intervals(record=100, save=1_000, evaluate=1_000, decode=1_000, keep=10)),
     ],
 )
-def test_intervals_of_a_real_size(steps, wanted):
-    assert PUBLISHED.intervals(steps) == wanted
+def test_intervals_of_a_real_size(steps, expected):
+    assert PUBLISHED.intervals(steps) == expected
 
 
 def test_every_published_run_is_long():
     real = [one for one in declarations() if one.profile == PUBLISHED]
     assert len(real) == 16
     for one in real:
-        found = PUBLISHED.intervals(one.steps)
-        assert (found.record, found.save, found.evaluate) == (100, 1_000, 1_000)
+        actual = PUBLISHED.intervals(one.steps)
+        assert (actual.record, actual.save, actual.evaluate) == (100, 1_000, 1_000)
 
 
 def test_a_laptop_evaluates_before_the_run_and_at_its_end():
@@ -38,7 +38,7 @@ def test_a_laptop_evaluates_before_the_run_and_at_its_end():
 
 @given(st.integers(1, 10**6), st.sampled_from([PUBLISHED, LAPTOP]))
 def test_no_interval_is_longer_than_the_run(steps, profile):
-    found = profile.intervals(steps)
-    assert all(1 <= every <= steps for every in (found.record, found.save, found.evaluate))
+    actual = profile.intervals(steps)
+    assert all(1 <= every <= steps for every in (actual.record, actual.save, actual.evaluate))
     # A curve of thirty points, where there are thirty steps to draw.
-    assert steps // found.record >= min(steps, 30)
+    assert steps // actual.record >= min(steps, 30)

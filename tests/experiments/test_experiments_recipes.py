@@ -26,7 +26,9 @@ def at(config, path):
 
 @pytest.mark.parametrize(("name", "path", "jaxformer", "paper"), DIFFERENCES)
 def test_a_difference_reaches_pax(name, path, jaxformer, paper):
-    for recipe, wanted in (("jaxformer", jaxformer), ("paper", paper)):
+    for recipe, expected in (("jaxformer", jaxformer), ("paper", paper)):
         settings = Settings(recipe=RECIPES[recipe])
-        found = at(getattr(codegen, name)(settings).task(), path)
-        assert found == (pytest.approx(wanted) if isinstance(wanted, float) else wanted), recipe
+        actual = at(getattr(codegen, name)(settings).task(), path)
+        assert actual == (pytest.approx(expected) if isinstance(expected, float) else expected), (
+            recipe
+        )

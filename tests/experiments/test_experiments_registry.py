@@ -80,11 +80,11 @@ def test_parameter_count(described, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_large_is_replicated(described, name):
     """Weights and both of Adam's moments: over 1 MiB a device means cut over the whole mesh."""
-    found = described[name]
-    if found["devices"] == 1:
+    actual = described[name]
+    if actual["devices"] == 1:
         assert name.startswith(("CodeGenNano", "CodeGenMicro"))
         return
-    arrays = found["arrays"]
+    arrays = actual["arrays"]
     assert sum(array["group"] == "opt_states" for array in arrays) >= 2 * sum(
         array["group"] == "mdl_vars" for array in arrays
     )
@@ -92,4 +92,4 @@ def test_nothing_large_is_replicated(described, name):
     assert large, "the test would pass by looking at nothing"
     replicated = [array["name"] for array in large if array["ways"] == 1]
     assert not replicated
-    assert all(array["ways"] == found["devices"] for array in large), large
+    assert all(array["ways"] == actual["devices"] for array in large), large

@@ -85,7 +85,7 @@ def relu(task):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "output"),
     [
         ({"learning_rate": 1e-3}, f"{OPTIMIZER}.learning_rate was 0.005, is 0.001 ("),
         # Below the floor that the receipt has.
@@ -117,14 +117,14 @@ def relu(task):
     ],
     ids=lambda value: value.rpartition(".")[2][:40] if isinstance(value, str) else "",
 )
-def test_what_changes_the_weights_or_the_order_of_the_data_is_refused_by_name(changed, said, job):
+def test_what_changes_the_weights_or_the_order_of_the_data_is_refused_by_name(changed, output, job):
     before = lineage.read(job)
     with pytest.raises(ValueError) as error:
         job_receipt.keep(job, resumed(job, variant(**changed)))
     message = str(error.value)
-    assert said in message and "\n" not in message
+    assert output in message and "\n" not in message
     assert message.startswith(f"{job} was trained otherwise than CodeGenMicroMono is now: ")
-    assert ("CODEGEN_SCHEDULE" in message) == any(name in said for name in ("rate", "lr_sch"))
+    assert ("CODEGEN_SCHEDULE" in message) == any(name in output for name in ("rate", "lr_sch"))
     assert lineage.read(job) == before
 
 
@@ -184,14 +184,14 @@ def decodes(task):
 )
 def test_what_may_change_is_noted_with_its_step(changed, names, job, begun):
     job_receipt.keep(job, resumed(job, variant(**changed)))
-    found = lineage.read(job)
-    (noted,) = found["history"]  # its module is another too, which is not in a file
+    actual = lineage.read(job)
+    (noted,) = actual["history"]  # its module is another too, which is not in a file
     assert noted["step"] == 40
     found_names = {change["name"] for change in noted["changes"]}
     # How often Nano saves follows from its steps.
     follows = {name for name in found_names if changed.keys() == {"steps"} and "interval" in name}
     assert found_names - follows == names | {"class"}
-    assert found["steps"] == changed.get("steps", 180)
+    assert actual["steps"] == changed.get("steps", 180)
     assert lineage.of_checkpoint(job, 40) == begun
 
 
@@ -206,11 +206,13 @@ def test_the_same_batch_on_more_hosts(job, monkeypatch):
 
 def older(document, hosts=1):
     """A lineage as commit 6363f38 wrote it, of so many hosts."""
-    said = {name: document[name] for name in document if name not in ("hosts", "declared", "code")}
+    output = {
+        name: document[name] for name in document if name not in ("hosts", "declared", "code")
+    }
     rows = 4 // hosts
-    return said | {
+    return output | {
         "snapshot": [
-            line.replace(".batch_size = 4", f".batch_size = {rows}") for line in said["snapshot"]
+            line.replace(".batch_size = 4", f".batch_size = {rows}") for line in output["snapshot"]
         ]
     }
 
@@ -222,10 +224,10 @@ def test_an_older_receipt_says_less_and_is_gone_on_from(hosts, job, begun):
     with pytest.raises(ValueError, match=r"datasets\[0\]\.batch_size was 4, is 8"):
         job_receipt.keep(job, resumed(job, variant(batch_rows=8)))
     job_receipt.keep(job, resumed(job))
-    found = lineage.read(job)
-    (noted,) = found["history"]
+    actual = lineage.read(job)
+    (noted,) = actual["history"]
     assert [change["old"] for change in noted["changes"] if "code of" in change["name"]] == [None]
-    assert {"hosts", "declared", "code"} <= found.keys()
+    assert {"hosts", "declared", "code"} <= actual.keys()
 
 
 def test_modules_that_were_renamed_lock_nobody_out(job, begun):
@@ -279,9 +281,9 @@ def test_weights_that_were_imported_bind_the_network_alone(job, begun):
     with pytest.raises(ValueError, match=r"x_times was 2, is 3"):
         job_receipt.keep(job, resumed(job, variant(size=size(layers=3))))
     job_receipt.keep(job, resumed(job, variant(learning_rate=1e-3, batch_rows=8, steps=7)))
-    found = lineage.read(job)
-    assert (found["kind"], found["steps"], found["parents"][0]["step"]) == ("training", 7, 40)
-    assert "history" not in found
+    actual = lineage.read(job)
+    assert (actual["kind"], actual["steps"], actual["parents"][0]["step"]) == ("training", 7, 40)
+    assert "history" not in actual
 
 
 def rates(experiment):
@@ -289,10 +291,10 @@ def rates(experiment):
 
 
 def test_more_steps_leave_the_schedule_as_the_receipt_has_it(job, begun):
-    wanted = [20, 160, 5e-3, 5e-4]
-    assert rates(resumed(job, variant(steps=1_000))) == wanted
+    expected = [20, 160, 5e-3, 5e-4]
+    assert rates(resumed(job, variant(steps=1_000))) == expected
     lineage.write(checkpoints.path(job, 40), older(begun))
-    assert rates(resumed(job, variant(steps=1_000))) == pytest.approx(wanted)
+    assert rates(resumed(job, variant(steps=1_000))) == pytest.approx(expected)
     job_receipt.keep(job, resumed(job, variant(steps=1_000)))
     assert lineage.read(job)["declared"]["anneal_steps"] == 160
 

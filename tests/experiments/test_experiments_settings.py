@@ -73,11 +73,11 @@ def test_a_wrong_value_or_name_is_one_line(environment, message):
 
 def reads_of_the_environment(path: Path) -> set[str]:
     """Names of variables that a file may read: of constants, in `os.environ` or `os.getenv`."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
-            found.add(node.attr)
-    return found
+            actual.add(node.attr)
+    return actual
 
 
 def test_they_are_read_in_one_place():

@@ -48,9 +48,9 @@ def test_the_newest_whole_checkpoint_is_found_without_other_hosts(
         checkpoint = start.find(MONO, Settings(start_from=str(job)), Run())
         assert checkpoint == StartCheckpoint(epath.Path(tmp_path), newest)
     monkeypatch.undo()
-    found = checkpoint_paths.latest_checkpoint_if_exists(epath.Path(tmp_path) / "checkpoints")
-    wanted = None if newest is None else checkpoints.path(tmp_path, newest)
-    assert found == wanted  # what the stock binary goes on with
+    actual = checkpoint_paths.latest_checkpoint_if_exists(epath.Path(tmp_path) / "checkpoints")
+    reference = None if newest is None else checkpoints.path(tmp_path, newest)
+    assert actual == reference  # what the stock binary goes on with
 
 
 def test_a_start_is_for_a_run_that_begins(tmp_path):

@@ -32,8 +32,8 @@ def shown(names):
         return " ".join(names)
     axes = [[*dict.fromkeys(pair[axis] for pair in EXPERIMENTS.values())] for axis in (0, 1)]
     words = (
-        "all" if len(found) == len(every) else " ".join(found)
-        for found, every in zip((sizes, phases), axes, strict=True)
+        "all" if len(find_all) == len(every) else " ".join(find_all)
+        for find_all, every in zip((sizes, phases), axes, strict=True)
     )
     return " x ".join(words)
 
@@ -58,7 +58,7 @@ def tables(snapshots):
 
 
 @pytest.fixture(scope="module")
-def found():
+def find_all():
     snapshots = {
         name: snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings())))
         for name in EXPERIMENTS
@@ -66,34 +66,34 @@ def found():
     return tables(snapshots)
 
 
-def test_configurations_are_unchanged(found):
+def test_configurations_are_unchanged(find_all):
     if REFRESH:
         GOLDEN.mkdir(exist_ok=True)
-        for name, lines in found.items():
+        for name, lines in find_all.items():
             (GOLDEN / name).write_text("\n".join(lines) + "\n")
-    assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(found)
+    assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(find_all)
     drift = "\n".join(
         itertools.chain.from_iterable(
             difflib.unified_diff(
                 (GOLDEN / name).read_text().splitlines(), lines, name, "now", n=1, lineterm=""
             )
-            for name, lines in found.items()
+            for name, lines in find_all.items()
         )
     )
     assert not drift, f"a configuration has changed. If it was meant to: make golden\n{drift}"
 
 
-def test_every_declared_value_is_in_them(found):
+def test_every_declared_value_is_in_them(find_all):
     """The two files say of each experiment what its snapshot does."""
-    differing = [line for line in found["differing.txt"] if not line.startswith(" ")]
-    paths = [line.partition(" = ")[0] for line in found["common.txt"]] + differing
+    differing = [line for line in find_all["differing.txt"] if not line.startswith(" ")]
+    paths = [line.partition(" = ")[0] for line in find_all["common.txt"]] + differing
     assert len(paths) == len({*paths}) > 400
     for name in ("CodeGenNanoNL", "CodeGen16BInstruct"):
         lines = snapshot(ExperimentConfig.of(name, getattr(codegen, name)(Settings()))).splitlines()
         for line in lines:
             path, _, value = line.partition(" = ")
-            assert line in found["common.txt"] or (
-                path in differing and value in values_of(found["differing.txt"], path)
+            assert line in find_all["common.txt"] or (
+                path in differing and value in values_of(find_all["differing.txt"], path)
             )
 
 
@@ -103,8 +103,8 @@ def values_of(lines, path):
     return "\n".join(below)
 
 
-def test_snapshots_are_of_no_machine(found):
-    for line in itertools.chain.from_iterable(found.values()):
+def test_snapshots_are_of_no_machine(find_all):
+    for line in itertools.chain.from_iterable(find_all.values()):
         for sign in (" 0x", str(Path(__file__).parents[2]), os.path.expanduser("~"), "object at"):
             assert sign not in line
 

@@ -87,9 +87,9 @@ def reference_logits(network: transformers.CodeGenForCausalLM, ids: np.ndarray) 
         return network(torch.tensor(ids, dtype=torch.long)).logits.numpy()
 
 
-def relative_difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def relative_difference(actual: np.ndarray, expected: np.ndarray) -> float:
     """The largest absolute difference, relative to the largest absolute value."""
-    return float(np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
 
 
 def training_model(shape: Shape, **settings) -> model.CodeGenModel:

@@ -97,9 +97,9 @@ def test_right_aligned_steps_equal_the_full_pass(weights, full_logits):
     tokens = np.take_along_axis(ids, positions, axis=1)
     first, following = stepped_logits(weights, prefill, tokens, positions)
     for i, n in enumerate(PROMPT_LENGTHS):
-        wanted = full_logits[i, : n + NEW]
-        assert relative_difference(first[i, PROMPT - n :], wanted[:n]) < 1e-5
-        assert relative_difference(following[i], wanted[n:]) < 1e-5
+        make_expected = full_logits[i, : n + NEW]
+        assert relative_difference(first[i, PROMPT - n :], make_expected[:n]) < 1e-5
+        assert relative_difference(following[i], make_expected[n:]) < 1e-5
 
 
 def test_left_aligned_steps_equal_the_full_pass(weights, full_logits):
@@ -168,7 +168,7 @@ def continuation(network, prompt: np.ndarray) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def wanted(network):
+def make_expected(network):
     """transformers' continuation of each prompt."""
     return [
         continuation(network, ids[:n]) for ids, n in zip(prompts(), PROMPT_LENGTHS, strict=True)
@@ -195,11 +195,11 @@ def left_aligned():
 
 
 @pytest.mark.parametrize("kind", ["greedy", "left-aligned", "sampled"])
-def test_tokens_equal_transformers(kind, weights, wanted):
+def test_tokens_equal_transformers(kind, weights, make_expected):
     # The comparison is worth something: rows end differently, say different things, and '!' too.
-    assert len({len(row) for row in wanted}) >= 3
-    assert len({token for row in wanted for token in row}) >= 8
-    assert any(0 in row for row in wanted)
+    assert len({len(row) for row in make_expected}) >= 3
+    assert len({token for row in make_expected for token in row}) >= 8
+    assert any(0 in row for row in make_expected)
     decoder = {
         "greedy": model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS),
         "left-aligned": left_aligned(),
@@ -208,7 +208,9 @@ def test_tokens_equal_transformers(kind, weights, wanted):
     out, codegen = decode(decoder, weights)
     _, pairs, _ = codegen.process_decode_out(None, out)
     assert len(pairs) == SHAPE.batch
-    for (_, row), ids, n, tokens in zip(pairs, prompts(), PROMPT_LENGTHS, wanted, strict=True):
+    for (_, row), ids, n, tokens in zip(
+        pairs, prompts(), PROMPT_LENGTHS, make_expected, strict=True
+    ):
         assert row["prefix_ids"].tolist() == ids[:n].tolist()
         assert row["prefix_length"] == n
         assert len(row["decoded_ids"]) == (3 if kind == "sampled" else 1)
@@ -217,17 +219,17 @@ def test_tokens_equal_transformers(kind, weights, wanted):
             assert kind == "left-aligned" or len(sample) == len(tokens)
 
 
-def test_log_probabilities_are_those_of_the_tokens(network, weights, wanted):
+def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expected):
     decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
     out, codegen = decode(decoder, weights)
     _, pairs, _ = codegen.process_decode_out(None, out)
-    for (_, row), tokens in zip(pairs, wanted, strict=True):
+    for (_, row), tokens in zip(pairs, make_expected, strict=True):
         whole = np.concatenate([row["prefix_ids"], tokens])
         logits = reference_logits(network, whole[np.newaxis])[0]
         log_probabilities = jax.nn.log_softmax(logits)[row["prefix_length"] - 1 : -1]
-        (found,) = row["logprobs"]
+        (actual,) = row["logprobs"]
         np.testing.assert_allclose(
-            found, np.asarray(log_probabilities)[np.arange(len(tokens)), tokens], atol=1e-4
+            actual, np.asarray(log_probabilities)[np.arange(len(tokens)), tokens], atol=1e-4
         )
 
 

@@ -119,16 +119,16 @@ def padded(ids: np.ndarray, lengths: np.ndarray, filler: int):
 def test_padding_changes_no_real_position(network, weights):
     ids, lengths = rows_with_exclamations(), np.array([7, 20, 1])
     batches = [padded(ids, lengths, filler) for filler in (0, 31)]
-    found = [run(weights, batch, do_eval=False) for batch in batches]
+    actual = [run(weights, batch, do_eval=False) for batch in batches]
     is_real = batches[0].paddings == 0
-    logits = [np.asarray(predictions.logits)[is_real] for _, predictions in found]
+    logits = [np.asarray(predictions.logits)[is_real] for _, predictions in actual]
     np.testing.assert_array_equal(*logits)
     for row, length in enumerate(lengths):
         alone = reference_logits(network, ids[row : row + 1, :length])[0]
-        assert relative_difference(found[0][1].logits[row, :length], alone) < 1e-4
+        assert relative_difference(actual[0][1].logits[row, :length], alone) < 1e-4
     cross_entropy, _ = wanted_losses(network, batches[0])
-    assert [m.num_predictions[0] for m, _ in found] == [28, 28]
-    assert [m.avg_xent[0] for m, _ in found] == pytest.approx([cross_entropy] * 2, rel=1e-5)
+    assert [m.num_predictions[0] for m, _ in actual] == [28, 28]
+    assert [m.avg_xent[0] for m, _ in actual] == pytest.approx([cross_entropy] * 2, rel=1e-5)
 
 
 # Documents packed into each row; the first row's third ends in padding.
@@ -167,9 +167,9 @@ def test_packed_documents_equal_separate_ones(network, weights):
         ids[0, : len(alone)] = alone
         lengths = np.array([len(alone), SHAPE.length, SHAPE.length])
         _, separate = run(weights, padded(ids, lengths, filler=0), do_eval=False)
-        found = np.asarray(predictions.logits[row, columns])
-        assert relative_difference(found, np.asarray(separate.logits[0, : len(alone)])) < 1e-5
-        assert relative_difference(found, reference_logits(network, alone[np.newaxis])[0]) < 1e-4
+        actual = np.asarray(predictions.logits[row, columns])
+        assert relative_difference(actual, np.asarray(separate.logits[0, : len(alone)])) < 1e-5
+        assert relative_difference(actual, reference_logits(network, alone[np.newaxis])[0]) < 1e-4
 
 
 def test_packed_documents_do_not_see_each_other(weights):

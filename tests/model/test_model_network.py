@@ -129,11 +129,13 @@ def everything_saved():
 
 @pytest.mark.parametrize("remat", ["save_nothing", "save_dot_only", "save_out_proj"])
 def test_recomputation_changes_the_program_and_no_gradient(remat, everything_saved):
-    wanted, wanted_program = everything_saved
-    found, program = gradients(remat)
+    expected, wanted_program = everything_saved
+    actual, program = gradients(remat)
     assert program != wanted_program
-    assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(wanted))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)
+    assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), actual, expected
+    )
 
 
 def test_unknown_recomputation_names_the_nearest():

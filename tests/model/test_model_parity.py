@@ -41,8 +41,8 @@ def test_logits_equal_transformers(pair):
     shape, network, weights = pair
     ids = shape.random_ids()
     lm = base_layer.instantiate(shape.language_model())
-    found = lm.apply({"params": weights}, jnp.asarray(ids), jnp.zeros(ids.shape)).logits
-    assert relative_difference(found, reference_logits(network, ids)) < 1e-4
+    actual = lm.apply({"params": weights}, jnp.asarray(ids), jnp.zeros(ids.shape)).logits
+    assert relative_difference(actual, reference_logits(network, ids)) < 1e-4
 
 
 def test_each_block_equals_transformers(pair):
@@ -67,7 +67,7 @@ def test_each_block_equals_transformers(pair):
     mask = attentions.causal_segment_mask(ones, jnp.float32)
     for layer, (entered, left) in enumerate(seen):
         one = jax.tree.map(lambda weight, i=layer: weight[i], stacked)
-        found = stack.apply(
+        actual = stack.apply(
             {"params": one}, jnp.asarray(entered.numpy()), 0.0 * ones, segment_mask=mask
         )
-        assert relative_difference(found, left.numpy()) < 1e-5, f"block {layer}"
+        assert relative_difference(actual, left.numpy()) < 1e-5, f"block {layer}"

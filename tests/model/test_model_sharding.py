@@ -77,7 +77,7 @@ def unsharded():
 # (2, 2, 2) is the mesh on which XLA mixes rows up when D is cut over `mdl` too.
 @pytest.mark.parametrize("mesh_shape", [(1, 8, 1), (1, 1, 8), (1, 2, 4), (2, 2, 2)], ids=str)
 def test_a_mesh_of_eight_gives_what_one_device_gives(mesh_shape):
-    weights, batch, wanted = unsharded()
+    weights, batch, expected = unsharded()
     network = codegen(SHAPE, mesh_shape)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]).reshape(mesh_shape), AXES)
     declared = network.abstract_init_with_metadata(batch)["params"]
@@ -90,9 +90,9 @@ def test_a_mesh_of_eight_gives_what_one_device_gives(mesh_shape):
         placed = put(weights, specs)
         split = put(batch, jax.tree.map(lambda _: rows, batch))
         program = jax.jit(loss_and_gradients(network, batch)).lower(placed, split).compile()
-        found = program(placed, split)
+        actual = program(placed, split)
     assert "all-reduce" in program.as_text()
-    ((loss, logits), gradients), ((wanted_loss, wanted_logits), wanted_gradients) = found, wanted
+    ((loss, logits), gradients), ((wanted_loss, wanted_logits), wanted_gradients) = actual, expected
     assert float(loss) == pytest.approx(float(wanted_loss), rel=1e-6)
     np.testing.assert_allclose(logits, wanted_logits, atol=1e-5 * np.abs(wanted_logits).max())
     for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(wanted_gradients), strict=True):
@@ -117,18 +117,18 @@ def placements(shape: Shape, mesh_shape):
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("mesh_shape", [(1, 8, 1), (1, 256, 1), (1, 32, 8), (1, 64, 4)], ids=str)
 def test_no_large_weight_is_left_whole(name, mesh_shape):
-    found = list(placements(PUBLISHED[name], mesh_shape))
-    assert len(found) == 14
-    for path, size, parts, _ in found:
+    actual = list(placements(PUBLISHED[name], mesh_shape))
+    assert len(actual) == 14
+    for path, size, parts, _ in actual:
         assert parts > 1 or size <= 2**20, f"{path}: {size} bytes on every device"
     # All matrices are cut over every device of the mesh.
-    assert sum(parts == math.prod(mesh_shape) for _, _, parts, _ in found) >= 7
+    assert sum(parts == math.prod(mesh_shape) for _, _, parts, _ in actual) >= 7
 
 
 def test_each_dimension_lies_on_its_axis():
-    found = {path: tuple(spec) for path, _, _, spec in placements(SHAPE, (1, 2, 4))}
+    actual = {path: tuple(spec) for path, _, _, spec in placements(SHAPE, (1, 2, 4))}
     lm, block = "['lm']", "['lm']['transformer']['repeat']['sub']['x_layers_0']"
-    wanted = {
+    expected = {
         f"{lm}['embedding_lookup']['emb_var']": ("mdl", "data"),
         f"{lm}['softmax']['logits_ffn']['linear']['w']": ("data", "mdl"),
         f"{lm}['softmax']['logits_ffn']['bias']['b']": ("mdl",),
@@ -138,10 +138,10 @@ def test_each_dimension_lies_on_its_axis():
         f"{block}['ff_layer']['ffn_layer1']['bias']['b']": (("mdl", "data"),),
         f"{block}['ff_layer']['ffn_layer2']['linear']['w']": ("mdl", "data"),
     }
-    for path, axes in wanted.items():
+    for path, axes in expected.items():
         # The axis of layers comes first and is not cut.
         layers = (None,) if "repeat" in path else ()
-        assert found[path] == layers + axes, path
+        assert actual[path] == layers + axes, path
 
 
 @pytest.mark.parametrize("mdl", [4, 8])

@@ -51,14 +51,14 @@ def total(cls, z_loss):
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.3])
 def test_losses_and_gradients_are_those_of_praxis(z_loss):
-    wanted_value, wanted, wanted_gradients = total(embedding_softmax.FullSoftmax, z_loss)
-    value, found, gradients = total(Softmax, z_loss)
+    wanted_value, expected, wanted_gradients = total(embedding_softmax.FullSoftmax, z_loss)
+    value, actual, gradients = total(Softmax, z_loss)
     np.testing.assert_allclose(value, wanted_value, rtol=1e-6)
-    assert found.keys() == wanted.keys()
-    for name in wanted:
-        assert found[name].shape == wanted[name].shape, name
-        np.testing.assert_allclose(found[name], wanted[name], rtol=2e-6, atol=2e-6, err_msg=name)
-    np.testing.assert_array_equal(found.per_example_argmax, wanted.per_example_argmax)
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert actual[name].shape == expected[name].shape, name
+        np.testing.assert_allclose(actual[name], expected[name], rtol=2e-6, atol=2e-6, err_msg=name)
+    np.testing.assert_array_equal(actual.per_example_argmax, expected.per_example_argmax)
     for ours, theirs in zip(
         jax.tree.leaves(gradients), jax.tree.leaves(wanted_gradients), strict=True
     ):

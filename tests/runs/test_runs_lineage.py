@@ -172,16 +172,16 @@ def test_the_fingerprint_is_of_names_sizes_and_contents(tmp_path):
         for name, files in ARRAYS.items()
         for file, content in files.items()
     )
-    wanted = hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert lineage.fingerprint(checkpoint) == {"sha256": wanted, "bytes": 19}
+    expected = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert lineage.fingerprint(checkpoint) == {"sha256": expected, "bytes": 19}
     # Neither the optimizer nor a lock that tensorstore has left is of the weights.
     state = checkpoint / "state"
     (state / "opt_states.m" / "0").write_bytes(b"another")
     (state / "mdl_vars.params.bias" / "0.__lock").write_bytes(b"")
-    assert lineage.fingerprint(checkpoint)["sha256"] == wanted
+    assert lineage.fingerprint(checkpoint)["sha256"] == expected
     shutil.copytree(tmp_path / "job", tmp_path / "[else]where")
     elsewhere = checkpoints.path(tmp_path / "[else]where", 20)
-    assert lineage.fingerprint(elsewhere)["sha256"] == wanted
+    assert lineage.fingerprint(elsewhere)["sha256"] == expected
 
 
 @pytest.mark.parametrize("change", ["content", "name", "split"])
@@ -202,9 +202,9 @@ def test_large_files_are_hashed_to_their_end(tmp_path):
     """They are read in blocks of 4 MiB."""
     content = os.urandom(9 << 20)
     (tmp_path / "large").write_bytes(content)
-    (found,) = lineage.hash_files([tmp_path / "large"])
+    (actual,) = lineage.hash_files([tmp_path / "large"])
     digest = hashlib.sha256(content).hexdigest()
-    assert found == {"name": "large", "bytes": 9 << 20, "sha256": digest}
+    assert actual == {"name": "large", "bytes": 9 << 20, "sha256": digest}
 
 
 def test_a_pipe_among_the_weights_is_not_waited_for(tmp_path):
@@ -252,18 +252,18 @@ def test_the_chain_goes_back_to_its_root():
         (None, {"kind": "unknown"}),
         (training([imported]), imported),
     ]
-    for root, wanted in roots:
+    for root, expected in roots:
         first = pax(root, step=10)
         second = pax(training([first]))
-        found = lineage.chain(json.loads(json.dumps(training([second]))))
-        assert found == [without(second), without(first), wanted]
+        actual = lineage.chain(json.loads(json.dumps(training([second]))))
+        assert actual == [without(second), without(first), expected]
     assert lineage.chain(training([])) == [{"kind": "random weights"}]
     assert lineage.chain(training([imported])) == [imported]
 
 
 def test_versions_of_what_is_installed_and_what_is_not(monkeypatch):
-    found = lineage.versions()
-    assert found["jax"] == jax.__version__
-    assert set(found) == {"python", *lineage.PACKAGES} and "not installed" not in found.values()
+    actual = lineage.versions()
+    assert actual["jax"] == jax.__version__
+    assert set(actual) == {"python", *lineage.PACKAGES} and "not installed" not in actual.values()
     monkeypatch.setattr(lineage, "PACKAGES", ("no-such-package",))
     assert lineage.versions()["no-such-package"] == "not installed"

@@ -44,8 +44,8 @@ def test_the_first_and_the_last_step_are_recorded_and_reported(tmp_path):
         process(handler, step, log_pplx=(jnp.float32(10 - step), jnp.float32(64)))
     assert [(step, entropy) for step, entropy, _ in records] == [(1, 9), (5, 5), (10, 0), (12, -2)]
     assert [rate for *_, rate in records] == pytest.approx([0.001, 0.005, 0.01, 0.012])
-    found = summary.training_losses(tmp_path)
-    assert [(one.step, one.value) for one in found] == [(1, 9.0), (5, 5.0), (10, 0.0), (12, -2.0)]
+    actual = summary.training_losses(tmp_path)
+    assert [(one.step, one.value) for one in actual] == [(1, 9.0), (5, 5.0), (10, 0.0), (12, -2.0)]
 
 
 def test_a_model_without_that_metric_is_reported_by_its_loss(tmp_path):

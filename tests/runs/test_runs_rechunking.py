@@ -91,7 +91,7 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
     values *= random.integers(0, 2, [shape[0]] + [1] * (len(shape) - 1))
     folder = tmp_path_factory.mktemp("array")
     made = store(folder, values, chunk, compressor, **metadata)
-    found = np.zeros_like(values)
+    actual = np.zeros_like(values)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rechunking, "PIECE_BYTES", most)
         whole = []
@@ -104,9 +104,9 @@ def test_the_pieces_are_the_array(tmp_path_factory, grid, compressor, metadata, 
             epath.Path(folder), shape, chunk, values.dtype, read
         ):
             assert part.size and (whole or part.nbytes <= max(most, part.itemsize))
-            assert not np.any(found[box])  # no part comes twice
-            found[box] = part
-    np.testing.assert_array_equal(found, values)
+            assert not np.any(actual[box])  # no part comes twice
+            actual[box] = part
+    np.testing.assert_array_equal(actual, values)
     assert bool(whole) == (compressor == {"id": "gzip", "level": 1} or metadata == {"order": "F"})
 
 
@@ -116,7 +116,7 @@ def test_a_large_chunk_is_never_whole(compressor, tmp_path, monkeypatch):
     store(tmp_path, values, values.shape, compressor)
     monkeypatch.setattr(rechunking, "PIECE_BYTES", 1 << 16)
     arguments = (epath.Path(tmp_path), values.shape, values.shape, values.dtype, None)
-    wanted, seen = values.sum(), 0.0
+    expected, seen = values.sum(), 0.0
     tracemalloc.start()
     try:
         for _, part in rechunking.read_pieces(*arguments):
@@ -124,7 +124,7 @@ def test_a_large_chunk_is_never_whole(compressor, tmp_path, monkeypatch):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < values.nbytes / 8 and seen == pytest.approx(wanted, rel=1e-3)
+    assert peak < values.nbytes / 8 and seen == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("compressor", [None, {"id": "zstd", "level": 1}])

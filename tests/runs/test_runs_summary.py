@@ -21,8 +21,8 @@ def test_a_resumed_runs_events_are_one_curve(tmp_path):
     first = next(train.iterdir())
     first.rename(first.with_name("events.out.tfevents.1"))
     write_events(train, summary.CROSS_ENTROPY, [(20, 2.5), (30, 1.5)])
-    found = summary.training_losses(tmp_path)
-    assert [(scalar.step, scalar.value) for scalar in found] == [(10, 3.0), (20, 2.5), (30, 1.5)]
+    actual = summary.training_losses(tmp_path)
+    assert [(scalar.step, scalar.value) for scalar in actual] == [(10, 3.0), (20, 2.5), (30, 1.5)]
     assert summary.read_scalars(train, "another tag") == []
 
 

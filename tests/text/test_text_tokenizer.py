@@ -40,25 +40,25 @@ texts = st.lists(pieces, max_size=10).map("".join)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """{(vocabulary, model type): folder}, as an export makes it."""
-    found = {}
+    actual = {}
     for name, model_type in CASES:
-        folder = found[name, model_type] = tmp_path_factory.mktemp(f"{name}-{model_type}")
+        folder = actual[name, model_type] = tmp_path_factory.mktemp(f"{name}-{model_type}")
         assert write_tokenizer(folder, name, LONGEST) == CLASSES[name]
-        said = {"model_type": model_type, "tokenizer_class": CLASSES[name]}
-        (folder / "config.json").write_text(json.dumps(said))
-    return found
+        message = {"model_type": model_type, "tokenizer_class": CLASSES[name]}
+        (folder / "config.json").write_text(json.dumps(message))
+    return actual
 
 
 @pytest.fixture(scope="module")
 def loaded(folders):
     """{(vocabulary, model type): (fast, slow)}."""
-    found = {}
+    actual = {}
     for case, folder in folders.items():
         pair = [AutoTokenizer.from_pretrained(folder, use_fast=fast) for fast in (True, False)]
         for one in pair:
             one.model_max_length = 10**9  # no warning about long texts
-        found[case] = pair
-    return found
+        actual[case] = pair
+    return actual
 
 
 @BY_CASE
@@ -77,12 +77,12 @@ def test_classes_and_special_tokens(case, folders, loaded):
 @pytest.mark.parametrize("name", CLASSES)
 def test_files_are_always_the_same(name, folders, tmp_path):
     folder = folders[name, "codegen"]
-    wanted = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
-    wanted |= {"special_tokens_map.json"} | ({"added_tokens.json"} if name != "gpt2" else set())
-    assert {path.name for path in folder.iterdir()} == wanted | {"config.json"}
+    expected = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
+    expected |= {"special_tokens_map.json"} | ({"added_tokens.json"} if name != "gpt2" else set())
+    assert {path.name for path in folder.iterdir()} == expected | {"config.json"}
     tokenizer.load.cache_clear()
     write_tokenizer(tmp_path, name, LONGEST)
-    for file in wanted:
+    for file in expected:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
 
 
@@ -95,9 +95,9 @@ def test_vocabulary_and_merges_are_gpt2s_own(name, folders):
 
 
 def test_added_tokens_are_the_whitespace_of_the_released_model(folders):
-    found = json.loads((folders["codegen", "codegen"] / "added_tokens.json").read_text())
+    actual = json.loads((folders["codegen", "codegen"] / "added_tokens.json").read_text())
     spaces = {" " * n: 50257 + 31 - n for n in range(31, 1, -1)}
-    assert found == spaces | {"\t" * n: 50287 + 9 - n for n in range(9, 1, -1)}
+    assert actual == spaces | {"\t" * n: 50287 + 9 - n for n in range(9, 1, -1)}
 
 
 @pytest.mark.parametrize("name", CLASSES)

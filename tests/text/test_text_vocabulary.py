@@ -98,8 +98,8 @@ def test_sizes_and_ids_are_those_of_the_released_model(name, references):
 
 
 def test_check_value():
-    wanted = [4299, 277, 7, 87, 2599, 198, 50284, 7783, 2124, 198]
-    assert vocabulary("codegen").encode("def f(x):\n    return x\n") == wanted
+    expected = [4299, 277, 7, 87, 2599, 198, 50284, 7783, 2124, 198]
+    assert vocabulary("codegen").encode("def f(x):\n    return x\n") == expected
 
 
 def test_whitespace_tokens_have_their_published_ids():
@@ -185,8 +185,8 @@ def test_graph_equals_python(name):
     assert batch.to_list() == [vocab.encode(text) for text in texts]
     assert [s.decode("utf-8") for s in vocab.decode_tf(batch).numpy()] == texts
     nested = tf.ragged.constant([texts[:2], [], texts[2:]], dtype=tf.string)
-    wanted = [[vocab.encode(t) for t in group] for group in (texts[:2], [], texts[2:])]
-    assert vocab.encode_tf(nested).to_list() == wanted
+    expected = [[vocab.encode(t) for t in group] for group in (texts[:2], [], texts[2:])]
+    assert vocab.encode_tf(nested).to_list() == expected
 
 
 def test_graph_can_be_checkpointed(tmp_path):

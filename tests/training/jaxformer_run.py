@@ -82,9 +82,9 @@ def plain(tree):
     return {k: plain(v) if isinstance(v, dict) else np.asarray(v) for k, v in tree.items()}
 
 
-def differences(found, expected):
+def differences(actual, expected):
     """Largest difference of each array over its largest value."""
-    return jax.tree.map(lambda f, e: np.abs(f - e).max() / np.abs(e).max(), found, expected)
+    return jax.tree.map(lambda f, e: np.abs(f - e).max() / np.abs(e).max(), actual, expected)
 
 
 class Run:

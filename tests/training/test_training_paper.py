@@ -75,5 +75,5 @@ def test_train_step_is_the_recipe_written_out():
         expected, state, expected_loss = expected_step(expected, state, batch(step))
         np.testing.assert_allclose(found_loss, expected_loss, rtol=1e-6)
         np.testing.assert_allclose(found_rate, rate(step), rtol=1e-6)
-    found = differences(run.weights, plain(expected))
-    assert max(jax.tree.leaves(found)) < 5e-6, found
+    actual = differences(run.weights, plain(expected))
+    assert max(jax.tree.leaves(actual)) < 5e-6, actual

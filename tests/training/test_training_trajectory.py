@@ -41,8 +41,8 @@ def test_every_step_is_the_reference(trained, column):
 
 def test_final_weights_are_the_reference(trained):
     run, _ = trained
-    found = differences(run.weights, weights("final"))
-    assert max(jax.tree.leaves(found)) < 5e-6, found
+    actual = differences(run.weights, weights("final"))
+    assert max(jax.tree.leaves(actual)) < 5e-6, actual
 
 
 def test_optimizer_state_lies_where_its_specs_and_weights_say(trained):

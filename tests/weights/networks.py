@@ -95,8 +95,8 @@ def assert_holds(files: FileReader, state: dict) -> None:
         shape, rows = tuple(tensor.shape[1:]), tensor.shape[0]
         assert files.read_rows(name, 0, rows, shape).tobytes() == bits.tobytes()
         for start, stop in ((0, rows // 2), (rows // 2, rows)):
-            found = np.ascontiguousarray(files.read_rows(name, start, stop, shape))
+            actual = np.ascontiguousarray(files.read_rows(name, start, stop, shape))
             assert (
-                found.tobytes()
+                actual.tobytes()
                 == tensor[start:stop].contiguous().view(torch.uint8).numpy().tobytes()
             )

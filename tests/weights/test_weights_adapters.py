@@ -68,24 +68,24 @@ def assert_merges(folder, adapter, kind="float32", equal=EQUAL, network=NETWORK.
     changed = set()
     with source:
         for name, expected in state.items():
-            found = source.read(name)
-            assert found.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(
+            actual = source.read(name)
+            assert actual.dtype == DTYPES[kind] and source.tensors[name].shape == tuple(
                 expected.shape
             )
             rows = [
-                source.read_rows(name, i, i + 2, found.shape[1:]) for i in range(0, len(found), 2)
+                source.read_rows(name, i, i + 2, actual.shape[1:]) for i in range(0, len(actual), 2)
             ]
-            assert np.concatenate(rows).tobytes() == found.tobytes()
+            assert np.concatenate(rows).tobytes() == actual.tobytes()
             expected = expected.float().numpy()
-            found = found.astype(np.float32)
+            actual = actual.astype(np.float32)
             if equal:
-                assert found.tobytes() == expected.tobytes(), name
+                assert actual.tobytes() == expected.tobytes(), name
             else:
                 scale = NEARLY[kind] * np.abs(expected).max()
-                np.testing.assert_allclose(found, expected, NEARLY[kind], scale, err_msg=name)
-                assert kind == "float32" or (found != expected).mean() < 2**-8, name
+                np.testing.assert_allclose(actual, expected, NEARLY[kind], scale, err_msg=name)
+                assert kind == "float32" or (actual != expected).mean() < 2**-8, name
             before = source.base.read(name).astype(np.float32)
-            if not np.array_equal(found, before):
+            if not np.array_equal(actual, before):
                 changed.add(name)
     return changed
 
@@ -371,5 +371,5 @@ def test_the_scaling_by_hand(tmp_path):
     assert config.scaling("transformer.h.0.mlp.fc_in") == 6 / 4
     assert config.scaling("transformer.h.1.mlp.fc_in") == 6 / 16
     say(use_rslora=True)(tmp_path)
-    found = adapter_config.read(tmp_path).scaling("transformer.h.1.mlp.fc_in")
-    assert math.isclose(found, 6 / 4)
+    actual = adapter_config.read(tmp_path).scaling("transformer.h.1.mlp.fc_in")
+    assert math.isclose(actual, 6 / 4)

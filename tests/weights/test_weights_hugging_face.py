@@ -42,14 +42,14 @@ BY_DTYPE = pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.fixture(scope="module")
 def networks():
     """transformers' own networks with random weights, made with its own configuration."""
-    found = {}
+    actual = {}
     for model_type, (config, network) in CLASSES.items():
         torch.manual_seed(0)
-        found[model_type] = network(config(**SIZE_IN_TRANSFORMERS)).eval()
+        actual[model_type] = network(config(**SIZE_IN_TRANSFORMERS)).eval()
         with torch.no_grad():
-            for weight in found[model_type].parameters():
+            for weight in actual[model_type].parameters():
                 weight.add_(0.1 * torch.randn_like(weight))
-    return found
+    return actual
 
 
 def export(network, folder, model_type, dtype="float32", vocabulary="codegen"):
@@ -89,9 +89,9 @@ def test_the_network_loads_without_a_warning_and_generates(
     batch = tokenizer(["a", "def f(x):\n    return"], padding=True, return_tensors="pt")
     with torch.no_grad():
         assert torch.equal(loaded(**batch).logits, network(**batch).logits)
-        found = loaded.generate(**batch, max_new_tokens=5)
+        actual = loaded.generate(**batch, max_new_tokens=5)
         expected = network.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=end)
-    assert torch.equal(found, expected)
+    assert torch.equal(actual, expected)
     assert not caplog.records
     ends = loaded.generation_config
     assert ends.bos_token_id == ends.eos_token_id == ends.pad_token_id == end

@@ -155,15 +155,15 @@ def test_embedding_bias_is_folded_on_the_way_out(network, state):
         expected = torch.func.functional_call(
             network, exported, (torch.tensor(ids),)
         ).logits.numpy()
-    found = logits(WITH_BIAS, tree, ids, HEAD_DIMS, ROTARY)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    actual = logits(WITH_BIAS, tree, ids, HEAD_DIMS, ROTARY)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_masks_of_old_checkpoints_are_passed_over(state):
     expected = in_memory.from_hugging_face(state, DIMS)
     state["transformer.h.0.attn.causal_mask"] = np.ones((1, 1, 32, 32), bool)
-    found = in_memory.from_hugging_face(state, DIMS)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    actual = in_memory.from_hugging_face(state, DIMS)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def change(name: str, new):
@@ -232,9 +232,9 @@ def run():
 def loss(dims: layouts.Dimensions, tree: dict, tokens: np.ndarray) -> float:
     """Cross-entropy and z-loss of Pax's logits, in double precision."""
     rows = tokens.reshape(-1, tokens.shape[-1])
-    found = logits(dims, tree, rows[:, :-1], RUN_HEAD_DIMS, RUN_ROTARY).astype(np.float64)
-    normaliser = np.logaddexp.reduce(found, axis=-1)
-    correct = np.take_along_axis(found, rows[:, 1:, np.newaxis], axis=-1)[..., 0]
+    actual = logits(dims, tree, rows[:, :-1], RUN_HEAD_DIMS, RUN_ROTARY).astype(np.float64)
+    normaliser = np.logaddexp.reduce(actual, axis=-1)
+    correct = np.take_along_axis(actual, rows[:, 1:, np.newaxis], axis=-1)[..., 0]
     return float(np.mean(normaliser - correct + RUN_Z_LOSS * normaliser**2))
 
 

@@ -91,26 +91,26 @@ MONO = training(
 
 def tables(text):
     """Of each table the rows, of each row the cells, as a reader sees them."""
-    found, in_cell = [], False
+    actual, in_cell = [], False
     for token in MarkdownIt("commonmark").enable("table").parse(ModelCard(text).text):
         if token.type == "table_open":
-            found.append([])
+            actual.append([])
         elif token.type == "tr_open":
-            found[-1].append([])
+            actual[-1].append([])
         elif token.type in {"th_open", "td_open"}:
             in_cell = True
         elif token.type == "inline" and in_cell:
             assert {child.type for child in token.children} <= {"text", "code_inline"}
-            found[-1][-1].append("".join(child.content for child in token.children))
+            actual[-1][-1].append("".join(child.content for child in token.children))
             in_cell = False
-    return found
+    return actual
 
 
 def test_what_was_not_looked_at_or_not_checked_is_said():
-    found = prepared("ours", "solidity", HASHES[0], {"MIT": 2, "none": 1})
+    actual = prepared("ours", "solidity", HASHES[0], {"MIT": 2, "none": 1})
     old = prepared("theirs", "", HASHES[0], {"none": 59})
     checked = prepared("bigquery", "go", HASHES[0], {"MIT": 3}) | {"licences_checked": True}
-    data = [found | {"licences_checked": False}, old, checked]
+    data = [actual | {"licences_checked": False}, old, checked]
     text = card("x", model_type="gptj", lineage=training("X", [], data), **FACTS)
     *_, table = tables(text)
     assert [row[-1] for row in table[1:]] == ["MIT: 2; none: 1", "not looked at: 59", "MIT: 3"]

@@ -48,9 +48,9 @@ def matrix():
 @pytest.mark.parametrize("mp_num", [1, 2, 4])
 def test_features_are_norms_of_each_heads_columns(mp_num, matrix):
     heads, head_dims, rotary = 4, 6, 2
-    found = slot_features(matrix.T, head_dims=head_dims, rotary_dims=rotary)
+    actual = slot_features(matrix.T, head_dims=head_dims, rotary_dims=rotary)
     parts = layouts.split_qkv(matrix, heads=heads, mp_num=mp_num)
-    for kind, of_heads in enumerate(split(found[np.newaxis], mp_num)[0]):
+    for kind, of_heads in enumerate(split(actual[np.newaxis], mp_num)[0]):
         for head, features in enumerate(of_heads):
             norms = np.log(np.linalg.norm(parts[kind, :, head], axis=0) / np.sqrt(24))
             expected = [norms[:rotary].mean(), norms[rotary:].mean(), norms.std()]
@@ -112,14 +112,14 @@ def networks(draw):
 def test_kinds_are_found_in_any_order_of_heads(case):
     kinds, mp_num = case
     heads = kinds.shape[2]
-    found = detect_from_features(fuse(kinds, mp_num), heads=heads)
-    assert found.mp_num == mp_num
-    assert max(found.scores, key=found.scores.get) == mp_num
-    assert found.summary.startswith(f"mp_num is {mp_num}: the norms of query, key and value")
+    actual = detect_from_features(fuse(kinds, mp_num), heads=heads)
+    assert actual.mp_num == mp_num
+    assert max(actual.scores, key=actual.scores.get) == mp_num
+    assert actual.summary.startswith(f"mp_num is {mp_num}: the norms of query, key and value")
     order = np.random.default_rng(0).permutation(heads)
     renumbered = detect_from_features(fuse(kinds[:, :, order], mp_num), heads=heads)
     assert renumbered.mp_num == mp_num
-    assert renumbered.scores[mp_num] == pytest.approx(found.scores[mp_num])
+    assert renumbered.scores[mp_num] == pytest.approx(actual.scores[mp_num])
 
 
 @given(networks(), st.permutations([1, 2, 4, 8]))
@@ -128,22 +128,24 @@ def test_candidates_come_in_any_order_and_must_divide(case, candidates):
     kinds, mp_num = case
     heads = kinds.shape[2]
     features = fuse(kinds, mp_num)
-    found = detect_from_features(features, heads=heads, candidates=[*candidates, mp_num, 2 * heads])
-    assert list(found.scores) == sorted({n for n in candidates if heads % n == 0} | {mp_num})
-    assert found.mp_num == mp_num
-    assert found == detect_from_features(features, heads=heads, candidates=list(found.scores))
+    actual = detect_from_features(
+        features, heads=heads, candidates=[*candidates, mp_num, 2 * heads]
+    )
+    assert list(actual.scores) == sorted({n for n in candidates if heads % n == 0} | {mp_num})
+    assert actual.mp_num == mp_num
+    assert actual == detect_from_features(features, heads=heads, candidates=list(actual.scores))
 
 
 def test_one_possible_number_needs_no_weights():
-    found = detect_from_features(np.zeros((1, 9, 3)), heads=3, candidates=(1, 2, 4, 8))
-    assert (found.mp_num, found.summary) == (1, "mp_num is 1: no other number is possible")
+    actual = detect_from_features(np.zeros((1, 9, 3)), heads=3, candidates=(1, 2, 4, 8))
+    assert (actual.mp_num, actual.summary) == (1, "mp_num is 1: no other number is possible")
 
 
 def test_weights_of_zero_tell_nothing():
     features = slot_features(np.zeros((3 * 8 * 4, 32)), head_dims=4, rotary_dims=2)
-    found = detect_from_features(np.stack([features] * 3), heads=8)
-    assert found.mp_num is None
-    assert set(found.p_values.values()) == {1.0}
+    actual = detect_from_features(np.stack([features] * 3), heads=8)
+    assert actual.mp_num is None
+    assert set(actual.p_values.values()) == {1.0}
 
 
 @pytest.mark.parametrize("mp_num", [1, 2, 4, 8, 16])
@@ -167,22 +169,22 @@ def test_trained_networks_tell(name, mp_num):
 @pytest.mark.parametrize("name", ["heads_16_dims_128", "heads_16_dims_256"])
 @pytest.mark.parametrize("step", [0, 25])
 def test_networks_hardly_trained_do_not_tell(name, step, mp_num):
-    found = detect_from_features(fuse(trained(f"{name}/{step}"), mp_num), heads=16)
-    assert found.mp_num is None
-    assert min(found.p_values.values()) > LEVEL
-    assert found.summary.startswith("cannot tell mp_num from the weights: the norms of query")
-    assert found.summary.endswith("it may be any of 1, 2, 4, 8, 16")
+    actual = detect_from_features(fuse(trained(f"{name}/{step}"), mp_num), heads=16)
+    assert actual.mp_num is None
+    assert min(actual.p_values.values()) > LEVEL
+    assert actual.summary.startswith("cannot tell mp_num from the weights: the norms of query")
+    assert actual.summary.endswith("it may be any of 1, 2, 4, 8, 16")
 
 
 @pytest.mark.parametrize("mp_num", [1, 2, 4])
 @pytest.mark.parametrize("step", [135, 180])
 def test_four_heads_in_two_layers_are_too_few_to_tell(step, mp_num):
     """Even though the true number fits best by far."""
-    found = detect_from_features(fuse(trained(f"nano/{step}"), mp_num), heads=4)
-    first, second = sorted(found.scores, key=found.scores.get, reverse=True)[:2]
+    actual = detect_from_features(fuse(trained(f"nano/{step}"), mp_num), heads=4)
+    first, second = sorted(actual.scores, key=actual.scores.get, reverse=True)[:2]
     assert first == mp_num
-    assert found.scores[first] > 3 * found.scores[second]
-    assert found.mp_num is None
+    assert actual.scores[first] > 3 * actual.scores[second]
+    assert actual.mp_num is None
 
 
 @pytest.mark.parametrize("stage", ["init", "final"])
@@ -191,9 +193,9 @@ def test_jaxformers_short_run_does_not_tell(stage):
     with np.load(FIXTURES / "jaxformer_trajectory.npz") as arrays:
         fused = arrays[f"{stage}/transformer/block/~/attn/~/proj_qkv/w"]
     features = [slot_features(w.T, head_dims=8, rotary_dims=4) for w in fused]
-    found = detect_from_features(np.stack(features), heads=4)
-    assert found.mp_num is None
-    assert min(found.p_values.values()) > LEVEL
+    actual = detect_from_features(np.stack(features), heads=4)
+    assert actual.mp_num is None
+    assert min(actual.p_values.values()) > LEVEL
 
 
 def test_fresh_networks_do_not_tell():
@@ -213,8 +215,8 @@ def test_the_true_number_is_ruled_out_as_rarely_as_said(mp_num):
     for _ in range(80):
         head = generator.normal(size=(2, 1, 8, 1))
         kinds = head + 0.5 * generator.normal(size=(2, 3, 8, 3)) + np.arange(3)[:, None, None]
-        found = detect_from_features(fuse(kinds, mp_num), heads=8)
-        p_values.append(found.p_values[mp_num])
+        actual = detect_from_features(fuse(kinds, mp_num), heads=8)
+        p_values.append(actual.p_values[mp_num])
     # Four standard deviations of a binomial of 80.
     for level in (0.05, 0.2, 0.5):
         allowed = level + 4 * np.sqrt(level * (1 - level) / 80)

@@ -31,9 +31,9 @@ WITHIN = 1e-4
 @pytest.fixture(scope="module")
 def network():
     """transformers' network, random."""
-    found = reference(SHAPE, seed=7)
-    found.config.n_positions = SIZE.context  # what it says, not what it is tried with
-    return found
+    actual = reference(SHAPE, seed=7)
+    actual.config.n_positions = SIZE.context  # what it says, not what it is tried with
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def job(network, tmp_path_factory):
     return folder / "job"
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_close(actual: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(expected).max() > 1
-    assert np.abs(found - expected).max() < WITHIN
+    assert np.abs(actual - expected).max() < WITHIN
 
 
 def pax_logits(checkpoint: Path, ids: np.ndarray) -> np.ndarray:
@@ -77,8 +77,8 @@ def test_greedy_completions_are_the_same_token_for_token(job, network):
     config = pax_fiddle.Config(
         model.CodeGenModel, name="codegen", lm_tpl=SHAPE.language_model(embedding_bias=True)
     )
-    found = continue_prompts(config, job / CHECKPOINT, prompts, decoder, seed=0)
-    for (sample,), prompt in zip(found, prompts, strict=True):
+    actual = continue_prompts(config, job / CHECKPOINT, prompts, decoder, seed=0)
+    for (sample,), prompt in zip(actual, prompts, strict=True):
         with torch.no_grad():
             out = network.generate(
                 torch.tensor([prompt]),
@@ -95,12 +95,12 @@ def test_greedy_completions_are_the_same_token_for_token(job, network):
 @pytest.mark.parametrize("kind", ["hf", "gptj"])
 def test_what_is_exported_in_transformers(kind, job, ids, expected, tmp_path):
     assert main(["export", kind, str(job), str(tmp_path / "x"), *MODULE]) == 0
-    found, report = transformers.AutoModelForCausalLM.from_pretrained(
+    actual, report = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "x", output_loading_info=True
     )
     assert not any(report.values()), report
-    assert type(found).__name__ == {"hf": "CodeGen", "gptj": "GPTJ"}[kind] + "ForCausalLM"
-    assert_close(logits(found, ids), expected)
+    assert type(actual).__name__ == {"hf": "CodeGen", "gptj": "GPTJ"}[kind] + "ForCausalLM"
+    assert_close(logits(actual, ids), expected)
 
 
 def test_jaxformer_in_pax(job, ids, expected, tmp_path):

@@ -86,8 +86,8 @@ def test_pax_to_hugging_face_and_back_with_a_bias(kind, tmp_path):
     save_file(arrays, path, {"format": "pt"})
     again = Variables(import_hugging_face(tmp_path / "there", tmp_path / "again", WITH_BIAS))
     assert not again.read(layouts.EMBEDDING_BIAS.variable).any()
-    found = again.read(layouts.EMBEDDING.variable)
-    assert found.tobytes() == arrays["transformer.wte.weight"].tobytes()
+    actual = again.read(layouts.EMBEDDING.variable)
+    assert actual.tobytes() == arrays["transformer.wte.weight"].tobytes()
 
 
 def train_bias(checkpoint) -> None:
@@ -122,14 +122,14 @@ def test_transformers_gets_the_same_logits(make, kind, tmp_path):
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
     export(checkpoint, tmp_path / "result", make(DIMS))
     model = {layouts.hugging_face: "CodeGen", layouts.gptj: "GPTJ"}[make]
-    found = NETWORK.hugging_face(model=model, seed=1)
+    actual = NETWORK.hugging_face(model=model, seed=1)
     weights = {
         name: torch.tensor(a.astype(np.float32)) for name, a in load(tmp_path / "result").items()
     }
-    found.load_state_dict(weights)
+    actual.load_state_dict(weights)
     ids = np.random.default_rng(0).integers(0, NETWORK.vocab_size, (2, 17))
     expected = logits(network.float(), ids)
-    np.testing.assert_allclose(logits(found, ids), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(logits(actual, ids), expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind", DTYPES)
@@ -137,9 +137,9 @@ def test_a_cast_is_numpys_own(kind, tmp_path):
     NETWORK.hugging_face().save_pretrained(tmp_path / "source")
     checkpoint = import_hugging_face(tmp_path / "source", tmp_path / "job", DIMS)
     export(checkpoint, tmp_path / "result", layouts.hugging_face(DIMS), dtype=dtype(kind))
-    found = load(tmp_path / "result")
+    actual = load(tmp_path / "result")
     for name, array in load(tmp_path / "source").items():
-        assert found[name].tobytes() == array.astype(dtype(kind)).tobytes()
+        assert actual[name].tobytes() == array.astype(dtype(kind)).tobytes()
 
 
 def test_a_number_too_large_for_the_type_is_refused(tmp_path):
@@ -172,14 +172,14 @@ def test_jaxformer(mp_num, kind, dims, tmp_path):
     with StagingFolder(tmp_path / "job") as staging:
         importing.run(plan, state(dims), staging.path, lambda count: None)
         staging.commit()
-    found = read_variables(tmp_path / "job" / importing.CHECKPOINT)["params"]["lm"]
+    actual = read_variables(tmp_path / "job" / importing.CHECKPOINT)["params"]["lm"]
     expected = in_memory.from_jaxformer(
         {name: array.astype(np.float32) for name, array in arrays.items()}, dims, mp_num=mp_num
     )
     if kind == "bfloat16":
         table = expected["embedding_lookup"]["emb_var"]
         expected["embedding_lookup"]["emb_var"] = table.astype(dtype(kind)).astype(np.float32)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def rechunk(checkpoint, chunks) -> None:

@@ -76,9 +76,9 @@ def tree_of(layout: layouts.Layout, arrays: dict) -> dict:
     return tree
 
 
-def assert_equal(found: dict, expected: dict, dims: layouts.Dimensions) -> None:
+def assert_equal(actual: dict, expected: dict, dims: layouts.Dimensions) -> None:
     for weight in layouts.weights(dims):
-        np.testing.assert_array_equal(leaf(found, weight.path), leaf(expected, weight.path))
+        np.testing.assert_array_equal(leaf(actual, weight.path), leaf(expected, weight.path))
 
 
 @settings(deadline=None)
@@ -160,9 +160,9 @@ def test_the_order_is_that_of_transformers():
     network = Network()
     for model, make_layout in (("CodeGen", layouts.hugging_face), ("GPTJ", layouts.gptj)):
         state = network.hugging_face(model=model).state_dict()
-        found = make_layout(network.dims()).shapes
-        assert list(found) == list(state)
-        assert {name: tuple(array.shape) for name, array in state.items()} == dict(found)
+        actual = make_layout(network.dims()).shapes
+        assert list(actual) == list(state)
+        assert {name: tuple(array.shape) for name, array in state.items()} == dict(actual)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (128, 128), (129, 300), (1000, 7)])

@@ -342,8 +342,8 @@ def test_jaxformer(kind, parameters, tmp_path):
         for name, array in parameters.items():
             assert files.tensors[name].shape == array.shape
             rows = array.reshape(-1, *array.shape[2:])
-            found = files.read_rows(name, 1, len(rows), rows.shape[1:])
-            assert found.tobytes() == rows[1:].tobytes()
+            actual = files.read_rows(name, 1, len(rows), rows.shape[1:])
+            assert actual.tobytes() == rows[1:].tobytes()
 
 
 def test_the_order_is_that_of_jaxformers_own_run():

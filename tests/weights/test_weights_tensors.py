@@ -23,8 +23,8 @@ def test_every_number_of_two_bytes(kind):
     """Against numpy's own, one by one: NaNs of any payload, denormals and both zeros."""
     numbers = np.arange(1 << 16, dtype=np.uint16).view(DTYPES[kind])
     expected = np.isfinite(numbers.astype(np.float32))
-    found = np.array([floats.is_finite(numbers[i : i + 1]) for i in range(len(numbers))])
-    np.testing.assert_array_equal(found, expected)
+    actual = np.array([floats.is_finite(numbers[i : i + 1]) for i in range(len(numbers))])
+    np.testing.assert_array_equal(actual, expected)
     assert floats.is_finite(numbers[expected]) and not floats.is_finite(numbers[~expected])
 
 

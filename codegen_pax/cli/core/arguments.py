@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.silent_imports import silenced
 from experiments.declaration import DOOR, Declaration, configured, declarations
@@ -107,7 +107,7 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
     for name in wanted:
         declaration = lookup_experiment(name, known)
         if declaration is None:
-            raise UsageError(names.unknown("experiment", name, known))
+            raise UsageError(messages.unknown("experiment", name, known))
         matches.append(declaration)
     return matches
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import UsageError, UserError, is_from_the_system
 
 PROGRAM = "codegen-pax"
@@ -105,7 +105,7 @@ def _dispatch(arguments: list[str]) -> int:
     # No option of the program itself takes a value, so the first word is the verb.
     name = next((word for word in arguments if not word.startswith("-")), None)
     if name is not None and name not in VERBS:
-        raise UsageError(names.unknown("verb", name, VERBS))
+        raise UsageError(messages.unknown("verb", name, VERBS))
     forwarded: list[str] = []
     if name and VERBS[name].forwards_options and "--" in arguments:
         end = arguments.index("--")
@@ -166,7 +166,7 @@ def _print_error(message: object, status: int) -> int:
     """Prints one line on stderr and returns the exit status."""
     try:
         sys.stdout.flush()  # before the line on stderr, and so that no later flush can fail
-        line = names.printable(" ".join(str(message).split()))
+        line = messages.printable(" ".join(str(message).split()))
         print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         return _end_quietly()

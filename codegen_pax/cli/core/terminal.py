@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codegen_pax.cli.core.description import format_cell
-from codegen_pax.names import printable
+from codegen_pax.messages import printable
 
 _GAP = 2  # spaces between columns
 

@@ -12,7 +12,7 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from codegen_pax.names import counted, printable
+from codegen_pax.messages import counted, printable
 from codegen_pax.runs import checkpoints, launch, progress
 from codegen_pax.silent_imports import silenced
 from experiments import start as starting

@@ -27,7 +27,7 @@ from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.environment import code
 from codegen_pax.errors import InvalidValueError, UserError
-from codegen_pax.names import counted
+from codegen_pax.messages import counted
 
 # Files in the work folder: the versions of `_PACKAGES` and of this project when the preparation
 # began, and the result of the pipeline.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 
 
@@ -81,7 +81,7 @@ def resolve(language: str) -> str:
     """
     key = _keys_by_name().get(_fold(language))
     if key is None:
-        raise InvalidValueError(names.unknown("language", language, LANGUAGES))
+        raise InvalidValueError(messages.unknown("language", language, LANGUAGES))
     return key
 
 

@@ -129,7 +129,7 @@ def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ValueError: SPDX has no such licence (the message has the nearest), or `any` is not alone.
     """
-    from codegen_pax import names
+    from codegen_pax import messages
 
     identifiers = tuple(identifiers)
     if any(identifier.lower() in ANY for identifier in identifiers):
@@ -143,7 +143,7 @@ def resolve(identifiers: Iterable[str]) -> tuple[str, ...]:
     resolved: dict[str, None] = {}
     for identifier in identifiers:
         if identifier.lower() not in known:
-            raise InvalidValueError(names.unknown("licence", identifier, known.values()))
+            raise InvalidValueError(messages.unknown("licence", identifier, known.values()))
         resolved[known[identifier.lower()]] = None
     return tuple(resolved)
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from codegen_pax import names
+from codegen_pax import messages
 from codegen_pax.data.sources import storage, tree
 from codegen_pax.data.sources.sniffing import COMPRESSED, JSON_LINES, TABLES
 from codegen_pax.data.sources.storage import File
@@ -46,7 +46,7 @@ def find(corpus: str, patterns: Sequence[str], left_out: Counter[str] | None = N
             extension or is a metadata file of macOS.
     """
     if corpus not in EXTENSIONS:
-        raise InvalidValueError(names.unknown("corpus", corpus, EXTENSIONS))
+        raise InvalidValueError(messages.unknown("corpus", corpus, EXTENSIONS))
     find_one = _find_tree if corpus == "tree" else _find_files
     inputs: dict[str, File] = {}
     for pattern in patterns:

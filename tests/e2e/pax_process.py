@@ -1,0 +1,91 @@
+"""Runs a module as `python -m` does, in a process that has Pax's imports already.
+
+To import what the stock binary imports takes a core more than ten seconds, and some thirty runs
+need it. multiprocessing's fork server imports it once. Each run is forked from there, with its own
+environment, directory and log, and executes the module from its first line.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+# What `paxml.main` imports, and what experiments do; but not `paxml.main` itself, which
+# defines its flags as it runs, nor `codegen`, which reads the environment.
+_PRELOADED = ("paxml.eval_lib", "paxml.train", "paxml.tuning_lib", "experiments.registry")
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([*_PRELOADED])
+
+
+class Process:
+    """A running module: what the tests use of `subprocess.Popen`."""
+
+    def __init__(self, module: str, arguments: tuple, directory: Path, environment: dict, log: str):
+        """Starts it.
+
+        Args:
+            module: The module to execute as `__main__`.
+            arguments: Its command line.
+            directory: The working directory.
+            environment: All of its environment.
+            log: The file to which its output is appended.
+        """
+        values = (module, arguments, str(directory), environment, log)
+        self._process = _CONTEXT.Process(target=_execute, args=values)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Returns the exit status, or minus the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for the end; returns what `poll` does.
+
+        Raises:
+            subprocess.TimeoutExpired: It runs for longer than `timeout` seconds.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+
+def _execute(module: str, arguments: tuple, directory: str, environment: dict, log: str) -> None:
+    """Executes a module in this process, which was forked for it alone."""
+    missing = [name for name in _PRELOADED if name not in sys.modules]
+    assert not missing, f"the fork server could not import {missing}"
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(directory)
+    _set_environment(environment)
+    paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:0] = [directory, *paths]
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        # As an interpreter ends; multiprocessing would leave by `os._exit`.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+
+
+def _set_environment(environment: dict) -> None:
+    """Replaces the environment, and what JAX read of it when it was imported."""
+    import jax
+
+    for name, value in environment.items():
+        if name.startswith("JAX_") and os.environ.get(name) != value:
+            jax.config.update(name.lower(), value)
+    os.environ.clear()
+    os.environ.update(environment)
