@@ -66,14 +66,14 @@ def declare_phase(phase: Phase, module: str | None = None) -> dict[str, type[Cod
 
 
 def experiment_class(name: str) -> type[CodeGenExperiment]:
-    """Returns the experiment called `name`, with or without the leading `codegen.`.
+    """Returns the experiment called `name`, with or without its module, as `codegen.`.
 
     Raises:
         KeyError: The name is unknown; the message has the nearest.
     """
-    plain = name.rpartition(".")[2]
-    if plain not in _classes:
-        raise UnknownNameError(messages.unknown("experiment", plain, _classes))
+    module, _, plain = name.rpartition(".")
+    if plain not in _classes or module not in ("", _classes[plain].__module__):
+        raise UnknownNameError(messages.unknown("experiment", name, _classes))
     return _classes[plain]
 
 

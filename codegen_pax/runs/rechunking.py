@@ -90,7 +90,13 @@ def read_pieces(
     """
     metadata = json.loads((array / ".zarray").read_text())
     compressor = (metadata["compressor"] or {"id": "none"})["id"]
-    as_pax = metadata["order"] == "C" and not metadata["filters"] and compressor in ("none", "zstd")
+    as_pax = (
+        metadata["order"] == "C"
+        and not metadata["filters"]
+        and not metadata["fill_value"]
+        and metadata["dtype"][0] != ">"  # big-endian
+        and compressor in ("none", "zstd")
+    )
     for place in np.ndindex(*(-(-n // c) for n, c in zip(shape, chunk, strict=True))):
         starts = [number * size for number, size in zip(place, chunk, strict=True)]
         if not as_pax:

@@ -6,6 +6,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
+from codegen_pax.data.format import manifest
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers
@@ -99,7 +100,7 @@ def test_a_flipped_byte_is_found_and_its_row_named(place, written):
     others = np.delete(np.arange(23), 10)
     np.testing.assert_array_equal(rows.take(others)[0], written[TEXT]["tokens"][others])
     with pytest.raises(
-        row_readers.DamagedShardError,
+        manifest.DamagedShardError,
         match=rf"row 2 of {shard} is damaged.*prepare the corpus again",
     ):
         rows.take(np.array([0, 10, 20]))
@@ -112,7 +113,7 @@ def test_a_shard_of_another_size_is_named(extra_bytes, written):
     size = max(0, expected + extra_bytes)
     shard.write_bytes((shard.read_bytes() + b"x")[:size])
     message = f"{shard} is damaged: found {size:,} bytes, expected {expected:,}"
-    with pytest.raises(row_readers.DamagedShardError, match=message):
+    with pytest.raises(manifest.DamagedShardError, match=message):
         open_corpus(TEXT).take(np.array([22]))
     open_corpus(TEXT).take(np.array([0, 15]))  # the other shards can be read
 
@@ -444,9 +445,9 @@ def test_a_damaged_remote_shard_is_named(written, remote_reads, tmp_path):
     rows = open_corpus(TEXT)
     rows.take(np.array([9, 11]))
     with pytest.raises(
-        row_readers.DamagedShardError, match=f"row 2 of gs://bucket/data/{name} is damaged"
+        manifest.DamagedShardError, match=f"row 2 of gs://bucket/data/{name} is damaged"
     ):
         rows.take(np.array([10]))
     (tmp_path / name).write_bytes(bytes(content)[:-1])
-    with pytest.raises(row_readers.DamagedShardError, match=f"gs://bucket/data/{name} is damaged"):
+    with pytest.raises(manifest.DamagedShardError, match=f"gs://bucket/data/{name} is damaged"):
         open_corpus(TEXT).take(np.array([9]))

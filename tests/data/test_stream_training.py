@@ -10,6 +10,7 @@ from etils import epath
 from paxml import checkpoints
 
 from codegen_pax.data import seqio_sources
+from codegen_pax.data.format import manifest
 from codegen_pax.data.mixtures import MixtureByTokens
 from codegen_pax.data.seqio_sources import PreparedCorpus, set_corpora_folder
 from codegen_pax.data.stream import inputs, row_readers, training
@@ -371,5 +372,5 @@ def test_a_damaged_row_stops_the_run_when_it_is_due(written, tmp_path):
     running = start("stream_rust", batch=1)
     if due:
         read(running, due)
-    with pytest.raises(row_readers.DamagedShardError, match=f"row 0 of {shard} is damaged"):
+    with pytest.raises(manifest.DamagedShardError, match=f"row 0 of {shard} is damaged"):
         read(running, 1)

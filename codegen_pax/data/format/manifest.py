@@ -63,6 +63,10 @@ class ManifestError(UserError):
     """A folder that should hold a prepared corpus does not, or its manifest cannot be read."""
 
 
+class DamagedShardError(InvalidValueError):
+    """A file of a finished corpus, or a row of it, is not as it was written."""
+
+
 class CountsError(UserError):
     """The counts do not add up, which is a defect of this program; the corpus must not be used."""
 

@@ -11,7 +11,7 @@ from etils import epath
 from pyarrow import parquet
 
 from codegen_pax.data.format import manifest as manifests
-from codegen_pax.data.format.manifest import Manifest, Shard
+from codegen_pax.data.format.manifest import DamagedShardError, Manifest, Shard
 from codegen_pax.data.sources import storage
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.text import tokenizer
@@ -44,13 +44,6 @@ class Origin:
     licence: str
     language: str
     sha256: str
-
-
-class DamagedShardError(InvalidValueError):
-    """A file of a finished corpus is not as it was written."""
-
-    def __init__(self, path: object, damage: object):
-        super().__init__(f"{path} is damaged: {damage}")
 
 
 def locate(shard: str) -> tuple[epath.Path, Manifest, Shard]:
@@ -109,7 +102,7 @@ def trace(shard: str, row: int) -> list[Origin]:
             # been finalised aborts the process.
             table = parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except pyarrow.ArrowException as error:
-            raise DamagedShardError(folder / entry.documents, error) from error
+            raise DamagedShardError(f"{folder / entry.documents} is damaged: {error}") from error
     first, end = row * manifest.row_length, (row + 1) * manifest.row_length
     starts, tokens = table["start"].to_numpy(), table["tokens"].to_numpy()
     origins = []
@@ -140,10 +133,10 @@ def text(shard: str, row: int) -> str:
         file.seek(row * size)
         data = file.read(size)
     if len(data) < size:
-        raise DamagedShardError(shard, f"it ends in row {row}")
+        raise DamagedShardError(f"{shard} is damaged: it ends in row {row}")
     (record,) = records = np.frombuffer(data, manifest.row_format.dtype)
     if not manifest.row_format.intact(records).all():
-        raise DamagedShardError(shard, f"row {row} does not fit its checksum")
+        raise DamagedShardError(f"{shard} is damaged: row {row} does not fit its checksum")
     length = int(record["length"]) if manifest.answers else manifest.row_length
     bpe = tokenizer.load(manifest.vocabulary)
     return bpe.decode(record["tokens"][:length].tolist(), skip_special_tokens=False)

@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from codegen_pax.data.format.manifest import Manifest, Shard
+from codegen_pax.data.format.manifest import DamagedShardError, Manifest, Shard
 from codegen_pax.data.format.rows import check_length, concatenate, drop_longer, tokenize_documents
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.seqio_sources import PreparedCorpus
@@ -35,10 +35,6 @@ MAX_BYTES_IN_MEMORY = 2 << 30
 # For preprocessors that draw random numbers; stock `SeqIOInput` evaluates with the same seed.
 _SEED = 42
 _DETERMINISTIC_PREPROCESSORS = (tokenize_documents, concatenate, drop_longer, check_length)
-
-
-class DamagedShardError(InvalidValueError):
-    """A shard, or a row of it, is not as it was written."""
 
 
 class RowReader(Protocol):
