@@ -44,7 +44,7 @@ def resumed(pax, tmp_path_factory):
 
 def test_training_learns(whole):
     losses = [scalar.value for scalar in summary.training_losses(whole)]
-    assert losses[-1] < np.log(2_048) - 2  # from the uniform distribution
+    assert losses[-1] < np.log(2_048) - 1.5  # from the uniform distribution
 
 
 def test_the_run_command_leaves_a_folder_to_look_at(whole):
