@@ -1,4 +1,4 @@
-"""The real Pax binary in child processes, on a mesh of 8 fake devices, in a user's directory."""
+"""The real Pax binary in child processes, on a mesh of 4 fake devices, in a user's directory."""
 
 import os
 import socket
@@ -10,7 +10,8 @@ import pytest
 from tests.e2e import raw_corpora
 from tests.e2e.pax_process import Process
 
-MESH = "1x4x2"
+MESH = "1x2x2"
+DEVICES = "--xla_force_host_platform_device_count=4"
 
 
 class Pax:
@@ -20,7 +21,12 @@ class Pax:
         self.directory = directory
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         path = os.pathsep.join(paths)
-        self.environment = {**os.environ, "PYTHONPATH": path, "CODEGEN_MESH": MESH}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "CODEGEN_MESH": MESH,
+            "XLA_FLAGS": DEVICES,
+        }
 
     def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> Process:
         """Starts one run; its output goes to `<job>.log`."""
