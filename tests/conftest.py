@@ -47,14 +47,16 @@ def no_corpora():
         seqio_sources.set_corpora_folder(None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Groups for `--dist loadgroup`: all runs of the binary, first of all, and each other file.
+def pytest_itemcollected(item):
+    """Groups for `--dist loadgroup`: all runs of the binary, and each other file.
 
     A run has a thread for each of its devices. Two runs at once on two cores take more than twice
     as long as one after the other, since threads that wait for one another hold the cores.
     """
+    group = "e2e" if item.get_closest_marker("e2e") else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first, so that no worker begins one when the other has nothing left to do."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
-    for item in items:
-        group = "e2e" if item.get_closest_marker("e2e") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
