@@ -31,7 +31,7 @@ quick: .venv/.test ## the tests that need no Pax: under two minutes on two cores
 	$(BIN)/python -m pytest --quick -n 2 --dist loadfile
 
 test: lint ## lint, then every test; the documentation is built by one of them
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.test ## ruff (rules and format) and mypy (types)
 	$(BIN)/ruff check .

@@ -47,14 +47,20 @@ def no_corpora():
         seqio_sources.set_corpora_folder(None)
 
 
-def pytest_itemcollected(item):
-    """Groups for `--dist loadgroup`: all runs of the binary, and each other file.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives each file to one worker, and all runs of the binary to the same.
 
     A run has a thread for each of its devices. Two runs at once on two cores take more than twice
     as long as one after the other, since threads that wait for one another hold the cores.
     """
-    group = "e2e" if item.get_closest_marker("e2e") else item.path.stem
-    item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items):
