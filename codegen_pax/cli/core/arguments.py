@@ -95,7 +95,7 @@ def lookup_experiment(name: str, known: Mapping[str, Declaration]) -> Declaratio
     return matches[0] if matches else None
 
 
-def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Declaration]:
+def find_experiments(requested: Sequence[str], modules: Sequence[str] = ()) -> list[Declaration]:
     """Finds experiments by their names, with or without their modules.
 
     Raises:
@@ -104,7 +104,7 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
     """
     known = list_experiments(modules)
     matches = []
-    for name in wanted:
+    for name in requested:
         declaration = lookup_experiment(name, known)
         if declaration is None:
             raise UsageError(messages.unknown("experiment", name, known))
