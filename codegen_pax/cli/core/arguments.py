@@ -295,6 +295,8 @@ def _of_its_network(job: str, declaration: Declaration, receipt: lineage.Receipt
         return find_experiments(same)[0]
     was, now = receipt["declared"]["size"], declaration.size.values()
     changed = ", ".join(f"{name} {was[name]} (now {now[name]})" for name in _different(was, now))
+    if not changed:
+        return declaration
     raise UsageError(
         f"{job} was trained with another network than {declaration.name} has: {changed}; expected "
         "--experiment of the same network, with --module if it is your own"
