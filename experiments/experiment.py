@@ -15,6 +15,7 @@ from codegen_pax import model
 from codegen_pax.data import mixtures, seqio_sources
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.batches import RowSpecs
+from codegen_pax.environment import compilation_cache
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints, job_lock, log, programs, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
@@ -266,6 +267,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             UserError: See `preflight.before_a_run`, `job_lock.acquire` and `job_receipt.keep`.
         """
         start.make_job_dir_absolute()
+        compilation_cache.enable(on_cpu=False)
         job = self.run.job
         with preflight.before_a_run(self):
             if self.run.trains and job is not None:

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from praxis import base_layer, decoder_utils, pax_fiddle, py_utils
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from praxis import base_layer, decoder_hparams, decoder_utils, pax_fiddle, py_utils
 
 from codegen_pax import model
+from codegen_pax.model import generation, unstacked
 from tests.model.random_models import (
     Shape,
     reference,
@@ -189,12 +192,19 @@ def nearly_greedy():
 
 def left_aligned():
     """Greedy, with the prompts put in token by token: a short row goes on while others are read."""
-    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    decoder.fprop_for_prefix, decoder.max_decode_steps = False, PROMPT + NEW
-    return decoder
+    return decoder_hparams.GreedyDecoderHParams(
+        seqlen=PROMPT + NEW, max_decode_steps=PROMPT + NEW, eos_id=EOS
+    )
 
 
-@pytest.mark.parametrize("kind", ["greedy", "left-aligned", "sampled"])
+def praxis_greedy():
+    """Greedy, by praxis' own loop over the stacked layers."""
+    return decoder_hparams.GreedyDecoderHParams(
+        seqlen=PROMPT + NEW, max_decode_steps=NEW, eos_id=EOS, fprop_for_prefix=True
+    )
+
+
+@pytest.mark.parametrize("kind", ["greedy", "praxis", "left-aligned", "sampled"])
 def test_tokens_equal_transformers(kind, weights, make_expected):
     # The comparison is worth something: rows end differently, say different things, and '!' too.
     assert len({len(row) for row in make_expected}) >= 3
@@ -202,6 +212,7 @@ def test_tokens_equal_transformers(kind, weights, make_expected):
     assert any(0 in row for row in make_expected)
     decoder = {
         "greedy": model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS),
+        "praxis": praxis_greedy(),
         "left-aligned": left_aligned(),
         "sampled": nearly_greedy(),
     }[kind]
@@ -231,6 +242,56 @@ def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expect
         np.testing.assert_allclose(
             actual, np.asarray(log_probabilities)[np.arange(len(tokens)), tokens], atol=1e-4
         )
+
+
+def test_log_probabilities_equal_praxis(weights):
+    """As its loop over the stacked layers gives them, also after the first that may differ."""
+    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
+    actual, _ = decode(decoder, weights)
+    expected, _ = decode(praxis_greedy(), weights)
+    is_new = np.arange(PROMPT + NEW) < actual.decode_lengths[..., np.newaxis]
+    is_new &= np.arange(PROMPT + NEW) >= PROMPT_LENGTHS[:, np.newaxis, np.newaxis]
+    np.testing.assert_array_equal(
+        np.where(is_new, actual.output_ids, 0)[:, 0],
+        np.where(is_new[:, 0], expected.output_ids.reshape(SHAPE.batch, -1), 0),
+    )
+    difference = actual.logprobs[:, 0] - expected.logprobs.reshape(SHAPE.batch, -1)
+    assert np.abs(difference[is_new[:, 0]]).max() < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [1, PROMPT, 2 * PROMPT, 5 * PROMPT])
+def test_prompts_read_in_groups_are_continued_alike(weights, tokens):
+    form = unstacked.Form(SHAPE.head_dims, SHAPE.rotary_dims)
+    ids = [
+        generation.generate(
+            weights,
+            jnp.asarray(prompts()),
+            jnp.asarray(PROMPT_LENGTHS),
+            jax.random.PRNGKey(0),
+            None,
+            generation.Options(form, EOS, NEW, samples=2, prefill_tokens=group),
+        ).ids
+        for group in (tokens, None)
+    ]
+    np.testing.assert_array_equal(*ids)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40),
+    st.floats(0.01, 1),
+    st.floats(0.1, 10),
+)
+def test_the_nucleus_is_the_least_set_of_the_likeliest_tokens(row, top_p, temperature):
+    """Within float32: where the likelier tokens sum to `top_p` almost exactly, both are right."""
+    row = row + [-100.0] * (40 - len(row))  # one size, one program
+    logits = jnp.asarray(row, jnp.float32)[:, jnp.newaxis]
+    probabilities = np.asarray(jax.nn.softmax(logits / temperature, axis=0), np.float64)[:, 0]
+    threshold = generation.nucleus_threshold(jax.nn.softmax(logits / temperature, axis=0), top_p)
+    is_in = probabilities >= float(threshold[0])
+    likelier = np.array([probabilities[probabilities > p].sum() for p in probabilities])
+    assert np.all(is_in[likelier < top_p - 1e-5])
+    assert top_p == 1 or not np.any(is_in[likelier > top_p + 1e-5])
 
 
 def test_samples_follow_the_nucleus_of_transformers(network, weights):
