@@ -1,6 +1,6 @@
 """Runs a module as `python -m` does, in a process that has Pax's imports already.
 
-To import what the stock binary imports takes a core more than ten seconds, and some thirty runs
+To import what the stock binary imports takes a core more than ten seconds, and some forty runs
 need it. multiprocessing's fork server imports it once. Each run is forked from there, with its own
 environment, directory and log, and executes the module from its first line.
 """
@@ -11,6 +11,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,28 @@ class Process:
         """Sends a signal, unless it has ended."""
         if self.poll() is None:
             os.kill(self._process.pid, number)
+
+
+def run(
+    module: str,
+    arguments: Sequence[str],
+    directory: Path,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module to the end; returns what `subprocess.run` does with its output captured.
+
+    Args:
+        module: The module to execute as `__main__`.
+        arguments: Its command line.
+        directory: The working directory, where modules are looked for too.
+        environment: All of its environment; None for this process's own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "output"), Path(folder, "errors")
+        values = dict(os.environ) if environment is None else environment
+        status = Process(module, arguments, directory, values, *files).wait()
+        output, errors = (file.read_text() for file in files)
+    return subprocess.CompletedProcess([module, *arguments], status, output, errors)
 
 
 def _execute(
