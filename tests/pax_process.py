@@ -16,12 +16,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-# What `paxml.main` imports, and what experiments do; but not `paxml.main` itself, which
-# defines its flags as it runs, nor `codegen`, which reads the environment.
-_PRELOADED = ("paxml.eval_lib", "paxml.train", "paxml.tuning_lib", "experiments.registry")
-
+_IMPORTS = "tests.pax_imports"
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*_PRELOADED])
+_CONTEXT.set_forkserver_preload([_IMPORTS])
 
 
 class Process:
@@ -102,8 +99,7 @@ def _execute(
     errors: Path,
 ) -> None:
     """Executes a module in this process, which was forked for it alone."""
-    missing = [name for name in _PRELOADED if name not in sys.modules]
-    assert not missing, f"the fork server could not import {missing}"
+    assert _IMPORTS in sys.modules, f"the fork server could not import {_IMPORTS}"
     for descriptor, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.chdir(directory)
