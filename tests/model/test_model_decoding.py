@@ -44,7 +44,7 @@ def full_logits(weights):
     """Logits [B, T, V] of the full forward pass over left-aligned rows."""
     ids = jnp.asarray(SHAPE.random_ids())
     lm = base_layer.instantiate(SHAPE.language_model())
-    return np.asarray(lm.apply({"params": weights}, ids, jnp.zeros(ids.shape)).logits)
+    return np.asarray(jax.jit(lm.apply)({"params": weights}, ids, jnp.zeros(ids.shape)).logits)
 
 
 def stepped_logits(weights, prefill: dict, tokens: np.ndarray, positions: np.ndarray | None):
@@ -74,7 +74,11 @@ def stepped_logits(weights, prefill: dict, tokens: np.ndarray, positions: np.nda
         )
         return out.logits, cache
 
-    first, cache = lm.apply({"params": weights}, method=start, mutable=CACHE)
+    @jax.jit
+    def prefilled(weights):
+        return lm.apply({"params": weights}, method=start, mutable=CACHE)
+
+    first, cache = prefilled(weights)
     following = []
     for i in range(tokens.shape[1]):
         position = None if positions is None else jnp.asarray(positions[:, i])
@@ -126,8 +130,14 @@ def prompts() -> np.ndarray:
     return np.where(np.arange(PROMPT) < PROMPT_LENGTHS[:, np.newaxis], ids, 0)
 
 
-def decode(decoder, weights, seed: int = 0, **fields):
+def decode(decoder, weights, **fields):
     """Returns what `decode` gives, as numpy arrays, and the model."""
+    (out,), codegen = decode_each([0], decoder, weights, **fields)
+    return out, codegen
+
+
+def decode_each(seeds, decoder, weights, **fields):
+    """Returns what `decode` gives with each of the seeds, by one program, and the model."""
     config = pax_fiddle.Config(
         model.CodeGenModel, name="model", lm_tpl=SHAPE.language_model(), decoder_tpl=decoder
     )
@@ -153,7 +163,8 @@ def decode(decoder, weights, seed: int = 0, **fields):
             )
         return out
 
-    return jax.tree.map(np.asarray, run(weights, jax.random.PRNGKey(seed), batch)), codegen
+    outs = [run(weights, jax.random.PRNGKey(seed), batch) for seed in seeds]
+    return jax.tree.map(np.asarray, outs), codegen
 
 
 def continuation(network, prompt: np.ndarray) -> list[int]:
@@ -204,19 +215,28 @@ def praxis_greedy():
     )
 
 
+@pytest.fixture(scope="module")
+def greedy(weights):
+    """Every prompt continued by the likeliest tokens, and the model."""
+    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
+    return decode(decoder, weights)
+
+
+@pytest.fixture(scope="module")
+def by_praxis(weights):
+    """The same by praxis' loop."""
+    return decode(praxis_greedy(), weights)
+
+
 @pytest.mark.parametrize("kind", ["greedy", "praxis", "left-aligned", "sampled"])
-def test_tokens_equal_transformers(kind, weights, make_expected):
+def test_tokens_equal_transformers(kind, weights, greedy, by_praxis, make_expected):
     # The comparison is worth something: rows end differently, say different things, and '!' too.
     assert len({len(row) for row in make_expected}) >= 3
     assert len({token for row in make_expected for token in row}) >= 8
     assert any(0 in row for row in make_expected)
-    decoder = {
-        "greedy": model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS),
-        "praxis": praxis_greedy(),
-        "left-aligned": left_aligned(),
-        "sampled": nearly_greedy(),
-    }[kind]
-    out, codegen = decode(decoder, weights)
+    decoders = {"left-aligned": left_aligned, "sampled": nearly_greedy}
+    done = {"greedy": greedy, "praxis": by_praxis}
+    out, codegen = done.get(kind) or decode(decoders[kind](), weights)
     _, pairs, _ = codegen.process_decode_out(None, out)
     assert len(pairs) == SHAPE.batch
     for (_, row), ids, n, tokens in zip(
@@ -230,9 +250,8 @@ def test_tokens_equal_transformers(kind, weights, make_expected):
             assert kind == "left-aligned" or len(sample) == len(tokens)
 
 
-def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expected):
-    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    out, codegen = decode(decoder, weights)
+def test_log_probabilities_are_those_of_the_tokens(network, greedy, make_expected):
+    out, codegen = greedy
     _, pairs, _ = codegen.process_decode_out(None, out)
     for (_, row), tokens in zip(pairs, make_expected, strict=True):
         whole = np.concatenate([row["prefix_ids"], tokens])
@@ -244,11 +263,9 @@ def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expect
         )
 
 
-def test_log_probabilities_equal_praxis(weights):
+def test_log_probabilities_equal_praxis(greedy, by_praxis):
     """As its loop over the stacked layers gives them, also after the first that may differ."""
-    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    actual, _ = decode(decoder, weights)
-    expected, _ = decode(praxis_greedy(), weights)
+    (actual, _), (expected, _) = greedy, by_praxis
     is_new = np.arange(PROMPT + NEW) < actual.decode_lengths[..., np.newaxis]
     is_new &= np.arange(PROMPT + NEW) >= PROMPT_LENGTHS[:, np.newaxis, np.newaxis]
     np.testing.assert_array_equal(
@@ -332,7 +349,7 @@ def test_samples_keep_their_order_and_follow_the_seed(weights):
         top_p=0.95,
         num_samples=4,
     )
-    first, again, other = (decode(decoder, weights, seed=seed)[0] for seed in (1, 1, 2))
+    (first, again, other), _ = decode_each((1, 1, 2), decoder, weights)
     np.testing.assert_array_equal(first.output_ids, again.output_ids)
     assert np.any(first.output_ids != other.output_ids)
     # Sorted samples would stand in falling order of probability in every row.
