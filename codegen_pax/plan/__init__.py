@@ -1,0 +1,1 @@
+"""What a run needs and what the hardware gives, before anything runs."""
