@@ -1,1 +1,1 @@
-"""What a run needs and what the hardware gives, before anything runs."""
+"""What the hardware gives, known before anything runs."""
