@@ -250,5 +250,6 @@ def nucleus_threshold(probabilities: Array, top_p: float | Array) -> Array:
     low = jnp.full(columns, -1, jnp.int32)
     high = lax.bitcast_convert_type(jnp.ones(columns), jnp.int32)
     _, high = lax.fori_loop(0, 31, halve, (low, high))
+    threshold = lax.bitcast_convert_type(jnp.maximum(high, 0), jnp.float32)
     # The sum of all may round to 1 before the last of them is added.
-    return jnp.where(top_p < 1, lax.bitcast_convert_type(high, jnp.float32), 0.0)
+    return jnp.where(jnp.float32(top_p) < 1, threshold, 0.0)
