@@ -12,6 +12,9 @@ from codegen_pax.data.sources.sniffing import COMPRESSED, TABLES, Framing
 from codegen_pax.data.sources.storage import File, open_file
 
 PARTITION_BYTES = 64 << 20
+# Our choice: lines up to this size are one partition, which is hashed as it is read; longer files
+# are read in parallel, and once more to hash them.
+WHOLE_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +43,32 @@ class Partition:
     framing: Framing = Framing.LINES
     fault: str = ""
 
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the input is hashed as it is read: a JSON file that is one partition."""
+        is_json = self.corpus != "tree" and not self.source.endswith(TABLES)
+        return is_json and self.end is None
+
+    @property
+    def place_format(self) -> str:
+        """Format of the position of a record (`documents.Document.record`); '' for a tree."""
+        if self.corpus == "tree":
+            return ""
+        is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
+        by_byte = is_plain and self.framing is Framing.LINES
+        return "the line at byte {:,}" if by_byte else "record {:,}"
+
     def describe_record(self, record: int) -> str:
         """Describe the position of a record, given its number (`documents.Document.record`)."""
-        is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
-        by_byte = is_plain and self.framing is Framing.LINES and self.corpus != "tree"
-        return f"the line at byte {record:,}" if by_byte else f"record {record:,}"
+        return (self.place_format or "record {:,}").format(record)
 
 
-def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
+def plan(
+    corpus: str,
+    inputs: Sequence[File],
+    max_bytes: int = PARTITION_BYTES,
+    whole_bytes: int = WHOLE_BYTES,
+) -> list[Partition]:
     """Return all partitions of the inputs, in order; they depend on nothing but the inputs.
 
     An input that is damaged, or not what its name says, is one partition; reading that partition
@@ -57,6 +78,7 @@ def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) 
         corpus: What the inputs are read as.
         inputs: The inputs that `discovery.find` returned.
         max_bytes: The approximate size of a partition of an input that can be divided.
+        whole_bytes: The size of the largest file of lines that is not divided.
 
     Raises:
         ForeignInputError: The only input is not what its name says.
@@ -66,7 +88,7 @@ def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) 
     errors: list[ForeignInputError] = []
     for file in inputs:
         try:
-            for fields in _divide(corpus, file, max_bytes):
+            for fields in _divide(corpus, file, max_bytes, whole_bytes):
                 partitions.append(Partition(corpus, file.path, len(partitions), **fields))
         except ForeignInputError as error:
             errors.append(error)
@@ -78,7 +100,7 @@ def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) 
     return partitions
 
 
-def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
+def _divide(corpus: str, file: File, max_bytes: int, whole_bytes: int) -> Iterator[dict[str, Any]]:
     """Yield the fields that differ between the partitions of a file, for each partition."""
     if corpus == "tree":
         for files, size in tree.group_files(file.path, max_bytes):
@@ -93,7 +115,7 @@ def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]
             yield {"size": file.size}
     elif (framing := sniffing.json_framing(file.path)) is not Framing.LINES:
         yield {"size": file.size, "framing": framing}
-    elif file.path.endswith(COMPRESSED):
+    elif file.path.endswith(COMPRESSED) or file.size <= whole_bytes:
         yield {"size": file.size}
     else:
         for start in range(0, file.size, max_bytes):

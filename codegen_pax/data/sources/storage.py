@@ -21,8 +21,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NoReturn, cast
 
 from etils import epath
 
@@ -125,6 +125,51 @@ def open_file(path: str) -> BinaryIO:
         return filesystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     with translate_errors(path):
         return io.BufferedReader(_TensorFlowFile(path), _BUFFER_BYTES)
+
+
+# Opens a file to read its bytes.
+Opener = Callable[[str], BinaryIO]
+
+
+class HashingOpener:
+    """Opens a file with `open_file`, and hashes what is read of it, from beginning to end."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+
+    def __call__(self, path: str) -> BinaryIO:
+        """Open the file."""
+        return cast(BinaryIO, _HashingFile(open_file(path), self._update))
+
+    def _update(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._num_bytes += len(data)
+
+    def sha256(self, file: File) -> str:
+        """Return the SHA-256 of a file; if it was read in part, as it is damaged, it is reread."""
+        if self._num_bytes == file.size:
+            return self._digest.hexdigest()
+        return sha256(file.path)
+
+
+class _HashingFile(io.RawIOBase):
+    """A file that is read once, in order; each piece of it is given to a function."""
+
+    def __init__(self, file: BinaryIO, on_read: Callable[[bytes], None]):
+        self._file, self._on_read = file, on_read
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._on_read(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:

@@ -1,0 +1,167 @@
+r"""Requests and bytes of `codegen-pax prepare` on object storage, and its speed there.
+
+    python benchmarks/shuffling.py [GIGABYTES ...]      (default: 1, 4 and 16)
+    python benchmarks/shuffling.py 1 --no-speed --runner FnApiRunner -- \
+        --direct_running_mode=multi_processing --direct_num_workers=2
+
+Inputs and output lie behind a URL whose file system is `counting`. The text is that of
+`preparing`, in files of 256 MiB.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import counting
+import preparing
+
+from codegen_pax.data.prepare import duplicates, settings, shuffle, work_files
+
+MAX_BYTES = 4  # target for bytes read and written, as a multiple of the input's
+MAX_REQUESTS = 1  # target for requests a MiB of input
+MIN_RELATIVE_SPEED = 0.85  # target, as a fraction of the speed of tokenizers alone
+EXTRAPOLATED = 1.2e12  # bytes of input
+
+
+def prepare(folder: Path, options: list[str]) -> tuple[float, int, int]:
+    """Run the command on `raw` in the folder; return (seconds, peak memory, tokens)."""
+    environment = counting.start(folder)
+    command = [sys.executable, "-m", "codegen_pax.cli.core.main", "prepare", "bigpython", "--json"]
+    command += ["--input", f"{counting.URL}/raw/*.jsonl*", "--output", f"{counting.URL}/out"]
+    start = time.perf_counter()
+    with preparing.PeakMemory() as peak:
+        done = subprocess.run([*command, *options], env=environment, stdout=subprocess.PIPE)
+    done.check_returncode()
+    seconds = time.perf_counter() - start
+    (rows,) = json.loads(done.stdout)["rows"].values()
+    return seconds, peak.bytes, sum(split["tokens"] for split in rows.values())
+
+
+def report(counted: dict[tuple[str, str], counting.Total], size: int) -> tuple[float, float]:
+    """Print the requests by folder; return bytes a byte and requests a MiB of input."""
+    print(f"{'folder':16}{'request':10}{'number':>10}{'MB':>12}{'mean, MB':>12}{'largest':>12}")
+    for (place, what), total in sorted(counted.items()):
+        mean = total.bytes / total.requests
+        sizes = "".join(f"{number / 1e6:12.3f}" for number in (total.bytes, mean, total.largest))
+        print(f"{place:16}{what:10}{total.requests:10,}{sizes}")
+    moved = sum(total.bytes for total in counted.values()) / size
+    requests = sum(total.requests for total in counted.values()) / (size / 2**20)
+    return moved, requests
+
+
+def extrapolate(
+    counted: dict[tuple[str, str], counting.Total], size: int, larger: float, documents: int
+) -> tuple[float, float]:
+    """Return bytes a byte and requests a MiB of an input of `larger` bytes.
+
+    Args:
+        counted: What was counted.
+        size: Bytes of the input that it was counted for.
+        larger: Bytes of another input, of the same documents in files of the same size.
+        documents: Number of documents of the first input.
+    """
+    wanted = settings.Settings("bigpython", "")
+    ahead = work_files.READ_AHEAD_BYTES
+    growth = larger / size
+
+    def written(folder: str) -> float:
+        return growth * counted[folder, "write"].bytes
+
+    def whole(number: float, stored: float) -> tuple[float, float]:
+        """Requests and bytes to read `number` files of `stored` bytes in all."""
+        return number * math.ceil(stored / number / ahead), stored
+
+    def segments(number: float, stored: float) -> tuple[float, float]:
+        """Requests and bytes to read `number` segments: what is read ahead of each is wasted."""
+        each = math.ceil(stored / number / ahead)
+        return number * each, number * max(each * ahead, stored / number)
+
+    buckets = wanted.num_buckets(int(larger))
+    coarse = -(-buckets // settings.buckets_in_coarse(buckets))
+    in_batch = wanted.chunks_in_batch(int(larger), {("", "train"): buckets})
+    chunks = larger / wanted.bucket_bytes
+    batches = chunks / in_batch
+    groups = max(1, growth * documents / duplicates.EXACT_DOCUMENTS)
+    ranges = duplicates.num_ranges(int(larger))
+    regions = max(1, batches / duplicates.BATCHES_IN_REGION)
+    tokenised, shards = written("tokenised"), written("shards")
+    reads = [
+        whole(growth * counted["raw", "read"].requests, growth * counted["raw", "read"].bytes),
+        whole(chunks, written("chunks")),
+        whole(chunks, written("digests")),
+        segments(groups * ranges, written("digests") * 1.25),
+        segments(batches * (coarse + 1), tokenised),  # and one of validation
+        whole(buckets, buckets * 4096),  # leftovers
+    ]
+    runs = batches
+    if coarse < buckets:
+        divisions = max(coarse, tokenised / (shuffle.DIVIDED_BUCKETS * wanted.bucket_bytes))
+        reads.append(segments(divisions * buckets / coarse, tokenised))
+        runs += divisions
+    files = 2 * chunks + groups + runs + ranges + regions + 4 * buckets
+    requests = sum(number for number, _ in reads) + files * 5  # write, copy, delete; move, delete
+    moved = sum(number for _, number in reads) + 2 * tokenised * (coarse < buckets)
+    moved += (
+        written("chunks") + written("digests") * 2.25 + tokenised * (coarse == buckets) + shards
+    )
+    return moved / larger, requests / (larger / 2**20)
+
+
+def main() -> None:
+    """Measure each size and check the targets."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("gigabytes", nargs="*", type=float, default=[1, 4, 16])
+    parser.add_argument("--runner", help="of Beam; its options follow after --")
+    parser.add_argument("--no-speed", action="store_true", help="do not time tokenizers alone")
+    own, _, forwarded = " ".join(sys.argv[1:]).partition(" -- ")
+    args = parser.parse_args(own.split())
+    options = [f"--workers={preparing.WORKERS}"]
+    if args.runner:
+        options = [f"--runner={args.runner}", "--", *forwarded.split()]
+    missed = []
+    for number, size in enumerate(int(gigabytes * 1e9) for gigabytes in args.gigabytes):
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as temporary:
+            folder = Path(temporary)
+            raw = folder / "raw"
+            raw.mkdir()
+            preparing.write_raw(raw, size)
+            actual = sum(path.stat().st_size for path in raw.iterdir())
+            documents = sum(path.read_bytes().count(b"\n") for path in raw.iterdir())
+            seconds, peak, tokens = prepare(folder, options)
+            counted = counting.totals(folder)
+        moved, requests = report(counted, actual)
+        print(
+            f"{actual / 1e9:.2f} GB of input: {moved:.2f} bytes a byte,"
+            f" {requests:.2f} requests a MiB, {tokens / seconds / 1e6:.3f} million tokens/s, peak"
+            f" {peak / 1e9:.2f} GB"
+        )
+        for larger in (actual, EXTRAPOLATED):
+            expected = extrapolate(counted, actual, larger, documents)
+            print(
+                f"the model for {larger / 1e9:,.1f} GB: {expected[0]:.2f} bytes a byte,"
+                f" {expected[1]:.2f} requests a MiB",
+                flush=True,
+            )
+            if expected[0] >= MAX_BYTES or expected[1] >= MAX_REQUESTS:
+                missed.append(f"the model for {larger / 1e9:,.1f} GB")
+        if moved >= MAX_BYTES or requests >= MAX_REQUESTS:
+            missed.append(f"bytes or requests at {size / 1e9:.2f} GB")
+        if number == 0 and not args.no_speed:
+            alone, seconds_alone = preparing.tokenise_alone(size)
+            assert tokens == alone, f"prepare made {tokens:,} tokens, tokenizers {alone:,}"
+            relative_speed = seconds_alone / seconds
+            print(f"{size / 1e9:.2f} GB: {relative_speed:.2f} of the speed of tokenizers alone")
+            if relative_speed < MIN_RELATIVE_SPEED:
+                missed.append("speed")
+    if missed:
+        sys.exit(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

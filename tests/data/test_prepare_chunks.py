@@ -1,0 +1,102 @@
+"""Documents that passed, in chunks: any input, compressed or not, is work for many."""
+
+import gzip
+import hashlib
+import json
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen_pax.data.format.documents import Document, Turn
+from codegen_pax.data.prepare import chunks, examine, work_files
+from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.sources.partitions import Partition
+from tests.data.prepared_corpora import find, survey_corpus
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+DOCUMENTS = st.builds(
+    Document,
+    text=TEXT,
+    source=TEXT,
+    record=st.integers(0, 2**62),
+    path=TEXT,
+    repository=TEXT,
+    licence=TEXT,
+    language=TEXT,
+    turns=st.lists(st.builds(Turn, TEXT, TEXT), max_size=3).map(tuple),
+)
+
+
+@given(st.lists(DOCUMENTS, max_size=30), st.integers(1, 200))
+def test_documents_are_read_as_they_were_stored(tmp_path_factory, documents, size):
+    settings = Settings("pile", str(tmp_path_factory.mktemp("x")), bucket_bytes=size)
+    writer = chunks.ChunkWriter(settings, Partition("pile", "raw.jsonl", 3, 1_000))
+    digests = [hashlib.sha256(str(number).encode()).digest() for number in range(len(documents))]
+    for document, digest in zip(documents, digests, strict=True):
+        writer.add(document, digest, document.size)
+    stored = writer.finish()
+    read = [pair for chunk in stored for pair in chunk.read(settings)]
+    assert read == [*zip(documents, digests, strict=True)]
+    assert b"".join(one.read_digests(settings) for one in stored) == b"".join(digests)
+    assert [one.first for one in stored] == [
+        sum(before.documents for before in stored[:number]) for number in range(len(stored))
+    ]
+    assert all(one.size < size + max(each.size for each in documents) for one in stored)
+    assert sum(one.share for one in stored) <= 1_000
+
+
+PACKED = {
+    "raw.jsonl": bytes,
+    "raw.jsonl.gz": gzip.compress,
+    "raw.jsonl.zst": zstandard.ZstdCompressor().compress,
+    "raw.json": lambda data: b"[" + data.strip().replace(b"\n", b",") + b"]",
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_file_is_work_for_many_and_is_hashed_as_it_is_read(tmp_path, monkeypatch, name):
+    lines = [json.dumps({"text": f"text {number} " * 9}) + "\n" for number in range(300)]
+    data = PACKED[name]("".join(lines).encode())
+    (tmp_path / name).write_bytes(data)
+    settings = Settings("pile", str(tmp_path / "out"), bucket_bytes=2_000, validation=0.0)
+    read_again = []
+    monkeypatch.setattr(examine.storage, "sha256", read_again.append)
+    first = survey_corpus(settings, tmp_path / name)
+    assert len(first.batches) >= 6 and len(first.chunks) > 10
+    documents = [one for chunk in first.chunks for one, _ in chunk.read(settings)]
+    assert [one.text for one in documents] == [json.loads(line)["text"] for line in lines]
+    (entry,) = first.inputs
+    assert entry == {
+        "path": str(tmp_path / name),
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    assert read_again == []
+
+
+def test_a_damaged_file_is_hashed_to_its_end(tmp_path):
+    data = gzip.compress(b'{"text": "x"}\n' * 99)
+    data = data[:20] + bytes(40) + data[60:] + bytes(range(256)) * 9_000
+    (tmp_path / "raw.jsonl.gz").write_bytes(data)
+    settings = Settings("pile", str(tmp_path / "out"))
+    (partition,) = find(settings, tmp_path / "raw.jsonl.gz")[1]
+    examined = examine.examine(partition, settings)
+    assert [*examined.report.damaged] == [str(tmp_path / "raw.jsonl.gz")] and not examined.chunks
+    assert examined.inputs[0]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_a_large_file_of_lines_is_divided_and_hashed_by_another_reading(tmp_path):
+    (tmp_path / "raw.jsonl").write_text('{"text": "x"}\n' * 99)
+    _, pieces = find(Settings("pile", "out"), tmp_path / "raw.jsonl", at_most=500)
+    assert len(pieces) == 3 and not any(piece.is_hashed for piece in pieces)
+
+
+def test_read_ahead_is_limited_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("GCS_READ_CACHE_BLOCK_SIZE_MB", raising=False)
+    work_files.limit_read_ahead()
+    assert work_files.os.environ["GCS_READ_CACHE_BLOCK_SIZE_MB"] == "4"
+    monkeypatch.setenv("GCS_READ_CACHE_BLOCK_SIZE_MB", "16")
+    work_files.limit_read_ahead()
+    assert work_files.os.environ["GCS_READ_CACHE_BLOCK_SIZE_MB"] == "16"
