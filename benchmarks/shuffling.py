@@ -148,9 +148,10 @@ def main() -> None:
                 f" {expected[1]:.2f} requests a MiB",
                 flush=True,
             )
-            if expected[0] >= MAX_BYTES or expected[1] >= MAX_REQUESTS:
-                missed.append(f"the model for {larger / 1e9:,.1f} GB")
-        if moved >= MAX_BYTES or requests >= MAX_REQUESTS:
+        if expected[0] >= MAX_BYTES or expected[1] >= MAX_REQUESTS:
+            missed.append(f"bytes or requests of the model for {EXTRAPOLATED / 1e12} TB")
+        # Some 130 requests are made whatever the size, as many as a tenth of a gigabyte may have.
+        if moved >= MAX_BYTES or (requests >= MAX_REQUESTS and size >= 10**9):
             missed.append(f"bytes or requests at {size / 1e9:.2f} GB")
         if number == 0 and not args.no_speed:
             alone, seconds_alone = preparing.tokenise_alone(size)
