@@ -21,6 +21,7 @@ from pathlib import Path
 import counting
 import preparing
 
+from codegen_pax.data.prepare import chunks as chunks_module
 from codegen_pax.data.prepare import duplicates, settings, shuffle, work_files
 
 MAX_BYTES = 4  # target for bytes read and written, as a multiple of the input's
@@ -90,12 +91,13 @@ def extrapolate(
     groups = max(1, growth * documents / duplicates.EXACT_DOCUMENTS)
     ranges = duplicates.num_ranges(int(larger))
     regions = max(1, batches / duplicates.BATCHES_IN_REGION)
-    tokenised, shards = written("tokenised"), written("shards")
+    tokenised = runs_written = written("tokenised")
+    digests = growth * documents * chunks_module.DIGEST_BYTES
     reads = [
         whole(growth * counted["raw", "read"].requests, growth * counted["raw", "read"].bytes),
         whole(chunks, written("chunks")),
-        whole(chunks, written("digests")),
-        segments(groups * ranges, written("digests") * 1.25),
+        segments(chunks, digests),
+        segments(groups * ranges, written("sorted_digests")),
         segments(batches * (coarse + 1), tokenised),  # and one of validation
         whole(buckets, buckets * 4096),  # leftovers
     ]
@@ -104,12 +106,11 @@ def extrapolate(
         divisions = max(coarse, tokenised / (shuffle.DIVIDED_BUCKETS * wanted.bucket_bytes))
         reads.append(segments(divisions * buckets / coarse, tokenised))
         runs += divisions
-    files = 2 * chunks + groups + runs + ranges + regions + 4 * buckets
+        runs_written += tokenised
+    files = chunks + groups + runs + ranges + regions + 4 * buckets
     requests = sum(number for number, _ in reads) + files * 5  # write, copy, delete; move, delete
-    moved = sum(number for _, number in reads) + 2 * tokenised * (coarse < buckets)
-    moved += (
-        written("chunks") + written("digests") * 2.25 + tokenised * (coarse == buckets) + shards
-    )
+    moved = sum(number for _, number in reads)
+    moved += written("chunks") + written("sorted_digests") + runs_written + written("shards")
     return moved / larger, requests / (larger / 2**20)
 
 

@@ -38,7 +38,7 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Chunk:
-    """Consecutive documents of a partition, in a file.
+    """Consecutive documents of a partition, in a file: first their digests, then the documents.
 
     Attributes:
         partition: number of the partition.
@@ -67,10 +67,15 @@ class Chunk:
         """Name of its files, in the folders of the work folder."""
         return f"{self.partition:06d}-{self.number:06d}"
 
+    @property
+    def _path(self) -> str:
+        return f"chunks/{self.name}"
+
     def read(self, settings: Settings) -> Iterator[tuple[Document, bytes]]:
         """Yield (document, digest of its content)."""
-        data = work_files.Segment(f"chunks/{self.name}", 0, self.stored).read(settings)
-        for batch in pa.ipc.open_stream(data):
+        start = self.documents * DIGEST_BYTES
+        segment = work_files.Segment(self._path, start, self.stored - start)
+        for batch in pa.ipc.open_stream(segment.read(settings)):
             for row in batch.to_pylist():
                 digest = row.pop("digest")
                 turns = tuple(Turn(**turn) for turn in row.pop("turns"))
@@ -78,8 +83,7 @@ class Chunk:
 
     def read_digests(self, settings: Settings) -> bytes:
         """Return the digests of its documents, one after another."""
-        size = self.documents * DIGEST_BYTES
-        return work_files.Segment(f"digests/{self.name}", 0, size).read(settings)
+        return work_files.Segment(self._path, 0, self.documents * DIGEST_BYTES).read(settings)
 
 
 class ChunkWriter:
@@ -134,7 +138,7 @@ class ChunkWriter:
     def _flush(self) -> None:
         self._compress()
         self._writer.close()
-        data = self._sink.getvalue().to_pybytes()
+        data = b"".join([*self._digests, self._sink.getvalue().to_pybytes()])
         chunk = Chunk(
             partition=self._partition.number,
             number=len(self._chunks),
@@ -146,7 +150,6 @@ class ChunkWriter:
             place=self._partition.place_format,
         )
         work_files.write(self._settings, f"chunks/{chunk.name}", data)
-        work_files.write(self._settings, f"digests/{chunk.name}", b"".join(self._digests))
         self._chunks.append(chunk)
         self._first += chunk.documents
         self._begin()
