@@ -141,25 +141,25 @@ def _counted(name, function, cost):
                 _count("list", path)
                 for file in names:
                     _count("delete", f"{path}/{os.path.relpath(folder, _local(path))}/{file}")
-        found = function(_local(path), *map(_local, arguments), **options)
+        result = function(_local(path), *map(_local, arguments), **options)
         if name in ("listdir", "glob", "walk"):
-            found = [*found]
-            for _ in range(-(-max(1, len(found)) // _NAMES_AT_ONCE)):
+            result = [*result]
+            for _ in range(-(-max(1, len(result)) // _NAMES_AT_ONCE)):
                 _count("list", path)
-        return _remote(name, found)
+        return _remote(name, result)
 
     return call
 
 
-def _remote(name, found):
+def _remote(name, result):
     def url(path):
         return path.replace(os.environ[_FOLDER], URL)
 
     if name == "glob":
-        return [url(one) for one in found]
+        return [url(one) for one in result]
     if name == "walk":
-        return [(url(folder), folders, files) for folder, folders, files in found]
-    return found
+        return [(url(folder), folders, files) for folder, folders, files in result]
+    return result
 
 
 class _File:

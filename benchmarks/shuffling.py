@@ -67,7 +67,7 @@ def extrapolate(
         larger: Bytes of another input, of the same documents in files of the same size.
         documents: Number of documents of the first input.
     """
-    wanted = settings.Settings("bigpython", "")
+    chosen = settings.Settings("bigpython", "")
     ahead = work_files.READ_AHEAD_BYTES
     growth = larger / size
 
@@ -83,10 +83,10 @@ def extrapolate(
         each = math.ceil(stored / number / ahead)
         return number * each, number * max(each * ahead, stored / number)
 
-    buckets = wanted.num_buckets(int(larger))
+    buckets = chosen.num_buckets(int(larger))
     coarse = -(-buckets // settings.buckets_in_coarse(buckets))
-    in_batch = wanted.chunks_in_batch(int(larger), {("", "train"): buckets})
-    chunks = larger / wanted.bucket_bytes
+    in_batch = chosen.chunks_in_batch(int(larger), {("", "train"): buckets})
+    chunks = larger / chosen.bucket_bytes
     batches = chunks / in_batch
     groups = max(1, growth * documents / duplicates.EXACT_DOCUMENTS)
     ranges = duplicates.num_ranges(int(larger))
@@ -103,7 +103,7 @@ def extrapolate(
     ]
     runs = batches
     if coarse < buckets:
-        divisions = max(coarse, tokenised / (shuffle.DIVIDED_BUCKETS * wanted.bucket_bytes))
+        divisions = max(coarse, tokenised / (shuffle.DIVIDED_BUCKETS * chosen.bucket_bytes))
         reads.append(segments(divisions * buckets / coarse, tokenised))
         runs += divisions
         runs_written += tokenised

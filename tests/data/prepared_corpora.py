@@ -21,9 +21,9 @@ def find(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
 
 def prepare_corpus(settings, *inputs, left_out=None, **options):
     """Prepare a corpus from inputs in this process; return its manifest."""
-    found = find(settings, *inputs, left_out=left_out, **options)
+    files, pieces = find(settings, *inputs, left_out=left_out, **options)
     output.begin(settings)
-    pipeline.run(settings, *found)
+    pipeline.run(settings, files, pieces)
     return output.finish(settings, left_out)
 
 

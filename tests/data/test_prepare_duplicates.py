@@ -72,8 +72,8 @@ def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path
         work_files.write(settings, duplicates.signature_file(chunk), b"".join(signatures))
     entries = np.array([(b"7" * 8, place) for place in where], duplicates.BAND)
     segment = work_files.write(settings, "bands/0", entries.tobytes())
-    found = duplicates.find_near_pairs((0, [segment]), settings, chunks)
-    pairs = np.frombuffer(found.read(settings), duplicates.PAIR).tolist()
+    near = duplicates.find_near_pairs((0, [segment]), settings, chunks)
+    pairs = np.frombuffer(near.read(settings), duplicates.PAIR).tolist()
     assert pairs == [((0, 1), (2, 1)), ((1, 0), (2, 0))]
 
 

@@ -82,12 +82,12 @@ def test_segments_of_a_coarse_bucket_are_divided_some_at_a_time(tmp_path):
     assert sorted(itertools.chain(*(one.segments for one in divisions))) == sorted(stored)
     for one in divisions:
         assert len(one.segments) == 1 or sum(each.size for each in one.segments) <= 2_000
-    found = {}
+    buckets = {}
     for one in divisions:
         for bucket, segment in shuffle.divide(one, settings, num_buckets):
             for key, low in Block.load([segment], settings).keys().tolist():
-                found[(key << 64) + low] = bucket
-    assert found == {key: (*TRAIN, (key >> 64) * 100 >> 64) for key in keys}
+                buckets[(key << 64) + low] = bucket
+    assert buckets == {key: (*TRAIN, (key >> 64) * 100 >> 64) for key in keys}
 
 
 @pytest.mark.parametrize("size", [10**9, 4 * 10**9, 16 * 10**9, 10**11, 1_200 * 10**9])

@@ -30,7 +30,6 @@ _SCHEMA = pa.schema(
         *((name, pa.string()) for name in _TEXTS),
         ("record", pa.int64()),
         ("turns", _TURNS),
-        ("digest", pa.binary(DIGEST_BYTES)),
     ]
 )
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -73,13 +72,13 @@ class Chunk:
 
     def read(self, settings: Settings) -> Iterator[tuple[Document, bytes]]:
         """Yield (document, digest of its content)."""
-        start = self.documents * DIGEST_BYTES
-        segment = work_files.Segment(self._path, start, self.stored - start)
-        for batch in pa.ipc.open_stream(segment.read(settings)):
+        data = work_files.Segment(self._path, 0, self.stored).read(settings)
+        starts = iter(range(0, self.documents * DIGEST_BYTES, DIGEST_BYTES))
+        for batch in pa.ipc.open_stream(memoryview(data)[self.documents * DIGEST_BYTES :]):
             for row in batch.to_pylist():
-                digest = row.pop("digest")
+                start = next(starts)
                 turns = tuple(Turn(**turn) for turn in row.pop("turns"))
-                yield Document(**row, turns=turns), digest
+                yield Document(**row, turns=turns), data[start : start + DIGEST_BYTES]
 
     def read_digests(self, settings: Settings) -> bytes:
         """Return the digests of its documents, one after another."""
@@ -99,12 +98,12 @@ class ChunkWriter:
         self._sink = pa.BufferOutputStream()
         self._writer = pa.ipc.new_stream(self._sink, _SCHEMA, options=_OPTIONS)
         self._digests: list[bytes] = []
-        self._waiting: list[tuple[Document, bytes]] = []
+        self._waiting: list[Document] = []
         self._size = self._waiting_size = 0
 
     def add(self, document: Document, digest: bytes, size: int) -> None:
         """Add a document of `size` bytes."""
-        self._waiting.append((document, digest))
+        self._waiting.append(document)
         self._digests.append(digest)
         self._size += size
         self._waiting_size += size
@@ -115,12 +114,10 @@ class ChunkWriter:
             self._flush()
 
     def _compress(self) -> None:
-        documents = [document for document, _ in self._waiting]
-        columns = {name: [getattr(one, name) for one in documents] for name in _TEXTS}
-        turns = [[dataclasses.asdict(turn) for turn in one.turns] for one in documents]
-        records = [one.record for one in documents]
-        digests = [digest for _, digest in self._waiting]
-        columns |= {"record": records, "turns": turns, "digest": digests}
+        columns = {name: [getattr(one, name) for one in self._waiting] for name in _TEXTS}
+        turns = [[dataclasses.asdict(turn) for turn in one.turns] for one in self._waiting]
+        records = [one.record for one in self._waiting]
+        columns |= {"record": records, "turns": turns}
         self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
         self._waiting, self._waiting_size = [], 0
 

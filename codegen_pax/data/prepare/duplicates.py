@@ -25,6 +25,7 @@ from codegen_pax.data.prepare.examine import content_bytes
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.prepare.work_files import Segment
 from codegen_pax.data.rules import near_duplicates
+from codegen_pax.data.sources import storage
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 RULES = (None, NEAR, EXACT)  # an exact duplicate is not counted as a near one too
@@ -87,9 +88,9 @@ def signature_file(chunk: Chunk) -> str:
     return f"signatures/{chunk.name}"
 
 
-def describe_chunk(chunk: Chunk, _: object = None) -> str:
+def describe_chunk(chunk: Chunk) -> str:
     """Describe a chunk."""
-    return f"the documents of chunk {chunk.number} of {chunk.source}"
+    return f"chunk {chunk.number} of {storage.escape_path(chunk.source)}"
 
 
 def sign(chunk: Chunk, settings: Settings) -> Chunk:

@@ -27,7 +27,8 @@ Bucket = tuple[str, str, int]  # part, split, number
 # Limits of what is held before it is compressed; the number of documents is limited as well as
 # their size, since very short documents take more memory than their text.
 HELD_TOKENS, HELD_DOCUMENTS = 1 << 24, 1 << 16
-# Stored bytes of the segments that are divided together, in buckets: about a run of eight of them.
+# Stored bytes of the segments that are divided together, in `Settings.bucket_bytes`: with the
+# default, 128 MiB, which is about as much as a run of eight chunks.
 DIVIDED_BUCKETS = 2
 
 

@@ -30,7 +30,7 @@ LONGER_THAN_ROW = "longer_than_row"
 # number of documents is limited as well as their size, since very short documents take more memory
 # than their text.
 BATCH_BYTES, BATCH_DOCUMENTS = 1 << 20, 1 << 12
-PIECES_AT_ONCE = 1 << 14
+PIECES_AT_ONCE, TOKENS_AT_ONCE = 1 << 14, 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _DocumentWriter:
         self._settings, self._num_buckets = settings, num_buckets
         self._run = RunWriter(settings, f"tokenised/{batch:06d}")
         self._waiting: dict[Bucket, list[tuple[np.ndarray, np.ndarray, tuple]]] = {}
-        self._num_waiting = 0
+        self._num_waiting = self._num_tokens = 0
         self.totals: dict[str, held_out.PartTotals] = {}
 
     def add(self, candidate: _Candidate, tokens: np.ndarray, answers: np.ndarray) -> None:
@@ -107,7 +107,8 @@ class _DocumentWriter:
         )
         self._waiting.setdefault(bucket, []).append((tokens, answers, piece))
         self._num_waiting += 1
-        if self._num_waiting >= PIECES_AT_ONCE:
+        self._num_tokens += len(tokens)
+        if self._num_waiting >= PIECES_AT_ONCE or self._num_tokens >= TOKENS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
@@ -119,7 +120,7 @@ class _DocumentWriter:
             ]
             table = pa.Table.from_arrays(columns, schema=PIECES)
             self._run.add(bucket, Block(np.concatenate(tokens), np.concatenate(answers), table))
-        self._waiting, self._num_waiting = {}, 0
+        self._waiting, self._num_waiting, self._num_tokens = {}, 0, 0
 
     def finish(self) -> list[tuple[Bucket, Segment]]:
         """Write the run; return (bucket or coarse bucket, its segment)."""
