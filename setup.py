@@ -54,8 +54,8 @@ HUGGING_FACE = ("huggingface-hub", "transformers")
 def pins(name: str) -> dict[str, str]:
     """Returns {package: 'package==version'} of one file of `requirements/`."""
     lines = (HERE / "requirements" / name).read_text().splitlines()
-    found = (line.split("#")[0].strip() for line in lines)
-    return {pin.split("==")[0]: pin for pin in found if pin}
+    pins = (line.split("#")[0].strip() for line in lines)
+    return {pin.split("==")[0]: pin for pin in pins if pin}
 
 
 base, docs = pins("base.txt"), pins("docs.txt")

@@ -113,11 +113,11 @@ def _check_type(value: Any, types: tuple[type, ...], where: str) -> None:
     # In Python True is a number, and a whole number is not a float.
     fits = isinstance(value, types) and (not isinstance(value, bool) or bool in types)
     if not fits or (isinstance(value, int) and abs(value) >= MOST):
-        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+        expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
         shown = repr(value)
         if len(shown) > _SHOWN_CHARACTERS:
             shown = f"{shown[:_SHOWN_CHARACTERS]}…"
-        raise InvalidValueError(f"its {where!r} is {shown}; expected {wanted}")
+        raise InvalidValueError(f"its {where!r} is {shown}; expected {expected}")
 
 
 def _below(where: str, name: str) -> str:

@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Iterable
 
 
-def unknown(kind: str, found: str, known: Iterable[str]) -> str:
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """Returns a line that says that a name is unknown, with the nearest known names."""
     known = list(known)
     by_folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(found.casefold(), by_folded, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(given.casefold(), by_folded, n=3, cutoff=0.5)
     hint = (
         f"nearest: {', '.join(by_folded[name] for name in near)}"
         if near
         else f"known: {', '.join(known)}"
     )
-    return f"no {kind} is called {found!r}; {hint}"
+    return f"no {kind} is called {given!r}; {hint}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -25,8 +25,8 @@ def tensorflow() -> ModuleType:
     Its file systems warn of missing credentials although an error says so too. If TensorFlow is
     already imported, as in a run of the stock binary, its log is left as it is.
     """
-    if found := sys.modules.get("tensorflow"):
-        return found
+    if module := sys.modules.get("tensorflow"):
+        return module
     with silenced(), contextlib.ExitStack() as exits:
         if not IS_LOG_REQUESTED:
             before = os.environ.get(_LEVEL)

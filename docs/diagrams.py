@@ -141,7 +141,7 @@ DRAWINGS: dict[str, tuple[Column, ...]] = {
                     "Hugging Face folder",
                     (
                         "CodeGenForCausalLM or GPTJForCausalLM, a model card;",
-                        "byte for byte what was imported",
+                        "in the former, byte for byte what was imported",
                     ),
                     "",
                     "codegen-pax export hf",

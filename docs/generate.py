@@ -69,9 +69,9 @@ def includes() -> dict[str, str]:
 
 def version() -> str:
     """Returns the package's version, as setup.py has it."""
-    found = re.search(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))
-    assert found, "setup.py has no version"
-    return found[1]
+    match = re.search(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))
+    assert match, "setup.py has no version"
+    return match[1]
 
 
 def command(*arguments: str, **environment: str) -> str:
@@ -263,7 +263,7 @@ def readme_table() -> str:
 
 def with_readme_table(readme: str) -> str:
     """Returns the README's text with its table written anew."""
-    return README_TABLE.sub(lambda found: f"{found[1]}\n{readme_table()}\n{found[2]}", readme)
+    return README_TABLE.sub(lambda match: f"{match[1]}\n{readme_table()}\n{match[2]}", readme)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -134,7 +134,7 @@ def restructured(text: str) -> str:
     Code in single backticks becomes a literal, and an indented block that is not a section becomes
     a literal block; stars, bars and trailing underscores in prose are escaped.
     """
-    text = SKETCH.sub(lambda found: textwrap.indent(found[0], "  "), text)
+    text = SKETCH.sub(lambda match: textwrap.indent(match[0], "  "), text)
     parts: list[tuple[bool, list[str]]] = []  # whether it is a literal block, and its lines
     in_section = in_block = False
     for line in text.splitlines():

@@ -14,7 +14,7 @@ from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, UnknownNameError
 from experiments import checks
 from experiments.meshes import PLACEMENTS, Mesh, Placement
-from experiments.phases import MODULES, PHASES, Phase, ancestors
+from experiments.phases import MODULES, PHASES, Phase, ancestors, nano_mixture
 from experiments.profiles import Budget, Data, Profile
 from experiments.recipes import DEFAULT_RECIPE, CosineEnds, Floor, Recipe
 from experiments.settings import VARIABLES, Settings
@@ -426,12 +426,6 @@ class Declaration:
                 f"(it has {', '.join(table) or 'no entry'}); expected {name} in the declaration"
             )
         return table[key]
-
-
-def nano_mixture(size: Size, phase: Phase) -> str:
-    """Returns the mixture of text that every machine has, in the vocabulary of the size."""
-    vocabulary = "" if size.vocabulary else f"_{phase.vocabulary}"
-    return phase.nano_mixture.replace("{vocabulary}", vocabulary)
 
 
 def declare(

@@ -20,9 +20,10 @@ from typing import Any
 from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 from experiments import checks
-from experiments.sizes import SIZES, Vocabulary
+from experiments.sizes import SIZES, Size, Vocabulary
 
 THOUSAND = 1_000
+NANO_MIXTURE = "codegen_nano_{name}"
 RESULT = "humaneval_pass_at_1"
 
 
@@ -48,9 +49,7 @@ class Phase:
         tokens: The number of tokens to train on; None for phases given by steps.
         steps: The number of steps to train for; None for phases given by tokens.
         mixture: The seqio mixture of the published sizes; {name} is the name in lower case.
-        nano_mixture: The seqio mixture of the sizes for a laptop; {vocabulary} is empty for Nano,
-            and `_gpt2` or `_codegen` for a size without a vocabulary of its own (see
-            `Declaration.mixture`).
+        nano_mixture: The seqio mixture of Nano; `nano_mixture` names that of Micro.
         vocabulary: 'gpt2' (50,257 ids) or 'codegen' (50,295), for sizes without their own.
         rates: The phase whose learning rates are used, a key of `Size.learning_rate`.
         learning_rate: Maximum learning rates by size, if the phase has its own.
@@ -78,7 +77,7 @@ class Phase:
     tokens: int | None = None
     steps: int | None = None
     mixture: str = "codegen_{name}"
-    nano_mixture: str = "codegen_nano_{name}{vocabulary}"
+    nano_mixture: str = NANO_MIXTURE
     vocabulary: Vocabulary = Vocabulary.CODEGEN
     rates: str = "Mono"
     learning_rate: Mapping[str, float] = field(default_factory=dict)
@@ -183,6 +182,18 @@ def _field_names(owner: str, name: str, value: object) -> tuple[str, ...]:
     return tuple(
         checks.one_of(owner, name, one, known) for one in checks.sequence(owner, name, value)
     )
+
+
+def nano_mixture(size: Size, phase: Phase) -> str:
+    """Returns the mixture of text that every machine has, in the vocabulary of a size.
+
+    `codegen_nano_mono` is Nano's. A size without a vocabulary of its own, as Micro, reads
+    `codegen_nano_mono_codegen`. A mixture that a phase declares is that of every size.
+    """
+    default = NANO_MIXTURE.format(name=phase.name.lower())
+    if size.vocabulary or phase.nano_mixture != default:
+        return phase.nano_mixture
+    return f"{phase.nano_mixture}_{phase.vocabulary}"
 
 
 PHASES: dict[str, Phase] = {

@@ -163,7 +163,7 @@ LAPTOP = Profile(
     # The likeliest tokens of so small a network repeat themselves.
     sampling=Sampling(temperature=0.4, top_p=0.8),
 )
-# A step of the full vocabulary takes as long as seventeen of Nano's. Its prompts are continued by
+# A step of the full vocabulary takes as long as fifteen of Nano's. Its prompts are continued by
 # the likeliest token, which another library can be compared with.
 LAPTOP_SHORT = replace(
     LAPTOP,

@@ -12,9 +12,9 @@ from paxml import experiment_registry
 
 from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError, UnknownNameError
-from experiments.declaration import Declaration, declarations, declare, nano_mixture
+from experiments.declaration import Declaration, declarations, declare
 from experiments.experiment import CodeGenExperiment
-from experiments.phases import MODULES, PHASES, Phase, ancestors
+from experiments.phases import MODULES, PHASES, Phase, ancestors, nano_mixture
 from experiments.report import report
 from experiments.sizes import SIZES
 from tasks import corpora, nano

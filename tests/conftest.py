@@ -47,6 +47,22 @@ def no_corpora():
         seqio_sources.set_corpora_folder(None)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives each file to one worker, and all runs of the binary to the same.
+
+    A run has a thread for each of its devices. Two runs at once on two cores take more than twice
+    as long as one after the other, since threads that wait for one another hold the cores.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items):
     """The long files first, so that no worker begins one when the other has nothing left to do."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)

@@ -16,7 +16,7 @@ SHARED = {
     "floats",
     "git_lfs",
     "decoding_limits",
-    "names",
+    "messages",
     "silent_imports",
 }  # modules of codegen_pax that any of its packages may import
 COMMAND = "cli"  # the only package of codegen_pax that may import experiments and tasks

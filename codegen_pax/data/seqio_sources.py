@@ -101,18 +101,18 @@ class PreparedCorpus(seqio.DataSource):
         """
         folder = self.folder()
         try:
-            found = manifest.load(folder)
+            loaded = manifest.load(folder)
         except manifest.ManifestError as error:
             raise self._missing(folder, str(error)) from error
-        if (found.vocabulary, found.answers) != (self.vocabulary, self.answers):
-            content = "conversations" if found.answers else "text"
-            problem = f"it holds {content} in the vocabulary {found.vocabulary}"
+        if (loaded.vocabulary, loaded.answers) != (self.vocabulary, self.answers):
+            content = "conversations" if loaded.answers else "text"
+            problem = f"it holds {content} in the vocabulary {loaded.vocabulary}"
             raise self._missing(folder, problem, folder_in_use=True)
-        if self.part not in found.parts:
-            parts = ", ".join(filter(None, found.parts)) or "none"
+        if self.part not in loaded.parts:
+            parts = ", ".join(filter(None, loaded.parts)) or "none"
             problem = f"it has no part {self.part!r}: found {parts}"
             raise self._missing(folder, problem, folder_in_use=True)
-        return found
+        return loaded
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Return the shards of a split that have rows.
@@ -127,8 +127,8 @@ class PreparedCorpus(seqio.DataSource):
 
     def tokens(self, split: str) -> int:
         """Return how many tokens the rows of a split hold, including padding of conversations."""
-        found = self.manifest()
-        return found.rows(split, self.part) * found.row_length
+        loaded = self.manifest()
+        return loaded.rows(split, self.part) * loaded.row_length
 
     def list_shards(self, split: str) -> Sequence[str]:
         """Return the paths of the shards of a split that have rows."""

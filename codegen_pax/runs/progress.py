@@ -77,17 +77,17 @@ class Pace:
 
 def format_duration(seconds: float) -> str:
     """Formats `'3 d 4 h'`, `'2 h 5 min'`, `'12 min 30 s'` or `'8 s'`."""
-    whole = round(seconds)
+    total = round(seconds)
     for size, name, smaller_size, smaller_name in (
         (86_400, "d", 3_600, "h"),
         (3_600, "h", 60, "min"),
         (60, "min", 1, "s"),
     ):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            larger = f"{whole // size} {name}"
+        if total >= size:
+            rest = total % size // smaller_size
+            larger = f"{total // size} {name}"
             return f"{larger} {rest} {smaller_name}" if rest else larger
-    return f"{whole} s"
+    return f"{total} s"
 
 
 @contextlib.contextmanager

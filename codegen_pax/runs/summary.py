@@ -179,7 +179,7 @@ def summarise(
     )
     write_loss_curve(
         job / LOSS_CURVE,
-        f"{experiment}: {summary.steps} steps, {summary.tokens:,} tokens",
+        f"{experiment}: {summary.steps:,} steps, {summary.tokens:,} tokens",
         training,
         validation,
         {
@@ -262,6 +262,7 @@ def draw_loss_curve(
         "o",
         color="tab:red",
         label="validation",
+        zorder=4,  # above the names of the references
     )
     for name, value in references.items():
         axes.axhline(value, linestyle="--", linewidth=1, color="0.5")

@@ -155,7 +155,7 @@ def read(folder: Path) -> AdapterConfig:
     """
     path = folder / FILE
     if not path.is_file():
-        below = sorted(found.parent.name for found in folder.glob(f"*/{FILE}"))
+        below = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
         hint = f"; it holds folders that have one: {', '.join(below)}" if below else ""
         raise MissingFileError(f"{folder} has no {FILE}; expected a folder that PEFT saved{hint}")
     values = hugging_face.read_settings(path)

@@ -319,9 +319,9 @@ class MergedReader(TensorReader):
         if not floats.is_finite(numbers):
             raise floats.non_finite_error(self.adapter.describe(name), shape, [(0, numbers)])
 
-    def _check_modules(self, configured: set[str], found: Iterable[str], what: str) -> None:
+    def _check_modules(self, configured: set[str], present: Iterable[str], what: str) -> None:
         """Raises ValueError unless the settings name exactly the modules that have tensors."""
-        for module in sorted(configured ^ {*found}):
+        for module in sorted(configured ^ {*present}):
             if module in configured:
                 raise self._error(f"no {what} of {module}, which {adapter_config.FILE} names")
             raise self._error(f"{what} of {module}, which {adapter_config.FILE} does not name")

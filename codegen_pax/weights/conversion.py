@@ -86,7 +86,7 @@ def move(
     taking = threading.Lock()
     stop = threading.Event()
 
-    def work() -> None:
+    def convert_slices() -> None:
         while not stop.is_set():
             with taking:
                 slice_ = next(remaining, None)
@@ -100,7 +100,7 @@ def move(
             on_bytes(plan.slice_bytes(slice_))
 
     with concurrent.futures.ThreadPoolExecutor(THREADS, "slices") as pool:
-        workers = [pool.submit(work) for _ in range(THREADS)]
+        workers = [pool.submit(convert_slices) for _ in range(THREADS)]
         try:
             for worker in concurrent.futures.as_completed(workers):
                 worker.result()

@@ -97,10 +97,10 @@ def vocabulary_rows(reader: TensorReader) -> int | None:
         return None
     expected = tensors[EMBEDDING.hugging_face].shape[0]
     for name in _VOCABULARY_TENSORS:
-        found = tensors[name].shape[0]
-        if found != expected:
+        rows = tensors[name].shape[0]
+        if rows != expected:
             raise InvalidValueError(
-                f"{name} has {found:,} rows, and {EMBEDDING.hugging_face} {expected:,}: expected "
+                f"{name} has {rows:,} rows, and {EMBEDDING.hugging_face} {expected:,}: expected "
                 "the same number"
             )
     return expected

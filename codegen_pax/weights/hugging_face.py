@@ -215,21 +215,23 @@ def check_config(values: Mapping[str, Any], size: Any) -> None:
         "tie_word_embeddings": (False, None),
     }
     for key, accepted in expected.items():
-        value, found = _read_key(values, key)
+        value, description = _read_key(values, key)
         if value not in accepted:
-            raise InvalidValueError(f"{found}; expected {' or '.join(map(repr, accepted))}")
-    positions, found = _read_key(values, "n_positions")
+            raise InvalidValueError(f"{description}; expected {' or '.join(map(repr, accepted))}")
+    positions, description = _read_key(values, "n_positions")
     if not isinstance(positions, int) or positions < size.context:
         raise InvalidValueError(
-            f"{found}; expected at least {size.context}, the experiment's context"
+            f"{description}; expected at least {size.context}, the experiment's context"
         )
 
 
 def check_vocab_size(values: Mapping[str, Any], rows: int) -> None:
     """Raises ValueError unless `config.json` has as many ids as there are rows of the embedding."""
-    value, found = _read_key(values, "vocab_size")
+    value, description = _read_key(values, "vocab_size")
     if value != rows:
-        raise InvalidValueError(f"{found}; expected {rows}, the rows of transformer.wte.weight")
+        raise InvalidValueError(
+            f"{description}; expected {rows}, the rows of transformer.wte.weight"
+        )
 
 
 def _read_key(values: Mapping[str, Any], key: str) -> tuple[Any, str]:
@@ -317,7 +319,7 @@ def _find_indexed(folder: Path, index: str) -> dict[str, Tensor]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidValueError(f"{folder / index} is no index of tensors: {error!r}") from error
     git_lfs.check_fetched(folder / name for name in base_names)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for file, base_name in zip(files, base_names, strict=True):
         if base_name != file:
             raise InvalidValueError(
@@ -336,8 +338,8 @@ def _find_indexed(folder: Path, index: str) -> dict[str, Tensor]:
         for name in indexed:
             if name not in in_file:
                 raise InvalidValueError(f"{folder / file} does not hold {name}, as {index} says")
-            found[name] = in_file[name]
-    return found
+            tensors[name] = in_file[name]
+    return tensors
 
 
 def _rename_weights(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

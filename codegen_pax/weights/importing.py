@@ -157,7 +157,7 @@ def run(plan: Plan, state: TrainStateSpec, folder: Path, on_bytes: Callable[[int
 
 def check_state(plan: Plan, state: TrainStateSpec) -> None:
     """Raises ValueError unless the task's variables are those that will be written."""
-    found = {
+    shapes = {
         f"{checkpoints.WEIGHT_PREFIX}{weight.variable}": weight.pax_shape(plan.layout.dims)
         for weight in plan.dtypes
     }
@@ -166,4 +166,4 @@ def check_state(plan: Plan, state: TrainStateSpec) -> None:
         for name, array in state.arrays.items()
         if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
-    layouts.check_shapes("the experiment's", found, expected)
+    layouts.check_shapes("the experiment's", shapes, expected)

@@ -395,20 +395,20 @@ def is_constant(name: str) -> bool:
 
 
 def check_shapes(
-    owner: str, found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
+    owner: str, actual: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
 ) -> None:
     """Checks that a network has all its tensors, of the right shapes, and no others.
 
     Args:
         owner: the owner of the weights, for the message: a layout's name, or "Pax".
-        found: shapes by name.
+        actual: shapes by name.
         expected: shapes by name.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape; the message names the first.
     """
-    missing = _without(expected, found)
-    unknown = _without(found, expected)
+    missing = _without(expected, actual)
+    unknown = _without(actual, expected)
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], missing or expected, n=1, cutoff=0.0)[0]
         raise InvalidValueError(
@@ -420,9 +420,9 @@ def check_shapes(
             f"{owner} weights: {len(missing)} of {len(expected)} missing, the first {missing[0]!r}"
         )
     for name, shape in expected.items():
-        if tuple(found[name]) != tuple(shape):
+        if tuple(actual[name]) != tuple(shape):
             raise InvalidValueError(
-                f"{owner} weights: {name} has shape {tuple(found[name])}, expected {tuple(shape)}"
+                f"{owner} weights: {name} has shape {tuple(actual[name])}, expected {tuple(shape)}"
             )
 
 

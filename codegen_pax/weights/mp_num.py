@@ -105,12 +105,12 @@ def detect(reader: TensorReader, dims: Dimensions, rotary_dims: int, *, stacked:
                 shape=(3 * dims.model_dims, dims.model_dims),
                 columns_first=True,
             )
-        found = _layer_features(reader, name, dims, rotary_dims)
+        layer_features = _layer_features(reader, name, dims, rotary_dims)
         if stacked:
             del reader.tensors[name]
-        if found is None:
+        if layer_features is None:
             raise _non_finite_error(reader, layouts.QKV.jaxformer if stacked else name)
-        features.append(found)
+        features.append(layer_features)
     return detect_from_features(np.stack(features), heads=dims.heads, candidates=CANDIDATES)
 
 

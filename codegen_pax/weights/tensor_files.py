@@ -137,8 +137,8 @@ def _is_legacy(path: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     """Returns the reason of an error of torch.load, without the advice to load the file anyway."""
-    if found := _REASON.search(str(error)):
-        return found[1]
+    if reason := _REASON.search(str(error)):
+        return reason[1]
     lines = str(error).strip().splitlines()
     if lines and "weights_only" not in lines[0] and "WeightsUnpickler" not in lines[0]:
         return lines[0]

@@ -182,7 +182,7 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
     listed = {row["name"]: row for row in json.loads(texts[0])}
     zebras = [f"CodeGen{size}Zebra" for size in ("Nano", "Micro", "350M", "2B", "6B", "16B")]
     assert {*zebras, "Short", "CodeGen16BMono"} <= listed.keys()
-    assert len(listed) == 20 + 5 + 1
+    assert len(listed) == 24 + 6 + 1
     assert listed["CodeGen2BZebra"]["start"] == "CodeGen2BMono"
     assert listed["CodeGen2BZebra"]["tokens"] >= 10**9
 
@@ -192,7 +192,7 @@ def test_experiments_of_a_module_of_ones_own(tmp_path):
     assert "--exp=mine.Short " in short["command"] and short["steps"] == 20
 
     compared = {row["path"]: row["values"] for row in json.loads(texts[2])}
-    assert compared["task.train.num_train_steps"] == {"CodeGenNanoMono": 180, "Short": 20}
+    assert compared["task.train.num_train_steps"] == {"CodeGenNanoMono": 3_300, "Short": 20}
     assert "task.model.lm_tpl.model_dims" not in compared
     compared = {row["path"]: row["values"] for row in json.loads(texts[3])}
     assert compared["datasets[0].mixture_name"] == {

@@ -30,7 +30,7 @@ def sample(tmp_path, monkeypatch):
         (tmp_path / "checkpoints" / "checkpoint_00000003").mkdir(parents=True, exist_ok=True)
         monkeypatch.setattr(completions, "continue_prompts", continue_prompts)
         status = main(
-            ["sample", str(tmp_path), prompt, f"--experiment=CodeGenNano{experiment}", *options]
+            ["sample", str(tmp_path), prompt, f"--experiment=CodeGenMicro{experiment}", *options]
         )
         return status, asked
 

@@ -25,7 +25,7 @@ def test_starting_the_binary_is_announced_and_the_run_named_once(binary, tmp_pat
     assert main(["run", "CodeGenNanoMono", "--output", str(tmp_path / "job")]) == 1
     captured = capsys.readouterr()
     first, *lines = captured.out.splitlines()
-    assert first.startswith("codegen.CodeGenNanoMono: 180 steps of ")
+    assert first.startswith("codegen.CodeGenNanoMono: 3,300 steps of ")
     assert lines == [
         "starting the Pax binary, which takes about half a minute to import ...",
         "CodeGenNanoMono: steps 1 to 180, in a folder",

@@ -73,7 +73,7 @@ def test_transformers_loads_what_is_exported(kind, source, job, tmp_path, capsys
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
     words = transformers.AutoTokenizer.from_pretrained(folder)
     text = "def f(x):\n    return x\n"
-    assert words(text).input_ids == vocabulary("codegen").encode(text)
+    assert words(text).input_ids == vocabulary("codegen_2048").encode(text)
     card = (folder / "README.md").read_text()
     parameters = sum(weight.numel() for weight in network.parameters())
     assert f"| parameters | {parameters:,} |" in card
@@ -99,7 +99,7 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
     job = tmp_path / "[bold]a[/b]" / "job"
     assert main(["import", "hf", str(source), *EXPERIMENT, "--output", str(job)]) == 0
     assert (
-        f"{job}: {network_parameters(4, 64, 512) + 64:,} parameters of" in capsys.readouterr().out
+        f"{job}: {network_parameters(4, 64, 2_048) + 64:,} parameters of" in capsys.readouterr().out
     )
     folder = tmp_path / "[i]" / "export"
     assert (
@@ -107,7 +107,7 @@ def test_a_folder_may_have_any_name(source, tmp_path, capsys):
     )
     message = capsys.readouterr().out
     assert f"{folder}: Wide of step 0" in message
-    assert "exporting: 1.1 MB of 1.1 MB, 0 s left" in message
+    assert "exporting: 1.9 MB of 1.9 MB, 0 s left" in message
 
 
 def test_show_tells_the_chain_of_an_export(job, tmp_path, capsys):
@@ -160,7 +160,7 @@ def saved(source, tmp_path, **config) -> Path:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"vocab_size": 50_400}, "vocab_size 50400; expected 512"),
+        ({"vocab_size": 50_400}, "vocab_size 50400; expected 2048"),
         ({"n_head": 16}, "n_head 16; expected 8"),
         ({"rotary_dim": 8}, "rotary_dim 8; expected 4"),
         ({"model_type": "gptj"}, "model_type"),

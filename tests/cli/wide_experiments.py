@@ -6,6 +6,7 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
+from experiments.sizes import Vocabulary
 
 registry.register_all()
 
@@ -16,7 +17,8 @@ SIZE = dataclasses.replace(
     heads=8,
     head_dims=8,
     rotary_dims=4,
-    vocab_size=512,
+    vocab_size=2_048,
+    vocabulary=Vocabulary.CODEGEN_2048,
 )
 
 
@@ -34,6 +36,7 @@ CODED_SIZE = dataclasses.replace(
     model_dims=32,
     heads=4,
     vocab_size=51_200,
+    vocabulary=None,
 )
 
 

@@ -12,7 +12,7 @@ from tests.weights.networks import Network
 
 HERE = Path(__file__).parent
 
-WIDE = Network(layers=4, model_dims=64, heads=8, rotary_dims=4, context=256, vocab_size=512)
+WIDE = Network(layers=4, model_dims=64, heads=8, rotary_dims=4, context=256, vocab_size=2_048)
 EXPERIMENT = ("--experiment", "Wide", "--module", "tests.cli.wide_experiments")
 CHECKPOINT = Path("checkpoints", "checkpoint_00000000")
 

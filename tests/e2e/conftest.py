@@ -1,9 +1,8 @@
-"""The real Pax binary in child processes, on a mesh of 8 fake devices, in a user's directory."""
+"""The real Pax binary in child processes, on a mesh of 4 fake devices, in a user's directory."""
 
 import os
 import socket
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from tests.e2e import raw_corpora
 from tests.e2e.pax_process import Process
 
-MESH = "1x4x2"
+MESH = "1x2x2"
+DEVICES = "--xla_force_host_platform_device_count=4"
 
 
 class Pax:
@@ -21,13 +21,18 @@ class Pax:
         self.directory = directory
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         path = os.pathsep.join(paths)
-        self.environment = {**os.environ, "PYTHONPATH": path, "CODEGEN_MESH": MESH}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "CODEGEN_MESH": MESH,
+            "XLA_FLAGS": DEVICES,
+        }
 
     def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> Process:
         """Starts one run; its output goes to `<job>.log`."""
         flags = (f"--exp={experiment}", f"--job_log_dir={job}", "--verbosity=0", *flags)
         environment = self.environment | settings
-        return Process("paxml.main", flags, self.directory, environment, f"{job}.log")
+        return Process("paxml.main", flags, self.directory, environment, Path(f"{job}.log"))
 
     def start_hosts(
         self, experiment: str, job: Path, hosts: int, *flags: str, **settings: str
@@ -57,16 +62,13 @@ class Pax:
 
     def command(self, *arguments: str, **settings: str) -> str:
         """Runs `codegen-pax` as a person would; returns what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "codegen_pax.cli.core.main", *arguments],
-            cwd=self.directory,
-            env=self.environment | settings,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-6000:]
-        return done.stdout
+        with tempfile.TemporaryDirectory() as folder:
+            output, errors = Path(folder, "output"), Path(folder, "errors")
+            module, environment = "codegen_pax.cli.core.main", self.environment | settings
+            files = (output, errors)
+            status = Process(module, arguments, self.directory, environment, *files).wait()
+            assert status == 0, errors.read_text()[-6000:]
+            return output.read_text()
 
     def run(self, experiment: str, job: Path, *flags: str, **settings: str) -> str:
         """Runs to the end; returns the output, which a failed run shows the end of."""

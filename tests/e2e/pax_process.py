@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 # What `paxml.main` imports, and what experiments do; but not `paxml.main` itself, which
@@ -25,7 +26,15 @@ _CONTEXT.set_forkserver_preload([*_PRELOADED])
 class Process:
     """A running module: what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, module: str, arguments: tuple, directory: Path, environment: dict, log: str):
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        directory: Path,
+        environment: dict[str, str],
+        output: Path,
+        errors: Path | None = None,
+    ):
         """Starts it.
 
         Args:
@@ -33,9 +42,10 @@ class Process:
             arguments: Its command line.
             directory: The working directory.
             environment: All of its environment.
-            log: The file to which its output is appended.
+            output: The file to which its standard output is appended.
+            errors: The same for its standard error; None for `output`.
         """
-        values = (module, arguments, str(directory), environment, log)
+        values = (module, arguments, str(directory), environment, output, errors or output)
         self._process = _CONTEXT.Process(target=_execute, args=values)
         self._process.start()
 
@@ -60,13 +70,19 @@ class Process:
             os.kill(self._process.pid, number)
 
 
-def _execute(module: str, arguments: tuple, directory: str, environment: dict, log: str) -> None:
+def _execute(
+    module: str,
+    arguments: Sequence[str],
+    directory: str,
+    environment: dict[str, str],
+    output: Path,
+    errors: Path,
+) -> None:
     """Executes a module in this process, which was forked for it alone."""
     missing = [name for name in _PRELOADED if name not in sys.modules]
     assert not missing, f"the fork server could not import {missing}"
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for descriptor, path in ((1, output), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.chdir(directory)
     _set_environment(environment)
     paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
@@ -80,7 +96,7 @@ def _execute(module: str, arguments: tuple, directory: str, environment: dict, l
         atexit._run_exitfuncs()
 
 
-def _set_environment(environment: dict) -> None:
+def _set_environment(environment: dict[str, str]) -> None:
     """Replaces the environment, and what JAX read of it when it was imported."""
     import jax
 

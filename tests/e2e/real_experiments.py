@@ -6,6 +6,7 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
+from experiments.phases import nano_mixture
 
 registry.register_all()
 
@@ -13,11 +14,11 @@ registry.register_all()
 def small_batch(name: str, steps: int):
     """The declaration of `name`: a few steps of 2 rows of 32 tokens, of text every machine has."""
     declaration = find_declaration(name)
-    nano = declaration.phase.nano_mixture
+    installed = nano_mixture(declaration.size, declaration.phase)
     return dataclasses.replace(
         declaration,
         row_length=32,
-        phase=dataclasses.replace(declaration.phase, mixture=nano),
+        phase=dataclasses.replace(declaration.phase, mixture=installed),
         batch_rows=2,
         micro_batch_rows=2,
         steps=steps,

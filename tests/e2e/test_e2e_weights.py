@@ -87,7 +87,7 @@ def test_the_stock_binary_decodes_as_transformers_does(pax, tmp_path):
 
 
 def test_what_the_stock_binary_trained_goes_out_and_comes_back(pax, whole, tmp_path):
-    """Trained on eight devices, bias and all: the same logits in transformers, the same bytes."""
+    """Trained on four devices, bias and all: the same logits in transformers, the same bytes."""
     module = ("--module", "short_experiments")
     exported, back = tmp_path / "exported", tmp_path / "back"
     pax.command("export", "hf", str(whole), str(exported), *module)

@@ -344,6 +344,10 @@ POINTER = (
 )
 
 
+def check_codegen_tokenizer(folder):
+    hugging_face.check_tokenizer(folder, "codegen")
+
+
 @pytest.mark.parametrize(
     ("read", "pointers", "message"),
     [
@@ -351,9 +355,9 @@ POINTER = (
         (hugging_face.find_weights, ["pytorch_model.bin"], "pytorch_model.bin is a pointer"),
         (hugging_face.find_weights, [tensor_files.SAFETENSORS_INDEX], "index.json is a pointer"),
         (hugging_face.read_config, ["config.json"], "config.json is a pointer"),
-        (hugging_face.check_tokenizer, ["tokenizer.json"], "tokenizer.json is a pointer"),
+        (check_codegen_tokenizer, ["tokenizer.json"], "tokenizer.json is a pointer"),
         (
-            hugging_face.check_tokenizer,
+            check_codegen_tokenizer,
             ["vocab.json", "added_tokens.json"],
             "vocab.json and 1 more are pointers",
         ),

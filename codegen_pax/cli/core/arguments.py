@@ -95,7 +95,7 @@ def lookup_experiment(name: str, known: Mapping[str, Declaration]) -> Declaratio
     return matches[0] if matches else None
 
 
-def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list[Declaration]:
+def find_experiments(requested: Sequence[str], modules: Sequence[str] = ()) -> list[Declaration]:
     """Finds experiments by their names, with or without their modules.
 
     Raises:
@@ -104,7 +104,7 @@ def find_experiments(wanted: Sequence[str], modules: Sequence[str] = ()) -> list
     """
     known = list_experiments(modules)
     matches = []
-    for name in wanted:
+    for name in requested:
         declaration = lookup_experiment(name, known)
         if declaration is None:
             raise UsageError(messages.unknown("experiment", name, known))
@@ -295,6 +295,8 @@ def _of_its_network(job: str, declaration: Declaration, receipt: lineage.Receipt
         return find_experiments(same)[0]
     was, now = receipt["declared"]["size"], declaration.size.values()
     changed = ", ".join(f"{name} {was[name]} (now {now[name]})" for name in _different(was, now))
+    if not changed:
+        return declaration
     raise UsageError(
         f"{job} was trained with another network than {declaration.name} has: {changed}; expected "
         "--experiment of the same network, with --module if it is your own"

@@ -23,7 +23,7 @@ def describe_input(file: storage.File, corpus: str) -> dict[str, Any]:
         "bytes": file.size,
         "sha256": tree.sha256(file.path, listing.files),
         "endings": languages.count_extensions(
-            storage.escape_path(found.path) for found in listing.files
+            storage.escape_path(entry.path) for entry in listing.files
         ),
     }
 

@@ -127,9 +127,9 @@ def _row_groups(file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
-    with open_file(file.path) as opened:
+    with open_file(file.path) as stream:
         try:
-            metadata = parquet.ParquetFile(opened).metadata
+            metadata = parquet.ParquetFile(stream).metadata
         # Reading the partition raises the error.
         except (pyarrow.ArrowException, OSError, ValueError):
             yield {"size": file.size}

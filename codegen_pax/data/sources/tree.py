@@ -146,7 +146,7 @@ def list_files(root: str) -> Listing:
         OSError: The folder itself cannot be read.
     """
     list_folder = _url_lister(root) if storage.is_url(root) else _local_lister(root)
-    found: list[tuple[str, str | None, int]] = []  # path, project, size
+    listed: list[tuple[str, str | None, int]] = []  # path, project, size
     left_out: collections.Counter[str] = collections.Counter()
     has_files_at_top = False
     stack = [_root_folder(root)]
@@ -173,9 +173,9 @@ def list_files(root: str) -> Listing:
                 left_out[reason] += 1
             else:
                 has_files_at_top |= not folder.path
-                found.append((path, folder.project, entry.size))
+                listed.append((path, folder.project, entry.size))
     files = []
-    for path, project, size in sorted(found):
+    for path, project, size in sorted(listed):
         if project is None:
             project = "" if has_files_at_top else path.partition("/")[0]
         files.append(TreeFile(path, project, size))
@@ -340,8 +340,8 @@ def read_documents(root: str, files: Iterable[TreeFile]) -> Iterator[Document | 
     for file in files:
         source = escape_path(f"{root}/{file.path}")
         try:
-            with storage.open_regular_file(f"{root}/{file.path}") as opened:
-                raw = opened.read(schemas.MAX_DOCUMENT_BYTES + 1)
+            with storage.open_regular_file(f"{root}/{file.path}") as stream:
+                raw = stream.read(schemas.MAX_DOCUMENT_BYTES + 1)
         except OSError:  # not readable, deleted, or no longer the kind of file that was listed
             if storage.is_url(root):
                 raise
