@@ -1,7 +1,9 @@
 """Files that steps leave for one another, in the work folder of their run.
 
 They are named relative to that folder, so that a step cannot name a file of another run. A file
-appears under its name when it is complete; a step that is tried again writes the same bytes.
+appears under its name when it is complete; a step that is tried again writes the same bytes. Object
+storage shows a file only when it is complete, so that there no temporary file is written, whose
+renaming would be two more requests.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from codegen_pax.data.prepare.settings import Settings
 # one. Four are a segment or two, and one request for 4 MiB of a file that is read to its end.
 _READ_AHEAD_VARIABLE = "GCS_READ_CACHE_BLOCK_SIZE_MB"
 READ_AHEAD_BYTES = 4 << 20
+_OBJECT_STORAGE = ("gs://", "s3://")
 
 Key = TypeVar("Key")
 
@@ -107,12 +110,23 @@ def write_segments(
 def atomic_file(path: epath.Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at `path` only if the block ends without an error.
 
-    Until then its content is in a temporary file beside it, where a failed attempt leaves it.
+    Until then its content is in a temporary file beside it, where a failed attempt leaves it; or,
+    if the path is of object storage, on this machine.
     """
     _make_folder(str(path.parent))
+    if str(path).startswith(_OBJECT_STORAGE):
+        try:
+            with path.open("wb") as file:
+                file.write(b"")  # object storage creates a file at its first write
+                yield file
+        except BaseException:  # closing the file has uploaded what it held
+            with contextlib.suppress(Exception):
+                path.unlink()
+            raise
+        return
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.unfinished")
     with temporary.open("wb") as file:
-        file.write(b"")  # object storage creates a file at its first write
+        file.write(b"")
         yield file
     temporary.replace(path)
 
