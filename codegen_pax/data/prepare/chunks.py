@@ -171,20 +171,23 @@ class Batch:
 
 
 def group(chunks: Sequence[Chunk], limit: int, measure: str) -> list[tuple[Chunk, ...]]:
-    """Group consecutive chunks.
+    """Group consecutive chunks, so that groups hold about the same.
+
+    Workers that have one group each should end at about the same time.
 
     Args:
         chunks: The chunks, in order.
-        limit: The most that a group holds, unless it is a single chunk.
+        limit: The most that the mean group holds; none holds a chunk more than the mean one.
         measure: What is limited: 'size' or 'documents'.
     """
-    groups: list[list[Chunk]] = []
-    total = 0
-    for chunk in chunks:
-        amount = getattr(chunk, measure)
-        if not groups or total + amount > limit:
-            groups.append([])
-            total = 0
-        groups[-1].append(chunk)
-        total += amount
-    return [tuple(one) for one in groups]
+    amounts = [getattr(chunk, measure) for chunk in chunks]
+    total = sum(amounts)
+    num_groups = max(1, -(-total // limit))
+    groups: dict[int, list[Chunk]] = {}
+    before = 0
+    for chunk, amount in zip(chunks, amounts, strict=True):
+        middle = 2 * before + amount  # of the chunk, in halves of the measure
+        number = min(middle * num_groups // max(1, 2 * total), num_groups - 1)
+        groups.setdefault(number, []).append(chunk)
+        before += amount
+    return [tuple(one) for one in groups.values()]

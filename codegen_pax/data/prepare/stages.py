@@ -60,8 +60,7 @@ def survey(examined: Examined, settings: Settings) -> Survey:
     faulty = output.faulty_inputs(report.damaged, settings.corpus, report.records)
     num_buckets = {key: settings.num_buckets(size) for key, size in report.sizes.items()}
     num_chunks = settings.chunks_in_batch(sum(report.sizes.values()), num_buckets)
-    # A chunk may be a document larger than it should be.
-    batches = group(chunks, num_chunks * settings.bucket_bytes * 9 // 8, "size")
+    batches = group(chunks, num_chunks * settings.bucket_bytes, "size")
     return Survey(
         report=report,
         faulty=faulty,
