@@ -15,8 +15,7 @@ from codegen_pax.text import tokenizer
 def find(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
     """Return the inputs of a corpus and their partitions of `at_most` bytes."""
     files = discovery.find(settings.corpus, [str(path) for path in inputs], left_out)
-    whole = partitions.WHOLE_BYTES if at_most == partitions.PARTITION_BYTES else at_most
-    return files, partitions.plan(settings.corpus, files, at_most, whole)
+    return files, partitions.plan(settings.corpus, files, at_most)
 
 
 def prepare_corpus(settings, *inputs, left_out=None, **options):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from codegen_pax.data.format.documents import Document, Turn
 from codegen_pax.data.prepare import chunks, examine, work_files
 from codegen_pax.data.prepare.settings import Settings
+from codegen_pax.data.sources import partitions
 from codegen_pax.data.sources.partitions import Partition
 from tests.data.prepared_corpora import find, survey_corpus
 
@@ -45,6 +46,18 @@ def test_documents_are_read_as_they_were_stored(tmp_path_factory, documents, siz
     ]
     assert all(one.size < size + max(each.size for each in documents) for one in stored)
     assert sum(one.share for one in stored) <= 1_000
+
+
+@given(st.lists(st.integers(1, 99), max_size=40), st.integers(1, 300))
+def test_groups_are_consecutive_and_about_equal(sizes, limit):
+    several = [chunks.Chunk(0, n, n, 1, size, 0, "", "") for n, size in enumerate(sizes)]
+    groups = chunks.group(several, limit, "size")
+    assert [one for group in groups for one in group] == several
+    assert all(groups) and len(groups) <= -(-sum(sizes) // limit)
+    mean = sum(sizes) / max(1, -(-sum(sizes) // limit))
+    for group in groups:
+        largest = max(one.size for one in group)
+        assert sum(one.size for one in group) <= mean + largest
 
 
 PACKED = {
@@ -87,10 +100,18 @@ def test_a_damaged_file_is_hashed_to_its_end(tmp_path):
     assert examined.inputs[0]["sha256"] == hashlib.sha256(data).hexdigest()
 
 
-def test_a_large_file_of_lines_is_divided_and_hashed_by_another_reading(tmp_path):
-    (tmp_path / "raw.jsonl").write_text('{"text": "x"}\n' * 99)
+@pytest.mark.parametrize(
+    ("is_remote", "whole", "expected"), [(False, 10_000, 3), (True, 10_000, 1), (True, 1_000, 3)]
+)
+def test_a_file_of_lines_is_divided_unless_that_costs_a_second_reading(
+    tmp_path, monkeypatch, is_remote, whole, expected
+):
+    (tmp_path / "raw.jsonl").write_text('{"text": "x"}\n' * 99)  # 1,386 bytes
+    monkeypatch.setattr(partitions, "WHOLE_BYTES", whole)
+    monkeypatch.setattr(partitions, "is_url", lambda path: is_remote)
     _, pieces = find(Settings("pile", "out"), tmp_path / "raw.jsonl", at_most=500)
-    assert len(pieces) == 3 and not any(piece.is_hashed for piece in pieces)
+    assert len(pieces) == expected
+    assert all(piece.is_hashed == (expected == 1) for piece in pieces)
 
 
 def test_read_ahead_is_limited_unless_the_user_says_otherwise(monkeypatch):

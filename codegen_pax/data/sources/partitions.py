@@ -9,12 +9,13 @@ from typing import Any
 from codegen_pax.data.sources import sniffing, tree
 from codegen_pax.data.sources.errors import ForeignInputError, InputsError
 from codegen_pax.data.sources.sniffing import COMPRESSED, TABLES, Framing
-from codegen_pax.data.sources.storage import File, open_file
+from codegen_pax.data.sources.storage import File, is_url, open_file
 
 PARTITION_BYTES = 64 << 20
-# Our choice: lines up to this size are one partition, which is hashed as it is read; longer files
-# are read in parallel, and once more to hash them.
-WHOLE_BYTES = 1 << 30
+# Our choice: behind a URL, lines up to this size are one partition, which is hashed as it is read:
+# two minutes of one core. Longer files, and those on this machine, where bytes cost nothing, are
+# read in parallel, and once more to hash them.
+WHOLE_BYTES = 4 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +64,7 @@ class Partition:
         return (self.place_format or "record {:,}").format(record)
 
 
-def plan(
-    corpus: str,
-    inputs: Sequence[File],
-    max_bytes: int = PARTITION_BYTES,
-    whole_bytes: int = WHOLE_BYTES,
-) -> list[Partition]:
+def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
     """Return all partitions of the inputs, in order; they depend on nothing but the inputs.
 
     An input that is damaged, or not what its name says, is one partition; reading that partition
@@ -78,7 +74,6 @@ def plan(
         corpus: What the inputs are read as.
         inputs: The inputs that `discovery.find` returned.
         max_bytes: The approximate size of a partition of an input that can be divided.
-        whole_bytes: The size of the largest file of lines that is not divided.
 
     Raises:
         ForeignInputError: The only input is not what its name says.
@@ -88,7 +83,7 @@ def plan(
     errors: list[ForeignInputError] = []
     for file in inputs:
         try:
-            for fields in _divide(corpus, file, max_bytes, whole_bytes):
+            for fields in _divide(corpus, file, max_bytes):
                 partitions.append(Partition(corpus, file.path, len(partitions), **fields))
         except ForeignInputError as error:
             errors.append(error)
@@ -100,7 +95,7 @@ def plan(
     return partitions
 
 
-def _divide(corpus: str, file: File, max_bytes: int, whole_bytes: int) -> Iterator[dict[str, Any]]:
+def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
     """Yield the fields that differ between the partitions of a file, for each partition."""
     if corpus == "tree":
         for files, size in tree.group_files(file.path, max_bytes):
@@ -115,12 +110,17 @@ def _divide(corpus: str, file: File, max_bytes: int, whole_bytes: int) -> Iterat
             yield {"size": file.size}
     elif (framing := sniffing.json_framing(file.path)) is not Framing.LINES:
         yield {"size": file.size, "framing": framing}
-    elif file.path.endswith(COMPRESSED) or file.size <= whole_bytes:
+    elif file.path.endswith(COMPRESSED) or file.size <= _most_in_whole(file, max_bytes):
         yield {"size": file.size}
     else:
         for start in range(0, file.size, max_bytes):
             end = min(start + max_bytes, file.size)
             yield {"start": start, "end": end, "size": end - start}
+
+
+def _most_in_whole(file: File, max_bytes: int) -> int:
+    """Return the size of the largest file of plain lines that is one partition."""
+    return max(WHOLE_BYTES, max_bytes) if is_url(file.path) else max_bytes
 
 
 def _row_groups(file: File, max_bytes: int) -> Iterator[dict[str, Any]]:
