@@ -7,7 +7,7 @@ import datasketch
 import numpy as np
 import pytest
 
-from codegen_pax.data.prepare import duplicates, output, pipeline, work_files
+from codegen_pax.data.prepare import duplicates, near, output, pipeline, work_files
 from codegen_pax.data.prepare.chunks import Chunk
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
@@ -60,7 +60,7 @@ def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
 
 
 def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(duplicates, "PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(near, "PAIRS_AT_ONCE", 2)
     settings = Settings("pile", str(tmp_path))
     # Place and partition of each, all in one band: b and c come in pairs behind a, d is alone.
     texts = [text("a"), text("b"), text("c"), text("d"), text("c", 3), text("b", 3)]
@@ -72,8 +72,18 @@ def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path
         work_files.write(settings, duplicates.signature_file(chunk), b"".join(signatures))
     entries = np.array([(b"7" * 8, place) for place in where], duplicates.BAND)
     segment = work_files.write(settings, "bands/0", entries.tobytes())
-    near = duplicates.find_near_pairs((0, [segment]), settings, chunks)
-    pairs = np.frombuffer(near.read(settings), duplicates.PAIR).tolist()
+    groups = [
+        duplicates.HashGroup(0, True, tuple(chunks[:2])),
+        duplicates.HashGroup(1, True, (chunks[2],)),
+    ]
+    shared = near.find_shared((0, [segment]), settings, groups)
+    signatures = [
+        signature
+        for group, wanted in shared.wanted
+        for _, signature in near.gather_signatures((groups[group], [(0, wanted)]), settings)
+    ]
+    found = near.find_pairs((shared, signatures[::-1]), settings)
+    pairs = np.frombuffer(found.read(settings), near.PAIR).tolist()
     assert pairs == [((0, 1), (2, 1)), ((1, 0), (2, 0))]
 
 

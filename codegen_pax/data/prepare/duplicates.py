@@ -3,10 +3,9 @@
 Documents are compared within ranges of their hashes. In between, hashes and what is dropped go
 through files with a segment for each range, or for each batch, which are read by one request each:
 
-    sign            each chunk: MinHashes
     sort_hashes     each group of chunks: a file of entries, with a segment for each range
-    find_exact,     each range: a file of the documents that it drops, with a segment for each
-    find_near         `Region`; near duplicates are found in pairs of each range, then all at once
+    find_exact      each range: a file of the documents that it drops, with a segment for each
+                      region, which is `BATCHES_IN_REGION` batches; `near` finds near duplicates
     sort_drops      each region: a file with a segment for each batch
 """
 
@@ -14,18 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from codegen_pax.data.prepare import work_files
 from codegen_pax.data.prepare.chunks import DIGEST_BYTES, Batch, Chunk, group
-from codegen_pax.data.prepare.examine import content_bytes
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.prepare.work_files import Segment
 from codegen_pax.data.rules import near_duplicates
-from codegen_pax.data.sources import storage
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 RULES = (None, NEAR, EXACT)  # an exact duplicate is not counted as a near one too
@@ -40,15 +36,7 @@ BATCHES_IN_REGION = 64
 DOCUMENT = np.dtype([("partition", "<i4"), ("index", "<i4")])
 DIGEST = np.dtype([("hash", f"V{DIGEST_BYTES}"), ("document", DOCUMENT)])
 BAND = np.dtype([("hash", "V8"), ("document", DOCUMENT)])
-PAIR = np.dtype([("first", DOCUMENT), ("other", DOCUMENT)])
 DROP = np.dtype([("document", DOCUMENT), ("rule", "u1")])
-
-# Pairs that are compared at once: 64 MiB of MinHashes.
-PAIRS_AT_ONCE = 1 << 16
-# Documents that share a band are compared with the first of them; those that are unlike it are
-# compared with the first of those that remain, and so on, at most this many times (our choice).
-# The limit bounds the time for a band that thousands of documents share without being alike.
-_MAX_ROUNDS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,21 +76,6 @@ def signature_file(chunk: Chunk) -> str:
     return f"signatures/{chunk.name}"
 
 
-def describe_chunk(chunk: Chunk) -> str:
-    """Describe a chunk."""
-    return f"chunk {chunk.number} of {storage.escape_path(chunk.source)}"
-
-
-def sign(chunk: Chunk, settings: Settings) -> Chunk:
-    """Write the MinHashes of the documents of a chunk; return the chunk."""
-    signatures = [
-        near_duplicates.signature(content_bytes(document).decode()).tobytes()
-        for document, _ in chunk.read(settings)
-    ]
-    work_files.write(settings, signature_file(chunk), b"".join(signatures))
-    return chunk
-
-
 def describe_group(hashes: HashGroup) -> str:
     """Describe a group."""
     return f"group {hashes.number} of {hashes.folder}"
@@ -119,10 +92,10 @@ def sort_hashes(hashes: HashGroup, settings: Settings) -> list[tuple[int, Segmen
     first_bytes = np.frombuffer(entries["hash"].tobytes(), np.uint8)
     first_bytes = first_bytes.reshape(len(entries), -1)[:, :8]
     ranges = first_bytes.copy().view("<u8").ravel() % np.uint64(settings.ranges)
-    return _write_by(settings, f"{hashes.folder}/{hashes.number:06d}", ranges, entries)
+    return write_by(settings, f"{hashes.folder}/{hashes.number:06d}", ranges, entries)
 
 
-def _write_by(
+def write_by(
     settings: Settings, path: str, keys: np.ndarray, entries: np.ndarray
 ) -> list[tuple[int, Segment]]:
     """Write entries with a segment for each key; those of a key remain in their order."""
@@ -156,7 +129,7 @@ def _bands(chunk: Chunk, settings: Settings) -> np.ndarray:
     return _entries(BAND, b"".join(hashes), chunk, [len(several) for several in bands])
 
 
-def _load(segments: Iterable[Segment], dtype: np.dtype, settings: Settings) -> np.ndarray:
+def load(segments: Iterable[Segment], dtype: np.dtype, settings: Settings) -> np.ndarray:
     """Return the entries of all segments, in the order of their documents."""
     return np.concatenate(
         [np.empty(0, dtype)]
@@ -164,7 +137,7 @@ def _load(segments: Iterable[Segment], dtype: np.dtype, settings: Settings) -> n
     )
 
 
-def _places(documents: np.ndarray) -> np.ndarray:
+def places(documents: np.ndarray) -> np.ndarray:
     """Return numbers that are in the order of documents: int64 [n]."""
     return (documents["partition"].astype(np.int64) << 32) + documents["index"]
 
@@ -188,28 +161,28 @@ def find_exact(
         (region, segment of DROP).
     """
     number, segments = range_segments
-    entries = _load(segments, DIGEST, settings)
+    entries = load(segments, DIGEST, settings)
     _, firsts = np.unique(entries["hash"], return_index=True)
     is_copy = np.ones(len(entries), bool)
     is_copy[firsts] = False
-    return _write_drops(EXACT, f"{number:06d}", entries["document"][is_copy], settings, batches)
+    return write_drops(EXACT, f"{number:06d}", entries["document"][is_copy], settings, batches)
 
 
-def _write_drops(
+def write_drops(
     rule: str, name: str, documents: np.ndarray, settings: Settings, batches: Sequence[Batch]
 ) -> list[tuple[int, Segment]]:
     """Write the documents that a rule drops by region; return (region, segment of DROP)."""
     drops = np.empty(len(documents), DROP)
     drops["document"], drops["rule"] = documents, RULES.index(rule)
     regions = _batch_numbers(documents, batches) // BATCHES_IN_REGION
-    return _write_by(settings, f"{rule}/{name}", regions, drops)
+    return write_by(settings, f"{rule}/{name}", regions, drops)
 
 
 def _batch_numbers(documents: np.ndarray, batches: Sequence[Batch]) -> np.ndarray:
     """Return the number of the batch of each document; `batches` are consecutive."""
     firsts = np.array([(one.chunks[0].partition, one.chunks[0].first) for one in batches], DOCUMENT)
     numbers = np.array([batch.number for batch in batches], np.int64)
-    return numbers[np.searchsorted(_places(firsts), _places(documents), "right") - 1]
+    return numbers[np.searchsorted(places(firsts), places(documents), "right") - 1]
 
 
 def describe_region(region_segments: tuple[int, Iterable[Segment]]) -> str:
@@ -231,11 +204,11 @@ def sort_drops(
         (number of a batch, segment of DROP).
     """
     region, segments = region_segments
-    drops = _load(segments, DROP, settings)
-    drops = drops[np.lexsort((drops["rule"], _places(drops["document"])))]
+    drops = load(segments, DROP, settings)
+    drops = drops[np.lexsort((drops["rule"], places(drops["document"])))]
     first = region * BATCHES_IN_REGION
     numbers = _batch_numbers(drops["document"], batches[first : first + BATCHES_IN_REGION])
-    return _write_by(settings, f"drops/{region:06d}", numbers, drops)
+    return write_by(settings, f"drops/{region:06d}", numbers, drops)
 
 
 def rules_of(chunk: Chunk, drops: np.ndarray) -> np.ndarray:
@@ -255,95 +228,4 @@ def rules_of(chunk: Chunk, drops: np.ndarray) -> np.ndarray:
 
 def load_drops(segments: Iterable[Segment], settings: Settings) -> np.ndarray:
     """Return DROP [n] of a batch."""
-    return _load(segments, DROP, settings)
-
-
-def find_near_pairs(
-    range_segments: tuple[int, Iterable[Segment]], settings: Settings, chunks: Sequence[Chunk]
-) -> Segment:
-    """Find near duplicates that share a band in a range.
-
-    Args:
-        range_segments: (range, its segments of BAND).
-        settings: Settings of the corpus.
-        chunks: The chunks of the corpus, in order.
-
-    Returns:
-        A segment of PAIR.
-    """
-    number, segments = range_segments
-    entries = _load(segments, BAND, settings)
-    bands = np.frombuffer(entries["hash"].tobytes(), "<u8")
-    order = np.argsort(bands, kind="stable")
-    bands, documents = bands[order], entries["document"][order]
-    near = [np.empty(0, PAIR)]
-    for _ in range(_MAX_ROUNDS):
-        first = np.searchsorted(bands, bands)  # where the documents of the same band begin
-        others = np.flatnonzero(first != np.arange(len(bands)))
-        if not len(others):
-            break
-        pairs = np.empty(len(others), PAIR)
-        pairs["first"], pairs["other"] = documents[first[others]], documents[others]
-        # Most pairs share more than one band.
-        pairs, inverse = np.unique(pairs, return_inverse=True)
-        is_near = _are_similar(pairs, settings, chunks)
-        near.append(pairs[is_near])
-        others = others[~is_near[inverse]]
-        bands, documents = bands[others], documents[others]
-    data = np.unique(np.concatenate(near)).tobytes()
-    return work_files.write(settings, f"pairs/{number:06d}", data)
-
-
-def _are_similar(pairs: np.ndarray, settings: Settings, chunks: Sequence[Chunk]) -> np.ndarray:
-    """Return which of `pairs` (PAIR [n]) are near duplicates: bool [n]."""
-    is_similar = np.empty(len(pairs), bool)
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        some = slice(start, start + PAIRS_AT_ONCE)
-        first, other = (
-            _signatures(pairs[side][some], settings, chunks) for side in ("first", "other")
-        )
-        is_similar[some] = near_duplicates.are_similar(first, other)
-    return is_similar
-
-
-def _signatures(documents: np.ndarray, settings: Settings, chunks: Sequence[Chunk]) -> np.ndarray:
-    """Return the MinHashes of documents (DOCUMENT [n]): uint32 [n, PERMUTATIONS]."""
-    size = near_duplicates.SIGNATURE.itemsize
-    signatures = np.empty((len(documents), near_duplicates.PERMUTATIONS), np.uint32)
-    firsts = np.array([(chunk.partition, chunk.first) for chunk in chunks], DOCUMENT)
-    numbers = np.searchsorted(_places(firsts), _places(documents), "right") - 1
-    order = np.lexsort((documents["index"], numbers))
-    requests = zip(numbers[order].tolist(), order.tolist(), strict=True)
-    for number, several in itertools.groupby(requests, key=lambda request: request[0]):
-        chunk = chunks[number]
-        rows = [row for _, row in several]
-        indices = documents["index"][rows] - chunk.first
-        # One request for all of the chunk's documents that lie between.
-        start, end = int(indices.min()), int(indices.max()) + 1
-        data = Segment(signature_file(chunk), start * size, (end - start) * size).read(settings)
-        signatures[rows] = np.frombuffer(data, near_duplicates.SIGNATURE)[indices - start]
-    return signatures
-
-
-def find_near(
-    segments: Iterable[Segment], settings: Settings, batches: Sequence[Batch]
-) -> list[tuple[int, Segment]]:
-    """Find all but the first document of each cluster that pairs of near duplicates connect.
-
-    All pairs are in memory at once: some hundred bytes for each near duplicate of the corpus.
-
-    Args:
-        segments: Segments of PAIR.
-        settings: Settings of the corpus.
-        batches: The batches of the corpus.
-
-    Returns:
-        (region, segment of DROP).
-    """
-    pairs = (
-        (tuple(pair["first"].tolist()), tuple(pair["other"].tolist()))
-        for segment in sorted(segments)
-        for pair in np.frombuffer(segment.read(settings), PAIR)
-    )
-    dropped = sorted(near_duplicates.all_but_first(pairs))
-    return _write_drops(NEAR, "all", np.array(dropped, DOCUMENT), settings, batches)
+    return load(segments, DROP, settings)

@@ -97,24 +97,8 @@ def _find_duplicates(surveyed: Any, settings: Settings) -> Any:
         | "FindExact" >> beam.FlatMap(stages.FIND_EXACT.run, settings, batches)
     ]
     if settings.near_duplicates:
-        chunks = AsSingleton(surveyed | "AllChunks" >> beam.Map(lambda one: one.chunks))
         dropped.append(
-            surveyed
-            | "Chunks"
-            >> beam.FlatMap(
-                lambda one: [
-                    (each.number, chunk) for each in one.band_groups for chunk in each.chunks
-                ]
-            )
-            | "SpreadChunks" >> beam.Reshuffle()
-            | "Sign"
-            >> beam.MapTuple(lambda number, chunk: (number, stages.SIGN.run(chunk, settings)))
-            | "BandGroups" >> beam.GroupByKey()
-            | "BandGroup"
-            >> beam.MapTuple(lambda number, chunks: HashGroup(number, True, tuple(sorted(chunks))))
-            | "SortBands" >> beam.FlatMap(stages.SORT_HASHES.run, settings)
-            | "ByBand" >> beam.GroupByKey()
-            | "FindNearPairs" >> beam.Map(stages.FIND_NEAR_PAIRS.run, settings, chunks)
+            _find_near_pairs(surveyed, settings)
             | "ToOneWorker" >> beam.Map(lambda segment: (None, segment))
             | "AllPairs" >> beam.GroupByKey()
             | "Pairs" >> beam.Values()
@@ -125,6 +109,51 @@ def _find_duplicates(surveyed: Any, settings: Settings) -> Any:
         | "Dropped" >> beam.Flatten()
         | "ByRegion" >> beam.GroupByKey()
         | "SortDrops" >> beam.FlatMap(stages.SORT_DROPS.run, settings, batches)
+    )
+
+
+def _find_near_pairs(surveyed: Any, settings: Settings) -> Any:
+    """Return a collection of segments of pairs of near duplicates."""
+    import apache_beam as beam
+    from apache_beam.pvalue import AsSingleton
+
+    groups = AsSingleton(surveyed | "AllBandGroups" >> beam.Map(lambda one: one.band_groups))
+    signed = (
+        surveyed
+        | "Chunks"
+        >> beam.FlatMap(
+            lambda one: [(each.number, chunk) for each in one.band_groups for chunk in each.chunks]
+        )
+        | "SpreadChunks" >> beam.Reshuffle()
+        | "Sign" >> beam.MapTuple(lambda number, chunk: (number, stages.SIGN.run(chunk, settings)))
+        | "ByBandGroup" >> beam.GroupByKey()
+        | "BandGroup"
+        >> beam.MapTuple(lambda number, chunks: HashGroup(number, True, tuple(sorted(chunks))))
+    )
+    shared = (
+        signed
+        | "SortBands" >> beam.FlatMap(stages.SORT_HASHES.run, settings)
+        | "ByBand" >> beam.GroupByKey()
+        | "FindShared" >> beam.Map(stages.FIND_SHARED.run, settings, groups)
+    )
+    gathered = (
+        (
+            signed | "GroupNumber" >> beam.Map(lambda group: (group.number, group)),
+            shared
+            | "Wanted"
+            >> beam.FlatMap(
+                lambda one: [(group, (one.number, segment)) for group, segment in one.wanted]
+            ),
+        )
+        | "WithWanted" >> beam.CoGroupByKey()
+        | "GroupAndWanted" >> beam.Map(lambda keyed: (keyed[1][0][0], keyed[1][1]))
+        | "GatherSignatures" >> beam.FlatMap(stages.GATHER_SIGNATURES.run, settings)
+    )
+    return (
+        (shared | "RangeNumber" >> beam.Map(lambda one: (one.number, one)), gathered)
+        | "WithSignatures" >> beam.CoGroupByKey()
+        | "SharedAndSignatures" >> beam.Map(lambda keyed: (keyed[1][0][0], keyed[1][1]))
+        | "FindPairs" >> beam.Map(stages.FIND_PAIRS.run, settings)
     )
 
 

@@ -76,7 +76,11 @@ def find_duplicates(workers: Workers, settings: Settings, first: Survey) -> dict
     if settings.near_duplicates:
         apply(stages.SIGN, first.chunks)
         bands = _group(_flat(apply(stages.SORT_HASHES, first.band_groups)))
-        pairs = apply(stages.FIND_NEAR_PAIRS, bands, first.chunks)
+        shared = apply(stages.FIND_SHARED, bands, first.band_groups)
+        wanted = ((group, (one.number, part)) for one in shared for group, part in one.wanted)
+        by_group = [(first.band_groups[number], several) for number, several in _group(wanted)]
+        gathered = dict(_group(_flat(apply(stages.GATHER_SIGNATURES, by_group))))
+        pairs = apply(stages.FIND_PAIRS, [(one, gathered.get(one.number, [])) for one in shared])
         dropped += stages.FIND_NEAR.run(pairs, settings, first.batches)
     return dict(_group(_flat(apply(stages.SORT_DROPS, _group(dropped), first.batches))))
 

@@ -10,6 +10,7 @@ from codegen_pax.data.prepare import (
     duplicates,
     examine,
     inputs,
+    near,
     order,
     output,
     shuffle,
@@ -84,9 +85,11 @@ DESCRIBE_INPUT = Step(inputs.describe_input, inputs.describe)
 SURVEY = Step(survey, lambda _: "the reports of all partitions")
 SORT_HASHES = Step(duplicates.sort_hashes, duplicates.describe_group)
 FIND_EXACT = Step(duplicates.find_exact, duplicates.describe)
-SIGN = Step(duplicates.sign, duplicates.describe_chunk)
-FIND_NEAR_PAIRS = Step(duplicates.find_near_pairs, duplicates.describe)
-FIND_NEAR = Step(duplicates.find_near, lambda _: "the pairs of near duplicates")
+SIGN = Step(near.sign, near.describe_chunk)
+FIND_SHARED = Step(near.find_shared, near.describe_range)
+GATHER_SIGNATURES = Step(near.gather_signatures, near.describe_wanted)
+FIND_PAIRS = Step(near.find_pairs, near.describe_shared)
+FIND_NEAR = Step(near.find_near, lambda _: "the pairs of near duplicates")
 SORT_DROPS = Step(duplicates.sort_drops, duplicates.describe_region)
 TOKENISE = Step(tokenise.tokenise, tokenise.describe)
 DIVIDE = Step(shuffle.divide, shuffle.describe_division)
