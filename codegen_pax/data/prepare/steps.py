@@ -109,7 +109,9 @@ class Step:
             raise
         except (OSError, UserError) as error:
             raise StepError(str(error)) from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             place = self.describe(element)
             raise StepError(f"cannot continue at {place}: {one_line(error)}", True) from error
 
