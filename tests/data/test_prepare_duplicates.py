@@ -7,12 +7,19 @@ import datasketch
 import numpy as np
 import pytest
 
-from codegen_pax.data.prepare import duplicates, near, output, pipeline, work_files
+from codegen_pax.data.prepare import (
+    duplicates,
+    near,
+    output,
+    pipeline,
+    processes,
+    work_files,
+)
 from codegen_pax.data.prepare.chunks import Chunk
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
 from codegen_pax.data.sources import partitions
-from tests.data.prepared_corpora import find
+from tests.data.prepared_corpora import find, survey_corpus
 
 
 def text(name, changed=0):
@@ -85,6 +92,31 @@ def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path
     found = near.find_pairs((shared, signatures[::-1]), settings)
     pairs = np.frombuffer(found.read(settings), near.PAIR).tolist()
     assert pairs == [((0, 1), (2, 1)), ((1, 0), (2, 0))]
+
+
+def test_requests_do_not_grow_as_ranges_times_chunks(tmp_path, monkeypatch):
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    read, real = [], work_files.Segment.read
+
+    def count(segment, settings):
+        read.append(segment)
+        return real(segment, settings)
+
+    monkeypatch.setattr(work_files.Segment, "read", count)
+    counted = []
+    for size in (40_000, 4_000):  # bytes of a chunk
+        settings = Settings(
+            "pile", str(tmp_path / str(size)), near_duplicates=True, ranges=16, bucket_bytes=size
+        )
+        first = survey_corpus(settings, raw)
+        read.clear()
+        processes.find_duplicates(processes.ThisProcess(), settings, first)
+        counted.append((len(first.chunks), len(read)))
+    (few, before), (many, after) = counted
+    assert many > few + 20
+    # Of each chunk: digests, documents, and MinHashes, for their bands and those that are wanted.
+    assert after - before <= 4 * (many - few)
 
 
 def test_bands_are_those_that_datasketch_chooses():
