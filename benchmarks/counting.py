@@ -1,4 +1,4 @@
-"""A file system that counts what a bucket would bill, for the URLs that begin with `URL`.
+"""A file system that counts what object storage would bill, for the URLs that begin with `URL`.
 
 `start` returns the environment of a command whose processes, all of them, use it in the place of
 TensorFlow's file system. Its files lie in a local folder. It reads as TensorFlow reads `gs://`: an
