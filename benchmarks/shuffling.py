@@ -14,7 +14,7 @@ For a size it takes 2.4 times as much disk, in `TMPDIR`, and some 3 GB of memory
 a gigabyte takes about five minutes, and `tokenizers` alone as long for the smallest input: two
 hours for the default. The targets, of each of which a miss fails the script: less than 4 bytes read
 and written for each byte of input, less than one request a MiB, for the measured sizes and for 1.2
-TB, and 0.85 of the speed of `tokenizers` alone. Some 100 requests are made whatever the size, so
+TB, and 0.85 of the speed of `tokenizers` alone. Some 75 requests are made whatever the size, so
 that the requests of inputs below a gigabyte are printed but have no target.
 """
 
