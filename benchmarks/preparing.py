@@ -12,8 +12,8 @@ Memory is the sum of the proportional set sizes of the command and all its proce
 times a second; shared pages count once.
 
 Expected: 0.85 of the baseline's speed, as reading, storing and hashing cost a tenth of the
-tokenising; and 1.5 GB at any size, as a worker holds 64 MiB of text and its tokens. The script fails if a
-target is missed.
+tokenising; and 1.5 GB at any size, as a worker holds 64 MiB of text and its tokens. The script
+fails if a target is missed.
 """
 
 import json
