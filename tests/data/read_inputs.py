@@ -9,7 +9,7 @@ def read_all(corpus, *patterns, max_bytes=partitions.PARTITION_BYTES):
     inputs = discovery.find(corpus, [str(pattern) for pattern in patterns])
     return [
         document
-        for partition in partitions.plan(corpus, inputs, max_bytes, max_bytes)
+        for partition in partitions.plan(corpus, inputs, max_bytes)
         for document in reading.documents(partition)
     ]
 
