@@ -22,13 +22,20 @@ _BLOCK = "GCS_READ_CACHE_BLOCK_SIZE_MB"
 _NAMES_AT_ONCE = 1_000
 
 
-def start(folder: Path) -> dict[str, str]:
-    """Return the environment of a command, with a file that each Python process runs first."""
+def start(folder: Path, *modules: str) -> dict[str, str]:
+    """Return the environment of a command, with a file that each Python process runs first.
+
+    Args:
+        folder: Folder of the files.
+        modules: Modules beside this one whose `install` each process calls too.
+    """
     hook = folder / "hook"
-    hook.mkdir(parents=True)
+    hook.mkdir(parents=True, exist_ok=True)
     place = Path(__file__).parent
-    text = f"import sys\nsys.path.append({str(place)!r})\nimport counting\ncounting.install()\n"
-    (hook / "sitecustomize.py").write_text(text)
+    lines = ["import sys", f"sys.path.append({str(place)!r})"]
+    for module in ("counting", *modules):
+        lines += [f"import {module}", f"{module}.install()"]
+    (hook / "sitecustomize.py").write_text("\n".join(lines) + "\n")
     paths = [str(hook), str(place.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), _FOLDER: str(folder)}
 
@@ -61,6 +68,11 @@ def totals(folder: Path) -> dict[tuple[str, str], Total]:
         total.bytes += int(size)
         total.largest = max(total.largest, int(size))
     return dict(counted)
+
+
+def forget(folder: Path) -> None:
+    """Begin to count anew."""
+    (folder / _LOG).unlink()
 
 
 def install() -> None:

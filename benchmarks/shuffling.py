@@ -2,6 +2,7 @@ r"""Requests and bytes of `codegen-pax prepare` on object storage, and its speed
 
     python benchmarks/shuffling.py [GIGABYTES ...]      (default: 1, 4 and 16)
     python benchmarks/shuffling.py 1 --beam
+    python benchmarks/shuffling.py 1 4 16 --remember-tokens
 
 Inputs and output lie behind a URL whose file system is `counting`. The text is that of `preparing`,
 as JSON lines in files of 256 MiB. With `--beam` the steps are run by Beam's portable runner in two
@@ -49,9 +50,9 @@ ON_BEAM = ["--runner=FnApiRunner", "--", "--direct_running_mode=multi_processing
 ON_BEAM += [f"--direct_num_workers={preparing.WORKERS}"]
 
 
-def prepare(folder: Path, options: list[str]) -> tuple[float, int, int]:
+def prepare(folder: Path, options: list[str], modules: list[str]) -> tuple[float, int, int]:
     """Run the command on `raw` in the folder; return (seconds, peak memory, tokens)."""
-    environment = counting.start(folder)
+    environment = counting.start(folder, *modules)
     command = [sys.executable, "-m", "codegen_pax.cli.core.main", "prepare", "bigpython", "--json"]
     command += ["--input", f"{counting.URL}/raw/*.jsonl*", "--output", f"{counting.URL}/out"]
     start = time.perf_counter()
@@ -140,47 +141,74 @@ def extrapolate(
     return moved / larger, requests / (larger / 2**20)
 
 
+def measure(
+    folder: Path, size: int, options: list[str], modules: list[str]
+) -> tuple[list[str], int, float]:
+    """Prepare what is in a folder and print what it took.
+
+    Args:
+        folder: The folder, which holds the input.
+        size: Bytes of text of the input.
+        options: Options of the command.
+        modules: Modules that take the place of parts of the program.
+
+    Returns:
+        (targets that were missed, tokens, seconds).
+    """
+    raw = folder / "raw"
+    actual = sum(path.stat().st_size for path in raw.iterdir())
+    documents = sum(line_count(path) for path in raw.iterdir())
+    seconds, peak, tokens = prepare(folder, options, modules)
+    counted = counting.totals(folder)
+    moved, requests = report(counted, actual)
+    how = ", text tokenised once" if modules else f", {tokens / seconds / 1e6:.3f} million tokens/s"
+    print(
+        f"{actual / 1e9:.2f} GB of input, {tokens:,} tokens{how}: {moved:.3f} bytes a byte,"
+        f" {requests:.3f} requests a MiB; {seconds:.0f} s, peak {peak / 1e9:.2f} GB"
+    )
+    for larger in (actual, EXTRAPOLATED):
+        expected = extrapolate(counted, actual, larger, documents)
+        print(
+            f"the model for {larger / 1e9:,.1f} GB: {expected[0]:.2f} bytes a byte,"
+            f" {expected[1]:.2f} requests a MiB",
+            flush=True,
+        )
+    missed = []
+    if expected[0] >= MAX_BYTES or expected[1] >= MAX_REQUESTS:
+        missed.append(f"bytes or requests of the model for {EXTRAPOLATED / 1e12} TB")
+    if moved >= MAX_BYTES or (requests >= MAX_REQUESTS and size >= 10**9):
+        missed.append(f"bytes or requests at {size / 1e9:.2f} GB")
+    return missed, tokens, seconds
+
+
 def main() -> None:
     """Measure each size and check the targets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("gigabytes", nargs="*", type=float, default=[1, 4, 16])
     parser.add_argument("--beam", action="store_true", help="run by Beam's portable runner")
     parser.add_argument("--no-speed", action="store_true", help="do not time tokenizers alone")
+    parser.add_argument(
+        "--remember-tokens", action="store_true", help="tokenise equal text once; no speed"
+    )
     args = parser.parse_args()
     options = ON_BEAM if args.beam else [f"--workers={preparing.WORKERS}"]
-    largest = max(args.gigabytes) * 1e9
+    modules = ["remembering"] if args.remember_tokens else []
+    sizes = sorted(int(gigabytes * 1e9) for gigabytes in args.gigabytes)
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    if free < DISK * largest:
-        sys.exit(f"{tempfile.gettempdir()} has {free:,} bytes; expected {int(DISK * largest):,}")
+    if free < DISK * sizes[-1]:
+        sys.exit(f"{tempfile.gettempdir()} has {free:,} bytes; expected {int(DISK * sizes[-1]):,}")
     missed = []
-    for number, size in enumerate(int(gigabytes * 1e9) for gigabytes in args.gigabytes):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            raw = folder / "raw"
-            raw.mkdir()
-            preparing.write_raw(raw, size)
-            actual = sum(path.stat().st_size for path in raw.iterdir())
-            documents = sum(line_count(path) for path in raw.iterdir())
-            seconds, peak, tokens = prepare(folder, options)
-            counted = counting.totals(folder)
-        moved, requests = report(counted, actual)
-        print(
-            f"{actual / 1e9:.2f} GB of input: {moved:.2f} bytes a byte,"
-            f" {requests:.2f} requests a MiB, {tokens / seconds / 1e6:.3f} million tokens/s, peak"
-            f" {peak / 1e9:.2f} GB"
-        )
-        for larger in (actual, EXTRAPOLATED):
-            expected = extrapolate(counted, actual, larger, documents)
-            print(
-                f"the model for {larger / 1e9:,.1f} GB: {expected[0]:.2f} bytes a byte,"
-                f" {expected[1]:.2f} requests a MiB",
-                flush=True,
-            )
-        if expected[0] >= MAX_BYTES or expected[1] >= MAX_REQUESTS:
-            missed.append(f"bytes or requests of the model for {EXTRAPOLATED / 1e12} TB")
-        if moved >= MAX_BYTES or (requests >= MAX_REQUESTS and size >= 10**9):
-            missed.append(f"bytes or requests at {size / 1e9:.2f} GB")
-        if number == 0 and not (args.no_speed or args.beam):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        raw = folder / "raw"
+        raw.mkdir()
+        for size in preparing.write_raw(raw, sizes):
+            more, tokens, seconds = measure(folder, size, options, modules)
+            missed += more
+            shutil.rmtree(folder / "out")
+            counting.forget(folder)
+            if size > sizes[0] or args.no_speed or args.beam or args.remember_tokens:
+                continue
             alone, seconds_alone = preparing.tokenise_alone(size)
             assert tokens == alone, f"prepare made {tokens:,} tokens, tokenizers {alone:,}"
             relative_speed = seconds_alone / seconds
