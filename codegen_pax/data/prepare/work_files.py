@@ -21,9 +21,11 @@ from etils import epath
 from codegen_pax.data.prepare.settings import Settings
 
 # TensorFlow fetches 64 MiB from `gs://` unless this variable says otherwise, also for a read of
-# one. Four are a segment or two, and one request for 4 MiB of a file that is read to its end.
+# one. Three are a segment, and one request for 3 MiB of a file that is read to its end. With two
+# MiB, inputs of some gigabytes would take more than a request a MiB; with four, 0.2 or 0.3 bytes
+# more would be read for a byte of input.
 _READ_AHEAD_VARIABLE = "GCS_READ_CACHE_BLOCK_SIZE_MB"
-READ_AHEAD_BYTES = 4 << 20
+READ_AHEAD_BYTES = 3 << 20
 _OBJECT_STORAGE = ("gs://", "s3://")
 
 Key = TypeVar("Key")
