@@ -50,7 +50,8 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("ranges", "at_most"), [(1, partitions.PARTITION_BYTES), (3, 5_000)])
-def test_the_first_of_each_cluster_is_kept(tmp_path, ranges, at_most):
+def test_the_first_of_each_cluster_is_kept(tmp_path, monkeypatch, ranges, at_most):
+    monkeypatch.setattr(duplicates, "NEAR_DOCUMENTS", len(TEXTS) // ranges)
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     settings = Settings("pile", str(tmp_path / "out"), near_duplicates=True, ranges=ranges)
@@ -80,8 +81,8 @@ def test_those_unlike_the_first_of_a_band_are_compared_with_one_another(tmp_path
     entries = np.array([(b"7" * 8, place) for place in where], duplicates.BAND)
     segment = work_files.write(settings, "bands/0", entries.tobytes())
     groups = [
-        duplicates.HashGroup(0, True, tuple(chunks[:2])),
-        duplicates.HashGroup(1, True, (chunks[2],)),
+        duplicates.HashGroup(0, True, 1, tuple(chunks[:2])),
+        duplicates.HashGroup(1, True, 1, (chunks[2],)),
     ]
     shared = near.find_shared((0, [segment]), settings, groups)
     signatures = [
@@ -104,12 +105,14 @@ def test_requests_do_not_grow_as_ranges_times_chunks(tmp_path, monkeypatch):
         return real(segment, settings)
 
     monkeypatch.setattr(work_files.Segment, "read", count)
+    monkeypatch.setattr(duplicates, "NEAR_DOCUMENTS", 12)
     counted = []
     for size in (40_000, 4_000):  # bytes of a chunk
         settings = Settings(
             "pile", str(tmp_path / str(size)), near_duplicates=True, ranges=16, bucket_bytes=size
         )
         first = survey_corpus(settings, raw)
+        assert {group.ranges for group in first.band_groups} == {3}
         read.clear()
         processes.find_duplicates(processes.ThisProcess(), settings, first)
         counted.append((len(first.chunks), len(read)))

@@ -28,8 +28,9 @@ RULES = (None, NEAR, EXACT)  # an exact duplicate is not counted as a near one t
 
 # One range holds the digests of about this much text; they are in memory at once.
 RANGE_BYTES = 4 << 30
-# Documents of a group of chunks, whose entries are sorted in memory: 80 MB of DIGEST, 50 of BAND.
-EXACT_DOCUMENTS, NEAR_DOCUMENTS = 1 << 21, 1 << 18
+# Documents of a group of chunks, whose entries are sorted in memory: 80 MB of DIGEST, 90 of BAND. A
+# range of bands holds as many, or those of a range of digests if these are more.
+EXACT_DOCUMENTS, NEAR_DOCUMENTS = 1 << 21, 1 << 19
 BATCHES_IN_REGION = 64
 
 # A document: its partition, and its index among those of the partition that passed.
@@ -46,11 +47,13 @@ class HashGroup:
     Attributes:
         number: number among the groups of the same kind.
         is_near: whether the entries are BAND, not DIGEST.
+        ranges: number of ranges that the entries are divided into.
         chunks: the chunks.
     """
 
     number: int
     is_near: bool
+    ranges: int
     chunks: tuple[Chunk, ...]
 
     @property
@@ -64,11 +67,12 @@ def num_ranges(num_bytes: int) -> int:
     return max(1, -(-num_bytes // RANGE_BYTES))
 
 
-def hash_groups(chunks: Sequence[Chunk], is_near: bool) -> list[HashGroup]:
+def hash_groups(chunks: Sequence[Chunk], is_near: bool, settings: Settings) -> list[HashGroup]:
     """Group the chunks, which are in order."""
     limit = NEAR_DOCUMENTS if is_near else EXACT_DOCUMENTS
     groups = group(chunks, limit, "documents")
-    return [HashGroup(number, is_near, one) for number, one in enumerate(groups)]
+    ranges = min(settings.ranges, len(groups)) if is_near else settings.ranges
+    return [HashGroup(number, is_near, ranges, one) for number, one in enumerate(groups)]
 
 
 def signature_file(chunk: Chunk) -> str:
@@ -91,7 +95,7 @@ def sort_hashes(hashes: HashGroup, settings: Settings) -> list[tuple[int, Segmen
     entries = np.concatenate([make_entries(chunk, settings) for chunk in hashes.chunks])
     first_bytes = np.frombuffer(entries["hash"].tobytes(), np.uint8)
     first_bytes = first_bytes.reshape(len(entries), -1)[:, :8]
-    ranges = first_bytes.copy().view("<u8").ravel() % np.uint64(settings.ranges)
+    ranges = first_bytes.copy().view("<u8").ravel() % np.uint64(hashes.ranges)
     return write_by(settings, f"{hashes.folder}/{hashes.number:06d}", ranges, entries)
 
 

@@ -116,15 +116,19 @@ def gather_signatures(
     group, wanted = group_wanted
     if not wanted:
         return []
-    documents, data = [], []
+    documents = []
+    num_documents = sum(chunk.documents for chunk in group.chunks)
+    signatures = np.empty(num_documents, near_duplicates.SIGNATURE)
+    start = 0
     for chunk in group.chunks:
         size = chunk.documents * near_duplicates.SIGNATURE.itemsize
-        data.append(Segment(signature_file(chunk), 0, size).read(settings))
+        data = Segment(signature_file(chunk), 0, size).read(settings)
+        signatures[start : start + chunk.documents] = np.frombuffer(data, near_duplicates.SIGNATURE)
+        start += chunk.documents
         own = np.empty(chunk.documents, DOCUMENT)
         own["partition"] = chunk.partition
         own["index"] = np.arange(chunk.first, chunk.first + chunk.documents)
         documents.append(places(own))
-    signatures = np.frombuffer(b"".join(data), near_duplicates.SIGNATURE)
     rows = np.concatenate(documents)
 
     def signatures_of(segment: Segment) -> bytes:

@@ -122,13 +122,19 @@ def _find_near_pairs(surveyed: Any, settings: Settings) -> Any:
         surveyed
         | "Chunks"
         >> beam.FlatMap(
-            lambda one: [(each.number, chunk) for each in one.band_groups for chunk in each.chunks]
+            lambda one: [
+                ((each.number, each.ranges), chunk)
+                for each in one.band_groups
+                for chunk in each.chunks
+            ]
         )
         | "SpreadChunks" >> beam.Reshuffle()
-        | "Sign" >> beam.MapTuple(lambda number, chunk: (number, stages.SIGN.run(chunk, settings)))
+        | "Sign" >> beam.MapTuple(lambda group, chunk: (group, stages.SIGN.run(chunk, settings)))
         | "ByBandGroup" >> beam.GroupByKey()
         | "BandGroup"
-        >> beam.MapTuple(lambda number, chunks: HashGroup(number, True, tuple(sorted(chunks))))
+        >> beam.MapTuple(
+            lambda group, chunks: HashGroup(group[0], True, group[1], tuple(sorted(chunks)))
+        )
     )
     shared = (
         signed
