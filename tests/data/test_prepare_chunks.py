@@ -4,15 +4,16 @@ import gzip
 import hashlib
 import json
 
+import hypothesis
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen_pax.data.format.documents import Document, Turn
-from codegen_pax.data.prepare import chunks, examine, work_files
+from codegen_pax.data.prepare import chunks, examine, stages, work_files
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.sources import partitions
+from codegen_pax.data.sources import partitions, storage
 from codegen_pax.data.sources.partitions import Partition
 from tests.data.prepared_corpora import find, survey_corpus
 
@@ -30,6 +31,7 @@ DOCUMENTS = st.builds(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(DOCUMENTS, max_size=30), st.integers(1, 200))
 def test_documents_are_read_as_they_were_stored(tmp_path_factory, documents, size):
     settings = Settings("pile", str(tmp_path_factory.mktemp("x")), bucket_bytes=size)
@@ -97,13 +99,13 @@ def test_a_damaged_file_is_hashed_to_its_end(tmp_path):
     (partition,) = find(settings, tmp_path / "raw.jsonl.gz")[1]
     examined = examine.examine(partition, settings)
     assert [*examined.report.damaged] == [str(tmp_path / "raw.jsonl.gz")] and not examined.chunks
-    assert examined.inputs[0]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert examined.hashes[0].sha256 == hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize(
     ("is_remote", "whole", "expected"), [(False, 10_000, 3), (True, 10_000, 1), (True, 1_000, 3)]
 )
-def test_a_file_of_lines_is_divided_unless_that_costs_a_second_reading(
+def test_a_file_of_lines_is_divided_unless_it_is_remote_and_small(
     tmp_path, monkeypatch, is_remote, whole, expected
 ):
     (tmp_path / "raw.jsonl").write_text('{"text": "x"}\n' * 99)  # 1,386 bytes
@@ -111,13 +113,54 @@ def test_a_file_of_lines_is_divided_unless_that_costs_a_second_reading(
     monkeypatch.setattr(partitions, "is_url", lambda path: is_remote)
     _, pieces = find(Settings("pile", "out"), tmp_path / "raw.jsonl", at_most=500)
     assert len(pieces) == expected
-    assert all(piece.is_hashed == (expected == 1) for piece in pieces)
+    assert all(piece.is_hashed == is_remote for piece in pieces)
+
+
+def test_a_large_remote_file_is_hashed_in_parts(tmp_path, monkeypatch):
+    path = tmp_path / "raw.jsonl"
+    lines = [json.dumps({"text": f"text {number} " * 9}) + "\n" for number in range(30)]
+    path.write_text("".join(lines) + "not JSON\n")
+    data = path.read_bytes()
+    monkeypatch.setattr(partitions, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(partitions, "is_url", lambda path: True)
+    read_again = []
+    monkeypatch.setattr(examine.storage, "sha256", read_again.append)
+    settings = Settings("pile", str(tmp_path / "out"))
+    inputs, pieces = find(settings, path, at_most=500)
+    assert stages.to_describe(inputs, pieces) == [] and len(pieces) == 5
+    merged = examine.merge(examine.examine(piece, settings) for piece in reversed(pieces))
+    first = stages.survey(merged, settings)
+    parts = [data[start : start + 500] for start in range(0, len(data), 500)]
+    text = "".join(hashlib.sha256(part).hexdigest() + "\n" for part in parts)
+    assert first.inputs == [
+        {
+            "path": str(path),
+            "bytes": len(data),
+            "part_bytes": 500,
+            "sha256_of_parts": hashlib.sha256(text.encode()).hexdigest(),
+        }
+    ]
+    assert read_again == [] and sum(chunk.documents for chunk in first.chunks) == 30
+
+
+@pytest.mark.parametrize("read", [0, 30, 70, 90])
+def test_a_part_that_is_read_in_part_is_hashed_to_its_end(tmp_path, read):
+    path = tmp_path / "raw"
+    data = bytes(range(100))
+    path.write_bytes(data)
+    opener = storage.HashingOpener(20, 80)
+    with opener(str(path)) as file:
+        file.seek(19)
+        file.read(read // 2)
+        file.read(read - read // 2)
+    actual = opener.sha256(storage.File(str(path), 60))
+    assert actual == hashlib.sha256(data[20:80]).hexdigest()
 
 
 def test_read_ahead_is_limited_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv("GCS_READ_CACHE_BLOCK_SIZE_MB", raising=False)
     work_files.limit_read_ahead()
-    assert work_files.os.environ["GCS_READ_CACHE_BLOCK_SIZE_MB"] == "4"
+    assert work_files.os.environ["GCS_READ_CACHE_BLOCK_SIZE_MB"] == "3"
     monkeypatch.setenv("GCS_READ_CACHE_BLOCK_SIZE_MB", "16")
     work_files.limit_read_ahead()
     assert work_files.os.environ["GCS_READ_CACHE_BLOCK_SIZE_MB"] == "16"

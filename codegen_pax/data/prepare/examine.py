@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from codegen_pax import git_lfs
 from codegen_pax.data.format import manifest
@@ -30,12 +29,12 @@ class Examined:
     Attributes:
         report: what came in and what was dropped.
         chunks: the documents that passed, in order.
-        inputs: entries in the manifest of the inputs that were read as a whole.
+        hashes: hashes of the inputs, or of their parts, that were hashed as they were read.
     """
 
     report: steps.Report
     chunks: list[Chunk] = dataclasses.field(default_factory=list)
-    inputs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    hashes: list[inputs.Hashed] = dataclasses.field(default_factory=list)
 
 
 def merge(several: Iterable[Examined]) -> Examined:
@@ -44,7 +43,7 @@ def merge(several: Iterable[Examined]) -> Examined:
     return Examined(
         steps.merge_reports(one.report for one in several),
         sorted(chunk for one in several for chunk in one.chunks),
-        sorted((entry for one in several for entry in one.inputs), key=lambda one: one["path"]),
+        sorted(hashed for one in several for hashed in one.hashes),
     )
 
 
@@ -143,7 +142,7 @@ def examine(partition: Partition, settings: Settings) -> Examined:
 
     If the input turns out to be unreadable, none of it is kept, not even documents already read.
     """
-    hashing = storage.HashingOpener()
+    hashing = storage.HashingOpener(partition.start, partition.end)
     opener = hashing if partition.is_hashed else storage.open_file
     try:
         examined = _examine(partition, settings, opener)
@@ -159,8 +158,8 @@ def examine(partition: Partition, settings: Settings) -> Examined:
         report.damaged[source] = str(error)
         examined = Examined(report)
     if partition.is_hashed:
-        file = storage.File(partition.source, partition.size)
-        examined.inputs.append(inputs.describe_file(file, hashing.sha256(file)))
+        digest = hashing.sha256(storage.File(partition.source, partition.size))
+        examined.hashes.append(inputs.Hashed.of(partition, digest))
     return examined
 
 

@@ -65,12 +65,14 @@ def survey(examined: Examined, settings: Settings) -> Survey:
     return Survey(
         report=report,
         faulty=faulty,
-        inputs=examined.inputs,
+        inputs=inputs.describe_hashed(examined.hashes),
         num_buckets=num_buckets,
         chunks=chunks,
         batches=[Batch(number, one) for number, one in enumerate(batches)],
-        digest_groups=duplicates.hash_groups(chunks, is_near=False),
-        band_groups=duplicates.hash_groups(chunks, True) if settings.near_duplicates else [],
+        digest_groups=duplicates.hash_groups(chunks, False, settings),
+        band_groups=(
+            duplicates.hash_groups(chunks, True, settings) if settings.near_duplicates else []
+        ),
     )
 
 

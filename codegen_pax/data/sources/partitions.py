@@ -12,9 +12,9 @@ from codegen_pax.data.sources.sniffing import COMPRESSED, TABLES, Framing
 from codegen_pax.data.sources.storage import File, is_url, open_file
 
 PARTITION_BYTES = 64 << 20
-# Our choice: behind a URL, lines up to this size are one partition, which is hashed as it is read:
-# two minutes of one core. Longer files, and those on this machine, where bytes cost nothing, are
-# read in parallel, and once more to hash them.
+# Our choice: behind a URL, lines up to this size are one partition, whose reading gives the SHA-256
+# of the file: two minutes of one core. Larger files are read in parallel, and hashed in parts. Those
+# on this machine are read in parallel, and once more to hash them, as bytes cost nothing.
 WHOLE_BYTES = 4 << 30
 
 
@@ -46,9 +46,9 @@ class Partition:
 
     @property
     def is_hashed(self) -> bool:
-        """Whether the input is hashed as it is read: a JSON file that is one partition."""
+        """Whether it is hashed as it is read: a JSON file, or a part of one behind a URL."""
         is_json = self.corpus != "tree" and not self.source.endswith(TABLES)
-        return is_json and self.end is None
+        return is_json and (self.end is None or is_url(self.source))
 
     @property
     def place_format(self) -> str:
