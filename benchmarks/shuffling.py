@@ -34,17 +34,19 @@ import preparing
 
 from codegen_pax.data.prepare import chunks as chunks_module
 from codegen_pax.data.prepare import duplicates, settings, shuffle, work_files
+from codegen_pax.data.rules import near_duplicates
 
 MAX_BYTES = 4  # target for bytes read and written, as a multiple of the input's
 MAX_REQUESTS = 1  # target for requests a MiB of input
 MIN_RELATIVE_SPEED = 0.85  # target, as a fraction of the speed of tokenizers alone
 EXTRAPOLATED = 1.2e12  # bytes of input
 AHEAD = work_files.READ_AHEAD_BYTES
+COMPARED = 1  # ranges that a document's MinHash is brought to, of `near_duplicates.BANDS`
 ASSUMPTIONS = f"""\
 Assumed for {EXTRAPOLATED / 1e9:,.0f} GB: the same documents, in files of the same size and in one
 part, with the same share of duplicates; each byte is stored as small as here; segments are of their
-mean size, and a read fetches blocks of {AHEAD >> 20} MiB; no step is tried twice, and near
-duplicates are kept."""
+mean size, and a read fetches blocks of {AHEAD >> 20} MiB; no step is tried twice. With near
+duplicates, the MinHash of each document is compared in {COMPARED} range on average."""
 DISK = 2.4  # bytes a byte of input: itself, chunks, runs of two levels, and shards
 ON_BEAM = ["--runner=FnApiRunner", "--", "--direct_running_mode=multi_processing"]
 ON_BEAM += [f"--direct_num_workers={preparing.WORKERS}"]
@@ -82,8 +84,23 @@ def report(counted: dict[tuple[str, str], counting.Total], size: int) -> tuple[f
     return moved, requests
 
 
+def whole(files: float, stored: float) -> tuple[float, float]:
+    """Return the requests and bytes to read files of `stored` bytes in all."""
+    return files * math.ceil(stored / files / AHEAD), stored
+
+
+def segments(number: float, stored: float) -> tuple[float, float]:
+    """Return those to read segments of files: what is read ahead of each is wasted."""
+    each = math.ceil(stored / number / AHEAD)
+    return number * each, number * max(each * AHEAD, stored / number)
+
+
 def extrapolate(
-    counted: dict[tuple[str, str], counting.Total], size: int, larger: float, documents: int
+    counted: dict[tuple[str, str], counting.Total],
+    size: int,
+    larger: float,
+    documents: int,
+    is_near: bool = False,
 ) -> tuple[float, float]:
     """Return bytes a byte and requests a MiB of an input of `larger` bytes.
 
@@ -92,6 +109,7 @@ def extrapolate(
         size: Bytes of the input that it was counted for.
         larger: Bytes of another input, of the same documents in files of the same size.
         documents: Number of documents of the first input.
+        is_near: Whether near duplicates are dropped.
     """
     chosen = settings.Settings("bigpython", "")
     growth = larger / size
@@ -99,25 +117,17 @@ def extrapolate(
     def written(folder: str) -> float:
         return growth * counted[folder, "write"].bytes
 
-    def whole(number: float, stored: float) -> tuple[float, float]:
-        """Requests and bytes to read `number` files of `stored` bytes in all."""
-        return number * math.ceil(stored / number / AHEAD), stored
-
-    def segments(number: float, stored: float) -> tuple[float, float]:
-        """Requests and bytes to read `number` segments: what is read ahead of each is wasted."""
-        each = math.ceil(stored / number / AHEAD)
-        return number * each, number * max(each * AHEAD, stored / number)
-
     buckets = chosen.num_buckets(int(larger))
     coarse = -(-buckets // settings.buckets_in_coarse(buckets))
     in_batch = chosen.chunks_in_batch(int(larger), {("", "train"): buckets})
     chunks = larger / chosen.bucket_bytes
     batches = chunks / in_batch
-    groups = max(1, growth * documents / duplicates.EXACT_DOCUMENTS)
+    documents_there = growth * documents
+    groups = max(1, documents_there / duplicates.EXACT_DOCUMENTS)
     ranges = duplicates.num_ranges(int(larger))
     regions = max(1, batches / duplicates.BATCHES_IN_REGION)
     tokenised = runs_written = written("tokenised")
-    digests = growth * documents * chunks_module.DIGEST_BYTES
+    digests = documents_there * chunks_module.DIGEST_BYTES
     reads = [
         whole(growth * counted["raw", "read"].requests, growth * counted["raw", "read"].bytes),
         whole(chunks, written("chunks")),
@@ -133,11 +143,21 @@ def extrapolate(
         runs += divisions
         runs_written += tokenised
     files = chunks + groups + runs + ranges + regions + buckets  # the last are leftovers
+    files_written = written("chunks") + written("sorted_digests") + runs_written
+    if is_near:
+        near_groups = max(1, documents_there / duplicates.NEAR_DOCUMENTS)
+        pairs = near_groups * min(ranges, near_groups)
+        signatures = documents_there * near_duplicates.SIGNATURE.itemsize
+        bands = documents_there * near_duplicates.BANDS * duplicates.BAND.itemsize
+        wanted = COMPARED * documents_there * duplicates.DOCUMENT.itemsize
+        reads += [whole(chunks, written("chunks")), whole(2 * chunks, 2 * signatures)]
+        reads += [segments(pairs, one) for one in (bands, wanted, COMPARED * signatures)]
+        files += chunks + 2 * near_groups + 3 * ranges
+        files_written += (1 + COMPARED) * signatures + bands + wanted
     shards = 2 * buckets  # with their lists of documents
     requests = sum(number for number, _ in reads)
     requests += files * 2 + shards * 3  # write, delete; write, copy, delete
-    moved = sum(number for _, number in reads)
-    moved += written("chunks") + written("sorted_digests") + runs_written + written("shards")
+    moved = sum(number for _, number in reads) + files_written + written("shards")
     return moved / larger, requests / (larger / 2**20)
 
 
@@ -166,11 +186,11 @@ def measure(
         f"{actual / 1e9:.2f} GB of input, {tokens:,} tokens{how}: {moved:.3f} bytes a byte,"
         f" {requests:.3f} requests a MiB; {seconds:.0f} s, peak {peak / 1e9:.2f} GB"
     )
-    for larger in (actual, EXTRAPOLATED):
-        expected = extrapolate(counted, actual, larger, documents)
+    for larger, is_near in ((actual, False), (EXTRAPOLATED, False), (EXTRAPOLATED, True)):
+        expected = extrapolate(counted, actual, larger, documents, is_near)
         print(
-            f"the model for {larger / 1e9:,.1f} GB: {expected[0]:.2f} bytes a byte,"
-            f" {expected[1]:.2f} requests a MiB",
+            f"the model for {larger / 1e9:,.1f} GB{' with near duplicates' * is_near}:"
+            f" {expected[0]:.2f} bytes a byte, {expected[1]:.2f} requests a MiB",
             flush=True,
         )
     missed = []

@@ -13,8 +13,8 @@ from codegen_pax.data.sources.storage import File, is_url, open_file
 
 PARTITION_BYTES = 64 << 20
 # Our choice: behind a URL, lines up to this size are one partition, whose reading gives the SHA-256
-# of the file: two minutes of one core. Larger files are read in parallel, and hashed in parts. Those
-# on this machine are read in parallel, and once more to hash them, as bytes cost nothing.
+# of the file: two minutes of one core. Larger files are read in parallel, and hashed in parts. On
+# this machine files are read in parallel, and once more to hash them, as bytes cost nothing.
 WHOLE_BYTES = 4 << 30
 
 
