@@ -27,7 +27,7 @@ from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.seqio_sources import set_corpora_folder
 from codegen_pax.data.stream import inputs
-from experiments.meshes import TPU_V4
+from codegen_pax.plan.accelerators import TPU_V4
 from experiments.profiles import PUBLISHED
 from experiments.sizes import SIZES
 from tasks.corpora import LANGUAGES

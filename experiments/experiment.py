@@ -15,8 +15,9 @@ from codegen_pax import model
 from codegen_pax.data import mixtures, seqio_sources
 from codegen_pax.data.stream import inputs
 from codegen_pax.data.stream.batches import RowSpecs
+from codegen_pax.environment import compilation_cache
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, job_lock, log, programs, verification
+from codegen_pax.runs import checkpoints, job_lock, log, programs, utilisation, verification
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import job_receipt, preflight, resume, start
@@ -242,12 +243,15 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
 
     def train_programs(self) -> list[programs.TrainProgram]:
         """Returns Pax's training program, extended to log opening lines and progress on host 0."""
-        return [
-            programs.TrainProgram(
-                self.declaration().batch_tokens,
-                functools.partial(preflight.opening_lines, self),
-            )
-        ]
+        declaration = self.declaration()
+        size, row_length = declaration.size, declaration.row_length
+        work = utilisation.Work(
+            tokens=declaration.batch_tokens,
+            flops_per_token=size.flops_per_token(row_length),
+            causal_flops_per_token=size.causal_flops_per_token(row_length),
+            dtype=declaration.profile.compute_dtype.value,
+        )
+        return [programs.TrainProgram(work, functools.partial(preflight.opening_lines, self))]
 
     def eval_programs(self) -> list[programs.EvalProgram]:
         """Returns Pax's evaluation programs, each extended to log its result."""
@@ -266,6 +270,7 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             UserError: See `preflight.before_a_run`, `job_lock.acquire` and `job_receipt.keep`.
         """
         start.make_job_dir_absolute()
+        compilation_cache.enable(on_cpu=False)
         job = self.run.job
         with preflight.before_a_run(self):
             if self.run.trains and job is not None:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.plan.accelerators import CPU, TPU_V4, Accelerator
 from experiments import checks
 
 AXES = ("replica", "data", "mdl")
@@ -69,23 +70,6 @@ def parse_mesh(text: str) -> Mesh:
         )
     replica, data, mdl = map(int, parts)
     return Mesh((replica, data, mdl))
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """A kind of device.
-
-    Attributes:
-        name: The name of the accelerator.
-        flops: Peak of one chip in dense bfloat16, FLOP/s (vendor data sheets); NaN if unknown.
-    """
-
-    name: str
-    flops: float = math.nan
-
-
-CPU = Accelerator("CPU")
-TPU_V4 = Accelerator("TPU v4", 275e12)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from codegen_pax.plan.accelerators import TPU_V4
 from experiments.declaration import Declaration
-from experiments.meshes import TPU_V4
 from experiments.phases import RESULT
 from experiments.settings import VARIABLES
 

@@ -143,18 +143,42 @@ class Size:
             "remat": self.remat.value,
         }
 
+    @property
+    def multiplied_weights(self) -> int:
+        """The weights of the matrices that a token's activations are multiplied by.
+
+        Per block: qkv 3d^2, projection d^2, feed-forward 8d^2. Outside: the projection V*d. The
+        embedding's table is looked up rather than multiplied; biases and layer norms are no
+        matrices.
+        """
+        d = self.model_dims
+        return self.layers * 12 * d * d + self.vocab_size * d
+
     def flops_per_token(self, row_length: int | None = None) -> int:
         """Returns the model FLOPs to train on one token, without recomputation.
 
-        They are 6 FLOPs per weight that is multiplied (2 forward, 4 backward; the embedding's
-        table is looked up, not multiplied), and 12 * layers * T * D for the attention scores and
-        their weighted sum, full T x T rather than half (arXiv 2204.02311, appendix B).
+        They are 6 FLOPs per weight that is multiplied (2 forward, 4 backward), and
+        12 * layers * N * H * T for the attention scores and their weighted sum, of all T x T pairs
+        of positions (arXiv 2204.02311, appendix B). What is not a product of matrices is not
+        counted.
 
         Args:
             row_length: T, tokens in a row; the context if None.
         """
-        multiplied = self.parameters - self.vocab_size * self.model_dims
-        return 6 * multiplied + 12 * self.layers * (row_length or self.context) * self.model_dims
+        return 6 * self.multiplied_weights + self._attention_flops_per_token(row_length)
+
+    def causal_flops_per_token(self, row_length: int | None = None) -> int:
+        """Returns the same with half of the attention, as a causal mask needs only that.
+
+        This is the convention of MaxText since July 2025.
+
+        Args:
+            row_length: T, tokens in a row; the context if None.
+        """
+        return 6 * self.multiplied_weights + self._attention_flops_per_token(row_length) // 2
+
+    def _attention_flops_per_token(self, row_length: int | None) -> int:
+        return 12 * self.layers * self.heads * self.head_dims * (row_length or self.context)
 
 
 def network_parameters(layers: int, d: int, v: int = VOCAB_SIZE) -> int:

@@ -1,5 +1,6 @@
 """What every test shares, chosen before JAX is imported: the CPU, seen as eight devices; no hub."""
 
+import gc
 import os
 import sys
 
@@ -27,6 +28,17 @@ def pytest_ignore_collect(collection_path, config):
     if config.getoption("--quick") and collection_path.match("test_*.py"):
         return bool(import_closure.heavy_imports(collection_path)) or None
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What the test files import stays: nothing looks through it for garbage, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,10 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from codegen_pax import decoding_limits
-from codegen_pax.cli.core.arguments import Job, add_module_argument, class_path, open_job
+from codegen_pax.cli.core.arguments import Job, add_module_argument, open_job
 from codegen_pax.cli.core.terminal import waiting
 from codegen_pax.errors import InvalidValueError, UsageError
-from codegen_pax.silent_imports import silenced
 from codegen_pax.text import instruction_format, tokenizer
 
 if TYPE_CHECKING:
@@ -87,28 +86,30 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
     Returns:
         The new tokens of each sample.
     """
-    with waiting("importing Pax, which takes about half a minute"), silenced():
-        from paxml import experiment_registry
+    from codegen_pax.environment import compilation_cache
+    from codegen_pax.runs.completions import Decoding, continue_prompts
+    from codegen_pax.weights.layouts import Dimensions
 
-        import codegen  # noqa: F401  (registers the experiments)
-        from codegen_pax import model
-        from codegen_pax.runs.completions import continue_prompts
-
-    experiment = experiment_registry.get(class_path(job.declaration))
-    network = experiment(job.settings).network()
-    common = {
-        "prompt_length": len(ids),
-        "max_new_tokens": length,
-        "eos_id": tokenizer.end_of_text_id(job.declaration.vocabulary),
-    }
-    if args.temperature == 0:
-        decoder = model.greedy_decoder(**common)
-    else:
-        decoder = model.sample_decoder(
-            **common, temperature=args.temperature, top_p=args.top_p, num_samples=args.samples
-        )
+    declaration = job.declaration
+    decoding = Decoding(
+        new_tokens=length,
+        eos_id=tokenizer.end_of_text_id(declaration.vocabulary),
+        temperature=args.temperature,
+        top_p=args.top_p,
+        samples=args.samples,
+        seed=args.seed,
+    )
+    dims = Dimensions.of(declaration.size, embedding_bias=declaration.recipe.embedding_bias)
     with waiting("restoring the weights, compiling and decoding"):
-        (samples,) = continue_prompts(network, job.checkpoint, [ids], decoder, args.seed)
+        compilation_cache.enable(on_cpu=True)
+        (samples,) = continue_prompts(
+            job.checkpoint,
+            dims,
+            declaration.size.rotary_dims,
+            [ids],
+            decoding,
+            declaration.profile.compute_dtype.value,
+        )
     return samples
 
 

@@ -1,63 +1,42 @@
-"""Configurations of praxis' greedy and sampling decoders."""
+"""Configurations of the decoder of prompts, for Pax."""
 
-import jax.numpy as jnp
-from praxis import decoder_hparams, pax_fiddle, py_utils, pytypes, token_samplers
+import dataclasses
+
+from praxis import decoder_hparams
 
 from codegen_pax import decoding_limits
 
 
-class NucleusSampler(token_samplers.DefaultNextTokenSampler):
-    """Nucleus sampling after the temperature is applied, as in transformers.
+@dataclasses.dataclass
+class PromptDecoder(decoder_hparams.DecoderHParams):
+    """How `CodeGenModel` continues prompts: by `generation.generate`.
 
-    tempered:  [B, V] = softmax(logits / temperature)
-    nucleus:   [B, V] = the most likely tokens of `tempered` whose probabilities sum to top_p
-    new_ids:   [B]    ~ tempered, within the nucleus
+    Any other of praxis' configurations is decoded by praxis' own loops, which take several times
+    as long on a CPU.
 
-    praxis' sampler selects the nucleus at temperature 1 and applies the temperature afterwards; at
-    a low temperature that admits many more tokens.
+    Attributes:
+        temperature: the logits are divided by it; 0 takes the likeliest token.
+        top_p: the probability mass of the nucleus, after the temperature, as in transformers.
+        num_samples: K, the number of continuations of each prompt, in the order sampled.
     """
 
-    def __call__(
-        self,
-        model,
-        logits: pytypes.JTensor,
-        temperature: float | pytypes.JTensor,
-        decode_loop_state: py_utils.NestedMap,
-        **kwargs,
-    ) -> py_utils.NestedMap:
-        """Samples the next tokens.
-
-        Args:
-            model: the model that decodes.
-            logits: [B, V].
-            temperature: the logits are divided by it.
-            decode_loop_state: praxis' state of the decoding loop.
-            **kwargs: passed to praxis' sampler.
-
-        Returns:
-            `new_ids` [B], and the `logits` [B, V] without the temperature, from which praxis
-            computes log-probabilities.
-        """
-        # In float32: division in bfloat16 could make different logits equal.
-        tempered = logits.astype(jnp.float32) / temperature
-        result = super().__call__(model, tempered, 1.0, decode_loop_state, **kwargs)
-        result.logits = logits
-        return result
+    temperature: float = 0.0
+    top_p: float = 1.0
+    num_samples: int = 1
 
 
-def greedy_decoder(
-    *, prompt_length: int, max_new_tokens: int, eos_id: int
-) -> decoder_hparams.GreedyDecoderHParams:
+def greedy_decoder(*, prompt_length: int, max_new_tokens: int, eos_id: int) -> PromptDecoder:
     """Returns the configuration of greedy decoding.
 
     Args:
         prompt_length: P, the width of the batch's `ids`; prompts may be shorter.
         max_new_tokens: M, the largest number of tokens to add to each prompt.
-        eos_id: the token that ends a sequence. praxis fills what follows with id 0, so truncate at
+        eos_id: the token that ends a sequence. What follows it is filled with id 0, so truncate at
             `decode_lengths`, which counts prompt, new tokens and the end token.
     """
-    return decoder_hparams.GreedyDecoderHParams(
-        **_lengths(prompt_length, max_new_tokens), eos_id=eos_id
+    decoding_limits.check_length(max_new_tokens)
+    return PromptDecoder(
+        seqlen=prompt_length + max_new_tokens, max_decode_steps=max_new_tokens, eos_id=eos_id
     )
 
 
@@ -69,7 +48,7 @@ def sample_decoder(
     temperature: float,
     top_p: float,
     num_samples: int,
-) -> decoder_hparams.SampleDecoderHParams:
+) -> PromptDecoder:
     """Returns the configuration of nucleus sampling at a temperature.
 
     Args:
@@ -86,24 +65,9 @@ def sample_decoder(
     decoding_limits.check_temperature(temperature)
     decoding_limits.check_top_p(top_p)
     decoding_limits.check_samples(num_samples)
-    return decoder_hparams.SampleDecoderHParams(
-        **_lengths(prompt_length, max_new_tokens),
-        eos_id=eos_id,
-        temperature=temperature,
-        p=top_p,
-        # praxis' default is the 40 most likely tokens.
-        k=0,
-        next_token_sampler_tpl=pax_fiddle.Config(NucleusSampler),
-        num_samples=num_samples,
-        sort_samples=False,
+    greedy = greedy_decoder(
+        prompt_length=prompt_length, max_new_tokens=max_new_tokens, eos_id=eos_id
     )
-
-
-def _lengths(prompt_length: int, max_new_tokens: int) -> dict[str, int | bool]:
-    """Returns the length fields: with a forward pass over the prompt, M counts only new tokens."""
-    decoding_limits.check_length(max_new_tokens)
-    return {
-        "fprop_for_prefix": True,
-        "seqlen": prompt_length + max_new_tokens,
-        "max_decode_steps": max_new_tokens,
-    }
+    return dataclasses.replace(
+        greedy, temperature=temperature, top_p=top_p, num_samples=num_samples
+    )

@@ -7,10 +7,12 @@ layer that it replaces, with its algorithm in the docstring.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from praxis import base_layer, pax_fiddle, py_utils, pytypes
 from praxis.layers import embedding_softmax, linears, transformers
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.model import cpu_products
 
 
 class Block(transformers.Transformer):
@@ -124,6 +126,26 @@ class FeedForward(transformers.TransformerFeedForward):
         elif name == "ffn_layer2":
             params.weight_init = self.output_init
         super().create_child(name, params)
+
+    def _compute_ffns(
+        self,
+        inputs: pytypes.JTensor,
+        paddings: pytypes.JTensor | None,
+        ap_ff0: pytypes.SplitDimsMapping = None,
+    ) -> pytypes.JTensor:
+        """Applies both projections, on one CPU with columns of zeros after F (`cpu_products`)."""
+        columns = cpu_products.added_columns(self.hidden_dims)
+        if not columns:
+            return super()._compute_ffns(inputs, paddings, ap_ff0)
+        first, second = self.ffn_layer1, self.ffn_layer2
+        inner = inputs @ cpu_products.widen(first.linear.theta.w, columns, axis=1)
+        if first.checkpoint_str is not None:
+            inner = checkpoint_name(inner, first.checkpoint_str)
+        inner = first.activation(inner + cpu_products.widen(first.bias.theta.b, columns, axis=0))
+        if paddings is not None:
+            inner *= 1.0 - paddings
+        outputs = inner @ cpu_products.widen(second.linear.theta.w, columns, axis=0)
+        return outputs + second.bias.theta.b
 
 
 class ShardedBias(linears.Bias):
@@ -286,8 +308,7 @@ class Softmax(embedding_softmax.FullSoftmax):
         if class_probabilities is not None or class_ids is None:
             raise ValueError("Softmax: found class_probabilities, expected class_ids alone")
         rows = class_ids.shape[:-1]
-        # Two axes: with three, XLA's CPU backend takes twice as long.
-        logits = self.get_logits(inputs.reshape(-1, inputs.shape[-1])).astype(jnp.float32)
+        logits = self._logits(inputs).astype(jnp.float32)
         labels = class_ids.reshape(-1, 1)
         columns = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
 
@@ -303,8 +324,8 @@ class Softmax(embedding_softmax.FullSoftmax):
         total_xent = jnp.sum(per_example_xent * weights, dtype=jnp.float32)
         correct = jnp.sum((argmax == class_ids[..., 0]) * weights)
         out = py_utils.NestedMap(
-            logits=logits.reshape(*rows, -1).astype(inputs.dtype),
-            log_probs=(logits - log_z).reshape(*rows, -1).astype(inputs.dtype),
+            logits=self._of_classes(logits).reshape(*rows, -1).astype(inputs.dtype),
+            log_probs=self._of_classes(logits - log_z).reshape(*rows, -1).astype(inputs.dtype),
             per_example_argmax=argmax,
             per_example_xent=per_example_xent,
             total_xent=total_xent,
@@ -320,3 +341,20 @@ class Softmax(embedding_softmax.FullSoftmax):
             self.add_summary("aux_z_loss", out.z_loss)
             self.add_aux_loss("aux_z_loss", out.z_loss)
         return out
+
+    def _logits(self, inputs: pytypes.JTensor) -> pytypes.JTensor:
+        """Returns the logits [B T, V]; on one CPU with columns after V that no exponential sees."""
+        # Two axes: with three, XLA's CPU backend takes twice as long.
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        columns = cpu_products.added_columns(self.num_classes)
+        if not columns:
+            return self.get_logits(inputs)
+        theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b
+        weights, bias = (x.astype(inputs.dtype) for x in theta)
+        return inputs @ cpu_products.widen(weights, columns, axis=1) + cpu_products.widen(
+            bias, columns, axis=0, value=-1e30
+        )
+
+    def _of_classes(self, logits: pytypes.JTensor) -> pytypes.JTensor:
+        """Returns logits without added columns."""
+        return logits[:, : self.num_classes]

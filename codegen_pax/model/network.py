@@ -3,8 +3,18 @@
 import math
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from praxis import base_input, base_layer, base_model, pax_fiddle, py_utils
+from praxis import (
+    base_input,
+    base_layer,
+    base_model,
+    decoder_hparams,
+    decoder_utils,
+    pax_fiddle,
+    py_utils,
+)
 from praxis.layers import (
     activations,
     attentions,
@@ -18,6 +28,8 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 
 from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.model import generation, unstacked
+from codegen_pax.model.decoding import PromptDecoder
 from codegen_pax.model.layers import (
     Block,
     Embedding,
@@ -233,9 +245,75 @@ class CodeGenModel(models.LanguageModel):
     log_pplx:   []        = sum(weights * cross-entropy(logits, labels)) / sum(weights)
     total_loss: []        = log_pplx + z_loss * mean of logsumexp(logits)^2 under weights
 
-    Decoding reads `ids` [B, P], `paddings` [B, P] and `prefix_lengths` [B]; prompts are padded on
-    the right. No token id means padding: id 0 is '!' in GPT-2's vocabulary.
+    Decoding reads `ids` [B, P] and `prefix_lengths` [B]; prompts are padded on the right. No token
+    id means padding: id 0 is '!' in GPT-2's vocabulary.
     """
+
+    def decode_with_params(
+        self,
+        decoder_params: decoder_hparams.DecoderHParams,
+        input_batch: py_utils.NestedMap,
+        result_callback: decoder_utils.StreamingResultCallback | None = None,
+        return_result_for_suffix_score: bool = False,
+    ) -> base_model.DecodeOut:
+        """Continues prompts, by `generation.generate` if the decoder is a `PromptDecoder`.
+
+        Args:
+            decoder_params: how; P + M is its `seqlen`.
+            input_batch: `ids` [B, P], `prefix_lengths` [B], and fields that are passed on.
+            result_callback: for praxis' decoders only.
+            return_result_for_suffix_score: for praxis' decoders only.
+
+        Returns:
+            - weighted scalars: `num_decoded`, the number of prompts.
+            - the batch with `output_ids` [B, K, P + M], the prompt and what follows it from the
+              left, `logprobs` [B, K, P + M], 0 outside of the new tokens, and `decode_lengths`
+              [B, K], of prompt and new tokens together.
+            - no clu metrics.
+        """
+        if not isinstance(decoder_params, PromptDecoder):
+            return super().decode_with_params(
+                decoder_params, input_batch, result_callback, return_result_for_suffix_score
+            )
+        stack = self.lm_tpl.stacked_transformer_tpl.block
+        attention = stack.transformer_layer_params_tpl.tr_atten_tpl
+        is_split = self.mesh_axis_names is not None and math.prod(self.ici_mesh_shape) > 1
+        is_drawn = decoder_params.temperature > 0
+        generated = generation.generate(
+            self.lm.variables["params"],
+            input_batch.ids,
+            input_batch.prefix_lengths,
+            self.next_prng_key() if is_drawn else jax.random.PRNGKey(0),
+            generation.Choice(decoder_params.temperature, decoder_params.top_p)
+            if is_drawn
+            else None,
+            generation.Options(
+                unstacked.Form(
+                    stack.dim_per_head,
+                    attention.rotary_position_emb_tpl.rotary_dims,
+                    jnp.dtype(self.fprop_dtype).name,
+                    self._shard if is_split else unstacked.leave,
+                ),
+                eos_id=decoder_params.eos_id,
+                new_tokens=decoder_params.max_decode_steps,
+                samples=decoder_params.num_samples,
+                prefill_tokens=None if is_split else generation.PREFILL_TOKENS,
+            ),
+        )
+        out = _joined(input_batch, generated)
+        out.update(input_batch)
+        decoded = jnp.sum(
+            input_batch.get("eval_sample_weights", jnp.ones(len(input_batch.ids))),
+            dtype=jnp.float32,
+        )
+        metrics = py_utils.NestedMap(num_decoded=(decoded, jnp.array(1, jnp.float32)))
+        return metrics, out, py_utils.NestedMap()
+
+    def _shard(self, array: jax.Array, *axes: str | None) -> jax.Array:
+        """Places an array on the mesh by the meaning of its axes."""
+        replica, data, mdl = self.mesh_axis_names
+        names = {unstacked.BATCH: (replica, data), unstacked.MODEL: mdl, None: None}
+        return base_layer.maybe_shard(array, [names[axis] for axis in axes], self.mesh_axis_names)
 
     def process_decode_out(
         self, input_obj: base_input.BaseInput, decode_out: py_utils.NestedMap
@@ -291,3 +369,23 @@ class CodeGenModel(models.LanguageModel):
         mean = np.float32(np.mean(new_tokens) if new_tokens else 0.0)
         metrics = py_utils.NestedMap(decoded_length=(mean, np.float32(len(new_tokens))))
         return metrics, rows, py_utils.NestedMap()
+
+
+def _joined(batch: py_utils.NestedMap, generated: generation.Generated) -> py_utils.NestedMap:
+    """Returns prompts and new tokens as one row each, from the left, as praxis' decoders do."""
+    starts = batch.prefix_lengths[:, jnp.newaxis, jnp.newaxis]
+    width, new_tokens = batch.ids.shape[1], generated.ids.shape[2]
+    columns = jnp.arange(width + new_tokens)
+    new = jnp.broadcast_to(columns - starts, (*generated.lengths.shape, len(columns)))
+    is_new = (new >= 0) & (new < new_tokens)
+
+    def placed(values: jax.Array, otherwise: jax.Array | int) -> jax.Array:
+        taken = jnp.take_along_axis(values, jnp.clip(new, 0, new_tokens - 1), axis=2)
+        return jnp.where(is_new, taken, otherwise)
+
+    prompts = jnp.pad(batch.ids, ((0, 0), (0, new_tokens)))[:, jnp.newaxis]
+    return py_utils.NestedMap(
+        output_ids=placed(generated.ids, jnp.where(new < 0, prompts, 0)),
+        logprobs=placed(generated.logprobs, 0),
+        decode_lengths=batch.prefix_lengths[:, jnp.newaxis] + generated.lengths,
+    )

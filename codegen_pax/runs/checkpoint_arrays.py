@@ -132,11 +132,11 @@ def count_not_finite(directory: epath.Path) -> int:
     return sum(int((~np.isfinite(part)).sum()) for _, part in parts)
 
 
-def read_variables(checkpoint: epath.PathLike) -> dict:
+def read_variables(checkpoint: epath.PathLike | Variables) -> dict:
     """Reads all weights of a checkpoint.
 
     Args:
-        checkpoint: The directory of the checkpoint, local or a URL.
+        checkpoint: The directory of the checkpoint, local or a URL; or its opened weights.
 
     Returns:
         For `model.apply`: `{"params": {"lm": {...}}}`, in float32, as Pax restores it.
@@ -145,7 +145,9 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
         FileNotFoundError: The checkpoint has no weights.
         ValueError: A file is not what was saved, or a weight is not finite.
     """
-    stores = Variables(checkpoint, contents=True).stores
+    if not isinstance(checkpoint, Variables):
+        checkpoint = Variables(checkpoint, contents=True)
+    stores = checkpoint.stores
     reading = {name: tensorstore.cast(store, np.float32).read() for name, store in stores.items()}
     variables: dict = {}
     for name, future in reading.items():
@@ -155,7 +157,8 @@ def read_variables(checkpoint: epath.PathLike) -> dict:
             tree = tree.setdefault(branch, {})
         tree[leaf] = array = np.asarray(future.result())
         if not floats.is_finite(array):
-            raise floats.non_finite_error(f"{checkpoint}: {name}", array.shape, [(0, array)])
+            owner = f"{checkpoint.checkpoint}: {name}"
+            raise floats.non_finite_error(owner, array.shape, [(0, array)])
     return variables
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,12 +11,17 @@ from pathlib import Path
 import jax
 import numpy as np
 from etils import epath
-from praxis import base_layer, decoder_hparams, pax_fiddle, py_utils
+from jax import lax
 
-from codegen_pax import model
-from codegen_pax.data.stream.batches import prompt_fields
 from codegen_pax.errors import MissingFileError
-from codegen_pax.runs.checkpoint_arrays import read_variables
+from codegen_pax.model import generation, unstacked
+from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
+from codegen_pax.weights import layouts
+
+# Prompts and continuations are padded to a multiple of this many tokens.
+LENGTH_STEP = 64
+# The tokens that are chosen between two looks at whether all texts have ended.
+STEPS = 16
 
 
 def read_decoded(job: Path) -> list[dict]:
@@ -63,48 +70,108 @@ def render(rows: Sequence[dict], to_text: Callable[[Sequence[int]], str]) -> str
     return "\n".join(parts)
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How prompts are continued.
+
+    Attributes:
+        new_tokens: The largest number of new tokens.
+        eos_id: The token that ends a text.
+        temperature: The logits are divided by it; 0 takes the likeliest token.
+        top_p: The probability mass of the nucleus.
+        samples: The continuations of each prompt.
+        seed: The seed of the draws.
+    """
+
+    new_tokens: int
+    eos_id: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    samples: int = 1
+    seed: int = 0
+
+
 def continue_prompts(
-    network: pax_fiddle.Config[model.CodeGenModel],
     checkpoint: epath.PathLike,
+    dims: layouts.Dimensions,
+    rotary_dims: int,
     prompts: Sequence[Sequence[int]],
-    decoder: decoder_hparams.DecoderHParams,
-    seed: int,
+    decoding: Decoding,
+    dtype: str = "float32",
 ) -> list[list[np.ndarray]]:
-    """Continues prompts with the weights of a checkpoint, on the devices of this process.
+    """Continues prompts with the weights of a checkpoint, on one device, without Pax.
 
     Args:
-        network: The model, whose own decoder is replaced.
         checkpoint: The directory of the checkpoint.
+        dims: The dimensions of its network.
+        rotary_dims: The leading dimensions of each head that are rotated by position.
         prompts: The ids of each prompt, none of them empty.
-        decoder: How to choose tokens. `seqlen - max_decode_steps` is at least the longest prompt.
-        seed: The seed of the draws.
+        decoding: How to choose tokens.
+        dtype: The type of activations on an accelerator; a CPU is faster in float32.
 
     Returns:
         For each prompt and each sample, the new ids up to and including the end of text.
+
+    Raises:
+        FileNotFoundError: The checkpoint has no weights.
+        ValueError: A file is not what was saved, a weight is not finite, or the weights are those
+            of a network of other dimensions.
     """
-    config = network.clone()
-    config.decoder_tpl = decoder
-    lm = base_layer.instantiate(config)
-    prompt_length = decoder.seqlen - decoder.max_decode_steps
-    batch = py_utils.NestedMap(prompt_fields(prompts, prompt_length))
+    variables = Variables(checkpoint, contents=True)
+    layouts.check_shapes(f"{checkpoint}:", variables.shapes(), layouts.pax_shapes(dims))
+    params = read_variables(variables)["params"]["lm"]
+    ids = np.zeros((len(prompts), _round_up(max(map(len, prompts)))), np.int32)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    options = generation.Options(
+        unstacked.Form(
+            dims.head_dims,
+            rotary_dims,
+            dtype="float32" if jax.default_backend() == "cpu" else dtype,
+        ),
+        eos_id=decoding.eos_id,
+        new_tokens=_round_up(decoding.new_tokens + STEPS),  # the last round may go further
+        samples=decoding.samples,
+        prefill_tokens=generation.PREFILL_TOKENS,
+    )
+    is_drawn = decoding.temperature > 0
+    weights, state = jax.jit(generation.start, static_argnames="options")(
+        params,
+        ids,
+        np.array([len(prompt) for prompt in prompts], np.int32),
+        jax.random.PRNGKey(decoding.seed),
+        generation.Choice(np.float32(decoding.temperature), np.float32(decoding.top_p))
+        if is_drawn
+        else None,
+        options=options,
+    )
+    del params  # the layers are split off, and a network need not be held twice
+    for _ in range(1, decoding.new_tokens, STEPS):
+        if np.all(state.done):
+            break
+        state = _advance(weights, state, options)
+    generated = generation.result(state, options)
+    new_ids, lengths = np.asarray(generated.ids), np.asarray(generated.lengths)
+    return [
+        [ids[: min(length, decoding.new_tokens)] for ids, length in zip(rows, ends, strict=True)]
+        for rows, ends in zip(new_ids, lengths, strict=True)
+    ]
 
-    @jax.jit
-    def decode(variables, key, batch):
-        hparams = base_layer.JaxContext.HParams(do_eval=True)
-        with base_layer.JaxContext.new_context(hparams=hparams):
-            (_, out, _), _ = lm.apply(
-                variables,
-                batch,
-                method=lm.decode,
-                mutable=[
-                    base_layer.DECODE_CACHE,
-                    base_layer.SUMMARIES,
-                    base_layer.NON_TRAINABLE,
-                ],
-                rngs={base_layer.RANDOM: key},
-            )
-        return out
 
-    out = decode(read_variables(checkpoint), jax.random.PRNGKey(seed), batch)
-    _, rows, _ = lm.process_decode_out(None, jax.tree.map(np.asarray, out))
-    return [row["decoded_ids"] for _, row in rows]
+@functools.partial(jax.jit, static_argnames="options", donate_argnames="state")
+def _advance(
+    weights: generation.Weights, state: generation.State, options: generation.Options
+) -> generation.State:
+    """Chooses the next STEPS tokens.
+
+    The number is fixed, as jaxlib 0.5.3 runs a loop whose end depends on data no time at all where
+    it reads the compiled program of a CPU from the cache.
+    """
+    return lax.fori_loop(
+        0, STEPS, lambda _, state: generation.advance(weights, state, options), state
+    )
+
+
+def _round_up(length: int) -> int:
+    """Rounds a length up, so that the next prompt finds a program of its lengths compiled."""
+    return -(-length // LENGTH_STEP) * LENGTH_STEP

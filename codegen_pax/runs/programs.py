@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import tensorflow as tf
 from etils import epath
 from paxml import executors, partitioning, programs, summary_utils, tasks_lib
 from praxis import base_input, base_layer, py_utils
 
-from codegen_pax.runs import log
+from codegen_pax.runs import log, utilisation
 from codegen_pax.runs.progress import Pace, format_duration
 
 # Results of a step: cross-entropy in nats a predicted token, without the z-loss, which the events
@@ -41,7 +42,7 @@ class StepSummaryHandler(summary_utils.SummaryHandler):
             *arguments: The arguments of Pax's handler.
             extra_steps: Steps that are written regardless of the interval.
             on_record: Called with the step, the cross-entropy and the learning rate of each step
-                that is written.
+                that is written, once it is computed and before it is written.
             **keyword_arguments: The keyword arguments of Pax's handler.
         """
         super().__init__(*arguments, **keyword_arguments)
@@ -60,13 +61,11 @@ class StepSummaryHandler(summary_utils.SummaryHandler):
         **keyword_arguments: Any,
     ) -> bool:
         """Writes a step if it is due, reports it, and returns whether it was written."""
-        written = super().process(
-            step, loss, weighted_scalars, summary_tensors, **keyword_arguments
-        )
-        if written:
+        if self.should_write(step):
             entropy = (weighted_scalars or {}).get(_CROSS_ENTROPY, (loss,))[0]
             self._on_record(step, _number(entropy), _learning_rate(summary_tensors))
-        return written
+        # After the report, whose scalars are flushed with Pax's own.
+        return super().process(step, loss, weighted_scalars, summary_tensors, **keyword_arguments)
 
 
 class TrainProgram(programs.SingleTaskTrainProgram):
@@ -74,22 +73,23 @@ class TrainProgram(programs.SingleTaskTrainProgram):
 
     _train_summary_handler: summary_utils.SummaryHandler
     _pace: Pace  # set by `setup`, which Pax calls first
+    _peak: utilisation.Peak | None = None  # of host 0, which reports
     _is_compiled = False  # whether the first step has been made
 
     def __init__(
         self,
-        batch_tokens: int,
+        work: utilisation.Work,
         first_lines: Callable[[int, base_input.BaseInput], Sequence[str]],
     ):
         """Creates a program.
 
         Args:
-            batch_tokens: The tokens of a step.
+            work: The arithmetic of a step.
             first_lines: Takes the step that a run resumes from and its input, restored to its
                 position; returns the lines to report before the first step.
         """
         super().__init__()
-        self._batch_tokens, self._first_lines = batch_tokens, first_lines
+        self._work, self._first_lines = work, first_lines
         self._first_evaluations: Sequence[programs.BaseEvalProgram] = ()
 
     def evaluate_first(self, evaluations: Sequence[programs.BaseEvalProgram]) -> None:
@@ -119,7 +119,10 @@ class TrainProgram(programs.SingleTaskTrainProgram):
             enable_summary_writer,
         )
         train, last = task.train, int(task.train.num_train_steps)
-        self._pace = Pace(last, self._batch_tokens)
+        self._pace = Pace(last, self._work.tokens)
+        # Pax's loop calls it for each batch. An input may have been written by anyone, so it is
+        # measured from outside.
+        train_input.get_next_padded = self._pace.timed(train_input.get_next_padded)
         self._train_summary_handler.close()
         self._train_summary_handler = StepSummaryHandler(
             self.summary_writer,
@@ -136,6 +139,9 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         # On every host, as the hosts exchange information about their data.
         for line in self._first_lines(init_step, train_input):
             log.info("%s", line)
+        if jax.process_index() == 0:
+            self._peak = utilisation.peak(self._work.dtype)
+            log.info("utilisation: %s", utilisation.convention(self._work, self._peak))
 
     def update_state(self, state: Any, step: int) -> Any:
         """Evaluates before step 0; Pax calls it before each step, after saving checkpoints."""
@@ -171,15 +177,25 @@ class TrainProgram(programs.SingleTaskTrainProgram):
         return any(interval and step % interval == 0 for interval in intervals)
 
     def _report(self, step: int, entropy: float, learning_rate: float | None) -> None:
-        speed, left = self._pace.at(step)
+        speed = self._pace.at(step)
         parts = [f"step {step:,} of {int(self._task.train.num_train_steps):,}: loss {entropy:.4f}"]
         if learning_rate is not None:
             parts.append(f"rate {learning_rate:.3g}")
-        if speed is not None:
-            parts.append(f"{speed:,.0f} tokens/s")
-        if left is not None:
-            parts.append(f"{format_duration(left)} left")
+        if speed and self._peak:
+            self._write(step, utilisation.entries(self._work, speed, self._peak))
+            mfu = utilisation.mfu(self._work.flops_per_token, speed, self._peak)
+            parts += [
+                f"{speed.tokens_per_second:,.0f} tokens/s",
+                f"MFU {mfu:.1%}",
+                f"input wait {speed.input_wait:.1%}",
+                f"{format_duration(speed.seconds_left)} left",
+            ]
         log.info("%s", ", ".join(parts))
+
+    def _write(self, step: int, entries: Sequence[utilisation.Entry]) -> None:
+        with self.summary_writer.as_default():
+            for entry in entries:
+                tf.summary.scalar(entry.tag, entry.value, step, description=entry.description)
 
 
 class EvalProgram(programs.SingleTaskEvalProgram):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -18,10 +21,30 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 
 from codegen_pax.runs.log import Line
 
+T = TypeVar("T")
+
 _MIN_SECONDS = 1.0  # between two lines about bytes
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the steps between two records were.
+
+    Attributes:
+        tokens_per_second: Without the pauses between the steps.
+        seconds_left: Until the last step of the run, at the pace since the first record, with
+            pauses.
+        input_wait: The share of the steps' time that this host waits for its input, from 0 to 1.
+            The devices may be busy meanwhile with steps that were started before.
+    """
+
+    tokens_per_second: float
+    seconds_left: float
+    input_wait: float
 
 
 class Pace:
@@ -41,8 +64,9 @@ class Pace:
         self._steps, self._batch_tokens, self._clock = steps, batch_tokens, clock
         self._paused_at: float | None = None
         self._paused_seconds = 0.0
+        self._waited_seconds = 0.0
         self._first: tuple[int, float] | None = None  # a step, and when it was done
-        self._last: tuple[int, float] | None = None  # the same, without earlier pauses
+        self._last: _Record | None = None
 
     def pause(self) -> None:
         """Notes that the time from now on is not spent on training."""
@@ -54,25 +78,48 @@ class Pace:
             self._paused_seconds += self._clock() - self._paused_at
             self._paused_at = None
 
-    def at(self, step: int) -> tuple[float | None, float | None]:
-        """Notes that a step is done, and returns the speed and the time left.
+    def timed(self, read: Callable[[], T]) -> Callable[[], T]:
+        """Returns a function that reads as `read` does, and counts its time as wait for input."""
+
+        @functools.wraps(read)
+        def read_timed() -> T:
+            start = self._clock()
+            try:
+                return read()
+            finally:
+                self._waited_seconds += self._clock() - start
+
+        return read_timed
+
+    def at(self, step: int) -> Speed | None:
+        """Notes that a step is done, and returns the speed since the last noted one.
 
         Returns:
-            Tokens a second since the last noted step, without pauses; and seconds until the last
-            step of the run at the pace since the first noted one, with pauses. Both are None at the
-            first noted step.
+            None at the first noted step, and where the clock has not moved.
         """
         now = self._clock()
-        training = now - self._paused_seconds
-        speed = left = None
+        training, waited = now - self._paused_seconds, self._waited_seconds
+        speed = None
         if self._first is None or self._last is None:
             self._first = (step, now)
-        else:
-            steps, seconds = step - self._last[0], training - self._last[1]
-            speed = steps * self._batch_tokens / seconds if seconds > 0 else None
-            left = (now - self._first[1]) / (step - self._first[0]) * (self._steps - step)
-        self._last = (step, training)
-        return speed, left
+        elif (seconds := training - self._last.training) > 0:
+            first_step, first_time = self._first
+            speed = Speed(
+                tokens_per_second=(step - self._last.step) * self._batch_tokens / seconds,
+                seconds_left=(now - first_time) / (step - first_step) * (self._steps - step),
+                input_wait=(waited - self._last.waited) / seconds,
+            )
+        self._last = _Record(step, training, waited)
+        return speed
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A noted step, and the seconds of training and of waiting for input until then."""
+
+    step: int
+    training: float
+    waited: float
 
 
 def format_duration(seconds: float) -> str:
@@ -108,7 +155,9 @@ def follow_run(title: str, steps: int, console: Console) -> Iterator[Callable[[L
     if not console.is_terminal:
         yield _line_printer(title, steps, console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    # On a narrow terminal the line takes two rows: without its end it would lack the time left.
+    line_column = TextColumn("{task.fields[line]}", table_column=Column(no_wrap=False))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), line_column)
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=steps, line="")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +22,7 @@ from tensorboard.util import tensor_util
 from codegen_pax.data import TRAIN, VALIDATION, entropy
 from codegen_pax.data.stream import inputs
 from codegen_pax.errors import MissingFileError
-from codegen_pax.runs import completions
+from codegen_pax.runs import completions, utilisation
 from codegen_pax.text import tokenizer
 from codegen_pax.text.vocabulary import vocabulary
 
@@ -105,8 +105,13 @@ class Summary:
         fitted_bigram: The cross-entropy of an interpolated bigram counted on the training split.
         first_validation_loss: The validation loss before the first step; None if it was not
             evaluated.
-        tokens_per_second: The median over the run; None if it was too short to measure it without
-            compilation.
+        tokens_per_second: The median over the run, without evaluations and checkpoints; None if it
+            was too short to measure it without compilation.
+        model_flops_utilisation: The median share of the peak, with attention counted whole (see
+            `runs.utilisation`); None if it was not recorded.
+        model_flops_utilisation_causal: The same with causal attention halved.
+        input_wait_share: The mean share of the steps' time that the first host waited for its
+            input; None if it was not recorded.
     """
 
     experiment: str
@@ -120,6 +125,9 @@ class Summary:
     fitted_bigram: float
     first_validation_loss: float | None
     tokens_per_second: float | None
+    model_flops_utilisation: float | None
+    model_flops_utilisation_causal: float | None
+    input_wait_share: float | None
 
     def per_byte(self, loss: float) -> float:
         """Returns a loss on the validation rows in nats a byte of their text."""
@@ -155,7 +163,7 @@ def summarise(
     """
     training = training_losses(job)
     validation = evaluation_losses(job, mixture)
-    rates = read_scalars(job / "summaries" / "train", STEPS_PER_SECOND)
+    train = job / "summaries" / "train"
     validation_rows = list(_rows(mixture, row_length, VALIDATION))
     empirical = entropy.empirical(validation_rows)
     training_rows = _rows(mixture, row_length, TRAIN)
@@ -172,10 +180,11 @@ def summarise(
         bigram_entropy=empirical.bigram,
         fitted_bigram=fitted.bigram,
         first_validation_loss=first.value if first.step == 0 else None,
-        # The first rate is since the program began, compilation included.
-        tokens_per_second=statistics.median(scalar.value for scalar in rates[1:]) * batch_tokens
-        if len(rates) > 1
-        else None,
+        tokens_per_second=_over(train, utilisation.TOKENS_PER_SECOND, statistics.median)
+        or _older_tokens_per_second(train, batch_tokens),
+        model_flops_utilisation=_over(train, utilisation.MFU, statistics.median),
+        model_flops_utilisation_causal=_over(train, utilisation.CAUSAL_MFU, statistics.median),
+        input_wait_share=_over(train, utilisation.INPUT_WAIT, statistics.fmean),
     )
     write_loss_curve(
         job / LOSS_CURVE,
@@ -192,6 +201,19 @@ def summarise(
     _write(job / COMPLETIONS, text)
     _write(job / SUMMARY, json.dumps(dataclasses.asdict(summary), indent=2) + "\n")
     return summary
+
+
+def _over(train: Path, tag: str, average: Callable[[Iterable[float]], float]) -> float | None:
+    """Returns the average of a tag; None if it was not recorded."""
+    values = [scalar.value for scalar in read_scalars(train, tag)]
+    return average(values) if values else None
+
+
+def _older_tokens_per_second(train: Path, batch_tokens: int) -> float | None:
+    """Returns the median speed by Pax's own rate, which is all that older runs have."""
+    # The first rate is since the program began, compilation included.
+    rates = [scalar.value for scalar in read_scalars(train, STEPS_PER_SECOND)[1:]]
+    return statistics.median(rates) * batch_tokens if rates else None
 
 
 def _rows(mixture: str, row_length: int, split: str) -> Iterator[Mapping[str, np.ndarray]]:

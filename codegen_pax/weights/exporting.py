@@ -88,7 +88,7 @@ def make_plan(
     Raises:
         ValueError: a variable is missing, unknown, misshaped, or not of a floating-point type.
     """
-    expected = {weight.variable: weight.pax_shape(dims) for weight in layouts.weights(dims)}
+    expected = layouts.pax_shapes(dims)
     layouts.check_shapes("Pax", variables.shapes(), expected)
     stored = variables.dtypes()
     for name, stored_dtype in stored.items():

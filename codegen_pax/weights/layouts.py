@@ -215,6 +215,11 @@ def weights(dims: Dimensions) -> list[Weight]:
     return [weight for weight in WEIGHTS if dims.embedding_bias or weight != EMBEDDING_BIAS]
 
 
+def pax_shapes(dims: Dimensions) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each variable of a network in Pax, by its name."""
+    return {weight.variable: weight.pax_shape(dims) for weight in weights(dims)}
+
+
 @dataclasses.dataclass(frozen=True)
 class HeadBlock:
     """Rows or columns of a tensor that hold one projection of consecutive heads.

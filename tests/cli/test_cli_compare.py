@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from codegen_pax.cli.core.description import format_cell
 from codegen_pax.cli.core.main import main
 from codegen_pax.compare import GROUPS
 from experiments.declaration import find_declaration
+from tests import pax_process
 
 ROOT = Path(__file__).parents[2]
 ONE, OTHER = "CodeGen350MNL", "CodeGen2BMono"
@@ -160,14 +159,8 @@ for words in (
 def test_experiments_of_a_module_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "other.py").write_text(ELSEWHERE)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    (tmp_path / "commands.py").write_text(SCRIPT)
+    done = pax_process.run("commands", (), tmp_path, {**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-2000:]
     texts, statuses = [], []
     for part in done.stdout.split("====\n")[:-1]:

@@ -1,8 +1,7 @@
 """`codegen-pax import` when it is killed, and when it is called twice at once."""
 
 import os
-import subprocess
-import sys
+import signal
 import time
 
 import jax
@@ -11,13 +10,15 @@ import numpy as np
 from codegen_pax.cli.core.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.weights import slices
+from tests import pax_process
 from tests.cli.wide_networks import CHECKPOINT, refused
 from tests.weights import in_memory
 from tests.weights.networks import Network
 
 # In the child process: after 40 slices, says so and waits for ever.
 STUCK = """
-import itertools, pathlib, threading
+import itertools, pathlib, sys, threading
+from codegen_pax.cli.core.main import main
 from codegen_pax.weights import slices
 slices.SLICE_BYTES = 1 << 17
 to_pax, calls = slices.to_pax, itertools.count()
@@ -27,6 +28,7 @@ def wait(*arguments):
         threading.Event().wait()
     return to_pax(*arguments)
 slices.to_pax = wait
+sys.exit(main())
 """
 
 
@@ -38,23 +40,19 @@ def test_a_conversion_that_is_killed_leaves_no_output_and_begins_afresh(
     network = shape.hugging_face()
     network.save_pretrained(tmp_path / "source")
     arguments = ["import", "hf", "source", "--experiment", "CodeGenMicroMono", "--output", "job"]
-    (tmp_path / "sitecustomize.py").write_text(STUCK)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "codegen_pax.cli.core.main", *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
+    (tmp_path / "stuck_command.py").write_text(STUCK)
+    process = pax_process.Process(
+        "stuck_command", arguments, tmp_path, dict(os.environ), tmp_path / "child.txt"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(slices, "SLICE_BYTES", 1 << 17)
     try:
         while not (tmp_path / "stuck").exists():
-            assert process.poll() is None
+            assert process.poll() is None, (tmp_path / "child.txt").read_text()
             time.sleep(0.05)
         assert "another process is writing" in refused(capsys, *arguments)
     finally:
-        process.kill()
+        process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "job").exists()
     assert any((tmp_path / "job.unfinished" / CHECKPOINT / "state").glob("*/[0-9]*"))

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import shutil
-import types
 from pathlib import Path
 
 import ctranslate2
@@ -15,15 +14,14 @@ import peft
 import pytest
 import torch
 import transformers
-from praxis import base_layer, pax_fiddle
+from praxis import base_layer
 from safetensors.numpy import load_file, save_file
 
-from codegen_pax import model
 from codegen_pax.cli.core.main import main
-from codegen_pax.model.decoding import NucleusSampler
+from codegen_pax.model import generation
 from codegen_pax.runs import checksums, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.runs.completions import continue_prompts
+from codegen_pax.runs.completions import Decoding, continue_prompts
 from codegen_pax.text import tokenizer
 from codegen_pax.weights import embedding_table, hugging_face, importing, layouts
 from codegen_pax.weights.conversion import StagingFolder
@@ -149,13 +147,11 @@ def test_no_draw_takes_an_added_token(temperature, least, most):
     """At the highest temperature all others are drawn: 1 draw of 57 would be of these."""
     row = np.random.default_rng(0).uniform(-20, 20, 512).astype(np.float32)
     row[-9:] = embedding_table.ADDED_BIAS
-    sampler = pax_fiddle.build(pax_fiddle.Config(NucleusSampler, top_k=0, top_p=1.0))
-    keys = jax.random.split(jax.random.PRNGKey(0), 4_000)
-    network = types.SimpleNamespace(next_prng_key=lambda: jax.random.PRNGKey(1))
-    rows = jnp.tile(row, (len(keys), 1))
-    drawn = sampler(network, rows, temperature, None, gumbel_prng_key=keys)
-    assert np.asarray(drawn.new_ids).max() < 503
-    assert least <= len({*drawn.new_ids.tolist()}) <= most
+    logits = jnp.tile(row[:, np.newaxis], 4_000)
+    choice = generation.Choice(temperature, top_p=1.0)
+    drawn = np.asarray(generation.next_token(logits, choice, jax.random.PRNGKey(0)))
+    assert drawn.max() < 503
+    assert least <= len({*drawn.tolist()}) <= most
 
 
 @pytest.fixture(scope="module")
@@ -332,8 +328,10 @@ NEW = 24
 @pytest.fixture(scope="module")
 def make_expected(job):
     """Our own completions of the prompts."""
-    decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
-    samples = continue_prompts(experiment().network(), job / CHECKPOINT, PROMPTS, decoder, seed=0)
+    size = experiment().declaration().size
+    dims = layouts.Dimensions.of(size, embedding_bias=True)
+    decoding = Decoding(new_tokens=NEW, eos_id=50_256)
+    samples = continue_prompts(job / CHECKPOINT, dims, size.rotary_dims, PROMPTS, decoding)
     actual = [sample.tolist() for (sample,) in samples]
     assert max(len({*ids}) for ids in actual) > 3
     return actual

@@ -4,14 +4,13 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from docs import generate
 from experiments.settings import VARIABLES
+from tests import pax_process
 from tests.docs.pages import PAGES, PROJECT, SITE, blocks, code
 
 LABELS = {"run", "long", "tpu", "form"}
@@ -61,12 +60,9 @@ def test_commands_that_are_labelled_run_do(tmp_path):
             commands += map(shlex.split, block.commands())
     assert len(commands) > 5
     assert {words[0] for words in commands} == {"codegen-pax"}
-    driver = tmp_path / "run_commands.py"
-    driver.write_text(DRIVER)
+    (tmp_path / "run_commands.py").write_text(DRIVER)
     words = json.dumps([words[1:] for words in commands])
-    done = subprocess.run(
-        [sys.executable, driver, words], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = pax_process.run("run_commands", [words], tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
 
 

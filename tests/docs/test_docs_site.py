@@ -2,8 +2,6 @@
 
 import html.parser
 import os
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -11,6 +9,7 @@ import pytest
 
 from docs import diagrams, generate, reference
 from experiments.settings import VARIABLES
+from tests import pax_process
 from tests.docs.pages import PROJECT, SITE
 
 # Pages of Sphinx' own, whose links a script fills in.
@@ -39,14 +38,10 @@ class Links(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
-    done = subprocess.run(
-        [*command, "--doctree-dir", folder / "doctrees", PROJECT / "docs", folder / "html"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
+    options = ("--fail-on-warning", "--keep-going", "--quiet", "--doctree-dir")
+    paths = map(str, (folder / "doctrees", PROJECT / "docs", folder / "html"))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = pax_process.run("sphinx", (*options, *paths), PROJECT, environment)
     assert done.returncode == 0, done.stderr[-6000:]
     return folder / "html"
 

@@ -2,13 +2,13 @@
 
 import os
 import socket
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests import pax_process
 from tests.e2e import raw_corpora
-from tests.e2e.pax_process import Process
+from tests.pax_process import Process
 
 MESH = "1x2x2"
 DEVICES = "--xla_force_host_platform_device_count=4"
@@ -62,13 +62,10 @@ class Pax:
 
     def command(self, *arguments: str, **settings: str) -> str:
         """Runs `codegen-pax` as a person would; returns what it printed."""
-        with tempfile.TemporaryDirectory() as folder:
-            output, errors = Path(folder, "output"), Path(folder, "errors")
-            module, environment = "codegen_pax.cli.core.main", self.environment | settings
-            files = (output, errors)
-            status = Process(module, arguments, self.directory, environment, *files).wait()
-            assert status == 0, errors.read_text()[-6000:]
-            return output.read_text()
+        module, environment = "codegen_pax.cli.core.main", self.environment | settings
+        done = pax_process.run(module, arguments, self.directory, environment)
+        assert done.returncode == 0, done.stderr[-6000:]
+        return done.stdout
 
     def run(self, experiment: str, job: Path, *flags: str, **settings: str) -> str:
         """Runs to the end; returns the output, which a failed run shows the end of."""

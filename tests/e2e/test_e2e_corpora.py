@@ -20,7 +20,11 @@ CORPORA = {"NL": "pile", "Multi": "bigquery", "Mono": "bigpython", "Instruct": "
 
 @pytest.fixture(scope="module")
 def jobs(pax, corpora, tmp_path_factory):
-    """One job of each phase, each from the last one's weights."""
+    """One job of each phase, each from the last one's weights.
+
+    On one device, where JAX's cache can be used: a program for several that is read from it hangs,
+    its devices waiting for one another.
+    """
     folder, start = tmp_path_factory.mktemp("phases"), "scratch"
     actual = {}
     for phase in PHASES:
@@ -33,6 +37,7 @@ def jobs(pax, corpora, tmp_path_factory):
             CODEGEN_START_FROM=str(start),
             CODEGEN_MESH="1x1x1",
             XLA_FLAGS="",
+            JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
         )
         start = job
     return actual

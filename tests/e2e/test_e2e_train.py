@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from codegen_pax.runs import checkpoints, completions, lineage, summary
+from codegen_pax.runs import checkpoints, completions, lineage, summary, utilisation
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from codegen_pax.text.vocabulary import vocabulary
 from tasks.prompt_texts import PROSE
@@ -54,6 +54,8 @@ def test_the_run_command_leaves_a_folder_to_look_at(whole):
     assert actual["validation_loss"] == evaluated.value
     assert actual["steps"] == 20 and actual["tokens"] == 20 * 16 * 64
     assert actual["tokens_per_second"] > 0
+    assert actual["model_flops_utilisation"] > actual["model_flops_utilisation_causal"] > 0
+    assert 0 <= actual["input_wait_share"] < 1
     # No model of that order is better on these rows, and 51,200 ids bound them all.
     assert 0 < actual["bigram_entropy"] < actual["unigram_entropy"] < np.log(2_048)
     assert (whole / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -78,10 +80,10 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     log = whole / "logs" / "train.log"
     evaluated = [scalar.value for scalar in summary.evaluation_losses(whole, "codegen_nano_nl")]
     assert len(log.read_text().splitlines()) < 120
-    checked, wait, *opening = reported(log)[:9]
+    checked, wait, *opening = reported(log)[:10]
     assert checked.startswith("ShortNL is checked, and all is well: ")
     assert wait == "initialising the weights"
-    assert [line for line in reported(log)[9:] if not line.startswith("step ")] == [
+    assert [line for line in reported(log)[10:] if not line.startswith("step ")] == [
         "after step 0: evaluating on codegen_nano_nl_validation",
         f"after step 0: validation loss {evaluated[0]:.4f} on codegen_nano_nl_validation",
         "compiling the training step",
@@ -97,6 +99,7 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
         "rate",
         "mesh",
         "steps between",
+        "utilisation",
     ]
     assert "weights: random" in opening
     assert any(line.startswith("data: codegen_nano_nl from row 0 on: ") for line in opening)
@@ -109,9 +112,37 @@ def test_a_run_says_what_it_begins_with_and_how_it_goes(whole):
     # Two steps of warm-up to 4e-3; the cosine begins with the third.
     assert [line.split(", ")[1] for line in steps[:3]] == ["rate 0", "rate 0.002", "rate 0.004"]
     assert all("tokens/s" in line and " left" in line for line in steps[1:])
+    assert opening[-1].startswith("utilisation: MFU is model FLOPs (")
+    assert "with causal attention halved) of" in opening[-1]
+    assert all("MFU " in line and "input wait " in line for line in steps[1:])
     printed = (whole / "printed.txt").read_text()
     assert steps[-1] in printed and opening[2] in printed
     assert "ShortNL: ShortNL" not in printed and "starting the Pax binary" in printed
+
+
+def test_the_speed_of_every_step_but_the_first_is_in_the_events(whole):
+    """The first record has none, as its time includes compilation."""
+    speeds = {
+        tag: {one.step: one.value for one in summary.read_scalars(whole / "summaries/train", tag)}
+        for tag in (
+            utilisation.TOKENS_PER_SECOND,
+            utilisation.MFU,
+            utilisation.CAUSAL_MFU,
+            utilisation.INPUT_WAIT,
+            utilisation.SECONDS_LEFT,
+        )
+    }
+    assert all([*values] == [*range(2, 21)] for values in speeds.values())
+    mfu, causal = speeds[utilisation.MFU], speeds[utilisation.CAUSAL_MFU]
+    # 6 * (2 * 12 * 128^2 + 2,048 * 128) for the weights, 12 * 2 * 64 * 128 for the attention.
+    whole_attention, halved = 3_932_160 + 196_608, 3_932_160 + 98_304
+    for step, tokens in speeds[utilisation.TOKENS_PER_SECOND].items():
+        assert causal[step] / mfu[step] == pytest.approx(halved / whole_attention, rel=1e-5)
+        assert mfu[step] / tokens == pytest.approx(
+            mfu[2] / speeds[utilisation.TOKENS_PER_SECOND][2]
+        )
+    assert all(0 <= value <= 1 for value in speeds[utilisation.INPUT_WAIT].values())
+    assert speeds[utilisation.SECONDS_LEFT][20] == 0
 
 
 def test_a_resumed_run_says_where_it_goes_on(resumed):

@@ -154,8 +154,9 @@ def test_shorter_rows_are_as_many_more_and_the_network_stays():
         32,
     )
     assert actual.batch_tokens == NL.batch_tokens == 524_288 and actual.tokens == NL.tokens
-    # 6 * (356,712,448 - 51,200 * 1,024) for the weights, 12 * 20 * 64 * 1,024 for the attention.
-    assert actual.flops_per_token == 1_825_701_888 + 15_728_640
+    # 6 * (20 * 12 * 1,024^2 + 51,200 * 1,024) for the weights, 12 * 20 * 64 * 1,024 for the
+    # attention.
+    assert actual.flops_per_token == 1_824_522_240 + 15_728_640
     assert actual.flops == actual.tokens * actual.flops_per_token
     assert "350,000 steps * 8,192 rows * 64 = 183,500,800,000." in " ".join(report(actual).split())
 

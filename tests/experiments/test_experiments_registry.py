@@ -1,8 +1,6 @@
 """Every registered experiment; one of each size, abstractly initialised on its own mesh."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from experiments.declaration import declarations
 from experiments.phases import PHASES
 from experiments.settings import Settings
 from experiments.sizes import SIZES, network_parameters
+from tests import pax_process
 
 NAMES = [f"CodeGen{size}Mono" for size in SIZES]
 MIB = 2**20
@@ -21,8 +20,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def described():
-    script = Path(__file__).with_name("abstract_init.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = pax_process.run("tests.experiments.abstract_init", (), Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from codegen_pax.plan.accelerators import TPU_V4
 from experiments.declaration import declarations, find_declaration
 from experiments.experiment import CodeGenExperiment
-from experiments.meshes import PLACEMENTS, TPU_V4, Mesh, Placement
+from experiments.meshes import PLACEMENTS, Mesh, Placement
 from experiments.phases import PHASES
 from experiments.report import report
 from experiments.sizes import SIZES, Size, network_parameters

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from praxis import base_layer, decoder_utils, pax_fiddle, py_utils
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from praxis import base_layer, decoder_hparams, decoder_utils, pax_fiddle, py_utils
 
 from codegen_pax import model
+from codegen_pax.model import generation, unstacked
 from tests.model.random_models import (
     Shape,
     reference,
@@ -41,7 +44,7 @@ def full_logits(weights):
     """Logits [B, T, V] of the full forward pass over left-aligned rows."""
     ids = jnp.asarray(SHAPE.random_ids())
     lm = base_layer.instantiate(SHAPE.language_model())
-    return np.asarray(lm.apply({"params": weights}, ids, jnp.zeros(ids.shape)).logits)
+    return np.asarray(jax.jit(lm.apply)({"params": weights}, ids, jnp.zeros(ids.shape)).logits)
 
 
 def stepped_logits(weights, prefill: dict, tokens: np.ndarray, positions: np.ndarray | None):
@@ -71,7 +74,11 @@ def stepped_logits(weights, prefill: dict, tokens: np.ndarray, positions: np.nda
         )
         return out.logits, cache
 
-    first, cache = lm.apply({"params": weights}, method=start, mutable=CACHE)
+    @jax.jit
+    def prefilled(weights):
+        return lm.apply({"params": weights}, method=start, mutable=CACHE)
+
+    first, cache = prefilled(weights)
     following = []
     for i in range(tokens.shape[1]):
         position = None if positions is None else jnp.asarray(positions[:, i])
@@ -123,8 +130,14 @@ def prompts() -> np.ndarray:
     return np.where(np.arange(PROMPT) < PROMPT_LENGTHS[:, np.newaxis], ids, 0)
 
 
-def decode(decoder, weights, seed: int = 0, **fields):
+def decode(decoder, weights, **fields):
     """Returns what `decode` gives, as numpy arrays, and the model."""
+    (out,), codegen = decode_each([0], decoder, weights, **fields)
+    return out, codegen
+
+
+def decode_each(seeds, decoder, weights, **fields):
+    """Returns what `decode` gives with each of the seeds, by one program, and the model."""
     config = pax_fiddle.Config(
         model.CodeGenModel, name="model", lm_tpl=SHAPE.language_model(), decoder_tpl=decoder
     )
@@ -150,7 +163,8 @@ def decode(decoder, weights, seed: int = 0, **fields):
             )
         return out
 
-    return jax.tree.map(np.asarray, run(weights, jax.random.PRNGKey(seed), batch)), codegen
+    outs = [run(weights, jax.random.PRNGKey(seed), batch) for seed in seeds]
+    return jax.tree.map(np.asarray, outs), codegen
 
 
 def continuation(network, prompt: np.ndarray) -> list[int]:
@@ -189,23 +203,40 @@ def nearly_greedy():
 
 def left_aligned():
     """Greedy, with the prompts put in token by token: a short row goes on while others are read."""
+    return decoder_hparams.GreedyDecoderHParams(
+        seqlen=PROMPT + NEW, max_decode_steps=PROMPT + NEW, eos_id=EOS
+    )
+
+
+def praxis_greedy():
+    """Greedy, by praxis' own loop over the stacked layers."""
+    return decoder_hparams.GreedyDecoderHParams(
+        seqlen=PROMPT + NEW, max_decode_steps=NEW, eos_id=EOS, fprop_for_prefix=True
+    )
+
+
+@pytest.fixture(scope="module")
+def greedy(weights):
+    """Every prompt continued by the likeliest tokens, and the model."""
     decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    decoder.fprop_for_prefix, decoder.max_decode_steps = False, PROMPT + NEW
-    return decoder
+    return decode(decoder, weights)
 
 
-@pytest.mark.parametrize("kind", ["greedy", "left-aligned", "sampled"])
-def test_tokens_equal_transformers(kind, weights, make_expected):
+@pytest.fixture(scope="module")
+def by_praxis(weights):
+    """The same by praxis' loop."""
+    return decode(praxis_greedy(), weights)
+
+
+@pytest.mark.parametrize("kind", ["greedy", "praxis", "left-aligned", "sampled"])
+def test_tokens_equal_transformers(kind, weights, greedy, by_praxis, make_expected):
     # The comparison is worth something: rows end differently, say different things, and '!' too.
     assert len({len(row) for row in make_expected}) >= 3
     assert len({token for row in make_expected for token in row}) >= 8
     assert any(0 in row for row in make_expected)
-    decoder = {
-        "greedy": model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS),
-        "left-aligned": left_aligned(),
-        "sampled": nearly_greedy(),
-    }[kind]
-    out, codegen = decode(decoder, weights)
+    decoders = {"left-aligned": left_aligned, "sampled": nearly_greedy}
+    done = {"greedy": greedy, "praxis": by_praxis}
+    out, codegen = done.get(kind) or decode(decoders[kind](), weights)
     _, pairs, _ = codegen.process_decode_out(None, out)
     assert len(pairs) == SHAPE.batch
     for (_, row), ids, n, tokens in zip(
@@ -219,9 +250,8 @@ def test_tokens_equal_transformers(kind, weights, make_expected):
             assert kind == "left-aligned" or len(sample) == len(tokens)
 
 
-def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expected):
-    decoder = model.greedy_decoder(prompt_length=PROMPT, max_new_tokens=NEW, eos_id=EOS)
-    out, codegen = decode(decoder, weights)
+def test_log_probabilities_are_those_of_the_tokens(network, greedy, make_expected):
+    out, codegen = greedy
     _, pairs, _ = codegen.process_decode_out(None, out)
     for (_, row), tokens in zip(pairs, make_expected, strict=True):
         whole = np.concatenate([row["prefix_ids"], tokens])
@@ -231,6 +261,54 @@ def test_log_probabilities_are_those_of_the_tokens(network, weights, make_expect
         np.testing.assert_allclose(
             actual, np.asarray(log_probabilities)[np.arange(len(tokens)), tokens], atol=1e-4
         )
+
+
+def test_log_probabilities_equal_praxis(greedy, by_praxis):
+    """As its loop over the stacked layers gives them, also after the first that may differ."""
+    (actual, _), (expected, _) = greedy, by_praxis
+    is_new = np.arange(PROMPT + NEW) < actual.decode_lengths[..., np.newaxis]
+    is_new &= np.arange(PROMPT + NEW) >= PROMPT_LENGTHS[:, np.newaxis, np.newaxis]
+    np.testing.assert_array_equal(
+        np.where(is_new, actual.output_ids, 0)[:, 0],
+        np.where(is_new[:, 0], expected.output_ids.reshape(SHAPE.batch, -1), 0),
+    )
+    difference = actual.logprobs[:, 0] - expected.logprobs.reshape(SHAPE.batch, -1)
+    assert np.abs(difference[is_new[:, 0]]).max() < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [1, PROMPT, 2 * PROMPT, 5 * PROMPT])
+def test_prompts_read_in_groups_are_continued_alike(weights, tokens):
+    form = unstacked.Form(SHAPE.head_dims, SHAPE.rotary_dims)
+    ids = [
+        generation.generate(
+            weights,
+            jnp.asarray(prompts()),
+            jnp.asarray(PROMPT_LENGTHS),
+            jax.random.PRNGKey(0),
+            None,
+            generation.Options(form, EOS, NEW, samples=2, prefill_tokens=group),
+        ).ids
+        for group in (tokens, None)
+    ]
+    np.testing.assert_array_equal(*ids)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=40),
+    st.floats(0.01, 1),
+    st.floats(0.1, 10),
+)
+def test_the_nucleus_is_the_least_set_of_the_likeliest_tokens(row, top_p, temperature):
+    """Within float32: where the likelier tokens sum to `top_p` almost exactly, both are right."""
+    row = row + [-100.0] * (40 - len(row))  # one size, one program
+    logits = jnp.asarray(row, jnp.float32)[:, jnp.newaxis]
+    probabilities = np.asarray(jax.nn.softmax(logits / temperature, axis=0), np.float64)[:, 0]
+    threshold = generation.nucleus_threshold(jax.nn.softmax(logits / temperature, axis=0), top_p)
+    is_in = probabilities >= float(threshold[0])
+    likelier = np.array([probabilities[probabilities > p].sum() for p in probabilities])
+    assert np.all(is_in[likelier < top_p - 1e-5])
+    assert top_p == 1 or not np.any(is_in[likelier > top_p + 1e-5])
 
 
 def test_samples_follow_the_nucleus_of_transformers(network, weights):
@@ -271,7 +349,7 @@ def test_samples_keep_their_order_and_follow_the_seed(weights):
         top_p=0.95,
         num_samples=4,
     )
-    first, again, other = (decode(decoder, weights, seed=seed)[0] for seed in (1, 1, 2))
+    (first, again, other), _ = decode_each((1, 1, 2), decoder, weights)
     np.testing.assert_array_equal(first.output_ids, again.output_ids)
     assert np.any(first.output_ids != other.output_ids)
     # Sorted samples would stand in falling order of probability in every row.

@@ -73,7 +73,7 @@ def initial() -> dict[str, np.ndarray]:
     """The initial weights by path."""
     lm = base_layer.instantiate(SMALL.language_model(embedding_bias=True))
     ids = jnp.zeros((1, 8), jnp.int32)
-    tree = lm.init(jax.random.PRNGKey(1), ids, jnp.zeros(ids.shape))["params"]
+    tree = jax.jit(lm.init)(jax.random.PRNGKey(1), ids, jnp.zeros(ids.shape))["params"]
     return {
         "/".join(key.key for key in path): np.asarray(weight)
         for path, weight in jax.tree_util.tree_leaves_with_path(tree)

@@ -2,13 +2,14 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from praxis import base_layer, pax_fiddle
+from praxis import base_layer, pax_fiddle, py_utils
 
 from codegen_pax import model
 from tests.model.random_models import Shape, training_batch
@@ -97,6 +98,45 @@ def test_a_mesh_of_eight_gives_what_one_device_gives(mesh_shape):
     np.testing.assert_allclose(logits, wanted_logits, atol=1e-5 * np.abs(wanted_logits).max())
     for a, b in zip(jax.tree.leaves(gradients), jax.tree.leaves(wanted_gradients), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 8, 1), (1, 2, 4), (2, 2, 2)], ids=str)
+def test_prompts_are_continued_on_a_mesh_as_on_one_device(mesh_shape):
+    """And no step of the loop gathers a weight over the data axis: that is done once, before."""
+    weights, _, _ = unsharded()
+    lengths = np.array([5, 1, 3, 5, 4], np.int32)
+    prompts = py_utils.NestedMap(ids=SHAPE.random_ids(seed=2)[:5, :5], prefix_lengths=lengths)
+    decoder = model.greedy_decoder(prompt_length=5, max_new_tokens=6, eos_id=-1)
+
+    def decode(network, weights):
+        context = base_layer.JaxContext.HParams(do_eval=True)
+        with base_layer.JaxContext.new_context(hparams=context):
+            _, out, _ = network.apply(
+                {"params": weights}, decoder, prompts, method=network.decode_with_params
+            )
+        return out.output_ids, out.logprobs
+
+    ids, logprobs = jax.jit(functools.partial(decode, codegen(SHAPE, None)))(weights)
+    network = codegen(SHAPE, mesh_shape)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]).reshape(mesh_shape), AXES)
+    batch = jax.tree.map(jnp.asarray, training_batch(SHAPE.random_ids()))
+    specs = base_layer.var_partition_specs(
+        network.abstract_init_with_metadata(batch)["params"], mesh_shape, AXES
+    )
+    with mesh:
+        placed = jax.tree.map(
+            lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec)), weights, specs
+        )
+        program = jax.jit(functools.partial(decode, network)).lower(placed).compile()
+        actual_ids, actual_logprobs = program(placed)
+    np.testing.assert_array_equal(actual_ids, ids)
+    np.testing.assert_allclose(actual_logprobs, logprobs, atol=1e-5)
+    assert len({*np.asarray(ids)[..., 5:].ravel().tolist()}) > 4
+    loop = re.search(r"while\(.*body=(%?[\w.-]+)", program.as_text())[1]
+    body = program.as_text().split(f"\n{loop} ")[1].split("\n}")[0]
+    gathered = re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", body)
+    weight_sizes = {math.prod(map(int, shape.split(","))) for shape in gathered}
+    assert max(weight_sizes, default=0) < SHAPE.model_dims**2
 
 
 def placements(shape: Shape, mesh_shape):

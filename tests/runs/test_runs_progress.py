@@ -7,7 +7,7 @@ from rich.console import Console
 
 from codegen_pax.runs import progress
 from codegen_pax.runs.log import Line
-from codegen_pax.runs.progress import Pace, follow_run, format_duration
+from codegen_pax.runs.progress import Pace, Speed, follow_run, format_duration
 
 
 class Clock:
@@ -26,17 +26,17 @@ def clock():
 def test_the_first_step_tells_neither_since_it_compiles(clock):
     pace = Pace(40, 1_000, clock)
     clock.now += 90
-    assert pace.at(1) == (None, None)
+    assert pace.at(1) is None
     clock.now += 2
-    assert pace.at(2) == (500.0, 76.0)  # 1,000 tokens in 2 s; 38 steps to come
+    assert pace.at(2) == Speed(500.0, 76.0, 0.0)  # 1,000 tokens in 2 s; 38 steps to come
 
 
 def test_a_resumed_run_counts_from_where_it_goes_on(clock):
     pace = Pace(1_000, 64, clock)
     clock.now += 30
-    assert pace.at(501) == (None, None)
+    assert pace.at(501) is None
     clock.now += 4 * 99
-    assert pace.at(600) == (16.0, 4.0 * 400)
+    assert pace.at(600) == Speed(16.0, 4.0 * 400, 0.0)
 
 
 def test_an_evaluation_is_no_part_of_the_speed_but_of_the_time_left(clock):
@@ -50,16 +50,53 @@ def test_an_evaluation_is_no_part_of_the_speed_but_of_the_time_left(clock):
     clock.now += 7  # an evaluation
     pace.resume()
     clock.now += 1
-    assert pace.at(3) == (100.0, 9.0 / 2 * 7)
+    assert pace.at(3) == Speed(100.0, 9.0 / 2 * 7, 0.0)
     pace.resume()  # without a pause before it: nothing
     clock.now += 1
-    assert pace.at(4)[0] == 100.0
+    assert pace.at(4).tokens_per_second == 100.0
 
 
-def test_two_records_at_one_time_divide_by_nothing(clock):
+def test_two_records_at_one_time_tell_nothing(clock):
     pace = Pace(3, 1, clock)
     pace.at(1)
-    assert pace.at(2) == (None, 0.0)
+    assert pace.at(2) is None
+
+
+def test_the_wait_for_input_is_a_share_of_the_steps_since_the_last_record(clock):
+    pace = Pace(100, 10, clock)
+
+    def read(seconds=0.5):
+        clock.now += seconds
+        return "batch"
+
+    def steps(first, last):
+        for _ in range(first, last + 1):
+            assert pace.timed(read)() == "batch"
+            clock.now += 1.5
+        return pace.at(last)
+
+    assert steps(1, 1) is None
+    assert steps(2, 5) == Speed(5.0, 190.0, 0.25)
+    pace.pause()
+    clock.now += 90  # an evaluation, which is no part of the steps' time
+    pace.resume()
+    assert steps(6, 9).input_wait == 0.25
+    clock.now += 8  # steps that wait for nothing
+    assert pace.at(13).input_wait == 0.0
+
+
+def test_an_input_that_fails_was_waited_for(clock):
+    pace = Pace(100, 10, clock)
+    pace.at(1)
+
+    def read():
+        clock.now += 3
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        pace.timed(read)()
+    clock.now += 1
+    assert pace.at(2).input_wait == 0.75
 
 
 @pytest.mark.parametrize(
@@ -118,6 +155,15 @@ def test_progress_on_a_terminal_shows_the_newest_step_and_the_other_lines():
     printed = shown(True, 20)
     assert "step 20 of 40: loss 8.000, 20 s left" in printed
     assert "mesh: 1x1x1 [replica x data x mdl]" in printed and "loss 9.000" in printed
+
+
+def test_on_a_narrow_terminal_no_part_of_the_line_is_lost():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    parts = ("loss 3.1234", "rate 0.00377", "13,012 tokens/s", "MFU 21.3%", "input wait 0.2%")
+    with follow_run("CodeGenNanoMono", 3_300, console) as on_line:
+        on_line(Line(f"step 1,200 of 3,300: {', '.join(parts)}, 2 min 41 s left", 1_200))
+    shown = " ".join(console.file.getvalue().split())
+    assert "CodeGenNanoMono" in shown and "…" not in shown and "left" in shown
 
 
 def printed(monkeypatch, *moved):

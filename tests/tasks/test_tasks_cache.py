@@ -1,8 +1,6 @@
 """seqio's own caching job over prepared corpora: the cached task gives the same rows."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import seqio
 
 import tasks  # noqa: F401  (registers them)
 from codegen_pax.data.seqio_sources import set_corpora_folder
+from tests import pax_process
 from tests.data.prepared_corpora import write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +27,12 @@ def cached(tmp_path_factory):
         splits = {"train": 9, "validation": 3}
         write_corpus(folder / "data" / corpus, {"": splits}, row_length=T, answers=answers)
     names = ",".join(f"codegen_{corpus}" for corpus in CORPORA)
-    job = subprocess.run(
-        [
-            *(sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--module_import=codegen"),
-            *(f"--tasks={names}", "--min_shards=2", f"--output_cache_dir={folder / 'cached'}"),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"CODEGEN_DATA": str(folder / "data")},
-        capture_output=True,
-        text=True,
-        check=False,
+    arguments = ("--module_import=codegen", f"--tasks={names}", "--min_shards=2")
+    job = pax_process.run(
+        "seqio.scripts.cache_tasks_main",
+        (*arguments, f"--output_cache_dir={folder / 'cached'}"),
+        ROOT,
+        os.environ | {"CODEGEN_DATA": str(folder / "data")},
     )
     assert job.returncode == 0, job.stderr[-2_000:]
     return folder / "data", folder / "cached"

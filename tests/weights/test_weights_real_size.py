@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from praxis import base_layer, pax_fiddle
+from praxis import base_layer
 
-from codegen_pax import model
 from codegen_pax.cli.core.main import main
 from codegen_pax.runs.checkpoint_arrays import read_variables
-from codegen_pax.runs.completions import continue_prompts
+from codegen_pax.runs.completions import Decoding, continue_prompts
 from codegen_pax.weights import layouts
 from tests.cli.wide_experiments import SHALLOW_SIZE as SIZE
 from tests.model.random_models import Shape, reference
@@ -73,11 +72,9 @@ def test_hugging_face_in_pax(job, ids, expected):
 
 def test_greedy_completions_are_the_same_token_for_token(job, network):
     prompts = [[1, 2, 3, 0, 50_000], [7] * 9]
-    decoder = model.greedy_decoder(prompt_length=9, max_new_tokens=NEW, eos_id=50_256)
-    config = pax_fiddle.Config(
-        model.CodeGenModel, name="codegen", lm_tpl=SHAPE.language_model(embedding_bias=True)
-    )
-    actual = continue_prompts(config, job / CHECKPOINT, prompts, decoder, seed=0)
+    dims = layouts.Dimensions.of(SIZE, embedding_bias=True)
+    decoding = Decoding(new_tokens=NEW, eos_id=50_256)
+    actual = continue_prompts(job / CHECKPOINT, dims, SIZE.rotary_dims, prompts, decoding)
     for (sample,), prompt in zip(actual, prompts, strict=True):
         with torch.no_grad():
             out = network.generate(

@@ -43,13 +43,16 @@ def summarize(declaration: Declaration) -> Description:
 def derived_numbers(declaration: Declaration) -> Description:
     """Returns the numbers that follow from an experiment's declaration.
 
-    FLOPs are those of the model, without the recomputation that saves memory.
+    FLOPs are those of the model, without the recomputation that saves memory: with attention
+    between all pairs of positions, but `causal_flops_per_token` with half of it.
     """
+    size, row_length = declaration.size, declaration.row_length
     return {
         "parameters": declaration.parameters,
         "tokens": declaration.tokens,
         "tokens_per_parameter": round(declaration.tokens / declaration.parameters, 2),
         "flops_per_token": declaration.flops_per_token,
+        "causal_flops_per_token": size.causal_flops_per_token(row_length),
         "flops": declaration.flops,
         "steps": declaration.steps,
         "batch_tokens": declaration.batch_tokens,

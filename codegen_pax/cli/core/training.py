@@ -178,6 +178,11 @@ def print_summary(
     table.add_row("trained on", f"{summary.tokens:,} tokens in {counted(summary.steps, 'step')}")
     if summary.tokens_per_second is not None:
         table.add_row("speed", f"{summary.tokens_per_second:,.0f} tokens/s")
+    mfu, causal = summary.model_flops_utilisation, summary.model_flops_utilisation_causal
+    if mfu is not None and causal is not None:
+        table.add_row("MFU", f"{mfu:.1%}; {causal:.1%} with causal attention halved")
+    if summary.input_wait_share is not None:
+        table.add_row("input wait", f"{summary.input_wait_share:.1%} of the steps' time")
     minutes, rest = divmod(round(seconds), 60)
     table.add_row("time", f"{minutes} min {rest} s")
     table.add_row("loss curve", printable(job / LOSS_CURVE))

@@ -1,6 +1,6 @@
 """Runs a module as `python -m` does, in a process that has Pax's imports already.
 
-To import what the stock binary imports takes a core more than ten seconds, and some thirty runs
+To import what the stock binary imports takes a core more than ten seconds, and some forty runs
 need it. multiprocessing's fork server imports it once. Each run is forked from there, with its own
 environment, directory and log, and executes the module from its first line.
 """
@@ -11,16 +11,14 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-# What `paxml.main` imports, and what experiments do; but not `paxml.main` itself, which
-# defines its flags as it runs, nor `codegen`, which reads the environment.
-_PRELOADED = ("paxml.eval_lib", "paxml.train", "paxml.tuning_lib", "experiments.registry")
-
+_IMPORTS = "tests.pax_imports"
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*_PRELOADED])
+_CONTEXT.set_forkserver_preload([_IMPORTS])
 
 
 class Process:
@@ -70,6 +68,28 @@ class Process:
             os.kill(self._process.pid, number)
 
 
+def run(
+    module: str,
+    arguments: Sequence[str],
+    directory: Path,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module to the end; returns what `subprocess.run` does with its output captured.
+
+    Args:
+        module: The module to execute as `__main__`.
+        arguments: Its command line.
+        directory: The working directory, where modules are looked for too.
+        environment: All of its environment; None for this process's own.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "output"), Path(folder, "errors")
+        values = dict(os.environ) if environment is None else environment
+        status = Process(module, arguments, directory, values, *files).wait()
+        output, errors = (file.read_text() for file in files)
+    return subprocess.CompletedProcess([module, *arguments], status, output, errors)
+
+
 def _execute(
     module: str,
     arguments: Sequence[str],
@@ -79,8 +99,7 @@ def _execute(
     errors: Path,
 ) -> None:
     """Executes a module in this process, which was forked for it alone."""
-    missing = [name for name in _PRELOADED if name not in sys.modules]
-    assert not missing, f"the fork server could not import {missing}"
+    assert _IMPORTS in sys.modules, f"the fork server could not import {_IMPORTS}"
     for descriptor, path in ((1, output), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.chdir(directory)

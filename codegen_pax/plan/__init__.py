@@ -1,0 +1,1 @@
+"""What the hardware gives, known before anything runs."""

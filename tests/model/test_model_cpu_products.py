@@ -1,0 +1,69 @@
+"""Products widened for a CPU: the same numbers, and nowhere else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from praxis import base_layer, pax_fiddle
+
+from codegen_pax import model
+from codegen_pax.model import cpu_products
+from tests.model.random_models import Shape, training_batch
+
+SHAPE = Shape(2, 2, 8, 4, vocab_size=61, batch=3, length=12)
+WIDENED = ("33,80]", "33,77]")  # of 33 tokens: F = 64 and V = 61, with sixteen columns more
+
+
+@pytest.fixture(scope="module")
+def batch():
+    ids = SHAPE.random_ids(seed=3)
+    batch = jax.tree.map(jnp.asarray, training_batch(ids))
+    batch.weights = batch.weights.at[0, :4].set(0)
+    batch.paddings = batch.paddings.at[2, 8:].set(1)
+    return batch
+
+
+def loss_gradients_and_program(batch, weights=None):
+    lm = SHAPE.language_model(embedding_bias=True, z_loss=1e-2)
+    network = base_layer.instantiate(pax_fiddle.Config(model.CodeGenModel, name="model", lm_tpl=lm))
+    if weights is None:
+        weights = jax.jit(network.init)(jax.random.PRNGKey(0), batch)["params"]
+        weights = jax.tree.map(lambda x: x + 0.1, weights)  # biases that are not zero
+
+    def loss(weights, batch):
+        def both(network, batch):
+            predictions = network.compute_predictions(batch)
+            metrics, _ = network.compute_loss(predictions, batch)
+            return metrics.total_loss[0], predictions
+
+        context = base_layer.JaxContext.HParams(do_eval=False)
+        with base_layer.JaxContext.new_context(hparams=context):
+            out, _ = network.apply(
+                {"params": weights}, batch, method=both, mutable=["aux_loss", "summaries"]
+            )
+        return out
+
+    program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(weights, batch).compile()
+    return weights, program(weights, batch), program.as_text()
+
+
+def test_no_number_changes(batch, monkeypatch):
+    weights, expected, text = loss_gradients_and_program(batch)
+    assert not any(shape in text for shape in WIDENED)
+    monkeypatch.setattr(cpu_products, "SLOW_MULTIPLE", 1)
+    _, actual, text = loss_gradients_and_program(batch, weights)
+    assert all(shape in text for shape in WIDENED)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.shape == b.shape and np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, atol=1e-6 * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("width, columns", [(2048, 16), (4096, 16), (51_200, 16), (1024, 0)])
+def test_only_widths_that_share_cache_sets_are_widened(width, columns):
+    assert cpu_products.added_columns(width) == columns
+
+
+def test_nothing_is_widened_on_several_devices():
+    with jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",)):
+        assert cpu_products.added_columns(4096) == 0
