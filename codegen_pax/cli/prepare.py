@@ -106,11 +106,12 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Prepares the corpus and prints the counts of its documents, by rule."""
     from codegen_pax.cli.core.terminal import Terminal
-    from codegen_pax.data.prepare import duplicates, output, pipeline
+    from codegen_pax.data.prepare import duplicates, output, pipeline, work_files
     from codegen_pax.data.prepare.settings import default_validation_share
     from codegen_pax.data.rules import decontamination
     from codegen_pax.data.sources import discovery, partitions
 
+    work_files.limit_read_ahead()
     settings = _parse_settings(args)
     _check_output(args, settings.output)
     # The benchmarks are read first, as a fault in them ends the verb.
@@ -194,7 +195,7 @@ def _parse_settings(args: argparse.Namespace) -> Settings:
 
 
 def _check_runner(args: argparse.Namespace) -> None:
-    from codegen_pax.data.prepare import pipeline
+    from codegen_pax.data.prepare import on_beam
 
     if not args.runner:
         if args.forwarded:
@@ -205,8 +206,8 @@ def _check_runner(args: argparse.Namespace) -> None:
             "--workers counts processes of this machine; the options of a runner follow after --"
         )
     try:
-        pipeline.check_runner(args.runner, args.forwarded)
-    except pipeline.RunnerError as error:
+        on_beam.check_runner(args.runner, args.forwarded)
+    except on_beam.RunnerError as error:
         raise UsageError(error) from error
 
 

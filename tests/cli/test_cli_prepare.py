@@ -18,7 +18,7 @@ from etils import epath
 
 from codegen_pax.cli.core.main import main
 from codegen_pax.data.format import manifest
-from codegen_pax.data.prepare import pipeline, settings
+from codegen_pax.data.prepare import on_beam, pipeline, settings
 from codegen_pax.data.prepare.settings import WORK_FOLDER
 
 COMMAND = [sys.executable, "-m", "codegen_pax.cli.core.main"]
@@ -138,7 +138,7 @@ def started(big, tmp_path):
         text=True,
     )
     family = []
-    while not (output / WORK_FOLDER / "progress").exists():
+    while not [*(output / WORK_FOLDER).glob("*/progress")]:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
         family = psutil.Process(process.pid).children(recursive=True)
@@ -323,7 +323,7 @@ def test_the_runners_of_the_documentation_are_beams_and_read_their_options():
     commands = dict(re.findall(r"--runner=(\w+) -- (.*)", text))
     assert list(commands) == ["DataflowRunner", "FlinkRunner", "SparkRunner"]
     for runner, options in commands.items():
-        pipeline.check_runner(runner, options.split())
+        on_beam.check_runner(runner, options.split())
         read = PipelineOptions(options.split()).get_all_options(drop_default=True)
         assert {option[2:].partition("=")[0] for option in options.split()} <= set(read)
 

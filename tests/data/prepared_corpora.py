@@ -7,17 +7,30 @@ from etils import epath
 
 from codegen_pax.data.format.manifest import Manifest, Shard
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.prepare import examine, output, pipeline, stages
 from codegen_pax.data.sources import discovery, partitions
 from codegen_pax.text import tokenizer
 
 
-def prepare_corpus(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
-    """Prepare a corpus from inputs in this process; return its manifest."""
+def find(settings, *inputs, at_most=partitions.PARTITION_BYTES, left_out=None):
+    """Return the inputs of a corpus and their partitions of `at_most` bytes."""
     files = discovery.find(settings.corpus, [str(path) for path in inputs], left_out)
+    return files, partitions.plan(settings.corpus, files, at_most)
+
+
+def prepare_corpus(settings, *inputs, left_out=None, **options):
+    """Prepare a corpus from inputs in this process; return its manifest."""
+    files, pieces = find(settings, *inputs, left_out=left_out, **options)
     output.begin(settings)
-    pipeline.run(settings, files, partitions.plan(settings.corpus, files, at_most))
+    pipeline.run(settings, files, pieces)
     return output.finish(settings, left_out)
+
+
+def survey_corpus(settings, *inputs, **options):
+    """Begin a corpus and read its inputs in this process; return the plan of what follows."""
+    _, pieces = find(settings, *inputs, **options)
+    output.begin(settings)
+    return stages.survey(examine.merge(examine.examine(one, settings) for one in pieces), settings)
 
 
 def write_corpus(

@@ -1,7 +1,6 @@
 """What a step holds is bounded in the number of documents: counted in bytes, by tracemalloc."""
 
 import gzip
-import hashlib
 import json
 import tracemalloc
 import zlib
@@ -10,10 +9,12 @@ import datasketch
 import numpy as np
 import pytest
 
-from codegen_pax.data.prepare import duplicates, examine, order, output, tokenise
+from codegen_pax.data.prepare import chunks, order, processes, shuffle, tokenise
+from codegen_pax.data.prepare import settings as settings_module
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import near_duplicates
-from codegen_pax.data.sources import discovery, json_records, partitions
+from codegen_pax.data.sources import json_records
+from tests.data.prepared_corpora import survey_corpus
 
 TRAIN = ("", "train")
 
@@ -32,47 +33,44 @@ def small_pieces(monkeypatch):
     """What is held at once, scaled down, so that a few thousand documents are many pieces."""
     for module, name, value in (
         (json_records, "CHUNK_BYTES", 1 << 14),
-        (examine, "BUFFER_BYTES", 1 << 14),
+        (chunks, "COMPRESSED_AT_ONCE", 1 << 12),
         (tokenise, "BATCH_DOCUMENTS", 128),
-        (tokenise, "FILE_DOCUMENTS", 512),
-        (tokenise, "PASSED_AT_ONCE", 512),
+        (tokenise, "PIECES_AT_ONCE", 128),
+        (shuffle, "HELD_DOCUMENTS", 512),
+        (settings_module, "MOST_CHUNKS", 1),
     ):
         monkeypatch.setattr(module, name, value)
-    # What is measured is not how it is hashed, which takes long.
-    monkeypatch.setattr(near_duplicates, "signature", signature)
-
-
-def signature(text):
-    return np.frombuffer(hashlib.shake_128(text.encode()).digest(512), "<u4")
 
 
 def peaks(folder, count):
-    """The peaks of both readings of `count` small documents, every fourth a copy."""
+    """The peaks of reading and of tokenising `count` small documents, every fourth a copy."""
     folder.mkdir()
     texts = [f"text {n - (n % 4 == 3)}" for n in range(count)]
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     (folder / "raw.jsonl.gz").write_bytes(gzip.compress(data))
-    settings = Settings("pile", str(folder / "out"), validation=0.0, near_duplicates=True, ranges=2)
-    (partition,) = partitions.plan("pile", discovery.find("pile", [str(folder / "raw.jsonl.gz")]))
-    output.begin(settings)
-    actual, first = peak(examine.examine, partition, settings)
-    drops = []
-    for number in range(2):
-        files = [path for place, path in actual.digests if place == number]
-        drops += [drop for _, drop in duplicates.find_exact((number, files), settings)]
-    places = np.concatenate([np.fromfile(path, "<i4") for _, path in drops])
-    assert sorted(places) == list(range(3, count, 4))
-    tokenised, second = peak(tokenise.tokenise, (partition, drops), settings, {TRAIN: 1})
-    ((rules,),) = (by_licence.values() for by_licence in tokenised.report.counts.values())
-    assert rules["kept"][0] == count * 3 // 4 and rules["exact_duplicate"][0] == count // 4
-    return first, second
+    settings = Settings("pile", str(folder / "out"), validation=0.0, ranges=2, bucket_bytes=4_096)
+    first, reading = peak(survey_corpus, settings, folder / "raw.jsonl.gz")
+    dropped = processes.find_duplicates(processes.ThisProcess(), settings, first)
+    tokenising, kept = 0, 0
+    for batch in first.batches:
+        made, size = peak(
+            tokenise.tokenise,
+            (batch, dropped.get(batch.number, [])),
+            settings,
+            {TRAIN: 1},
+        )
+        tokenising = max(tokenising, size)
+        ((rules,),) = (by_licence.values() for by_licence in made.report.counts.values())
+        kept += rules["kept"][0]
+    assert kept == count * 3 // 4
+    return reading, tokenising
 
 
-def test_both_readings_hold_no_more_of_more_documents(small_pieces, tmp_path):
+def test_reading_and_tokenising_hold_no_more_of_more_documents(small_pieces, tmp_path):
     peaks(tmp_path / "warm", 100)  # what is made once is not counted
     few, many = peaks(tmp_path / "few", 1_000), peaks(tmp_path / "many", 4_000)
     for before, after in zip(few, many, strict=True):
-        # Five bytes of each say whether it is dropped; the rest are names of so small pieces.
+        # Names of so small chunks.
         assert after - before < 12 * 3_000
 
 
@@ -81,25 +79,23 @@ def test_conversations_are_spread_over_rows_a_piece_at_a_time(monkeypatch, tmp_p
     raw = tmp_path / "raw.jsonl"
     pairs = [{"instruction": f"Add {n}.", "output": f"{n} " * (n % 7 + 1)} for n in range(count)]
     raw.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    (partition,) = partitions.plan("instruction", discovery.find("instruction", [str(raw)]))
     shards, held = [], []
     for rows in (32, count):
         monkeypatch.setattr(order, "ROWS_AT_ONCE", rows)
         folder = str(tmp_path / f"out{rows}")
         settings = Settings("instruction", folder, row_length=length, validation=0.0)
-        output.begin(settings)
-        examine.examine(partition, settings)
-        tokenised = tokenise.tokenise((partition, []), settings, {TRAIN: 1})
-        bucket_blocks = ((*TRAIN, 0), [block for _, block in tokenised.blocks])
+        (batch,) = survey_corpus(settings, raw).batches
+        tokenised = tokenise.tokenise((batch, []), settings, {TRAIN: 1})
+        bucket_segments = ((*TRAIN, 0), [segment for _, segment in tokenised.segments])
         (((_, made),), size) = peak(
             lambda *arguments: [*order.write_bucket(*arguments)],
-            bucket_blocks,
+            bucket_segments,
             settings,
             {TRAIN: 1},
             {},
         )
         assert made.shard.rows == count
-        shards.append((tmp_path / f"out{rows}" / made.shard.name).read_bytes())
+        shards.append((order.shards_folder(settings) / made.shard.name).read_bytes())
         held.append(size)
     assert shards[0] == shards[1]
     dense = 4 * count * length  # tokens, answers, and which of them are real

@@ -6,7 +6,7 @@ import pytest
 
 from codegen_pax.data.prepare import examine, order, output, tokenise
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
-from codegen_pax.data.sources import discovery, partitions
+from tests.data.prepared_corpora import find, survey_corpus
 
 TRAIN = ("", "train")
 
@@ -15,21 +15,21 @@ def test_a_step_that_is_tried_again_gives_the_same(tmp_path):
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(50)))
     settings = Settings("pile", str(tmp_path / "out"), row_length=32, validation=0.0)
-    (partition,) = partitions.plan("pile", discovery.find("pile", [str(raw)]))
-    output.begin(settings)
-
-    assert examine.examine(partition, settings) == examine.examine(partition, settings)
-    first, again = (tokenise.tokenise((partition, []), settings, {TRAIN: 1}) for _ in range(2))
-    assert first == again
+    first = survey_corpus(settings, raw)
+    (batch,) = first.batches
+    (partition,) = find(settings, raw)[1]
+    assert examine.examine(partition, settings).chunks == list(batch.chunks)
+    made, again = (tokenise.tokenise((batch, []), settings, {TRAIN: 1}) for _ in range(2))
+    assert made == again
     shards = []
-    for tokenised in (first, again):
-        bucket_blocks = ((*TRAIN, 0), [block for _, block in tokenised.blocks])
-        ((_, result),) = order.write_bucket(bucket_blocks, settings, {TRAIN: 1}, {})
-        made = order.finish_split((TRAIN, [result]), settings, {TRAIN: 1}, {})
-        (shard,) = made.shards
-        shards.append((made, (tmp_path / "out" / shard.name).read_bytes()))
+    for tokenised in (made, again):
+        bucket_segments = ((*TRAIN, 0), [segment for _, segment in tokenised.segments])
+        ((_, result),) = order.write_bucket(bucket_segments, settings, {TRAIN: 1}, {})
+        split = order.finish_split((TRAIN, [result]), settings, {TRAIN: 1}, {})
+        (shard,) = split.shards
+        shards.append((split, (order.shards_folder(settings) / shard.name).read_bytes()))
     assert shards[0] == shards[1] and shard.rows > 0
-    left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+    left = {path.name for path in order.shards_folder(settings).iterdir()}
     assert left == {shard.name, shard.documents}
 
 
@@ -47,4 +47,6 @@ def test_an_attempt_that_is_given_up_leaves_nothing_in_the_corpus(tmp_path, monk
             order.finish_split(keyed, settings, {TRAIN: 2}, {})
     shards = order.finish_split(keyed, settings, {TRAIN: 2}, {}).shards
     expected = {name for shard in shards for name in (shard.name, shard.documents)}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK_FOLDER, *expected}
+    left = {path.name for path in order.shards_folder(settings).iterdir()}
+    assert expected == {name for name in left if not name.endswith(".unfinished")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {WORK_FOLDER}

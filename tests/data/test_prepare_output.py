@@ -7,7 +7,7 @@ import json
 import pytest
 
 from codegen_pax.data.format import manifest
-from codegen_pax.data.prepare import output, pipeline
+from codegen_pax.data.prepare import output, pipeline, work_files
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions
@@ -57,7 +57,7 @@ def test_two_files_of_problems_of_one_name_are_two(tmp_path):
 def test_an_output_that_is_there_is_kept(begun, tmp_path):
     raw, partition, settings = begun
     pipeline.run(settings, discovery.find("pile", [str(raw)]), [partition])
-    made, folder = output.finish(settings), settings.work_folder.parent
+    made, folder = output.finish(settings), settings.work_root.parent
     with pytest.raises(output.OutputError, match="holds a finished corpus already"):
         output.begin(settings)
     other = tmp_path / "mine"
@@ -102,4 +102,30 @@ def test_counts_that_are_wrong_leave_no_manifest(begun, place):
     result.write_text(json.dumps(message))
     with pytest.raises(manifest.CountsError, match="do not add up"):
         output.finish(settings)
-    assert not (settings.work_folder.parent / manifest.FILE).exists()
+    assert not (settings.work_root.parent / manifest.FILE).exists()
+
+
+def test_a_run_that_was_stopped_does_not_disturb_the_next(begun):
+    raw, partition, settings = begun
+    stopped, folder = settings, settings.work_root.parent
+    files = discovery.find("pile", [str(raw)])
+    pipeline.run(stopped, files, [partition])
+    following = Settings("pile", str(folder), row_length=8, validation=0.0)
+    assert following.run != stopped.run and following == stopped
+    output.begin(following)
+    assert not stopped.work_folder.exists()
+    # Its workers go on elsewhere, and leave files of the same names as those of the next.
+    work_files._make_folder.cache_clear()
+    pipeline.run(stopped, files, [partition])
+    assert "shards" in {path.name for path in stopped.work_folder.iterdir()}
+    pattern = f"belongs to another run by now: found the run {following.run}, .* {stopped.run}"
+    with pytest.raises(output.OutputError, match=pattern):
+        output.finish(stopped)
+    assert [path.name for path in folder.iterdir()] == [WORK_FOLDER]
+
+    pipeline.run(following, files, [partition])
+    made = output.finish(following)
+    assert manifest.load(folder) == made and "run" not in made.settings
+    shards = made.shards("train")
+    names = {name for shard in shards for name in (shard.name, shard.documents)}
+    assert {path.name for path in folder.iterdir()} == {manifest.FILE, *names}

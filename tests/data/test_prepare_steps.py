@@ -21,7 +21,7 @@ def partition():
     ("count", "place"), [(0, "at its beginning"), (3, "after the line at byte 2")]
 )
 def test_what_a_reader_raises_names_the_input_and_the_record(partition, count, place, monkeypatch):
-    def documents(_):
+    def documents(*_):
         for number in range(count):
             yield Document("x", "as it is shown", number)
         raise ZeroDivisionError("division\nby zero")
@@ -69,10 +69,12 @@ def test_a_guard_lets_what_is_not_the_documents_through():
 def test_progress_is_read_as_it_was_recorded(partition, tmp_path):
     settings = Settings("pile", str(tmp_path / "out"))
     assert steps.read_progress(settings) == {}
-    progress = steps.Progress(settings, "examine", partition)
-    assert steps.read_progress(settings) == {("examine", 3): 0}
+    sources = [partition.source, *"abc"]
+    progress = steps.Progress(settings, "examine", 3, 9, sources)
+    named = (r"caf\xe9.jsonl", "a", "b")
+    assert steps.read_progress(settings) == {("examine", 3): steps.Reading(0, 9, named)}
     progress.finish()
-    assert steps.read_progress(settings) == {("examine", 3): 9}
+    assert steps.read_progress(settings) == {("examine", 3): steps.Reading(9, 9, named)}
 
 
 def test_reports_add_up_in_any_order():

@@ -1,8 +1,10 @@
-"""Rows do not depend on who makes them: one process, three, or Beam; a folder or a URL."""
+"""Rows do not depend on who makes them: one process, several, or Beam; a folder or a URL."""
 
 import dataclasses
 import json
 import random
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, partitions
 
 LANGUAGES = {"py": "# {}", "go": "// {}", "java": "// {}"}
+IN_PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 ASKED = "Count the vowels in each of the given words, and return the largest count."
 
 
@@ -75,6 +78,44 @@ def test_a_step_that_fails_is_one_line_and_a_defect_keeps_its_traceback(tmp_path
     assert not (tmp_path / "out" / manifest.FILE).exists()
 
 
+BROKEN_MINHASH = """
+import time
+
+class Panic(BaseException):
+    pass
+
+class MinHash:
+    def __init__(self, **_):
+        self.hashvalues = None
+
+    def update_batch(self, batch):
+        if any(b"slow" in one for one in batch):
+            time.sleep(900)
+        raise Panic("no permutations")
+"""
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"runner": "FnApiRunner"}], ids=str)
+def test_a_defect_of_a_library_ends_the_run_at_once(tmp_path, monkeypatch, options):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "datasketch.py").write_text(BROKEN_MINHASH)
+    monkeypatch.syspath_prepend(tmp_path / "lib")  # of workers, too
+    monkeypatch.setitem(sys.modules, "datasketch", None)  # what is imported now is forgotten later
+    del sys.modules["datasketch"]
+    raw = tmp_path / "raw.jsonl"
+    texts = ["slow", "broken"] if "workers" in options else ["broken"]
+    raw.write_text("".join(json.dumps({"text": f"{text} text"}) + "\n" for text in texts))
+    actual = discovery.find("pile", [str(raw)])
+    chosen = Settings("pile", str(tmp_path / "out"), near_duplicates=True, bucket_bytes=1)
+    output.begin(chosen)
+    start = time.monotonic()
+    with pytest.raises(pipeline.PrepareError) as error:
+        pipeline.run(chosen, actual, partitions.plan("pile", actual), **options)
+    assert time.monotonic() - start < 450  # half as long as the other worker would take
+    place = f"cannot continue at chunk {len(texts) - 1} of {raw}: Panic: no permutations"
+    assert str(error.value).startswith(place) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("options", [{"workers": 2}, {"runner": "FnApiRunner"}], ids=str)
 def test_an_input_that_is_damaged_is_named_whoever_reads_it(tmp_path, options):
     actual, pieces = raw_text(tmp_path / "raw.jsonl", 9)
@@ -105,22 +146,24 @@ def settings(tmp_path):
     )
 
 
-def test_one_worker_three_and_beam_give_the_same_bytes(raw, settings, tmp_path):
+def test_any_number_of_workers_and_beam_give_the_same_bytes(raw, settings, tmp_path):
     actual = discovery.find("bigquery", [str(raw)])
     pieces = partitions.plan("bigquery", actual)
     made, contents = [], []
     for name, options in (
         ("one", {"workers": 1}),
-        ("three", {"workers": 3}),
+        ("two", {"workers": 2}),
+        ("five", {"workers": 5}),
         ("beam", {"runner": "FnApiRunner"}),
+        ("beam_processes", {"runner": "FnApiRunner", "options": IN_PROCESSES}),
     ):
         chosen = dataclasses.replace(settings, output=str(tmp_path / name))
         output.begin(chosen)
         pipeline.run(chosen, actual, pieces, **options)
         made.append(output.finish(chosen))
         contents.append(files(tmp_path / name))
-    assert made[0] == made[1] == made[2]
-    assert contents[0] == contents[1] == contents[2]
+    assert made[1:] == made[:-1]
+    assert contents[1:] == contents[:-1]
     # There was something to get wrong in each step.
     assert set(made[0].parts) == {"python", "go", "java"}
     for splits_ in made[0].parts.values():
@@ -185,3 +228,5 @@ def test_behind_a_url_the_same_is_made_and_nothing_is_left(raw, settings, bucket
         f"{away.output}/{manifest.FILE}.unfinished"
     }
     assert not any("/progress" in str(path) for _, (path, *_) in asked)
+    renamed = {str(old) for name, (old, *_) in asked if name == "rename"}
+    assert all("/shards/" in path or manifest.FILE in path for path in renamed)

@@ -101,7 +101,8 @@ class Manifest:
         row_length: T.
         answers: whether the rows are conversations (`RowFormat.answers`).
         parts: part -> split -> its shards, in order.
-        inputs: `path`, `bytes` and `sha256` of each input.
+        inputs: `path`, `bytes` and `sha256` of each input; of one that was hashed in parts,
+            `part_bytes` and `sha256_of_parts` in place of the last.
         settings: everything besides the inputs that the rows depend on, the seed included; for each
             file of `benchmarks` also its number of problems and the problems that are too short to
             be recognised.

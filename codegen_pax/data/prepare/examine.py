@@ -1,21 +1,19 @@
-"""The first reading of each partition: rules that need one document alone, and document hashes."""
+"""The reading of each partition: rules that need one document alone, and document hashes."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-
-import numpy as np
-from etils import epath
+from collections.abc import Iterable, Iterator
 
 from codegen_pax import git_lfs
 from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.prepare import steps
+from codegen_pax.data.prepare import inputs, steps
+from codegen_pax.data.prepare.chunks import Chunk, ChunkWriter
 from codegen_pax.data.prepare.settings import Settings
-from codegen_pax.data.rules import filters, languages, licences, near_duplicates
+from codegen_pax.data.rules import filters, languages, licences
 from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.errors import DamagedInputError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
@@ -23,50 +21,47 @@ from codegen_pax.data.sources.partitions import Partition
 UNREADABLE_FILE = "unreadable_file"  # the rule that drops an input without readable records
 GIT_LFS_POINTER = "git_lfs_pointer"
 
-# A document that passed: its number among the records of its partition, and the SHA-256 of its
-# content.
-PASSED = np.dtype([("number", "<i8"), ("digest", "V32")])
-# The records by which duplicates are found; `index` is the document's index in PASSED. Both begin
-# with the hash, whose first 8 bytes choose the range.
-DIGEST = np.dtype([("digest", "V32"), ("index", "<i4")])
-BAND = np.dtype([("band", "<u8"), ("index", "<i4")])
-
-# Bytes of DIGEST, and of BAND, that are held for one partition before they are written.
-BUFFER_BYTES = 16 << 20
-
 
 @dataclasses.dataclass
 class Examined:
-    """The result of the first reading of a partition.
+    """The result of the reading of a partition, or of several.
 
     Attributes:
         report: what came in and what was dropped.
-        digests: (range, file of DIGEST) of the documents that passed.
-        bands: (range, file of BAND), if near duplicates are dropped.
+        chunks: the documents that passed, in order.
+        hashes: hashes of the inputs, or of their parts, that were hashed as they were read.
     """
 
     report: steps.Report
-    digests: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    bands: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    chunks: list[Chunk] = dataclasses.field(default_factory=list)
+    hashes: list[inputs.Hashed] = dataclasses.field(default_factory=list)
+
+
+def merge(several: Iterable[Examined]) -> Examined:
+    """Put results together; what comes out does not depend on their order."""
+    several = list(several)
+    return Examined(
+        steps.merge_reports(one.report for one in several),
+        sorted(chunk for one in several for chunk in one.chunks),
+        sorted(hashed for one in several for hashed in one.hashes),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Verdict:
-    """The rule that drops a document, if any, and the document's hashes if it passes.
+    """The rule that drops a document, if any, and the document's hash if it passes.
 
     Attributes:
         document: the document, with its language.
         licence: its licence in SPDX spelling.
         rule: the rule that drops it, or None.
         digest: SHA-256 of its content.
-        signature: its MinHash, if near duplicates are dropped.
     """
 
     document: Document
     licence: str
     rule: str | None
     digest: bytes = b""
-    signature: np.ndarray | None = None
 
 
 def content_bytes(document: Document) -> bytes:
@@ -97,32 +92,21 @@ def rejection(document: Document, settings: Settings) -> str | None:
     return licences.rejection(document.licence, settings.allowed_licences)
 
 
-def passed_file(settings: Settings, partition: int) -> epath.Path:
-    """Return the path of a partition's file of PASSED."""
-    return settings.work_folder / "passed" / f"{partition:06d}"
-
-
-def signature_file(settings: Settings, partition: int) -> epath.Path:
-    """Return the path of the MinHashes of a partition, in the order of PASSED."""
-    return settings.work_folder / "signatures" / f"{partition:06d}"
-
-
 def _judge(document: Document, settings: Settings) -> _Verdict:
     document = identify_language(document, settings)
     licence = licences.normalise(document.licence)
     if rule := rejection(document, settings):
         return _Verdict(document, licence, rule)
-    content = content_bytes(document)
-    signature = near_duplicates.signature(content.decode()) if settings.near_duplicates else None
-    return _Verdict(document, licence, None, hashlib.sha256(content).digest(), signature)
+    return _Verdict(document, licence, None, hashlib.sha256(content_bytes(document)).digest())
 
 
 def _passing(
-    partition: Partition, settings: Settings, report: steps.Report
-) -> Iterator[tuple[int, int, _Verdict]]:
-    """Yield (number, bytes, verdict) of the documents that pass; count all records in `report`."""
-    progress = steps.Progress(settings, "examine", partition)
-    for number, record in steps.read_documents(partition):
+    partition: Partition, settings: Settings, report: steps.Report, opener: storage.Opener
+) -> Iterator[tuple[int, _Verdict]]:
+    """Yield (bytes, verdict) of the documents that pass; count all records in `report`."""
+    source = partition.source
+    progress = steps.Progress(settings, "examine", partition.number, partition.size, [source])
+    for record in steps.read_documents(partition, opener):
         progress.add(record.size)
         rule: str | None
         verdict = None
@@ -138,7 +122,7 @@ def _passing(
             rule = verdict.rule if verdict else guard.rule
             defect = guard.defect
         if defect:
-            report.add_defect(record, defect, partition)
+            report.add_defect(record, defect, partition.place_format)
         if not partition.files:  # the files of a tree are inputs of their own
             is_readable = not isinstance(record, Dropped) or not (
                 record.rule in reading.UNREADABLE_RULES or record.damage
@@ -149,54 +133,20 @@ def _passing(
         if rule:
             manifest.add_count(report.counts, language, licence, rule, record.size)
         elif verdict:
-            yield number, record.size, verdict
+            yield record.size, verdict
     progress.finish()
 
 
-class _RangeWriter:
-    """Writes entries of a partition to one file for each range of their hashes.
-
-    Attributes:
-        files: (range, file) of what was written.
-    """
-
-    def __init__(self, folder: str, dtype: np.dtype, partition: Partition, settings: Settings):
-        self._folder, self._dtype = settings.work_folder / folder, dtype
-        self._num_ranges, self._partition = settings.ranges, partition.number
-        self._buffer = bytearray()
-        self._num_flushes = 0
-        self.files: list[tuple[int, str]] = []
-
-    def add(self, entry: bytes) -> None:
-        self._buffer += entry
-        if len(self._buffer) >= BUFFER_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._buffer:
-            return
-        data, self._buffer = np.frombuffer(self._buffer, np.uint8), bytearray()
-        entries = data.view(self._dtype)
-        hashes = data.reshape(-1, self._dtype.itemsize)[:, :8].copy().view("<u8").ravel()
-        ranges = hashes % np.uint64(self._num_ranges)
-        name = f"{self._partition:06d}-{self._num_flushes:04d}"
-        for number in np.unique(ranges).tolist():
-            path = str(self._folder / f"{number:05d}" / name)
-            steps.write(path, entries[ranges == number].tobytes())
-            self.files.append((number, path))
-        self._num_flushes += 1
-
-
 def examine(partition: Partition, settings: Settings) -> Examined:
-    """Read a partition once, and write PASSED, MinHashes, and DIGEST and BAND of each range.
+    """Read a partition once, and write the documents that pass in chunks, with their digests.
 
     If the input turns out to be unreadable, none of it is kept, not even documents already read.
     """
+    hashing = storage.HashingOpener(partition.start, partition.end)
+    opener = hashing if partition.is_hashed else storage.open_file
     try:
-        return _examine(partition, settings)
+        examined = _examine(partition, settings, opener)
     except UnreadableInputError as error:
-        for file in (passed_file, signature_file):
-            steps.write(file(settings, partition.number), b"")
         report = steps.Report()
         for rule in (manifest.IN, UNREADABLE_FILE):
             is_first = partition.start == 0  # the partitions of an input are one document
@@ -206,31 +156,22 @@ def examine(partition: Partition, settings: Settings) -> Examined:
         source = storage.escape_path(partition.source)
         report.records[source, False] = 1
         report.damaged[source] = str(error)
-        return Examined(report)
+        examined = Examined(report)
+    if partition.is_hashed:
+        digest = hashing.sha256(storage.File(partition.source, partition.size))
+        examined.hashes.append(inputs.Hashed.of(partition, digest))
+    return examined
 
 
-def _examine(partition: Partition, settings: Settings) -> Examined:
+def _examine(partition: Partition, settings: Settings, opener: storage.Opener) -> Examined:
     report = steps.Report()
-    digests = _RangeWriter("digests", DIGEST, partition, settings)
-    bands = _RangeWriter("bands", BAND, partition, settings)
-    with (
-        steps.atomic_file(passed_file(settings, partition.number)) as passed,
-        steps.atomic_file(signature_file(settings, partition.number)) as signatures,
-    ):
-        documents = _passing(partition, settings, report)
-        for index, (number, num_bytes, verdict) in enumerate(documents):
-            part = settings.part(verdict.document)
-            report.sizes[part, settings.split(verdict.document, verdict.digest)] += num_bytes
-            passed.write(number.to_bytes(8, "little") + verdict.digest)
-            index_bytes = index.to_bytes(4, "little")
-            digests.add(verdict.digest + index_bytes)
-            if verdict.signature is not None:
-                signatures.write(verdict.signature.tobytes())
-                for band in near_duplicates.bands(verdict.signature):
-                    bands.add(hashlib.blake2b(band, digest_size=8).digest() + index_bytes)
-    digests.flush()
-    bands.flush()
-    return Examined(report, digests.files, bands.files)
+    writer = ChunkWriter(settings, partition)
+    for num_bytes, verdict in _passing(partition, settings, report, opener):
+        document = verdict.document
+        key = settings.part(document), settings.split(document, verdict.digest)
+        report.sizes[key] += num_bytes
+        writer.add(document, verdict.digest, num_bytes)
+    return Examined(report, writer.finish())
 
 
 def describe(partition: Partition) -> str:

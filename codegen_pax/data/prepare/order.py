@@ -1,7 +1,7 @@
 """Buckets of tokenised documents to shards: sorted, concatenated, cut into rows.
 
-Between steps, tokenised documents are stored as blocks. A block is pieces of documents one after
-another: their tokens, and a table that says where each piece comes from.
+A shard is written in the work folder of its run and moved to the corpus when all are complete
+(`output.finish`), so that a run that was given up cannot write into the corpus of a later one.
 """
 
 from __future__ import annotations
@@ -20,128 +20,16 @@ from pyarrow import parquet
 from codegen_pax.data import TRAIN, VALIDATION
 from codegen_pax.data.format.manifest import Shard
 from codegen_pax.data.format.tfrecords import RowFormat
-from codegen_pax.data.prepare import steps
+from codegen_pax.data.prepare import work_files
+from codegen_pax.data.prepare.blocks import Block
 from codegen_pax.data.prepare.held_out import KeyRange
 from codegen_pax.data.prepare.settings import BucketCounts, Settings
+from codegen_pax.data.prepare.shuffle import Bucket
+from codegen_pax.data.prepare.work_files import Segment
 
 ROWS_AT_ONCE = 2_048  # rows that are encoded and written together
 
-Bucket = tuple[str, str, int]  # part, split, number
 SplitOfPart = tuple[str, str]  # part, split
-
-# A piece of a document. `key` is its sort key, `tokens` its number of tokens, `offset` the position
-# of its first token in its document; the other fields are its provenance.
-PIECES = pa.schema(
-    [
-        ("key", pa.binary(16)),
-        ("tokens", pa.int32()),
-        ("offset", pa.int64()),
-        ("source", pa.string()),
-        ("record", pa.int64()),
-        ("path", pa.string()),
-        ("repository", pa.string()),
-        ("licence", pa.string()),
-        ("language", pa.string()),
-        ("sha256", pa.string()),
-    ]
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Pieces of documents, one after another.
-
-    Attributes:
-        tokens: ids uint16 [n].
-        answers: for conversations, uint8 [n], 1 where a token is part of an answer; else empty.
-        pieces: a table of `PIECES`, whose `tokens` add up to n.
-    """
-
-    tokens: np.ndarray
-    answers: np.ndarray
-    pieces: pa.Table
-
-    @classmethod
-    def concatenate(cls, blocks: Sequence[Block]) -> Block:
-        """Return the pieces of all blocks, one block after another."""
-        empty = cls(np.empty(0, np.uint16), np.empty(0, np.uint8), PIECES.empty_table())
-        blocks = [empty, *blocks]
-        return cls(
-            np.concatenate([block.tokens for block in blocks]),
-            np.concatenate([block.answers for block in blocks]),
-            pa.concat_tables([block.pieces for block in blocks]).combine_chunks(),
-        )
-
-    def starts(self) -> np.ndarray:
-        """Return where each piece begins, and the end of the last: int64 [pieces + 1]."""
-        return np.concatenate([[0], np.cumsum(self.pieces["tokens"].to_numpy(), dtype=np.int64)])
-
-    def cut(self, end: int) -> tuple[Block, Block]:
-        """Return the first `end` tokens, and the rest; a piece may be cut between the two."""
-        starts = self.starts()
-        left = np.minimum(starts[1:], end) - np.minimum(starts[:-1], end)
-        right = np.diff(starts) - left
-        offsets = self.pieces["offset"].to_numpy() + left
-
-        def side(num_tokens: np.ndarray, offsets: np.ndarray, where: slice) -> Block:
-            pieces = self.pieces.set_column(1, PIECES.field(1), pa.array(num_tokens, pa.int32()))
-            pieces = pieces.set_column(2, PIECES.field(2), pa.array(offsets, pa.int64()))
-            return Block(
-                self.tokens[where], self.answers[where], pieces.filter(pa.array(num_tokens > 0))
-            )
-
-        first = side(left, self.pieces["offset"].to_numpy(), slice(0, end))
-        return first, side(right, offsets, slice(end, None))
-
-    def sort(self) -> Block:
-        """Return the same pieces in the order of their keys."""
-        keys = np.frombuffer(b"".join(self.pieces["key"].to_pylist()), ">u8").reshape(-1, 2)
-        return self.select(np.lexsort((keys[:, 1], keys[:, 0])))
-
-    def select(self, indices: np.ndarray) -> Block:
-        """Return the pieces at `indices` (int64 [m]), in that order."""
-        starts = self.starts()
-        ranges = [slice(starts[index], starts[index + 1]) for index in indices]
-
-        def gather(values: np.ndarray) -> np.ndarray:
-            return np.concatenate([values[:0], *(values[where] for where in ranges)])
-
-        return Block(gather(self.tokens), gather(self.answers), self.pieces.take(indices))
-
-    def serialise(self) -> tuple[bytes, tuple[int, int, int]]:
-        """Return the block as bytes, and the number of bytes of its tokens, answers and pieces."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, PIECES) as writer:
-            writer.write_table(self.pieces)
-        data = (self.tokens.tobytes(), self.answers.tobytes(), sink.getvalue().to_pybytes())
-        return b"".join(data), (len(data[0]), len(data[1]), len(data[2]))
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class StoredBlock:
-    """A block in a file.
-
-    Attributes:
-        path: the file.
-        start: where the block begins in it.
-        sizes: the sizes that `Block.serialise` returned.
-    """
-
-    path: str
-    start: int
-    sizes: tuple[int, int, int]
-
-    def load(self) -> Block:
-        """Read the block."""
-        with epath.Path(self.path).open("rb") as file:
-            file.seek(self.start)
-            data = file.read(sum(self.sizes))
-        tokens_end, answers_end = self.sizes[0], self.sizes[0] + self.sizes[1]
-        return Block(
-            np.frombuffer(data[:tokens_end], np.uint16),
-            np.frombuffer(data[tokens_end:answers_end], np.uint8),
-            pa.ipc.open_stream(data[answers_end:]).read_all(),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +48,7 @@ class BucketResult:
     shard: Shard | None
     tokens: int
     in_rows: int
-    leftover: StoredBlock
+    leftover: Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,9 +101,9 @@ class _ShardNames:
         return f"{folder}{self.split}-{number:05d}-of-{self.num_shards:05d}.tfrecord"
 
 
-def describe_bucket(bucket_blocks: tuple[Bucket, Iterable[StoredBlock]]) -> str:
+def describe_bucket(bucket_segments: tuple[Bucket, Iterable[Segment]]) -> str:
     """Describe a bucket."""
-    (part, split, number), _ = bucket_blocks
+    (part, split, number), _ = bucket_segments
     return f"bucket {number} of {describe_split(((part, split), ()))}"
 
 
@@ -225,7 +113,7 @@ def describe_split(split_results: tuple[SplitOfPart, Iterable[BucketResult]]) ->
 
 
 def write_bucket(
-    bucket_blocks: tuple[Bucket, Iterable[StoredBlock]],
+    bucket_segments: tuple[Bucket, Iterable[Segment]],
     settings: Settings,
     num_buckets: BucketCounts,
     extra: Mapping[str, KeyRange],
@@ -233,7 +121,7 @@ def write_bucket(
     """Sort the documents of a bucket and write its shard.
 
     Args:
-        bucket_blocks: (bucket, the blocks of its documents, in any order).
+        bucket_segments: (bucket, segments of blocks of its documents, in any order).
         settings: Settings of the corpus.
         num_buckets: Number of buckets of each split of a part.
         extra: part -> the keys of training that are held out besides the share.
@@ -241,8 +129,8 @@ def write_bucket(
     Yields:
         ((part, split), result of the bucket).
     """
-    (part, split, number), stored = bucket_blocks
-    block = Block.concatenate([one.load() for one in sorted(stored)]).sort()
+    (part, split, number), stored = bucket_segments
+    block = Block.load(sorted(stored), settings).sort()
     names = _ShardNames.of(part, split, num_buckets, extra)
     if split == TRAIN and part in extra:
         block, held_out = _hold_out(block, extra[part], settings)
@@ -267,11 +155,8 @@ def _hold_out(block: Block, key_range: KeyRange, settings: Settings) -> tuple[Bl
     return block.select(np.flatnonzero(~is_held_out)), block.select(np.flatnonzero(is_held_out))
 
 
-def _store_leftover(name: str, block: Block, settings: Settings) -> StoredBlock:
-    path = settings.work_folder / "leftovers" / name
-    data, sizes = block.serialise()
-    steps.write(path, data)
-    return StoredBlock(str(path), 0, sizes)
+def _store_leftover(name: str, block: Block, settings: Settings) -> Segment:
+    return work_files.write(settings, f"leftovers/{name}", block.serialise())
 
 
 def finish_split(
@@ -302,9 +187,8 @@ def finish_split(
     if names.num_shards > names.num_buckets:
         # Documents that training gives to validation follow validation's own leftovers.
         results.sort(key=lambda result: result.shard is None)
-        leftovers = [result.leftover.load() for result in results]
-        name = names.name(names.num_buckets)
-        shard, more, _ = _write(name, Block.concatenate(leftovers), settings)
+        leftovers = Block.load([result.leftover for result in results], settings)
+        shard, more, _ = _write(names.name(names.num_buckets), leftovers, settings)
         shards.append(shard)
         in_rows += more
     return SplitResult(part, split, shards, sum(result.tokens for result in results), in_rows)
@@ -359,11 +243,10 @@ def _write_documents(name: str, pieces: pa.Table, starts: np.ndarray, settings: 
         file.write(sink.getvalue().to_pybytes())
 
 
-def _open_output(name: str, settings: Settings) -> AbstractContextManager[BinaryIO]:
-    """Open a file of the corpus for writing, staged in the work folder.
+def shards_folder(settings: Settings) -> epath.Path:
+    """Return the folder in which the shards of a run are named as in the corpus."""
+    return settings.work_folder / "shards"
 
-    If it were staged beside its target, an attempt that fails while another one succeeds would
-    leave its temporary file in the finished corpus.
-    """
-    staged = settings.work_folder / "shards" / name
-    return steps.atomic_file(epath.Path(settings.output) / name, staged)
+
+def _open_output(name: str, settings: Settings) -> AbstractContextManager[BinaryIO]:
+    return work_files.atomic_file(shards_folder(settings) / name)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from etils import epath
@@ -17,12 +18,12 @@ from etils import epath
 from codegen_pax.data import TRAIN
 from codegen_pax.data.format import manifest as manifests
 from codegen_pax.data.format.manifest import IN, KEPT, Manifest, Shard
-from codegen_pax.data.prepare import steps
+from codegen_pax.data.prepare import inputs, steps, work_files
 from codegen_pax.data.prepare.examine import GIT_LFS_POINTER
-from codegen_pax.data.prepare.order import SplitResult
+from codegen_pax.data.prepare.order import SplitResult, shards_folder
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination, languages, licences
-from codegen_pax.data.sources import reading, sniffing, storage, tree
+from codegen_pax.data.sources import reading, sniffing, storage
 from codegen_pax.data.sources.errors import InputsError, UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.environment import code
@@ -34,6 +35,8 @@ from codegen_pax.messages import counted
 _VERSIONS = "versions.json"
 _CODE = "code.json"
 RESULT = "result.json"
+_CURRENT_RUN = "run"  # the file beside the work folders that names the run the output belongs to
+_MOVES_AT_ONCE = 16  # behind a URL a move takes a tenth of a second
 _PACKAGES = (
     "apache-beam",
     "codegen-pax",
@@ -91,22 +94,29 @@ def lock(settings: Settings) -> Iterator[None]:
 def begin(settings: Settings) -> None:
     """Create the output folder and its work folder, with copies of the files that workers need.
 
-    An unfinished corpus in the output folder is removed.
+    An unfinished corpus in the output folder is removed. From now on the output belongs to this
+    run: an earlier one that still runs elsewhere cannot finish.
 
     Raises:
         OutputError: The output folder holds anything else.
         OSError: The folder cannot be written, or a file of benchmark problems cannot be read.
         PackageMissingError: The version of a package is unknown.
     """
+    work_files.limit_read_ahead()
     output = storage.as_epath(settings.output)
     versions = _package_versions()
     with storage.translate_errors(settings.output):
         _clear(output, settings)
-        steps.write(settings.work_folder / _VERSIONS, json.dumps(versions).encode())
-        steps.write(settings.work_folder / _CODE, json.dumps(code.of_project()).encode())
+        work_files.write(settings, _VERSIONS, json.dumps(versions).encode())
+        work_files.write(settings, _CODE, json.dumps(code.of_project()).encode())
         for path, copy in zip(settings.benchmarks, settings.benchmark_copies, strict=True):
-            with storage.open_file(path) as file:
-                steps.write(copy, file.read())
+            with (
+                storage.open_file(path) as file,
+                work_files.atomic_file(epath.Path(copy)) as target,
+            ):
+                target.write(file.read())
+        with work_files.atomic_file(settings.work_root / _CURRENT_RUN) as target:
+            target.write(settings.run.encode())
 
 
 def _clear(output: epath.Path, settings: Settings) -> None:
@@ -117,18 +127,33 @@ def _clear(output: epath.Path, settings: Settings) -> None:
         raise OutputError(f"{output} is a file; expected a folder for --output")
     if output.exists():
         names = sorted(path.name for path in output.iterdir())
-        if names and not settings.work_folder.exists():
+        if names and not settings.work_root.exists():
             raise OutputError(
                 f"{output} is not empty (found {', '.join(names[:3])}) and is no unfinished corpus;"
                 " expected an empty or a new folder for --output"
             )
-        # The work folder is removed last: it marks the other files as this program's own.
+        # The work folders are removed last: they mark the other files as this program's own.
         for path in output.iterdir():
-            if path.name != settings.work_folder.name:
+            if path.name != settings.work_root.name:
                 path.rmtree() if path.is_dir() else path.unlink()
-        if settings.work_folder.exists():
-            settings.work_folder.rmtree()
+        if settings.work_root.exists():
+            settings.work_root.rmtree()
     settings.work_folder.mkdir(parents=True, exist_ok=True)
+
+
+def _check_run(settings: Settings) -> None:
+    """Check that no other run has begun in the output folder.
+
+    Raises:
+        OutputError: Another one has.
+    """
+    current = settings.work_root / _CURRENT_RUN
+    run = current.read_text() if current.exists() else "none"
+    if run != settings.run:
+        raise OutputError(
+            f"{settings.output} belongs to another run by now: found the run {run}, expected"
+            f" {settings.run}"
+        )
 
 
 def _package_versions() -> dict[str, str]:
@@ -194,37 +219,12 @@ def faulty_inputs(
     return faulty
 
 
-def describe(file: storage.File) -> str:
-    """Describe an input."""
-    return storage.escape_path(file.path)
-
-
-def describe_input(file: storage.File, corpus: str) -> dict[str, Any]:
-    """Return the entry of an input in the manifest, and the `endings` of the files of a tree."""
-    if corpus != "tree":
-        return _describe_file(file)
-    listing = tree.list_files(file.path)
-    return {
-        "path": storage.escape_path(file.path),
-        "bytes": file.size,
-        "sha256": tree.sha256(file.path, listing.files),
-        "endings": languages.count_extensions(
-            storage.escape_path(entry.path) for entry in listing.files
-        ),
-    }
-
-
-def _describe_file(file: storage.File) -> dict[str, Any]:
-    path = storage.escape_path(file.path)
-    return {"path": path, "bytes": file.size, "sha256": storage.sha256(file.path)}
-
-
 def write_result(
     settings: Settings,
     reports: Iterable[steps.Report],
     faulty: Mapping[str, str],
     splits: Iterable[SplitResult],
-    inputs: Iterable[Mapping[str, Any]],
+    entries: Iterable[Mapping[str, Any]],
 ) -> None:
     """Write the result of the pipeline to the work folder, for `finish`.
 
@@ -233,19 +233,19 @@ def write_result(
         reports: The reports of both readings.
         faulty: What `faulty_inputs` returned.
         splits: The shards of each split of each part.
-        inputs: What `describe_input` returned.
+        entries: The entries of the inputs in the manifest.
     """
     report = steps.merge_reports(reports)
     result = {
         "splits": sorted((dataclasses.asdict(split) for split in splits), key=_split_key),
-        "inputs": sorted(inputs, key=lambda one: one["path"]),
+        "inputs": sorted(entries, key=lambda one: one["path"]),
         "counts": report.counts,
         "redacted": report.redacted,
         "damaged": faulty,
         "defects": report.defects,
         "unread_fields": report.unread_fields,
     }
-    steps.write(settings.work_folder / RESULT, json.dumps(result).encode())
+    work_files.write(settings, RESULT, json.dumps(result).encode())
 
 
 def _split_key(split: Mapping[str, Any]) -> tuple[str, str]:
@@ -253,7 +253,9 @@ def _split_key(split: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Manifest:
-    """Check the counts, write the manifest, and remove the work folder.
+    """Check the counts, move the shards to their places, and write the manifest.
+
+    Only this makes anything appear in the corpus; then the work folders are removed.
 
     Args:
         settings: Settings of the corpus.
@@ -262,13 +264,32 @@ def finish(settings: Settings, left_out: Mapping[str, int] | None = None) -> Man
     Raises:
         CountsError: The counts do not add up; no manifest is written.
         NothingKeptError: There is nothing to train on; no manifest is written.
+        OutputError: Another run has begun in the output folder; no manifest is written.
     """
     with storage.translate_errors(settings.output):
+        _check_run(settings)
         result = json.loads((settings.work_folder / RESULT).read_text())
         manifest = _manifest(settings, result, left_out or {})
+        _publish(settings, manifest)
+        _check_run(settings)
         manifest.save(epath.Path(settings.output))
-        settings.work_folder.rmtree()
+        settings.work_root.rmtree()
         return manifest
+
+
+def _publish(settings: Settings, manifest: Manifest) -> None:
+    """Move the shards and their lists of documents from the work folder to the corpus."""
+    output = epath.Path(settings.output)
+    for part in manifest.parts:
+        (output / part).mkdir(parents=True, exist_ok=True)
+
+    def move(name: str) -> None:
+        (shards_folder(settings) / name).replace(output / name)
+
+    splits = [splits for parts in manifest.parts.values() for splits in parts.values()]
+    names = [name for split in splits for shard in split for name in (shard.name, shard.documents)]
+    with futures.ThreadPoolExecutor(_MOVES_AT_ONCE) as pool:
+        [*pool.map(move, names)]
 
 
 def _manifest(
@@ -318,14 +339,14 @@ def _manifest(
 def _describe_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings in the form that the manifest stores."""
     fields = json.loads(json.dumps(dataclasses.asdict(settings)))  # with lists, as it is read again
-    for name in ("corpus", "output", "row_length"):
+    for name in ("corpus", "output", "row_length", "run"):
         fields.pop(name)
     fields["licences"] = list(settings.allowed_licences)
     fields["licences_from"] = settings.kind.licences
     benchmarks = decontamination.load(settings.benchmark_copies, settings.redact).benchmarks
     original_paths = (benchmarks[0].path, *settings.benchmarks)  # HumanEval comes first
     fields["benchmarks"] = [
-        _describe_file(storage.stat_file(benchmark.path))
+        inputs.describe_file(storage.stat_file(benchmark.path), storage.sha256(benchmark.path))
         | {
             "path": storage.escape_path(path),
             "problems": benchmark.problems,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
+import uuid
 from types import MappingProxyType
 
 from etils import epath
@@ -23,6 +25,10 @@ VALIDATION_SHARE = 0.005  # ours: the share that is held out, of inputs up to 3.
 VALIDATION_BYTES = 16 << 20
 BUCKET_BYTES = 64 << 20  # of text, which is shuffled in memory
 MOST_BUCKETS = 4_096  # of one part: beyond 256 GiB of text the buckets grow instead
+# Our choices, by which a segment of a run is 1 to 8 MiB whatever the size of the corpus: up to 16
+# buckets are written at once, more of them in two levels; a run is as large as 8 buckets at most.
+ONE_LEVEL_BUCKETS = 16
+MOST_CHUNKS = 8
 
 # (part, split) -> number of buckets that its documents are shuffled in.
 BucketCounts = dict[tuple[str, str], int]
@@ -89,8 +95,9 @@ class Settings:
         benchmarks: files of problems besides HumanEval's, as they were given.
         prefix: whether a file begins with a comment that names its language.
         validation: share that is held out.
-        bucket_bytes: bytes of text in a bucket of the shuffle.
+        bucket_bytes: bytes of text in a bucket of the shuffle, and in a chunk.
         ranges: number of ranges that documents are divided into by their hashes to find duplicates.
+        run: identity of the run, which no other run has; the rows do not depend on it.
     """
 
     corpus: str
@@ -106,6 +113,7 @@ class Settings:
     validation: float = VALIDATION_SHARE
     bucket_bytes: int = BUCKET_BYTES
     ranges: int = 1
+    run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex, compare=False)
 
     def __post_init__(self):
         names = self.languages or self.kind.languages or languages.LANGUAGES
@@ -123,9 +131,14 @@ class Settings:
         return self.licences or (licences.PERMISSIVE if self.kind.licensed else licences.ANY)
 
     @property
-    def work_folder(self) -> epath.Path:
-        """Folder in the output for the files that steps leave for one another."""
+    def work_root(self) -> epath.Path:
+        """Folder in the output that holds the work folders of runs."""
         return epath.Path(self.output) / WORK_FOLDER
+
+    @property
+    def work_folder(self) -> epath.Path:
+        """Folder of this run alone, for the files that steps leave for one another."""
+        return self.work_root / self.run
 
     @property
     def benchmark_copies(self) -> tuple[str, ...]:
@@ -165,3 +178,18 @@ class Settings:
     def num_buckets(self, num_bytes: int) -> int:
         """Return how many buckets a part with `num_bytes` of text is shuffled in."""
         return min(MOST_BUCKETS, max(1, -(-num_bytes // self.bucket_bytes)))
+
+    def chunks_in_batch(self, num_bytes: int, num_buckets: BucketCounts) -> int:
+        """Return how many chunks are tokenised to one run, for a corpus of `num_bytes` of text.
+
+        The more buckets a run is divided into, the larger it is, so that a segment holds at least
+        an eighth of a bucket; but at most as many as the text fills.
+        """
+        segments = sum(-(-count // buckets_in_coarse(count)) for count in num_buckets.values())
+        segments = min(segments, -(-num_bytes // self.bucket_bytes))
+        return min(MOST_CHUNKS, max(1, -(-segments // MOST_CHUNKS)))
+
+
+def buckets_in_coarse(num_buckets: int) -> int:
+    """Return how many buckets a coarse bucket holds: about the root of their number, or 1."""
+    return 1 if num_buckets <= ONE_LEVEL_BUCKETS else math.isqrt(num_buckets - 1) + 1

@@ -1,4 +1,4 @@
-"""What the steps of the pipeline share: errors, reports, progress, and files written atomically.
+"""What the steps of the pipeline share: errors, reports and progress.
 
 A defect that shows in one document drops only that document (`DefectGuard`). Any other error ends
 the step and names the input and the record being processed (`Step`, `read_documents`).
@@ -9,15 +9,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
+import json
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
-
-from etils import epath
+from typing import Any
 
 from codegen_pax.data.format import manifest
 from codegen_pax.data.format.documents import Document, Dropped
+from codegen_pax.data.prepare import work_files
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.sources import reading, storage
 from codegen_pax.data.sources.partitions import Partition
@@ -25,6 +25,7 @@ from codegen_pax.data.sources.schemas import INTERNAL_ERROR
 from codegen_pax.errors import UserError
 
 MAX_DEFECTS = 20  # descriptions of defects that are kept
+MAX_SOURCES = 3  # inputs that are named in the progress of an element
 # These concern the machine or the user, not one document.
 _NOT_OF_A_DOCUMENT = (MemoryError, OSError, UserError)
 
@@ -73,10 +74,16 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def describe_defect(record: Document | Dropped, defect: str, partition: Partition) -> str:
-    """Describe, in one line, a defect that showed in a record of a partition."""
-    place = "" if partition.files else f", {partition.describe_record(record.record)}"
-    return f"{record.source}{place}: {defect}"
+def describe_defect(record: Document | Dropped, defect: str, place: str) -> str:
+    """Describe, in one line, a defect that showed in a record.
+
+    Args:
+        record: The record.
+        defect: What showed.
+        place: `Partition.place_format`.
+    """
+    where = f", {place.format(record.record)}" if place else ""
+    return f"{record.source}{where}: {defect}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Step:
 
     def run(self, element: Any, *arguments: Any) -> Any:
         """Call the function, and raise its errors as StepError."""
+        work_files.limit_read_ahead()
         try:
             result = self.function(element, *arguments)
             return [*result] if isinstance(result, Iterator) else result
@@ -101,21 +109,25 @@ class Step:
             raise
         except (OSError, UserError) as error:
             raise StepError(str(error)) from error
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             place = self.describe(element)
             raise StepError(f"cannot continue at {place}: {one_line(error)}", True) from error
 
 
-def read_documents(partition: Partition) -> Iterator[tuple[int, Document | Dropped]]:
-    """Read and number the records of a partition.
+def read_documents(
+    partition: Partition, opener: storage.Opener = storage.open_file
+) -> Iterator[Document | Dropped]:
+    """Read the records of a partition, whose file `opener` opens if it is JSON.
 
     Raises:
         StepError: The reader raised an error that is not a UserError.
     """
     record = None
     try:
-        for number, record in enumerate(reading.documents(partition)):
-            yield number, record
+        for record in reading.documents(partition, opener):
+            yield record
     except UserError:
         raise
     except Exception as error:
@@ -154,10 +166,10 @@ class Report:
     damaged: dict[str, str] = dataclasses.field(default_factory=dict)
     defects: list[str] = dataclasses.field(default_factory=list)
 
-    def add_defect(self, record: Document | Dropped, defect: str, partition: Partition) -> None:
-        """Note a defect that showed in a record of a partition."""
+    def add_defect(self, record: Document | Dropped, defect: str, place: str) -> None:
+        """Note a defect that showed in a record, see `describe_defect`."""
         if len(self.defects) < MAX_DEFECTS:
-            self.defects.append(describe_defect(record, defect, partition))
+            self.defects.append(describe_defect(record, defect, place))
 
 
 def merge_reports(reports: Iterable[Report]) -> Report:
@@ -185,68 +197,64 @@ def merge_reports(reports: Iterable[Report]) -> Report:
     )
 
 
-def write(path: str | epath.Path, data: bytes) -> None:
-    """Write a file atomically; if it is written twice, the later version remains."""
-    with atomic_file(epath.Path(path)) as file:
-        file.write(data)
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How far a step has read an element.
 
-
-@contextlib.contextmanager
-def atomic_file(path: epath.Path, staged: epath.Path | None = None) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears at `path` only if the block ends without an error.
-
-    Until then its content is in a temporary file beside `staged`, or beside `path` if `staged` is
-    None. A failed attempt leaves the temporary file there.
+    Attributes:
+        done: bytes that were read.
+        total: bytes of the element.
+        sources: some of the inputs that the element comes from.
     """
-    target = staged or path
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.unfinished")
-    for folder in {target.parent, path.parent}:
-        folder.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
-        file.write(b"")  # object storage creates a file at its first write
-        yield file
-    temporary.replace(path)
+
+    done: int
+    total: int
+    sources: tuple[str, ...]
 
 
 class Progress:
-    """Records every second, in a file, how many bytes of a partition a step has read.
+    """Records every second, in a file, how many bytes of an element a step has read.
 
     If the output is a URL nothing is recorded, since nobody reads it.
     """
 
-    def __init__(self, settings: Settings, step: str, partition: Partition):
-        self._path = settings.work_folder / "progress" / f"{step}-{partition.number:06d}"
+    def __init__(
+        self, settings: Settings, step: str, number: int, total: int, sources: Iterable[str]
+    ):
+        self._path = settings.work_folder / "progress" / f"{step}-{number:06d}"
         self._is_recorded = not storage.is_url(settings.output)
         if self._is_recorded:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._total = partition.size
+        self._total = total
+        self._sources = [*itertools.islice(map(storage.escape_path, sources), MAX_SOURCES)]
         self._num_bytes = 0
         self._next_time = time.monotonic() + 1
         self._record(0)
 
     def add(self, num_bytes: int) -> None:
-        """Count bytes of text that were read; compressed partitions hold more than their size."""
+        """Count bytes of text that were read; compressed inputs hold more than their size."""
         self._num_bytes += num_bytes
         if time.monotonic() >= self._next_time:
             self._record(min(self._num_bytes, self._total))
             self._next_time = time.monotonic() + 1
 
     def finish(self) -> None:
-        """Record that the partition was read to its end."""
+        """Record that the element was read to its end."""
         self._record(self._total)
 
     def _record(self, num_bytes: int) -> None:
         if self._is_recorded:
-            self._path.write_text(str(num_bytes))
+            self._path.write_text(json.dumps([num_bytes, self._total, self._sources]))
 
 
-def read_progress(settings: Settings) -> Mapping[tuple[str, int], int]:
-    """Return (step, partition number) -> bytes read; {} if it is not recorded."""
-    progress: dict[tuple[str, int], int] = {}
+def read_progress(settings: Settings) -> Mapping[tuple[str, int], Reading]:
+    """Return (step, number of the element) -> how far it is read; {} if it is not recorded."""
+    progress: dict[tuple[str, int], Reading] = {}
     if storage.is_url(settings.output):
         return progress
     with contextlib.suppress(OSError, ValueError):  # a file is being written or removed
         for path in (settings.work_folder / "progress").iterdir():
             step, _, number = path.name.partition("-")
-            progress[step, int(number)] = int(path.read_text() or 0)
+            done, total, sources = json.loads(path.read_text())
+            progress[step, int(number)] = Reading(done, total, tuple(sources))
     return progress

@@ -1,56 +1,50 @@
-"""The second reading of each partition: rules that need the other documents, and tokenisation."""
+"""Batches of documents that passed: rules that need the other documents, and tokenisation."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import functools
-import hashlib
+import itertools
 import os
-import struct
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
-from etils import epath
 
 from codegen_pax.data.format import manifest
-from codegen_pax.data.format.documents import Document, Dropped, Turn
-from codegen_pax.data.prepare import held_out, steps
-from codegen_pax.data.prepare.duplicates import EXACT, NEAR, Drops
-from codegen_pax.data.prepare.examine import PASSED, content_bytes, identify_language, passed_file
-from codegen_pax.data.prepare.order import PIECES, Block, Bucket, StoredBlock
+from codegen_pax.data.format.documents import Document, Turn
+from codegen_pax.data.prepare import duplicates, held_out, steps
+from codegen_pax.data.prepare.blocks import PIECES, Block
+from codegen_pax.data.prepare.chunks import Batch
 from codegen_pax.data.prepare.settings import BucketCounts, Settings
+from codegen_pax.data.prepare.shuffle import Bucket, RunWriter, coarse_bucket
+from codegen_pax.data.prepare.work_files import Segment
 from codegen_pax.data.rules import decontamination, languages, redaction
 from codegen_pax.data.sources import storage
-from codegen_pax.data.sources.errors import ChangedInputError
-from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.text import instruction_format, tokenizer
 
 LONGER_THAN_ROW = "longer_than_row"
 
-# Limits of what is held in memory: a batch for the tokeniser, tokens until they are written to a
-# file, and entries of PASSED. The number of documents is limited as well as their size, since very
-# short documents take more memory than their text.
+# Limits of what is held in memory: text for the tokeniser, and pieces until they are a block. The
+# number of documents is limited as well as their size, since very short documents take more memory
+# than their text.
 BATCH_BYTES, BATCH_DOCUMENTS = 1 << 20, 1 << 12
-FILE_TOKENS, FILE_DOCUMENTS = 1 << 24, 1 << 16
-PASSED_AT_ONCE = 1 << 14
-
-_RULES = (None, NEAR, EXACT)  # an exact duplicate is not counted as a near one too
+PIECES_AT_ONCE, TOKENS_AT_ONCE = 1 << 14, 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenised:
-    """The result of the second reading of a partition.
+    """The result of a batch.
 
     Attributes:
         report: what was dropped and kept since the first reading.
-        blocks: (bucket, documents of the bucket).
+        segments: (bucket or coarse bucket, its documents).
         totals: part -> what of it was kept.
     """
 
     report: steps.Report
-    blocks: list[tuple[Bucket, StoredBlock]]
+    segments: list[tuple[Bucket, Segment]]
     totals: dict[str, held_out.PartTotals]
 
 
@@ -62,12 +56,14 @@ class _Candidate:
         document: the document, redacted.
         size: bytes before it was redacted.
         digest: SHA-256 of its content before it was redacted.
+        place: `Partition.place_format`.
         texts: (text, whether it is an answer) of each text to tokenise, in order.
     """
 
     document: Document
     size: int
     digest: bytes
+    place: str
     texts: list[tuple[str, bool]]
 
 
@@ -76,20 +72,18 @@ def _problems(paths: tuple[str, ...], redacted: bool) -> decontamination.Problem
     return decontamination.load(paths, redacted)
 
 
-class _BlockWriter:
-    """Collects the tokenised documents of a partition and writes them to files, by bucket.
+class _DocumentWriter:
+    """Writes the tokenised documents of a batch as a run.
 
     Attributes:
-        blocks: (bucket, documents of the bucket) that were written.
         totals: part -> what of it was kept.
     """
 
-    def __init__(self, settings: Settings, partition: int, num_buckets: BucketCounts):
-        self._settings, self._partition = settings, partition
-        self._num_buckets = num_buckets
-        self._num_files = self._num_tokens = self._num_documents = 0
+    def __init__(self, settings: Settings, batch: int, num_buckets: BucketCounts):
+        self._settings, self._num_buckets = settings, num_buckets
+        self._run = RunWriter(settings, f"tokenised/{batch:06d}")
         self._waiting: dict[Bucket, list[tuple[np.ndarray, np.ndarray, tuple]]] = {}
-        self.blocks: list[tuple[Bucket, StoredBlock]] = []
+        self._num_waiting = self._num_tokens = 0
         self.totals: dict[str, held_out.PartTotals] = {}
 
     def add(self, candidate: _Candidate, tokens: np.ndarray, answers: np.ndarray) -> None:
@@ -97,8 +91,8 @@ class _BlockWriter:
         part, split = settings.part(document), settings.split(document, candidate.digest)
         held_out.add_document(self.totals, settings, document, candidate.digest, len(tokens))
         key = settings.order_key(candidate.digest)
-        # A bucket is a range of keys, so that the sorted buckets together are the sorted split.
-        bucket = int.from_bytes(key[:8], "big") * self._num_buckets[part, split] >> 64
+        number = int.from_bytes(key[:8], "big") * self._num_buckets[part, split] >> 64
+        bucket = coarse_bucket(part, split, number, self._num_buckets)
         piece = (
             key,
             len(tokens),
@@ -111,74 +105,27 @@ class _BlockWriter:
             document.language,
             candidate.digest.hex(),
         )
-        self._waiting.setdefault((part, split, bucket), []).append((tokens, answers, piece))
+        self._waiting.setdefault(bucket, []).append((tokens, answers, piece))
+        self._num_waiting += 1
         self._num_tokens += len(tokens)
-        self._num_documents += 1
-        if self._num_tokens >= FILE_TOKENS or self._num_documents >= FILE_DOCUMENTS:
-            self.flush()
+        if self._num_waiting >= PIECES_AT_ONCE or self._num_tokens >= TOKENS_AT_ONCE:
+            self._flush()
 
-    def flush(self) -> None:
-        if not self._waiting:
-            return
-        name = f"{self._partition:06d}-{self._num_files:04d}"
-        path = self._settings.work_folder / "tokenised" / name
-        start = 0
-        with steps.atomic_file(path) as file:
-            for bucket, waiting in sorted(self._waiting.items()):
-                tokens, answers, pieces = zip(*waiting, strict=True)
-                columns = [
-                    pa.array(values, field.type)
-                    for values, field in zip(zip(*pieces, strict=True), PIECES, strict=True)
-                ]
-                table = pa.Table.from_arrays(columns, schema=PIECES)
-                block = Block(np.concatenate(tokens), np.concatenate(answers), table)
-                data, sizes = block.serialise()
-                file.write(data)
-                self.blocks.append((bucket, StoredBlock(str(path), start, sizes)))
-                start += len(data)
-        self._num_files += 1
-        self._num_tokens = self._num_documents = 0
-        self._waiting.clear()
+    def _flush(self) -> None:
+        for bucket, waiting in self._waiting.items():
+            tokens, answers, pieces = zip(*waiting, strict=True)
+            columns = [
+                pa.array(values, field.type)
+                for values, field in zip(zip(*pieces, strict=True), PIECES, strict=True)
+            ]
+            table = pa.Table.from_arrays(columns, schema=PIECES)
+            self._run.add(bucket, Block(np.concatenate(tokens), np.concatenate(answers), table))
+        self._waiting, self._num_waiting, self._num_tokens = {}, 0, 0
 
-
-def _read_drops(drops: Iterable[Drops], passed: epath.Path) -> np.ndarray:
-    """Return which of `_RULES` drops each document of PASSED: uint8 [documents]."""
-    rules = np.zeros(passed.stat().length // PASSED.itemsize, np.uint8)
-    for rule, path in drops:
-        indices = np.frombuffer(epath.Path(path).read_bytes(), "<i4")
-        rules[indices] = np.maximum(rules[indices], _RULES.index(rule))
-    return rules
-
-
-def _read_passed(path: epath.Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, digest) of the documents of PASSED."""
-    with path.open("rb") as file:
-        while data := file.read(PASSED_AT_ONCE * PASSED.itemsize):
-            yield from struct.iter_unpack("<q32s", data)
-
-
-def _read_again(partition: Partition, settings: Settings) -> Iterator[tuple[Document, bytes]]:
-    """Yield (document, digest) of documents that passed the first reading, in order of PASSED.
-
-    Raises:
-        ChangedInputError: A document differs from what the first reading found.
-    """
-    progress = steps.Progress(settings, "tokenise", partition)
-    records = steps.read_documents(partition)
-    for passed_number, digest in _read_passed(passed_file(settings, partition.number)):
-        for number, record in records:
-            progress.add(record.size)
-            if number == passed_number:
-                break
-        else:
-            raise ChangedInputError(partition.source, "it holds fewer records")
-        if isinstance(record, Dropped) or hashlib.sha256(content_bytes(record)).digest() != digest:
-            raise ChangedInputError(
-                storage.unescape_path(record.source),
-                f"{partition.describe_record(record.record)} is another",
-            )
-        yield identify_language(record, settings), digest
-    progress.finish()
+    def finish(self) -> list[tuple[Bucket, Segment]]:
+        """Write the run; return (bucket or coarse bucket, its segment)."""
+        self._flush()
+        return self._run.finish()
 
 
 def _redact(document: Document) -> tuple[Document, collections.Counter[str]]:
@@ -228,27 +175,29 @@ def _encode(
         yield candidate, np.array(ids, np.uint16), np.array(answers, np.uint8)
 
 
-class _PartitionTokeniser:
-    """Applies the remaining rules to the documents of a partition, and tokenises those kept."""
+class _BatchTokeniser:
+    """Applies the remaining rules to the documents of a batch, and tokenises those kept."""
 
-    def __init__(self, partition: Partition, settings: Settings, num_buckets: BucketCounts):
-        self._partition, self._settings = partition, settings
+    def __init__(self, number: int, settings: Settings, num_buckets: BucketCounts):
+        self._settings = settings
         self._report = steps.Report()
-        self._writer = _BlockWriter(settings, partition.number, num_buckets)
+        self._writer = _DocumentWriter(settings, number, num_buckets)
         self._batch: list[_Candidate] = []
         self._batch_bytes = 0
 
-    def add(self, document: Document, digest: bytes, rule: str | None) -> None:
+    def add(self, document: Document, digest: bytes, rule: str | None, place: str) -> None:
         """Add a document; `rule` is the duplicate rule that drops it, or None."""
         size = document.size
+        texts: list[tuple[str, bool]] = []
         with steps.DefectGuard() as guard:
             if rule is None:
                 document, rule = self._apply_rules(document)
             texts = [] if rule else _texts(document, self._settings)
+        candidate = _Candidate(document, size, digest, place, texts)
         if rule := guard.rule or rule:
-            self._drop(document, rule, size, guard.defect)
+            self._drop(candidate, rule, guard.defect)
             return
-        self._batch.append(_Candidate(document, size, digest, texts))
+        self._batch.append(candidate)
         self._batch_bytes += size
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_DOCUMENTS:
             self._flush()
@@ -256,8 +205,7 @@ class _PartitionTokeniser:
     def finish(self) -> Tokenised:
         """Write all pending documents, and return the result."""
         self._flush()
-        self._writer.flush()
-        return Tokenised(self._report, self._writer.blocks, self._writer.totals)
+        return Tokenised(self._report, self._writer.finish(), self._writer.totals)
 
     def _apply_rules(self, document: Document) -> tuple[Document, str | None]:
         """Return the document, redacted, and the rule that drops it, or None."""
@@ -272,10 +220,11 @@ class _PartitionTokeniser:
         texts = [turn.content for turn in document.turns] or [document.text]
         return document, decontamination.RULE if any(map(problems.match, texts)) else None
 
-    def _drop(self, document: Document, rule: str, size: int, defect: str = "") -> None:
-        manifest.count_document(self._report.counts, document, rule, size)
+    def _drop(self, candidate: _Candidate, rule: str, defect: str) -> None:
+        document = candidate.document
+        manifest.count_document(self._report.counts, document, rule, candidate.size)
         if defect:
-            self._report.add_defect(document, defect, self._partition)
+            self._report.add_defect(document, defect, candidate.place)
 
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -288,7 +237,7 @@ class _PartitionTokeniser:
             with steps.DefectGuard() as guard:
                 encoded = [*_encode([candidate], self._settings)]
             if guard.rule:
-                self._drop(candidate.document, guard.rule, candidate.size, guard.defect)
+                self._drop(candidate, guard.rule, guard.defect)
             else:
                 self._keep(encoded)
 
@@ -305,28 +254,33 @@ class _PartitionTokeniser:
             )
 
 
-def describe(partition_drops: tuple[Partition, Iterable[Drops]]) -> str:
-    """Describe a partition."""
-    return storage.escape_path(partition_drops[0].source)
+def describe(batch_drops: tuple[Batch, Iterable[Segment]]) -> str:
+    """Describe a batch."""
+    sources = dict.fromkeys(storage.escape_path(one.source) for one in batch_drops[0].chunks)
+    return " or ".join(itertools.islice(sources, steps.MAX_SOURCES))
 
 
 def tokenise(
-    partition_drops: tuple[Partition, Iterable[Drops]],
-    settings: Settings,
-    num_buckets: BucketCounts,
+    batch_drops: tuple[Batch, Iterable[Segment]], settings: Settings, num_buckets: BucketCounts
 ) -> Tokenised:
-    """Tokenise the documents of a partition and write them by bucket.
+    """Tokenise the documents of a batch and write them by bucket.
 
     Args:
-        partition_drops: (partition, which of its documents are duplicates).
+        batch_drops: (batch, segments that say which of its documents are duplicates).
         settings: Settings of the corpus.
         num_buckets: Number of buckets of each split of a part.
     """
     # Workers are processes; a thread for every core in each of them would oversubscribe the cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    partition, drops = partition_drops
-    rules = _read_drops(drops, passed_file(settings, partition.number))
-    tokeniser = _PartitionTokeniser(partition, settings, num_buckets)
-    for index, (document, digest) in enumerate(_read_again(partition, settings)):
-        tokeniser.add(document, digest, _RULES[rules[index]])
+    batch, segments = batch_drops
+    drops = duplicates.load_drops(segments, settings)
+    sources = dict.fromkeys(chunk.source for chunk in batch.chunks)
+    progress = steps.Progress(settings, "tokenise", batch.number, batch.share, sources)
+    tokeniser = _BatchTokeniser(batch.number, settings, num_buckets)
+    for chunk in batch.chunks:
+        rules = duplicates.rules_of(chunk, drops)
+        for rule, (document, digest) in zip(rules, chunk.read(settings), strict=True):
+            tokeniser.add(document, digest, duplicates.RULES[rule], chunk.place)
+            progress.add(document.size)
+    progress.finish()
     return tokeniser.finish()

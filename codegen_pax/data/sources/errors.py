@@ -40,13 +40,3 @@ class InputsError(InvalidValueError):
         listed = "; ".join(map(str, errors[:_MAX_LISTED]))
         more = f"; and {len(errors) - _MAX_LISTED:,} more" if len(errors) > _MAX_LISTED else ""
         super().__init__(f"{len(errors):,} inputs cannot be read: {listed}{more}")
-
-
-class ChangedInputError(InvalidValueError):
-    """An input has changed between the first and the second time it was read."""
-
-    def __init__(self, path: str, change: object):
-        super().__init__(
-            f"{storage.escape_path(path)} changed while it was prepared ({change}); inputs must not"
-            " be written to"
-        )

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from codegen_pax.data.sources.errors import DamagedInputError
-from codegen_pax.data.sources.storage import open_file
+from codegen_pax.data.sources.storage import Opener, open_file
 
 MAX_LINE_BYTES = 64 << 20  # ours: a longer line is skipped without being held in memory
 CHUNK_BYTES = 1 << 20
@@ -87,7 +87,7 @@ def read_head(path: str, *, decompress: bool = True) -> tuple[bytes, bool]:
 
 
 def lines(
-    path: str, start: int = 0, end: int | None = None
+    path: str, start: int = 0, end: int | None = None, opener: Opener = open_file
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield the lines of a file that begin in a range of its bytes.
 
@@ -95,6 +95,7 @@ def lines(
         path: A local path or a URL; `.gz` and `.zst` are decompressed, and cannot have a range.
         start: The first byte of the range. A line that begins before it is not yielded.
         end: The end of the range; None for the end of the file.
+        opener: Opens the file.
 
     Yields:
         (position, size, line): the byte at which the line begins in a plain file, or else the
@@ -105,7 +106,7 @@ def lines(
         DamagedInputError: A compressed file is truncated or is not compressed.
     """
     by_offset = not path.endswith((".gz", ".zst"))
-    with open_file(path) as file:
+    with opener(path) as file:
         offset = number = 0
         skip_first = False
         if start:

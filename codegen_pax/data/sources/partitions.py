@@ -9,9 +9,13 @@ from typing import Any
 from codegen_pax.data.sources import sniffing, tree
 from codegen_pax.data.sources.errors import ForeignInputError, InputsError
 from codegen_pax.data.sources.sniffing import COMPRESSED, TABLES, Framing
-from codegen_pax.data.sources.storage import File, open_file
+from codegen_pax.data.sources.storage import File, is_url, open_file
 
 PARTITION_BYTES = 64 << 20
+# Our choice: behind a URL, lines up to this size are one partition, whose reading gives the SHA-256
+# of the file: two minutes of one core. Larger files are read in parallel, and hashed in parts. On
+# this machine files are read in parallel, and once more to hash them, as bytes cost nothing.
+WHOLE_BYTES = 4 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +44,24 @@ class Partition:
     framing: Framing = Framing.LINES
     fault: str = ""
 
+    @property
+    def is_hashed(self) -> bool:
+        """Whether it is hashed as it is read: a JSON file, or a part of one behind a URL."""
+        is_json = self.corpus != "tree" and not self.source.endswith(TABLES)
+        return is_json and (self.end is None or is_url(self.source))
+
+    @property
+    def place_format(self) -> str:
+        """Format of the position of a record (`documents.Document.record`); '' for a tree."""
+        if self.corpus == "tree":
+            return ""
+        is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
+        by_byte = is_plain and self.framing is Framing.LINES
+        return "the line at byte {:,}" if by_byte else "record {:,}"
+
     def describe_record(self, record: int) -> str:
         """Describe the position of a record, given its number (`documents.Document.record`)."""
-        is_plain = not self.source.endswith((*COMPRESSED, *TABLES))
-        by_byte = is_plain and self.framing is Framing.LINES and self.corpus != "tree"
-        return f"the line at byte {record:,}" if by_byte else f"record {record:,}"
+        return (self.place_format or "record {:,}").format(record)
 
 
 def plan(corpus: str, inputs: Sequence[File], max_bytes: int = PARTITION_BYTES) -> list[Partition]:
@@ -93,12 +110,17 @@ def _divide(corpus: str, file: File, max_bytes: int) -> Iterator[dict[str, Any]]
             yield {"size": file.size}
     elif (framing := sniffing.json_framing(file.path)) is not Framing.LINES:
         yield {"size": file.size, "framing": framing}
-    elif file.path.endswith(COMPRESSED):
+    elif file.path.endswith(COMPRESSED) or file.size <= _most_in_whole(file, max_bytes):
         yield {"size": file.size}
     else:
         for start in range(0, file.size, max_bytes):
             end = min(start + max_bytes, file.size)
             yield {"start": start, "end": end, "size": end - start}
+
+
+def _most_in_whole(file: File, max_bytes: int) -> int:
+    """Return the size of the largest file of plain lines that is one partition."""
+    return max(WHOLE_BYTES, max_bytes) if is_url(file.path) else max_bytes
 
 
 def _row_groups(file: File, max_bytes: int) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from codegen_pax.data.sources import json_records, schemas, sniffing, tables, tr
 from codegen_pax.data.sources.errors import UnreadableInputError
 from codegen_pax.data.sources.partitions import Partition
 from codegen_pax.data.sources.sniffing import TABLES, Framing
-from codegen_pax.data.sources.storage import escape_path, open_file
+from codegen_pax.data.sources.storage import Opener, escape_path, open_file
 
 LINE_TOO_LONG = "line_too_long"
 # The rules for unreadable records, which may mean that an undamaged file is of another kind.
@@ -20,13 +20,14 @@ UNREADABLE_RULES = frozenset(
 _SHOWN_BYTES = 80  # of the first line, in a message
 
 
-def documents(partition: Partition) -> Iterator[Document | Dropped]:
+def documents(partition: Partition, opener: Opener = open_file) -> Iterator[Document | Dropped]:
     """Yield every record of a partition, in order, as a document or as the rule that drops it.
 
     One document, or a batch of a table (`tables`), is in memory at a time.
 
     Args:
         partition: A partition that `partitions.plan` returned.
+        opener: Opens the file if it is JSON.
 
     Raises:
         DamagedInputError: The input is truncated or cannot be decompressed.
@@ -41,7 +42,7 @@ def documents(partition: Partition) -> Iterator[Document | Dropped]:
         return tables.read_parquet(partition)
     if partition.source.endswith(".avro"):
         return tables.read_avro(partition)
-    return _read_json(partition)
+    return _read_json(partition, opener)
 
 
 def _fail(fault: str) -> Iterator[Document | Dropped]:
@@ -81,21 +82,21 @@ def explain_unreadable(
     )
 
 
-def _read_json(partition: Partition) -> Iterator[Document | Dropped]:
+def _read_json(partition: Partition, opener: Opener) -> Iterator[Document | Dropped]:
     source = escape_path(partition.source)
-    for number, size, text in _json_records(partition):
+    for number, size, text in _json_records(partition, opener):
         if text is None:
             yield Dropped(LINE_TOO_LONG, size, source, number)
         elif text.strip():
             yield _parse_json(partition, source, number, size, text)
 
 
-def _json_records(partition: Partition) -> Iterator[tuple[int, int, bytes | None]]:
+def _json_records(partition: Partition, opener: Opener) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield (position, bytes, JSON or None if it is too long) of the records of a partition."""
     if partition.framing is Framing.LINES:
-        yield from json_records.lines(partition.source, partition.start, partition.end)
+        yield from json_records.lines(partition.source, partition.start, partition.end, opener)
         return
-    with open_file(partition.source) as file:
+    with opener(partition.source) as file:
         yield from json_records.elements(
             json_records.chunks(file, partition.source),
             partition.source,

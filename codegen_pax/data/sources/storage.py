@@ -18,11 +18,12 @@ import errno
 import glob
 import hashlib
 import io
+import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NoReturn, cast
 
 from etils import epath
 
@@ -127,6 +128,67 @@ def open_file(path: str) -> BinaryIO:
         return io.BufferedReader(_TensorFlowFile(path), _BUFFER_BYTES)
 
 
+# Opens a file to read its bytes.
+Opener = Callable[[str], BinaryIO]
+
+
+class HashingOpener:
+    """Opens a file with `open_file`, and hashes what is read of it, or of a range of its bytes."""
+
+    def __init__(self, start: int = 0, end: int | None = None) -> None:
+        """Hash the bytes from `start` to `end` - 1, or to the last."""
+        self._start, self._end = start, end
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+
+    def __call__(self, path: str) -> BinaryIO:
+        """Open the file."""
+        return cast(BinaryIO, _HashingFile(open_file(path), self._update))
+
+    def _update(self, position: int, data: bytes) -> None:
+        skipped = self._start + self._num_bytes - position  # which is before the range
+        if 0 <= skipped < len(data):
+            stop = None if self._end is None else max(0, self._end - position)
+            hashed = memoryview(data)[skipped:stop]
+            self._digest.update(hashed)
+            self._num_bytes += len(hashed)
+
+    def sha256(self, file: File) -> str:
+        """Return the SHA-256 of the range; if it was read in part, as it is damaged, it is reread.
+
+        Args:
+            file: The file; its size is that of the range.
+        """
+        if self._num_bytes == file.size:
+            return self._digest.hexdigest()
+        return sha256(file.path, start=self._start, end=self._end)
+
+
+class _HashingFile(io.RawIOBase):
+    """A file that gives each piece that is read of it, and its position, to a function."""
+
+    def __init__(self, file: BinaryIO, on_read: Callable[[int, bytes], None]):
+        self._file, self._on_read = file, on_read
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._on_read(self._position, data)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = self._file.seek(offset, whence)
+        return self._position
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def open_regular_file(path: str, follow_links: bool = False) -> BinaryIO:
     """Open a file as `open_file` does, but refuse links, pipes and devices.
 
@@ -189,12 +251,16 @@ def walk_files(folder: str) -> list[File]:
         return _tensorflow_files(paths) if is_url(folder) else _regular_files(paths)
 
 
-def sha256(path: str, follow_links: bool = True) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+def sha256(path: str, follow_links: bool = True, start: int = 0, end: int | None = None) -> str:
+    """Return the SHA-256 of a file, or of a range of its bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open_regular_file(path, follow_links) as file:
-        while chunk := file.read(_BUFFER_BYTES):
+        if start:
+            file.seek(start)
+        left = math.inf if end is None else end - start
+        while chunk := file.read(int(min(_BUFFER_BYTES, left))):
             digest.update(chunk)
+            left -= len(chunk)
     return digest.hexdigest()
 
 
