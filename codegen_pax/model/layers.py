@@ -11,6 +11,8 @@ from praxis import base_layer, pax_fiddle, py_utils, pytypes
 from praxis.layers import embedding_softmax, linears, transformers
 
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.model import split
+from codegen_pax.model.loss import chunked_loss
 
 
 class Block(transformers.Transformer):
@@ -256,7 +258,13 @@ class Softmax(embedding_softmax.FullSoftmax):
     [B, T, V] for the backward pass, and finds the largest logit with a reduction that XLA does not
     vectorise on a CPU, where most of a Nano step is spent here: benchmarks/softmax.py measures
     both.
+
+    Attributes:
+        token_chunk: the tokens of each device whose logits are held at once (`loss.chunked_loss`);
+            0 holds the logits of all.
     """
+
+    token_chunk: int = 0
 
     def __call__(
         self,
@@ -278,6 +286,9 @@ class Softmax(embedding_softmax.FullSoftmax):
         Returns:
             The fields that praxis returns: `logits` and `log_probs` [B, T, V]; the scalars
             `total_xent`, `total_weight`, `avg_xent`, `accuracy` and `z_loss`; all others [B, T].
+            With `token_chunk` there are no `logits` and `log_probs`, and the gradient of what is
+            trained on, `avg_xent + z_loss`, is that of `avg_xent`; `z_loss` and what is [B, T]
+            have none.
 
         Raises:
             ValueError: class probabilities are given.
@@ -285,6 +296,8 @@ class Softmax(embedding_softmax.FullSoftmax):
         del input_ids
         if class_probabilities is not None or class_ids is None:
             raise ValueError("Softmax: found class_probabilities, expected class_ids alone")
+        if self.token_chunk:
+            return self._in_chunks(inputs, class_weights[..., 0], class_ids[..., 0])
         rows = class_ids.shape[:-1]
         # Two axes: with three, XLA's CPU backend takes twice as long.
         logits = self.get_logits(inputs.reshape(-1, inputs.shape[-1])).astype(jnp.float32)
@@ -314,9 +327,44 @@ class Softmax(embedding_softmax.FullSoftmax):
         )
         if self.z_loss_weight > 0.0:
             squares = jnp.square(log_z).reshape(rows)
-            out.z_loss = self.z_loss_weight * (
-                jnp.sum(squares * weights, dtype=jnp.float32) / total_weight
+            self._add_z_loss(
+                out,
+                self.z_loss_weight * (jnp.sum(squares * weights, dtype=jnp.float32) / total_weight),
             )
-            self.add_summary("aux_z_loss", out.z_loss)
-            self.add_aux_loss("aux_z_loss", out.z_loss)
         return out
+
+    def _in_chunks(
+        self, inputs: jax.Array, weights: jax.Array, labels: jax.Array
+    ) -> py_utils.NestedMap:
+        """Returns the same of `inputs` [B, T, D], without logits; `labels` are [B, T]."""
+        total_weight = jnp.sum(weights, dtype=jnp.float32)
+        square_weights = self.z_loss_weight * weights / total_weight
+        loss = chunked_loss(
+            inputs,
+            self.logits_ffn.linear.theta.w,
+            self.logits_ffn.bias.theta.b,
+            labels,
+            weights.astype(jnp.float32) / (total_weight + 1e-6),
+            square_weights.astype(jnp.float32),
+            self.token_chunk,
+            split.current(self.mesh_axis_names),
+        )
+        fixed = jax.lax.stop_gradient(loss)
+        z_loss = jnp.sum(square_weights * jnp.square(fixed.log_z), dtype=jnp.float32)
+        avg_xent = loss.value - z_loss
+        out = py_utils.NestedMap(
+            per_example_argmax=fixed.argmax,
+            per_example_xent=fixed.xent,
+            total_xent=avg_xent * (total_weight + 1e-6),
+            total_weight=total_weight,
+            avg_xent=avg_xent,
+            accuracy=jnp.sum((fixed.argmax == labels) * weights) / total_weight,
+        )
+        if self.z_loss_weight > 0.0:
+            self._add_z_loss(out, z_loss)
+        return out
+
+    def _add_z_loss(self, out: py_utils.NestedMap, z_loss: jax.Array) -> None:
+        out.z_loss = z_loss
+        self.add_summary("aux_z_loss", z_loss)
+        self.add_aux_loss("aux_z_loss", z_loss)
