@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from praxis import base_layer, pax_fiddle
 from praxis.layers import embedding_softmax, linears
 
-from codegen_pax.model.layers import Softmax
+from codegen_pax.model.softmax import Softmax
 from experiments.sizes import SIZES
 
 ROWS, ROUNDS = 4, 7

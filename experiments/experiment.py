@@ -137,6 +137,8 @@ class CodeGenExperiment(base_experiment.BaseExperiment):
             embedding_bias=recipe.embedding_bias,
             z_loss=recipe.z_loss,
             remat=size.remat.value,
+            attention_kind=size.attention.value,
+            loss_chunk=size.loss_chunk,
         )
         model.shard(lm, mesh_shape=mesh.shape, mesh_axis_names=AXES)
         return pax_fiddle.Config(

@@ -59,7 +59,11 @@ def _are_among(*references: str) -> Callable[[Change], bool]:
 
 def _computes_the_same(change: Change) -> bool:
     """Whether both are layers of this project, or praxis layers that compute the same."""
-    same = ("codegen_pax.model.", "praxis.layers.embedding_softmax.FullSoftmax")
+    same = (
+        "codegen_pax.model.",
+        "praxis.layers.embedding_softmax.FullSoftmax",
+        "praxis.layers.attentions.DotProductAttention",
+    )
     return all((value or "").startswith(same) for value in (change.old, change.new))
 
 

@@ -55,6 +55,14 @@ class Remat(StrEnum):
     SAVE_DOT_EXCEPT_LOGITS = "save_dot_except_logits"
 
 
+class Attention(StrEnum):
+    """How attention is computed: `codegen_pax.model.attention.Kind`. The results are the same."""
+
+    PLAIN = "plain"  # all pairs of tokens at once: [B, N, T, T] is held in memory
+    CHUNKED = "chunked"  # some queries at a time
+    FLASH = "flash"  # JAX's kernel for TPUs, and `chunked` on any other device
+
+
 @dataclass(frozen=True)
 class Size:
     """One row of the table.
@@ -71,6 +79,9 @@ class Size:
         vocabulary: The vocabulary of all its phases; None for each phase's own.
         remat: What each block saves for the backward pass, by praxis' name. The published sizes
             save nothing, as in jaxformer (`hk.remat` of each block).
+        attention: How attention is computed; the published sizes do not hold [B, N, T, T].
+        loss_chunk: The tokens of each device whose logits the loss holds at once; 0 holds those of
+            all.
         batch_tokens: Tokens per step, by the batch that a recipe chooses (`Recipe.batch`).
         learning_rate: Maximum learning rates, by the phase that `Phase.rates` names.
         learning_rate_end: Floors of the cosine, by that phase too, where a source gives one;
@@ -91,6 +102,8 @@ class Size:
     vocab_size: int = VOCAB_SIZE
     vocabulary: Vocabulary | None = None
     remat: Remat = Remat.SAVE_NOTHING
+    attention: Attention = Attention.PLAIN
+    loss_chunk: int = 0
     batch_tokens: Mapping[str, int] = field(default_factory=dict)
     learning_rate: Mapping[str, float] = field(default_factory=dict)
     learning_rate_end: Mapping[str, float] = field(default_factory=dict)
@@ -106,6 +119,9 @@ class Size:
             chosen = checks.choice(owner, "vocabulary", self.vocabulary, Vocabulary)
             checks.store(self, "vocabulary", chosen)
         checks.store(self, "remat", checks.choice(owner, "remat", self.remat, Remat))
+        attention = checks.choice(owner, "attention", self.attention, Attention)
+        checks.store(self, "attention", attention)
+        checks.store(self, "loss_chunk", checks.count(owner, "loss_chunk", self.loss_chunk))
         checks.instance(owner, "profile", self.profile, Profile, "a profile, as PUBLISHED")
         for name, check, kind in (
             ("batch_tokens", checks.integer, "recipe"),
@@ -141,6 +157,8 @@ class Size:
             "embedded": self.profile.on_laptop,
             "vocab_size": self.vocab_size,
             "remat": self.remat.value,
+            "attention": self.attention.value,
+            "loss_chunk": self.loss_chunk,
         }
 
     @property
@@ -239,6 +257,7 @@ SIZES: dict[str, Size] = {
             head_dims=64,
             rotary_dims=32,
             context=2048,
+            attention=Attention.FLASH,
             batch_tokens={
                 "jaxformer": 32 * 8 * 2048,  # 524,288
                 "paper": 256 * 2048,  # 0.5M = 524,288
@@ -254,6 +273,7 @@ SIZES: dict[str, Size] = {
             head_dims=80,
             rotary_dims=64,
             context=2048,
+            attention=Attention.FLASH,
             batch_tokens={
                 "jaxformer": 16 * 32 * 2048,  # 1,048,576
                 "paper": 512 * 2048,  # 1M = 1,048,576
@@ -268,6 +288,7 @@ SIZES: dict[str, Size] = {
             head_dims=256,
             rotary_dims=64,
             context=2048,
+            attention=Attention.FLASH,
             batch_tokens={
                 "jaxformer": 16 * 32 * 2048,  # 1,048,576, where the paper says 2M
                 "paper": 1024 * 2048,  # 2M = 2,097,152
@@ -282,6 +303,7 @@ SIZES: dict[str, Size] = {
             head_dims=256,
             rotary_dims=64,
             context=2048,
+            attention=Attention.FLASH,
             batch_tokens={
                 "jaxformer": 16 * 64 * 2048,  # no config published; the paper's 2M: 2,097,152
                 "paper": 1024 * 2048,  # 2M = 2,097,152

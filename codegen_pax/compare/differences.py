@@ -21,6 +21,7 @@ _GROUP_PATTERNS = tuple(
         (r"mesh", HARDWARE),
         (r"split_dims_mapping|split_mapping", HARDWARE),
         (r"\.(repeat_optimizer_dims_mapping|contiguous_submeshes|checkpoint_policy)\b", HARDWARE),
+        (r"\.(tr_atten_tpl\.kind|query_chunk|token_chunk)$", HARDWARE),
         (r"\.(num_infeed_hosts|infeed_host_index|custom_device_order)\b", HARDWARE),
         # The batch and the loss belong to the recipe, wherever Pax keeps them.
         (r"\.batch_size$", RECIPE),

@@ -9,7 +9,8 @@ columns of zeros more cost less than a hundredth, and no number changes.
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import pxla
+
+from codegen_pax.model import split
 
 SLOW_MULTIPLE = 2048  # float32 numbers
 ADDED = 16  # a cache line
@@ -17,10 +18,7 @@ ADDED = 16  # a cache line
 
 def added_columns(width: int) -> int:
     """Returns how many columns to add to an output of `width`: none but on a single CPU device."""
-    mesh = pxla.thread_resources.env.physical_mesh
-    devices = mesh.devices.flatten() if not mesh.empty else jax.devices()[:1]
-    is_one_cpu = len(devices) == 1 and devices[0].platform == "cpu"
-    return ADDED if is_one_cpu and width % SLOW_MULTIPLE == 0 else 0
+    return ADDED if width % SLOW_MULTIPLE == 0 and split.on_one_cpu() else 0
 
 
 def widen(array: jax.Array, columns: int, axis: int, value: float = 0.0) -> jax.Array:

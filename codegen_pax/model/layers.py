@@ -1,10 +1,10 @@
 """The layers in which CodeGen differs from praxis.
 
-Block, feed-forward, rotary embedding, token embedding and softmax: each is a subclass of the praxis
-layer that it replaces, with its algorithm in the docstring.
+Block, feed-forward, rotary embedding and token embedding are here, attention and softmax in modules
+of their own. Each is a subclass of the praxis layer that it replaces, with its algorithm in the
+docstring.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
@@ -264,97 +264,3 @@ class Embedding(embedding_softmax.Embedding):
         """Returns the embeddings [..., D] of the tokens `ids` [...]."""
         vectors = super().emb_lookup(ids)
         return vectors + self.theta.b if self.use_bias else vectors
-
-
-class Softmax(embedding_softmax.FullSoftmax):
-    """The projection onto the vocabulary and its loss: praxis' FullSoftmax with fewer passes.
-
-    logits:   [B T, V] = inputs @ W + b
-    log_z:    [B T]    = logsumexp(logits)
-    xent:     [B T]    = log_z - logits[label]
-    z_loss:   []       = z_loss_weight * sum(weights * log_z^2) / sum(weights)
-
-    The results equal praxis', which computes three exponentials where one is enough, saves each
-    [B, T, V] for the backward pass, and finds the largest logit with a reduction that XLA does not
-    vectorise on a CPU, where most of a Nano step is spent here: benchmarks/softmax.py measures
-    both.
-    """
-
-    def __call__(
-        self,
-        inputs: pytypes.JTensor,
-        class_weights: pytypes.JTensor,
-        class_ids: pytypes.JTensor | None = None,
-        class_probabilities: pytypes.JTensor | None = None,
-        input_ids: pytypes.JTensor | None = None,
-    ) -> py_utils.NestedMap:
-        """Computes the losses of `inputs` against `class_ids`.
-
-        Args:
-            inputs: [B, T, D].
-            class_weights: [B, T, 1].
-            class_ids: [B, T, 1] int32.
-            class_probabilities: unsupported.
-            input_ids: unused.
-
-        Returns:
-            The fields that praxis returns: `logits` and `log_probs` [B, T, V]; the scalars
-            `total_xent`, `total_weight`, `avg_xent`, `accuracy` and `z_loss`; all others [B, T].
-
-        Raises:
-            ValueError: class probabilities are given.
-        """
-        del input_ids
-        if class_probabilities is not None or class_ids is None:
-            raise ValueError("Softmax: found class_probabilities, expected class_ids alone")
-        rows = class_ids.shape[:-1]
-        logits = self._logits(inputs).astype(jnp.float32)
-        labels = class_ids.reshape(-1, 1)
-        columns = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-
-        log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        label_logit = jnp.sum(jnp.where(columns == labels, logits, 0.0), axis=-1, keepdims=True)
-        per_example_xent = (log_z - label_logit).reshape(rows)
-        fixed = jax.lax.stop_gradient(logits)
-        is_largest = fixed == jnp.max(fixed, axis=-1, keepdims=True)
-        argmax = jnp.min(jnp.where(is_largest, columns, self.num_classes), axis=-1).reshape(rows)
-
-        weights = class_weights[..., 0]
-        total_weight = jnp.sum(weights, dtype=jnp.float32)
-        total_xent = jnp.sum(per_example_xent * weights, dtype=jnp.float32)
-        correct = jnp.sum((argmax == class_ids[..., 0]) * weights)
-        out = py_utils.NestedMap(
-            logits=self._of_classes(logits).reshape(*rows, -1).astype(inputs.dtype),
-            log_probs=self._of_classes(logits - log_z).reshape(*rows, -1).astype(inputs.dtype),
-            per_example_argmax=argmax,
-            per_example_xent=per_example_xent,
-            total_xent=total_xent,
-            total_weight=total_weight,
-            avg_xent=total_xent / (total_weight + 1e-6),
-            accuracy=correct / total_weight,
-        )
-        if self.z_loss_weight > 0.0:
-            squares = jnp.square(log_z).reshape(rows)
-            out.z_loss = self.z_loss_weight * (
-                jnp.sum(squares * weights, dtype=jnp.float32) / total_weight
-            )
-            self.add_summary("aux_z_loss", out.z_loss)
-            self.add_aux_loss("aux_z_loss", out.z_loss)
-        return out
-
-    def _logits(self, inputs: pytypes.JTensor) -> pytypes.JTensor:
-        """Returns the logits [B T, V]; on one CPU with columns after V that no exponential sees."""
-        # Two axes: with three, XLA's CPU backend takes twice as long.
-        inputs = inputs.reshape(-1, inputs.shape[-1])
-        columns = cpu_products.added_columns(self.num_classes)
-        if not columns:
-            return self.get_logits(inputs)
-        theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b
-        weights, bias = (x.astype(inputs.dtype) for x in theta)
-        return inputs @ cpu_products.widen(weights, columns, axis=1) + cpu_products.widen(
-            bias, columns, axis=0, value=-1e30
-        )
-
-    def _of_classes(self, logits: pytypes.JTensor) -> pytypes.JTensor:
-        """Returns logits without added columns."""
-        return logits[:, : self.num_classes]

@@ -17,7 +17,6 @@ from praxis import (
 )
 from praxis.layers import (
     activations,
-    attentions,
     linears,
     models,
     normalizations,
@@ -29,14 +28,15 @@ from praxis.layers.checkpoint_policy import AutodiffCheckpointType
 from codegen_pax import messages
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.model import generation, unstacked
+from codegen_pax.model.attention import Attention, Kind
 from codegen_pax.model.decoding import PromptDecoder
 from codegen_pax.model.layers import (
     Block,
     Embedding,
     FeedForward,
     PartialRotaryEmbedding,
-    Softmax,
 )
+from codegen_pax.model.softmax import Softmax
 
 # A feed-forward is this many times as wide as the model: F = 4 D (modules.py of jaxformer).
 FEED_FORWARD_RATIO = 4
@@ -53,6 +53,8 @@ def language_model(
     embedding_bias: bool,
     z_loss: float = 0.0,
     remat: str = AutodiffCheckpointType.SAVE_NOTHING.value,
+    attention_kind: str = Kind.PLAIN.value,
+    loss_chunk: int = 0,
 ) -> pax_fiddle.Config[transformer_models.TransformerLm]:
     """Returns the decoder-only language model, its blocks stacked and scanned over.
 
@@ -78,10 +80,17 @@ def language_model(
         z_loss: weight of the mean of logsumexp(logits)^2 in the loss.
         remat: what each block saves for the backward pass, a value of praxis'
             AutodiffCheckpointType. Gradients do not depend on it.
+        attention_kind: how attention is computed, a value of `attention.Kind`.
+        loss_chunk: the tokens of each device whose logits the loss holds at once; 0 for all.
 
     Raises:
-        ValueError: `remat` is unknown, or D is not N H.
+        ValueError: `remat` or `attention_kind` is unknown, `loss_chunk` is negative, or D is not
+            N H.
     """
+    if attention_kind not in list(Kind):
+        raise InvalidValueError(messages.unknown("attention kind", attention_kind, list(Kind)))
+    if loss_chunk < 0:
+        raise InvalidValueError(f"loss_chunk={loss_chunk}; expected a whole number, at least 0")
     if model_dims != heads * head_dims:
         raise InvalidValueError(
             f"model_dims must be heads * head_dims; found {model_dims} and {heads} * {head_dims}"
@@ -94,7 +103,8 @@ def language_model(
     )
 
     attention = pax_fiddle.Config(
-        attentions.DotProductAttention,
+        Attention,
+        kind=str(attention_kind),
         use_bias=False,
         combine_qkv=True,
         internal_enable_per_dim_scale=False,
@@ -134,6 +144,7 @@ def language_model(
         Softmax,
         feed_forward_tpl=pax_fiddle.Config(linears.FeedForward, has_bias=True, weight_init=fan_in),
         z_loss_weight=z_loss,
+        token_chunk=loss_chunk,
     )
 
     return pax_fiddle.Config(

@@ -207,6 +207,8 @@ def test_one_name_for_two_experiments():
         ("task.model.ici_mesh_shape", "hardware"),
         ("task.train.inputs_split_mapping.map_1d", "hardware"),
         ("task.model.lm_tpl.softmax_tpl.weight_split_dims_mapping.wt", "hardware"),
+        ("task.model.lm_tpl.softmax_tpl.token_chunk", "hardware"),
+        ("task.model.lm_tpl.block.tr_atten_tpl.kind", "hardware"),
         ("task.train.save_interval_steps", "run"),
         ("something.nobody.has.heard.of", "run"),
     ],

@@ -73,6 +73,8 @@ WRONG = [
     ("phase", {"prompts": ("fn main", "")}, "prompts=''"),
     ("phase", {"mixture": ""}, "mixture=''"),
     ("size", {"remat": "save_nothin"}, "nearest: save_nothing"),
+    ("size", {"attention": "flesh"}, "nearest: flash"),
+    ("size", {"loss_chunk": -1}, "loss_chunk=-1; expected a whole number, at least 0"),
     ("size", {"layers": 0}, "layers=0"),
     ("size", {"layers": 2.0}, "layers=2.0"),
     ("size", {"heads": 15}, "model_dims=1024; expected heads * head_dims, 15 * 64 = 960"),

@@ -17,6 +17,7 @@ from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.data.format import rows
 from codegen_pax.data.seqio_sources import PreparedCorpus
 from codegen_pax.data.stream import row_readers
+from codegen_pax.model.attention import Kind
 from codegen_pax.runs import checkpoints, lineage
 from codegen_pax.text import tokenizer
 from codegen_pax.training import accumulation, optimizer
@@ -228,6 +229,7 @@ def test_a_phase_that_cannot_be_read_is_not_declared(phase, message):
 
 def test_choices_are_those_of_what_they_choose():
     assert [*sizes.Remat] == [policy.value for policy in AutodiffCheckpointType]
+    assert [*sizes.Attention] == [*Kind]
     assert [*recipes.Decay] == [*optimizer.DECAYS]
     assert [*recipes.SumDtype] == [*accumulation.DTYPES]
     assert [*phases.Vocabulary] == [*tokenizer.SIZES]

@@ -79,6 +79,8 @@ def test_a_document_says_what_is_run_and_on_what():
         "embedded": False,
         "vocab_size": 51_200,
         "remat": "save_nothing",
+        "attention": "flash",
+        "loss_chunk": 0,
     }
     assert (declared["phase"]["name"], declared["phase"]["vocabulary"]) == ("Multi", "codegen")
     numbers = ("batch_rows", "steps", "warmup_steps", "learning_rate")

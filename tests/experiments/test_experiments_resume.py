@@ -165,6 +165,14 @@ def decodes(task):
             {"task.model.lm_tpl.stacked_transformer_tpl.checkpoint_policy"},
         ),
         (
+            {"size": size(attention="chunked", loss_chunk=64)},
+            {
+                "task.model.lm_tpl.stacked_transformer_tpl.block.transformer_layer_params_tpl."
+                "tr_atten_tpl.kind",
+                "task.model.lm_tpl.softmax_tpl.token_chunk",
+            },
+        ),
+        (
             {"task": setting("model.lm_tpl.softmax_tpl.chunk_size", 64)},
             {"task.model.lm_tpl.softmax_tpl.chunk_size"},
         ),

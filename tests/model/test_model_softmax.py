@@ -7,7 +7,7 @@ import pytest
 from praxis import base_layer, pax_fiddle
 from praxis.layers import embedding_softmax, linears
 
-from codegen_pax.model.layers import Softmax
+from codegen_pax.model.softmax import Softmax
 
 B, T, D, V = 3, 7, 12, 61
 

@@ -1,0 +1,72 @@
+"""How a batch and the network are split over the devices that a program is traced for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental.shard_map import shard_map
+from jax.interpreters import pxla
+
+
+class Split(NamedTuple):
+    """A mesh of several devices and the meaning of its axes.
+
+    Attributes:
+        mesh: The mesh.
+        replica: The axis that splits rows of the batch, and nothing else.
+        data: The axis that splits rows of the batch, and D of the weights.
+        model: The axis that splits heads, feed-forward and vocabulary.
+    """
+
+    mesh: jax.sharding.Mesh
+    replica: str
+    data: str
+    model: str
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """The axes that split the rows of a batch."""
+        return self.replica, self.data
+
+    def apply(self, function: Callable, in_specs: Any, out_specs: Any, *arrays: jax.Array) -> Any:
+        """Applies a function to the part of the arrays that each device holds."""
+        mapped = shard_map(function, self.mesh, in_specs, out_specs, check_rep=False)
+        return mapped(*arrays)
+
+
+def current(axes: Sequence[str] | None) -> Split | None:
+    """Returns the split over the mesh of the `with` block around the caller.
+
+    Args:
+        axes: The names of the replica, data and model axes; None if the network has no mesh.
+
+    Returns:
+        The split; None if there is no mesh, or one of a single device.
+    """
+    mesh = _mesh()
+    if axes is None or math.prod(mesh.devices.shape) == 1:
+        return None
+    return Split(mesh, *axes)
+
+
+def on_tpu() -> bool:
+    """Returns whether the program being traced is for TPUs, by its mesh or the default device."""
+    return _devices()[0].platform == "tpu"
+
+
+def on_one_cpu() -> bool:
+    """Returns whether the program being traced is for a single CPU device."""
+    devices = _devices()
+    return len(devices) == 1 and devices[0].platform == "cpu"
+
+
+def _devices() -> list[jax.Device]:
+    mesh = _mesh()
+    return jax.devices()[:1] if mesh.empty else mesh.devices.flatten().tolist()
+
+
+def _mesh() -> jax.sharding.Mesh:
+    return pxla.thread_resources.env.physical_mesh
