@@ -18,6 +18,8 @@ from experiments.declaration import find_declaration
 from experiments.meshes import Mesh
 from experiments.sizes import Size
 
+registry.register_all()
+
 
 class PaxStep:
     """Pax's training step of CodeGen350MMono, with another size, batch and mesh, in float32."""
