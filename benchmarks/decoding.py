@@ -35,6 +35,7 @@ from experiments.sizes import SIZES
 SIZE = SIZES["350M"]
 DIMS = layouts.Dimensions.of(SIZE, embedding_bias=False)
 PROMPT, ROUND_STEPS = 256, 16
+WARM_UP = 2  # tokens
 RAGGED = tuple(np.linspace(16, PROMPT, 8).astype(int).tolist())
 # transformers would import TensorFlow otherwise.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "USE_TF": "0", "USE_FLAX": "0"}
@@ -97,7 +98,9 @@ def ours(folder: Path, dtype: str, new_tokens: int) -> None:
             0, ROUND_STEPS, lambda _, state: generation.advance(weights, state, options), state
         )
 
-    def work(rows: int = 1, lengths: tuple[int, ...] | None = None) -> dict[str, Any]:
+    def work(
+        rows: int = 1, tokens: int = WARM_UP, lengths: tuple[int, ...] | None = None
+    ) -> dict[str, Any]:
         begun = time.perf_counter()
         jax.block_until_ready(split(params, form=form))
         splitting = time.perf_counter() - begun
@@ -107,10 +110,10 @@ def ours(folder: Path, dtype: str, new_tokens: int) -> None:
             start(params, prompts(rows), ends, jax.random.PRNGKey(0), None, options=options)
         )
         first = time.perf_counter()
-        rounds = -(-(new_tokens - 1) // ROUND_STEPS)
+        rounds = -(-(tokens - 1) // ROUND_STEPS)
         for _ in range(rounds):
             state = advance(weights, state)
-        ids = np.asarray(state.ids)[:, :new_tokens]
+        ids = np.asarray(state.ids)[:, :tokens]
         end = time.perf_counter()
         return {
             "splitting": splitting,
@@ -123,7 +126,7 @@ def ours(folder: Path, dtype: str, new_tokens: int) -> None:
     sides.serve(work)
 
 
-def transformers(folder: Path, dtype: str, new_tokens: int) -> None:
+def transformers(folder: Path, dtype: str, _: int) -> None:
     """Serves `generate` of transformers with its cache."""
     import torch
     import transformers
@@ -152,7 +155,7 @@ def transformers(folder: Path, dtype: str, new_tokens: int) -> None:
     passes: list[float] = []
     network.register_forward_hook(lambda *_: passes.append(time.perf_counter()))
 
-    def work(rows: int = 1) -> dict[str, Any]:
+    def work(rows: int = 1, tokens: int = WARM_UP) -> dict[str, Any]:
         ids = torch.from_numpy(prompts(rows)).long()
         passes.clear()
         begun = time.perf_counter()
@@ -160,13 +163,13 @@ def transformers(folder: Path, dtype: str, new_tokens: int) -> None:
             ids,
             attention_mask=torch.ones_like(ids),
             do_sample=False,
-            max_new_tokens=new_tokens,
+            max_new_tokens=tokens,
             pad_token_id=0,
         )
         end = time.perf_counter()
         return {
             "prefill": passes[0] - begun,
-            "step": (end - passes[0]) / (new_tokens - 1),
+            "step": (end - passes[0]) / (tokens - 1),
             "total": end - begun,
             "ids": out[:, PROMPT:].tolist(),
         }
@@ -178,7 +181,7 @@ def transformers(folder: Path, dtype: str, new_tokens: int) -> None:
             logits = network(ids).logits[0, -1].float()
         return {"gap": float((logits[choices[0]] - logits[choices[1]]).abs())}
 
-    sides.serve(lambda rows=1, **question: gap(rows, **question) if question else work(rows))
+    sides.serve(lambda **asked: gap(**asked) if "choices" in asked else work(**asked))
 
 
 def bandwidth(*_: Any) -> None:
@@ -269,7 +272,8 @@ def measure(
     if batch > 1:
         for side in speakers.values():  # compiles and warms up
             side.work(rows=batch)
-    reports = sides.in_turns(speakers, rounds, rows=batch)
+    asked = {"rows": batch, "tokens": new_tokens}
+    reports = sides.in_turns(speakers, rounds, **asked)
     total = {name: sides.median(of_side, "total") for name, of_side in reports.items()}
     ours, theirs = reports["ours"], reports["transformers"]
     step = sides.median(ours, "step")
@@ -289,7 +293,7 @@ def measure(
         rate = max(running["bandwidth"].work()["rate"] for _ in range(5))
         row |= {"GB/s": rate / 1e9, "share": step_bytes(dtype) / step / rate}
     if batch == len(RAGGED):
-        arguments = [{"rows": batch}, {"rows": batch, "lengths": RAGGED}]
+        arguments = [asked, {**asked, "lengths": RAGGED}]
         full, ragged = zip(
             *([running["ours"].work(**one) for one in arguments] for _ in range(rounds)),
             strict=True,
