@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nothing here reaches for a hub: what is not on this machine is reported as missing.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup run ladder quick test lint format docs golden clean check
+.PHONY: help setup run ladder quick test bench lint format docs golden clean check
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ quick: .venv/.test ## the tests that need no Pax: under two minutes on two cores
 
 test: lint ## lint, then every test; the documentation is built by one of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+bench: .venv/.test ## speed against named peers, in one table; QUICK=1 takes five minutes, all an hour
+	$(BIN)/python benchmarks/all.py $(if $(QUICK),--quick)
 
 lint: .venv/.test ## ruff (rules and format) and mypy (types)
 	$(BIN)/ruff check .

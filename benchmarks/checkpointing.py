@@ -5,15 +5,17 @@
 The stock binary trains Nano, four times as wide, on this machine's CPU. During every second step
 the run's background thread (`codegen_pax.runs.verification`) writes the checksums of the first
 checkpoint again. It finishes before the next step begins, and its time is measured too. The script
-prints the medians and their ratio.
+prints the medians, and fails if a step takes more than a tenth longer with the checksums.
 
 Expected: the medians differ by a few percent. No real run is worse off: here a step has a
 checkpoint of its own, and the thread has no core beside those of the step.
 """
 
 import dataclasses
+import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +24,9 @@ import jax
 from absl import flags
 from paxml import experiment_registry
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import results
 from codegen_pax.runs import checkpoints, checksums, launch, programs, verification
 from experiments import registry
 from experiments.declaration import find_declaration
@@ -29,7 +34,8 @@ from experiments.declaration import find_declaration
 WARM_UP, ROUNDS = 4, 20  # unmeasured first steps, and measured steps of each kind
 STEPS = WARM_UP + 2 * ROUNDS
 NANO = find_declaration("CodeGenNanoMono")
-RESULT = "result.txt"  # in the job directory
+RESULT = "result.json"  # in the job directory
+MOST_TOGETHER = 1.1
 
 registry.register_all()
 
@@ -69,11 +75,8 @@ class Program(programs.TrainProgram):
     def _write_result(self):
         ms = {name: 1000 * statistics.median(seconds) for name, seconds in self._seconds.items()}
         size = sum(checksums.file_sizes(self._checkpoint).values()) / 1e6
-        Path(flags.FLAGS.job_log_dir, RESULT).write_text(
-            f"step alone {ms['alone']:.0f} ms, together with the checksums of {size:.0f} MB "
-            f"{ms['together']:.0f} ms (they take {ms['checksums']:.0f} ms): "
-            f"together / alone {ms['together'] / ms['alone']:.3f}"
-        )
+        row = {f"{name} ms": value for name, value in ms.items()} | {"checkpoint MB": size}
+        Path(flags.FLAGS.job_log_dir, RESULT).write_text(json.dumps(row))
 
 
 @experiment_registry.register
@@ -99,15 +102,19 @@ class Timed(registry.experiment_class("CodeGenNanoMono")):
         return [Program(self.declaration().batch_tokens)]
 
 
-def main():
-    """Runs the experiment, and prints its result."""
-    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+def main() -> int:
+    """Runs the experiment, and reports its result; returns the exit status."""
+    folder = Path(__file__).resolve().parent
+    paths = [str(folder), str(folder.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder, "job")
         launch.run_pax("checkpointing.Timed", job, environment=environment)
-        print((job / RESULT).read_text())
+        row = json.loads((job / RESULT).read_text())
+    ratio = row["together ms"] / row["alone ms"]
+    target = results.Target("a step with checksums, of one alone", ratio, most=MOST_TOGETHER)
+    return results.report("checkpointing", [row], [target])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,6 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import results
 from codegen_pax.floats import DTYPES
 from codegen_pax.runs import lineage
 from codegen_pax.text.tokenizer import write_tokenizer
@@ -58,26 +61,26 @@ def measure(size: Size, dtype_name: str, folder: Path) -> int:
     _, idle = run([sys.executable, "-c", "pass"])
     copy, _ = run(["cp", "-r", str(source), str(folder / "copy")])
     shutil.rmtree(folder / "copy")
-    print(f"copy    {copy:6.1f} s  {nbytes / copy / 1e9:.2f} GB/s", flush=True)
+    rows = [{"what": "copy", "seconds": copy, "times the copy": 1.0, "GB above Python": None}]
+    targets = []
     command = [sys.executable, "-m", "codegen_pax.cli.core.main"]
     experiment = f"CodeGen{size.name}Mono"
-    missed = False
     for what, arguments in (
         ("import", ["hf", str(source), "--experiment", experiment, "--output", str(job)]),
         ("export", ["hf", str(job), str(result)]),
     ):
         seconds, peak = run([*command, what, *arguments])
         above = (peak - idle) / 1e9
-        missed |= seconds > MOST_TIMES * copy or above > MOST_GB
-        print(
-            f"{what}  {seconds:6.1f} s  {seconds / copy:.2f} times the copy (at most {MOST_TIMES})"
-            f", {above:.2f} GB above an idle Python (at most {MOST_GB})",
-            flush=True,
-        )
+        row = {"what": what, "seconds": seconds, "times the copy": seconds / copy}
+        rows.append(row | {"GB above Python": above})
+        targets += [
+            results.Target(f"{what}, times the copy", seconds / copy, most=MOST_TIMES),
+            results.Target(f"{what}, GB above an idle Python", above, most=MOST_GB),
+        ]
     weights = sorted(source.glob("model*"))
     same = hashes(weights) == hashes([result / path.name for path in weights])
-    print(f"{len(weights)} files of weights came back {'byte for byte' if same else 'CHANGED'}")
-    return int(missed or not same)
+    targets.append(results.Target("files that came back byte for byte", float(same), least=1.0))
+    return results.report("converting", rows, targets)
 
 
 def make(folder: Path, size: Size, dtype_name: str) -> int:

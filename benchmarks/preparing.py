@@ -30,6 +30,9 @@ from pathlib import Path
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import results
 from codegen_pax.data import installed
 from codegen_pax.data.prepare.tokenise import BATCH_BYTES
 from codegen_pax.data.rules import filters
@@ -178,10 +181,10 @@ def tokenise_alone(size: int) -> tuple[int, float]:
     return tokens, seconds
 
 
-def main():
-    """Measure each size and check the targets."""
+def main() -> int:
+    """Measure each size and check the targets; return the exit status."""
     sizes = [int(float(size) * 1e9) for size in sys.argv[1:]] or [10**9, 4 * 10**9]
-    peaks = []
+    peaks, rows, targets = [], [], []
     for number, size in enumerate(sizes):
         with tempfile.TemporaryDirectory() as folder:
             raw = Path(folder) / "raw"
@@ -189,29 +192,26 @@ def main():
             next(write_raw(raw, [size]))
             tokens, seconds, peak = prepare(raw, Path(folder) / "out")
         peaks.append(peak)
-        print(
-            f"{size / 1e9:.2f} GB: prepare {tokens:,} tokens in {seconds:.1f} s,"
-            f" {tokens / seconds / 1e6:.3f} million/s, peak {peak / 1e9:.2f} GB",
-            flush=True,
-        )
+        row = {"GB of text": size / 1e9, "by": "prepare", "tokens": tokens}
+        rows.append(row | {"million tokens/s": tokens / seconds / 1e6, "peak GB": peak / 1e9})
         if number == 0:
             expected, seconds_alone = tokenise_alone(size)
             assert tokens == expected, f"prepare made {tokens:,} tokens, tokenizers {expected:,}"
-            relative_speed = seconds_alone / seconds
-            print(
-                f"{size / 1e9:.2f} GB: tokenizers alone {expected:,} tokens in {seconds_alone:.1f}"
-                f" s, {expected / seconds_alone / 1e6:.3f} million/s; prepare reaches"
-                f" {relative_speed:.2f}",
-                flush=True,
+            speed = tokens / seconds_alone / 1e6
+            rows.append(row | {"by": "tokenizers", "million tokens/s": speed, "peak GB": None})
+            targets.append(
+                results.Target(
+                    f"{size / 1e9:.2f} GB: tokens/s, of tokenizers' alone",
+                    seconds_alone / seconds,
+                    least=MIN_RELATIVE_SPEED,
+                )
             )
-    growth = max(peaks) / min(peaks)
-    print(f"peak memory, largest / smallest: {growth:.2f}")
-    if relative_speed < MIN_RELATIVE_SPEED or growth > MAX_GROWTH or max(peaks) > MAX_PEAK_BYTES:
-        sys.exit(
-            f"missed: expected {MIN_RELATIVE_SPEED} of the baseline's speed, a growth of at most"
-            f" {MAX_GROWTH} and {MAX_PEAK_BYTES / 1e9:.0f} GB"
-        )
+    growth, most = max(peaks) / min(peaks), MAX_PEAK_BYTES / 1e9
+    targets.append(results.Target("peak GB", max(peaks) / 1e9, most=most))
+    if len(sizes) > 1:
+        targets.append(results.Target("peak, largest / smallest", growth, most=MAX_GROWTH))
+    return results.report("preparing", rows, targets)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

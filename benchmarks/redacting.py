@@ -21,11 +21,15 @@ import contextlib
 import re
 import re._constants as op  # the standard library's parser of patterns has no public name
 import re._parser as parser
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import results
 from codegen_pax.data.rules import redaction
 
 MAX_RATIO = 6.0
@@ -95,27 +99,25 @@ def redact(part: str, characters: int) -> None:
 
 
 def main() -> int:
-    """Print a line for each text; return 1 if the time of one is not proportional to it."""
+    """Report on each text; return 1 if the time of one is not proportional to it."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--mib", type=int, default=16)
     size = arguments.parse_args().mib << 20
     ordinary = (Path(sysconfig.get_paths()["stdlib"]) / "argparse.py").read_text()
     baseline = cpu_seconds(redact, ordinary, size)
     print(f"{size >> 20} MiB of argparse.py: {baseline:.1f} s of CPU")
-    print(f"{'':28} seconds  x a quarter  x argparse.py")
     parts = {name: slowest_part(pattern) for name, pattern in redaction.patterns().items()}
     parts |= {f"known {part[:12]!r}": part for part in SLOW_ELSEWHERE}
-    slowest, num_failed = 0.0, 0
+    rows = []
     for name, part in parts.items():
         quarter, full = (cpu_seconds(redact, part, length) for length in (size // 4, size))
-        slowest, ratio = max(slowest, full), full / quarter
-        num_failed += ratio > MAX_RATIO
-        print(f"{name:28} {full:7.1f}  {ratio:11.1f}  {full / baseline:13.1f}", flush=True)
-    print(
-        f"slowest {slowest:.1f} s, {slowest / baseline:.1f} of argparse.py;"
-        f" {num_failed} out of proportion"
+        row = {"text": name, "seconds": full, "of a quarter's": full / quarter}
+        rows.append(row | {"of argparse.py's": full / baseline})
+    worst = max(rows, key=lambda row: row["of a quarter's"])
+    target = results.Target(
+        f"time, of that of a quarter: {worst['text']}", worst["of a quarter's"], most=MAX_RATIO
     )
-    return num_failed > 0
+    return results.report("redacting", rows, [target])
 
 
 if __name__ == "__main__":

@@ -33,9 +33,13 @@ class Side:
         )
         self.about = self._read()
 
-    def work(self) -> dict[str, Any]:
-        """Does the work once; returns its `seconds` and what else the side reports."""
-        self._process.stdin.write("go\n")
+    def work(self, **arguments: Any) -> dict[str, Any]:
+        """Does the work once, with arguments that the side's function takes.
+
+        Returns:
+            Its `seconds` and what else the side reports.
+        """
+        self._process.stdin.write(json.dumps(arguments) + "\n")
         self._process.stdin.flush()
         return self._read()
 
@@ -51,31 +55,40 @@ class Side:
         raise SystemExit(f"{' '.join(self._process.args)} ended; its error is above")
 
 
-def serve(work: Callable[[], Any], **about: Any) -> None:
+def serve(work: Callable[..., Any], **about: Any) -> None:
     """Works once for each line of standard input, after once to compile and warm up.
 
     Args:
-        work: Does the work and returns what else to report, or None.
+        work: Does the work, with the arguments of `Side.work`, of which it needs none; returns
+            what else to report, or None.
         **about: What the side says when it is ready.
     """
     work()
     print(json.dumps(about), flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
+        arguments = json.loads(line)
         start = time.perf_counter()
-        more = work()
+        more = work(**arguments)
         print(json.dumps({"seconds": time.perf_counter() - start, **(more or {})}), flush=True)
 
 
-def in_turns(sides: Mapping[str, Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Lets the sides work A B A B; returns the reports of each."""
+def in_turns(
+    sides: Mapping[str, Side], rounds: int, **arguments: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Lets the sides work A B A B, with the same arguments; returns the reports of each."""
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             time.sleep(PAUSE_SECONDS)
-            reports[name].append(side.work())
+            reports[name].append(side.work(**arguments))
     return reports
+
+
+def median(reports: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Returns the median of a number that each of a side's reports has."""
+    return statistics.median(report[key] for report in reports)
 
 
 def median_seconds(reports: Sequence[Mapping[str, Any]]) -> float:
     """Returns the median of the seconds of a side's reports."""
-    return statistics.median(report["seconds"] for report in reports)
+    return median(reports, "seconds")
