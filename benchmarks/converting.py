@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from codegen_pax.floats import DTYPES
 from codegen_pax.runs import lineage
-from codegen_pax.text.tokenizer import write_tokenizer
+from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
 from codegen_pax.weights import hugging_face, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import Dimensions
 from experiments.sizes import SIZES, Size
@@ -104,7 +104,11 @@ def make(folder: Path, size: Size, dtype_name: str) -> int:
         (folder / tensor_files.SAFETENSORS_INDEX).write_text(index)
     tokenizer = write_tokenizer(folder, "codegen", size.context)
     config = hugging_face.config(
-        size, model_type="codegen", dtype=dtype_name, tokenizer_class=tokenizer
+        size,
+        model_type="codegen",
+        dtype=dtype_name,
+        tokenizer_class=tokenizer,
+        end_of_text_id=end_of_text_id("codegen"),
     )
     (folder / "config.json").write_text(json.dumps(config))
     return sum(file.size() for file in files)
