@@ -24,7 +24,7 @@ from codegen_pax.data.prepare.settings import Settings
 # one. Three are a segment, and one request for 3 MiB of a file that is read to its end. With two
 # MiB, inputs of some gigabytes would take more than a request a MiB; with four, 0.2 or 0.3 bytes
 # more would be read for a byte of input.
-_READ_AHEAD_VARIABLE = "GCS_READ_CACHE_BLOCK_SIZE_MB"
+_READ_AHEAD_OPTION = "GCS_READ_CACHE_BLOCK_SIZE_MB"
 READ_AHEAD_BYTES = 3 << 20
 _OBJECT_STORAGE = ("gs://", "s3://")
 
@@ -37,7 +37,7 @@ class WorkFileError(OSError):
 
 def limit_read_ahead() -> None:
     """Set how much is read ahead, before TensorFlow is loaded; a user's own setting is kept."""
-    os.environ.setdefault(_READ_AHEAD_VARIABLE, str(READ_AHEAD_BYTES >> 20))
+    os.environ.setdefault(_READ_AHEAD_OPTION, str(READ_AHEAD_BYTES >> 20))
 
 
 @dataclasses.dataclass(frozen=True, order=True)
