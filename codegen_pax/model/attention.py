@@ -59,7 +59,7 @@ def chunked_attention(
     """Weighs the values of the keys that each query sees, `chunk` queries at a time.
 
     scores: [B, N, C, S] = query[a:b] @ key[:b], of the queries a to b and the keys before b
-    output: [B, C, N, H] = softmax(scores where seen) @ value[:b]
+    output: [B, N, C, H] = softmax(scores where seen) @ value[:b]
 
     The backward pass computes the scores of a chunk again, so that one chunk's are held.
 
@@ -73,27 +73,27 @@ def chunked_attention(
     Returns:
         [B, T, N, H], in the type of `value`.
     """
-    length = query.shape[1]
-    if length <= chunk:
-        return _attend(query, key, value, document)
-    attend = jax.checkpoint(_attend)
+    # A head's matrices lie together, so that neither product nor gradient is transposed.
+    query, key, value = (array.swapaxes(1, 2) for array in (query, key, value))
+    length = query.shape[2]
+    attend = _attend if length <= chunk else jax.checkpoint(_attend)
     outputs = []
     for start in range(0, length, chunk):
         end = min(start + chunk, length)
-        seen = (array[:, :end] for array in (key, value, document))
-        outputs.append(attend(query[:, start:end], *seen))
-    return jnp.concatenate(outputs, axis=1)
+        seen = (key[:, :, :end], value[:, :, :end], document[:, :end])
+        outputs.append(attend(query[:, :, start:end], *seen))
+    return jnp.concatenate(outputs, axis=2).swapaxes(1, 2)
 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, document: jax.Array) -> jax.Array:
-    """Returns the output [B, C, N, H] of the last C queries of S keys."""
-    chunk, length = query.shape[1], key.shape[1]
+    """Returns the output [B, N, C, H] of the last C queries of S keys [B, N, S, H]."""
+    chunk, length = query.shape[2], key.shape[2]
     rows, columns = jnp.arange(length - chunk, length), jnp.arange(length)
     same = document[:, -chunk:, jnp.newaxis] == document[:, jnp.newaxis]
     sees = same & (columns <= rows[:, jnp.newaxis])  # [B, C, S]
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32)
+    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(sees[:, jnp.newaxis], scores, MASKED), axis=-1)
-    return jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value)
+    return weights.astype(value.dtype) @ value
 
 
 def flash_attention(

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from praxis import base_layer, pax_fiddle, py_utils, pytypes
-from praxis.layers import embedding_softmax, linears, transformers
+from praxis.layers import base_ops, embedding_softmax, linears, transformers
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.model import cpu_products
+from codegen_pax.model import cpu_products, split
 
 
 class Block(transformers.Transformer):
@@ -138,14 +138,45 @@ class FeedForward(transformers.TransformerFeedForward):
         if not columns:
             return super()._compute_ffns(inputs, paddings, ap_ff0)
         first, second = self.ffn_layer1, self.ffn_layer2
-        inner = inputs @ cpu_products.widen(first.linear.theta.w, columns, axis=1)
+        # As matrices of two axes: see ProjectionEinsum.
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        inner = rows @ cpu_products.widen(first.linear.theta.w, columns, axis=1)
         if first.checkpoint_str is not None:
             inner = checkpoint_name(inner, first.checkpoint_str)
         inner = first.activation(inner + cpu_products.widen(first.bias.theta.b, columns, axis=0))
         if paddings is not None:
-            inner *= 1.0 - paddings
+            inner *= 1.0 - paddings.reshape(-1, 1)
         outputs = inner @ cpu_products.widen(second.linear.theta.w, columns, axis=0)
-        return outputs + second.bias.theta.b
+        return outputs.reshape(inputs.shape) + second.bias.theta.b
+
+
+class ProjectionEinsum(base_ops.EinsumOp):
+    """The projections of attention, to queries, keys and values [B, T, N, H] and back to [B, T, D].
+
+    On one CPU each is a product of two matrices, [B T, D] @ [D, N H] or [B T, N H] @ [N H, D]. XLA
+    (jaxlib 0.5.3) copies the operands of any other product, and of its gradients, into such
+    matrices first, slowly where it transposes them.
+    """
+
+    def __call__(
+        self, equation: str, inputs: pytypes.JTensor, weights: pytypes.JTensor
+    ) -> pytypes.JTensor:
+        """Returns [K, B, T, N, H], or [B, T, D].
+
+        Args:
+            equation: praxis' name of the product.
+            inputs: [B, T, D], or [B, T, N, H].
+            weights: [K, D, N, H], or [D, N, H].
+        """
+        if not split.on_one_cpu():
+            return super().__call__(equation, inputs, weights)
+        if weights.ndim == 4:
+            rows = inputs.reshape(-1, inputs.shape[-1])
+            products = [rows @ matrix.reshape(len(matrix), -1) for matrix in weights]
+            return jnp.stack(products).reshape(-1, *inputs.shape[:-1], *weights.shape[2:])
+        matrix = weights.reshape(len(weights), -1)
+        product = inputs.reshape(-1, matrix.shape[1]) @ matrix.T
+        return product.reshape(*inputs.shape[:-2], len(weights))
 
 
 class ShardedBias(linears.Bias):

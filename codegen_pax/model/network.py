@@ -35,6 +35,7 @@ from codegen_pax.model.layers import (
     Embedding,
     FeedForward,
     PartialRotaryEmbedding,
+    ProjectionEinsum,
 )
 from codegen_pax.model.softmax import Softmax
 
@@ -115,6 +116,8 @@ def language_model(
         rotary_position_emb_tpl=pax_fiddle.Config(PartialRotaryEmbedding, rotary_dims=rotary_dims),
     )
     attention.combined_qkv_proj_tpl.params_init = fan_in
+    for projection in (attention.combined_qkv_proj_tpl, attention.proj_tpl):
+        projection.einsum_tpl = pax_fiddle.Config(ProjectionEinsum)
     # Query, key and value have `combined_qkv_proj_tpl`, so `proj_tpl` is the output projection.
     attention.proj_tpl.params_init = out_of_block
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 
 import jax
-import optax
+import jax.numpy as jnp
+from optax import tree_utils
 from praxis import base_layer, optimizers, py_utils
 
 from codegen_pax.errors import InvalidValueError
@@ -13,6 +16,11 @@ from codegen_pax.errors import InvalidValueError
 SKIP_DECAY = base_layer.WeightHParamsCollection.SKIP_LP_REGULARIZATION
 
 DECAYS = ("stacked_rank", "matrices")
+
+
+def is_adam_state(node) -> bool:
+    """Returns whether a node of a tree of optimizer states is that of Adam."""
+    return isinstance(node, py_utils.NestedMap) and set(node) == {"count", "m", "v"}
 
 
 class OptaxAdam(optimizers.BaseOptimizer):
@@ -51,8 +59,24 @@ class OptaxAdam(optimizers.BaseOptimizer):
 
     def __post_init__(self):
         super().__post_init__()
+        self._is_valid: jax.Array | None = None
         if self.decay not in DECAYS:
             raise InvalidValueError(f"optimizer: decay is {self.decay!r}; expected one of {DECAYS}")
+
+    def skipping(self, is_valid: jax.Array) -> OptaxAdam:
+        """Returns an optimizer for one step, whose update changes nothing unless `is_valid`.
+
+        Pax selects from the moments before and after, when the update has been computed from those
+        after. XLA on a CPU fuses both into each loop, so that each overwritten moment is copied
+        before: 0.8 GB for a step of 350M's first four layers, of 2.8. Here the update is computed
+        from what was selected.
+
+        Args:
+            is_valid: [], whether the step counts.
+        """
+        optimizer = copy.copy(self)
+        optimizer._is_valid = is_valid
+        return optimizer
 
     def get_grad_transformation(self, var_weight_hparams, include_ema=True):
         """Returns the gradient transformation, with weight decay masked by the variables' ranks.
@@ -82,8 +106,7 @@ class OptaxAdam(optimizers.BaseOptimizer):
         return dataclasses.replace(variable, collections=collections)
 
     def _get_raw_grad_transformation(self, lr):
-        """Returns Adam without decay: `optax.scale_by_adam` on `sharded_adam`'s state."""
-        adam = optax.scale_by_adam(b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+        """Returns Adam without decay: optax's arithmetic on `sharded_adam`'s state."""
         stock = optimizers.sharded_adam(
             learning_rate_fn=lr,
             beta1=self.beta1,
@@ -94,13 +117,20 @@ class OptaxAdam(optimizers.BaseOptimizer):
             weight_decay=0.0,
         )
 
-        def update(updates, state, params=None):
+        def update(grads, state, params=None):
             del params
-            updates, after = adam.update(
-                updates, optax.ScaleByAdamState(count=state.count, mu=state.m, nu=state.v)
-            )
+            count = state.count + 1
+            m = tree_utils.tree_update_moment(grads, state.m, self.beta1, 1)
+            v = tree_utils.tree_update_moment_per_elem_norm(grads, state.v, self.beta2, 2)
+            after = py_utils.NestedMap(count=count, m=m, v=v)
+            if self._is_valid is not None:
+                after = jax.tree.map(functools.partial(jnp.where, self._is_valid), after, state)
             step_size = -lr(state.count)
-            updates = jax.tree.map(lambda u: step_size * u, updates)
-            return updates, py_utils.NestedMap(count=after.count, m=after.mu, v=after.nu)
+            updates = jax.tree.map(
+                lambda m, v: step_size * (m / (jnp.sqrt(v) + self.epsilon)),
+                tree_utils.tree_bias_correction(after.m, self.beta1, count),
+                tree_utils.tree_bias_correction(after.v, self.beta2, count),
+            )
+            return updates, after
 
         return dataclasses.replace(stock, update=update)

@@ -133,9 +133,12 @@ def test_recomputation_changes_the_program_and_no_gradient(remat, everything_sav
     actual, program = gradients(remat)
     assert program != wanted_program
     assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(expected))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), actual, expected
-    )
+
+    def assert_equal(a, b):
+        # A number near zero is a sum of some as large as the largest, in another order.
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+    jax.tree.map(assert_equal, actual, expected)
 
 
 def test_unknown_recomputation_names_the_nearest():

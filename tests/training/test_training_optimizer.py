@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from praxis import base_layer
+from paxml import learners
+from praxis import base_layer, pax_fiddle
 from praxis.py_utils import NestedMap
 
 from codegen_pax.training.learner import learner
@@ -77,11 +78,10 @@ def instance(**settings):
     return learner(**{**SETTINGS, **settings}).set(name="learner").Instantiate()
 
 
-def stepper(**settings):
-    """(initial state function, one jitted Pax update: (weights, state, gradients) -> both)."""
-    pax = instance(**settings)
+def stepper(pax=None, **settings):
+    """(initial state function, one Pax update: (weights, state, gradients) -> both)."""
+    pax = pax or instance(**settings)
 
-    @jax.jit
     def step(weights, state, gradients):
         with base_layer.JaxContext.new_context():
             updates, state = pax.update_states(gradients, state, weights, hparams())
@@ -112,6 +112,7 @@ def optax_chain(decay):
 def test_steps_as_the_optax_chain(decay):
     rng = np.random.default_rng(0)
     init, step = stepper(decay=decay)
+    step = jax.jit(step)
     chain = optax_chain(decay)
     weights = expected = random_tree(rng)
     state, expected_state = init(weights), chain.init(weights)
@@ -130,6 +131,33 @@ def test_steps_as_the_optax_chain(decay):
             np.testing.assert_allclose(
                 weights[name], expected[name], rtol=0, atol=1e-6 * np.abs(expected[name]).max()
             )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30], ids=["nan", "inf", "norm overflows"])
+def test_a_step_whose_gradient_is_not_finite_changes_nothing(bad):
+    rng = np.random.default_rng(0)
+    init, step = stepper(decay="matrices")
+    weights, gradients = random_tree(rng), random_tree(rng)
+    weights, state = step(weights, init(weights), gradients)
+    gradients.block_ff_w = gradients.block_ff_w.at[1, 2, 3].set(bad)
+    after = step(weights, state, gradients)
+    jax.tree.map(np.testing.assert_array_equal, after, (weights, state))
+
+
+def test_steps_as_pax_own_learner_in_less_memory():
+    ours = learner(decay="matrices", **SETTINGS)
+    stock = pax_fiddle.Config(learners.Learner, name="learner", optimizer=ours.optimizer)
+    rng = np.random.default_rng(0)
+    weights, gradients = random_tree(rng), random_tree(rng)
+    results, temporaries = [], []
+    for init, step in (stepper(decay="matrices"), stepper(stock.Instantiate())):
+        state = init(weights)
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(weights, state, gradients).compile()
+        results.append(jax.jit(step)(*jax.jit(step)(weights, state, gradients), gradients))
+        temporaries.append(compiled.memory_analysis().temp_size_in_bytes)
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    moments = sum(weight.nbytes for weight in jax.tree.leaves(weights))
+    assert temporaries[0] <= temporaries[1] - moments
 
 
 @pytest.mark.parametrize("decay", DECAYED)
