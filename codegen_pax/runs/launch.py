@@ -10,15 +10,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from codegen_pax.environment import allocator
 from codegen_pax.errors import UserError
 from codegen_pax.runs import log
 
 _TAIL_LINES = 2_000  # of the log, searched for the cause of a failure
 _TABLES_MODULE = "codegen"  # registers the experiments of the tables
-
-# glibc maps fresh pages of 4 KiB for each large array and unmaps them again: on a CPU, adding 1 to
-# 52 million floats took 114 ms, and 25 ms with pages of 2 MiB. The user may override this.
-_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 class PaxFailedError(UserError):
@@ -69,7 +66,12 @@ def run_pax(
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
         command,
-        env={**_HUGE_PAGES, **os.environ, **(environment or {}), **_search_path(experiment)},
+        env={
+            **allocator.environment(),  # first, so that the user's own counts
+            **os.environ,
+            **(environment or {}),
+            **_search_path(experiment),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
