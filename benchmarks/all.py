@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
+from codegen_pax.environment import allocator
 
 HERE = Path(__file__).resolve().parent
 # Arguments of the full form and of the quick one; None if the quick form leaves it out.
@@ -33,7 +34,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "preparing": (("0.25",), None),
     "growth": ((), None),
 }
-ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+ENVIRONMENT = {**allocator.environment(), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def main() -> int:

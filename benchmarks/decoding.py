@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks import results, sides
+from codegen_pax.environment import allocator
 from codegen_pax.weights import layouts
 from experiments.sizes import SIZES
 
@@ -38,7 +39,7 @@ PROMPT, ROUND_STEPS = 256, 16
 WARM_UP = 2  # tokens
 RAGGED = tuple(np.linspace(16, PROMPT, 8).astype(int).tolist())
 # transformers would import TensorFlow otherwise.
-ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "USE_TF": "0", "USE_FLAX": "0"}
+ENVIRONMENT = {**allocator.environment(), "USE_TF": "0", "USE_FLAX": "0"}
 LEAST_OF_TRANSFORMERS = {1: 1.1, 8: 1.3, 16: 1.3}
 LEAST_OF_BANDWIDTH = 0.70
 # The same program runs for both; the rest is noise of the medians.

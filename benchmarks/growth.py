@@ -32,6 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
+from codegen_pax.environment import allocator
 
 LENGTH, ROWS, LAYERS = 256, 1, 2  # of a point, but for what its axis changes
 AXES = {
@@ -90,7 +91,7 @@ def measured(devices: int = 1, **arguments: Any) -> dict[str, Any]:
             **os.environ,
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": flags,
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+            **allocator.environment(),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         },
         stdout=subprocess.PIPE,

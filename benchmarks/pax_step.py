@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,9 +23,17 @@ registry.register_all()
 
 
 class PaxStep:
-    """Pax's training step of CodeGen350MMono, with another size, batch and mesh, in float32."""
+    """Pax's training step of CodeGen350MMono, with another size, batch and mesh."""
 
-    def __init__(self, size: Size, rows: int, length: int, mesh: tuple[int, int, int] = (1, 1, 1)):
+    def __init__(
+        self,
+        size: Size,
+        rows: int,
+        length: int,
+        mesh: tuple[int, int, int] = (1, 1, 1),
+        devices: Sequence[jax.Device] | None = None,
+        dtype: str = "float32",
+    ):
         """Partitions the step.
 
         Args:
@@ -32,6 +41,8 @@ class PaxStep:
             rows: Rows of a batch, in one micro-batch.
             length: Tokens of a row.
             mesh: Devices along replica, data and mdl.
+            devices: What to compile for; of this machine without.
+            dtype: Of the network's arithmetic.
         """
         declaration = dataclasses.replace(
             find_declaration("CodeGen350MMono"),
@@ -46,16 +57,17 @@ class PaxStep:
         experiment = type("Grown", (base,), {"DECLARATION": declaration})()
         self._size, self._shape = size, (rows, length)
         config = experiment.task()
-        config.model.fprop_dtype = jnp.float32
+        config.model.fprop_dtype = jnp.dtype(dtype)
         config.train.init_from_checkpoint_rules = {}
         task = base_hyperparams.instantiate(config)
         specs = base_hyperparams.instantiate(experiment.get_input_specs_provider_params())
         self._inputs = specs.get_input_specs()
+        devices = devices or jax.devices()[: math.prod(mesh)]
         self._partitioner = partitioning.PjitPartitioner(
             init_is_eval=False,
             reshard_inputs=False,
             task=task,
-            device_mesh=np.array(jax.devices()[: math.prod(mesh)]).reshape(mesh),
+            device_mesh=np.array(devices).reshape(mesh),
         )
         self._partitioner.setup(task, jax.random.PRNGKey(0), self._inputs)
         self._function, self._input_specs = self._partitioner.partition(
@@ -68,7 +80,7 @@ class PaxStep:
         place = self._placed
         state = jax.tree.map(place, metadata.padded_global_shapes, metadata.partition_specs)
         batch = jax.tree.map(place, self._inputs, self._input_specs)
-        key = self._partitioner.preprocess_prng_key(jax.random.PRNGKey(0))
+        key = jax.eval_shape(jax.random.PRNGKey, 0)
         return self._function.lower(state, key, batch, None).compile()
 
     def _placed(self, array: Any, spec: Any) -> jax.ShapeDtypeStruct:
@@ -81,6 +93,12 @@ class PaxStep:
             jax.random.PRNGKey(0), None, None
         )
         return state, self._partitioner.preprocess_prng_key(key)
+
+    def take(self, state: Any, key: Any, batch: py_utils.NestedMap) -> tuple[Any, Any]:
+        """Takes a step; returns the state after it and the loss."""
+        with self._partitioner.global_mesh:
+            state, out = self._function(state, key, batch)
+        return state, out.loss
 
     def batch(self) -> py_utils.NestedMap:
         """Returns a batch of random tokens, each row a document."""

@@ -4,9 +4,8 @@
 
 Expected: half of praxis' time on a CPU, as ours computes one exponential less over [B, T, V], does
 no argmax reduction, and has two axes instead of three. The two take turns; the script prints the
-medians, and fails if ours takes more than 0.8 of praxis' time. Run it with
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as `codegen-pax run` does; otherwise it measures the mapping
-of fresh pages.
+medians, and fails if ours takes more than 0.8 of praxis' time. Run it by `make bench`, which sets
+glibc's allocator as `codegen-pax run` does; otherwise it measures the mapping of fresh pages.
 """
 
 import statistics

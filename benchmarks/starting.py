@@ -29,11 +29,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
+from codegen_pax.environment import allocator
 from codegen_pax.runs import checkpoints
 
 EXPERIMENT = "codegen.CodeGenNanoMono"
 ENVIRONMENT = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    **allocator.environment(),
     "JAX_PLATFORMS": "cpu",
     "CODEGEN_START_FROM": "scratch",
 }
