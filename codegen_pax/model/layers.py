@@ -133,21 +133,25 @@ class FeedForward(transformers.TransformerFeedForward):
         paddings: pytypes.JTensor | None,
         ap_ff0: pytypes.SplitDimsMapping = None,
     ) -> pytypes.JTensor:
-        """Applies both projections, on one CPU with columns of zeros after F (`cpu_products`)."""
-        columns = cpu_products.added_columns(self.hidden_dims)
-        if not columns:
+        """Applies both projections, on one CPU as products of two matrices.
+
+        They are that for what `ProjectionEinsum` says, and wider for what `cpu_products` says.
+        """
+        if not split.on_one_cpu():
             return super()._compute_ffns(inputs, paddings, ap_ff0)
+        columns = cpu_products.added_columns(self.hidden_dims)
         first, second = self.ffn_layer1, self.ffn_layer2
-        # As matrices of two axes: see ProjectionEinsum.
         rows = inputs.reshape(-1, inputs.shape[-1])
-        inner = rows @ cpu_products.widen(first.linear.theta.w, columns, axis=1)
+        inner = rows @ cpu_products.widen(first.linear.theta.w, 0, columns)
         if first.checkpoint_str is not None:
             inner = checkpoint_name(inner, first.checkpoint_str)
-        inner = first.activation(inner + cpu_products.widen(first.bias.theta.b, columns, axis=0))
+        inner = first.activation(inner + cpu_products.widen(first.bias.theta.b, columns))
         if paddings is not None:
             inner *= 1.0 - paddings.reshape(-1, 1)
-        outputs = inner @ cpu_products.widen(second.linear.theta.w, columns, axis=0)
-        return outputs.reshape(inputs.shape) + second.bias.theta.b
+        dims = inputs.shape[-1]
+        more = cpu_products.added_columns(dims)  # of the matrix, for its gradient
+        outputs = inner @ cpu_products.widen(second.linear.theta.w, columns, more)
+        return outputs[:, :dims].reshape(inputs.shape) + second.bias.theta.b
 
 
 class ProjectionEinsum(base_ops.EinsumOp):

@@ -104,8 +104,8 @@ class Softmax(embedding_softmax.FullSoftmax):
             return self.get_logits(inputs)
         theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b
         weights, bias = (x.astype(inputs.dtype) for x in theta)
-        return inputs @ cpu_products.widen(weights, columns, axis=1) + cpu_products.widen(
-            bias, columns, axis=0, value=-1e30
+        return inputs @ cpu_products.widen(weights, 0, columns) + cpu_products.widen(
+            bias, columns, value=-1e30
         )
 
     def _of_classes(self, logits: pytypes.JTensor) -> pytypes.JTensor:
