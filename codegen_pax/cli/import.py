@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports the weights, and prints what was written."""
-    from codegen_pax.runs import checksums, lineage, progress
+    from codegen_pax.runs import checksums, fingerprints, lineage, progress
     from codegen_pax.weights import conversion, importing
     from experiments.declaration import configured
     from experiments.settings import from_environment
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         plan.closing(),
         conversion.StagingFolder(output) as staging,
-        in_background(lineage.hash_files, plan.paths()) as hashing,
+        in_background(fingerprints.hash_files, plan.paths()) as hashing,
     ):
         with waiting("importing Pax, which takes about half a minute"), silenced():
             from paxml import experiment_registry
