@@ -170,7 +170,7 @@ def _examine(
         merged into the weights, if any.
     """
     from codegen_pax.runs import lineage
-    from codegen_pax.weights import importing, layouts, tensor_files
+    from codegen_pax.weights import importing, jaxformer_checkpoint, layouts
     from codegen_pax.weights.tensors import FileReader
 
     size = declaration.size
@@ -187,7 +187,7 @@ def _examine(
     else:
         if args.adapter:
             raise UsageError(f"--adapter {args.adapter}: an adapter is of weights of hf alone")
-        tensors, step = tensor_files.find_jaxformer(folder)
+        tensors, step = jaxformer_checkpoint.find_weights(folder)
         reader = FileReader(tensors)
         layout = layouts.jaxformer(dims, mp_num=1)
         usual = None
