@@ -256,11 +256,11 @@ def _mp_num(
         UsageError: It is not given, and the weights do not decide it.
         ValueError: The weights rule it out, or it does not divide the heads.
     """
-    from codegen_pax.weights import layouts, mp_num
+    from codegen_pax.weights import fused_qkv, mp_num
 
     chosen = args.mp_num or usual
     if chosen is not None:
-        layouts.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
+        fused_qkv.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
     if args.no_check_mp_num:
         if chosen is None:
             raise UsageError("--no-check-mp-num: expected --mp-num with it")
