@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
 from codegen_pax.floats import DTYPES
-from codegen_pax.runs import lineage
+from codegen_pax.runs import fingerprints
 from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
 from codegen_pax.weights import hugging_face, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import Dimensions
@@ -128,7 +128,7 @@ def run(command: list[str]) -> tuple[float, int]:
 
 def hashes(paths: list[Path]) -> list[str]:
     """Returns the SHA-256 of each file."""
-    return [file["sha256"] for file in lineage.hash_files(paths)]
+    return [file["sha256"] for file in fingerprints.hash_files(paths)]
 
 
 if __name__ == "__main__":

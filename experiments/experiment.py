@@ -21,7 +21,8 @@ from codegen_pax.runs import checkpoints, job_lock, log, programs, utilisation, 
 from codegen_pax.text.vocabulary import CodeGenVocabulary, vocabulary
 from codegen_pax.training.learner import learner
 from experiments import job_receipt, preflight, resume, start
-from experiments.declaration import Declaration, Declared, configured
+from experiments.declaration import Declaration, configured
+from experiments.declared import Declared
 from experiments.meshes import AXES
 from experiments.phases import LossOn
 from experiments.settings import VARIABLES, Settings, from_environment

@@ -12,7 +12,7 @@ from absl import flags
 from etils import epath
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs import checkpoints, lineage
+from codegen_pax.runs import checkpoints, fingerprints, lineage
 from experiments.declaration import Declaration
 from experiments.settings import SCRATCH, VARIABLES, Settings
 
@@ -210,7 +210,7 @@ def parent(start: StartCheckpoint) -> dict[str, Any]:
         FileNotFoundError: The checkpoint holds no weights.
     """
     assert start.step is not None  # `check` has refused it
-    return lineage.parent(start.job, start.step, lineage.fingerprint(start.checkpoint))
+    return lineage.parent(start.job, start.step, fingerprints.fingerprint(start.checkpoint))
 
 
 def check_restored(run: Run, start: StartCheckpoint | None) -> None:

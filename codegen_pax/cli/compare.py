@@ -14,7 +14,8 @@ from codegen_pax.cli.core.arguments import add_module_argument, class_path, find
 from codegen_pax.cli.core.description import Description, derived_numbers, format_cell
 from codegen_pax.errors import UsageError
 from codegen_pax.silent_imports import silenced
-from experiments.declaration import DOOR, Declaration
+from experiments.declaration import Declaration
+from experiments.declared import DOOR
 from experiments.settings import from_environment
 
 if TYPE_CHECKING:

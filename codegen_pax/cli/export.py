@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports the weights, and prints what was written."""
     from codegen_pax.floats import dtype
-    from codegen_pax.runs import lineage
+    from codegen_pax.runs import fingerprints, lineage
     from codegen_pax.runs.checkpoint_arrays import Variables
     from codegen_pax.weights import conversion, exporting, layouts
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     rows = _vocabulary_rows(variables, job, console)
     layout = make_layout(dataclasses.replace(dims, vocab_size=rows))
     plan = exporting.make_plan(variables, dims, layout, kind, keep_parts=args.kind == "hf")
-    stamps = lineage.stamps(job.checkpoint)
+    stamps = fingerprints.stamps(job.checkpoint)
     needed = plan.num_bytes + plan.scratch_bytes + conversion.OTHER_BYTES
     conversion.check_room(output, needed)
     with conversion.StagingFolder(output) as staging:
@@ -131,17 +131,17 @@ def _write(
         ValueError: The checkpoint no longer has the files of `stamps`.
     """
     from codegen_pax.environment import code
-    from codegen_pax.runs import lineage, progress
+    from codegen_pax.runs import fingerprints, lineage, progress
     from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
     from codegen_pax.weights import exporting, hugging_face, tensor_files
     from codegen_pax.weights.model_card import card
 
-    with in_background(lineage.fingerprint, job.checkpoint) as hashing:
+    with in_background(fingerprints.fingerprint, job.checkpoint) as hashing:
         with progress.follow_bytes("exporting", plan.moved_bytes, console) as on_bytes:
             exporting.run(plan, staging.path, on_bytes)
         hashed = hashing.result()
     # A removed chunk reads as zeros, and a job that trains removes its old checkpoints.
-    if lineage.stamps(job.checkpoint) != stamps:
+    if fingerprints.stamps(job.checkpoint) != stamps:
         raise InvalidValueError(
             f"{job.checkpoint} was changed while it was read: export another step"
         )

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports the weights, and prints what was written."""
-    from codegen_pax.runs import checksums, lineage, progress
+    from codegen_pax.runs import checksums, fingerprints, lineage, progress
     from codegen_pax.weights import conversion, importing
     from experiments.declaration import configured
     from experiments.settings import from_environment
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         plan.closing(),
         conversion.StagingFolder(output) as staging,
-        in_background(lineage.hash_files, plan.paths()) as hashing,
+        in_background(fingerprints.hash_files, plan.paths()) as hashing,
     ):
         with waiting("importing Pax, which takes about half a minute"), silenced():
             from paxml import experiment_registry
@@ -170,7 +170,7 @@ def _examine(
         merged into the weights, if any.
     """
     from codegen_pax.runs import lineage
-    from codegen_pax.weights import importing, layouts, tensor_files
+    from codegen_pax.weights import importing, jaxformer_checkpoint, layouts
     from codegen_pax.weights.tensors import FileReader
 
     size = declaration.size
@@ -187,7 +187,7 @@ def _examine(
     else:
         if args.adapter:
             raise UsageError(f"--adapter {args.adapter}: an adapter is of weights of hf alone")
-        tensors, step = tensor_files.find_jaxformer(folder)
+        tensors, step = jaxformer_checkpoint.find_weights(folder)
         reader = FileReader(tensors)
         layout = layouts.jaxformer(dims, mp_num=1)
         usual = None
@@ -256,11 +256,11 @@ def _mp_num(
         UsageError: It is not given, and the weights do not decide it.
         ValueError: The weights rule it out, or it does not divide the heads.
     """
-    from codegen_pax.weights import layouts, mp_num
+    from codegen_pax.weights import fused_qkv, mp_num
 
     chosen = args.mp_num or usual
     if chosen is not None:
-        layouts.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
+        fused_qkv.fused_blocks(layout.dims.heads, chosen)  # refuses one that does not divide them
     if args.no_check_mp_num:
         if chosen is None:
             raise UsageError("--no-check-mp-num: expected --mp-num with it")

@@ -106,7 +106,7 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Prepares the corpus and prints the counts of its documents, by rule."""
     from codegen_pax.cli.core.terminal import Terminal
-    from codegen_pax.data.prepare import duplicates, output, pipeline, work_files
+    from codegen_pax.data.prepare import corpus_checks, duplicates, output, pipeline, work_files
     from codegen_pax.data.prepare.settings import default_validation_share
     from codegen_pax.data.rules import decontamination
     from codegen_pax.data.sources import discovery, partitions
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     share = default_validation_share(size) if args.validation is None else args.validation
     settings = dataclasses.replace(settings, ranges=duplicates.num_ranges(size), validation=share)
     inputs = partitions.plan(args.corpus, files)
-    output.check_languages(settings, inputs)
+    corpus_checks.check_languages(settings, inputs)
     console = Terminal(stderr=args.json)
     if too_short := sum(len(file.unknowable) for file in benchmarks):
         console.print(
@@ -259,7 +259,7 @@ def _warn(manifest: Manifest, console: Terminal) -> None:
     """Prints which inputs are missing from the corpus, wholly or in part, and other remarks."""
     from rich.text import Text
 
-    from codegen_pax.data.prepare import output
+    from codegen_pax.data.prepare import corpus_checks
 
     if left_out := manifest.counts.get("left_out"):
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
@@ -275,7 +275,7 @@ def _warn(manifest: Manifest, console: Terminal) -> None:
         console.print(Text(f"  {fault}"), soft_wrap=True)
     if len(damaged) > _MAX_DAMAGED_NAMED:
         console.print(f"  and {len(damaged) - _MAX_DAMAGED_NAMED:,} more, which the manifest names")
-    for remark in output.remarks(manifest):
+    for remark in corpus_checks.remarks(manifest):
         console.print(Text(remark), soft_wrap=True)
 
 

@@ -356,7 +356,7 @@ def lineage_entry(reader: MergedReader, file_hashes: Sequence[dict[str, Any]]) -
 
     Args:
         reader: the reader of the merged weights that were imported.
-        file_hashes: the entries of the adapter's files from `lineage.hash_files`.
+        file_hashes: the entries of the adapter's files from `fingerprints.hash_files`.
     """
     return {
         "directory": str(reader.config.path.parent),

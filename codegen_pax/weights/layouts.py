@@ -13,15 +13,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from codegen_pax.errors import InvalidValueError
+from codegen_pax.weights.fused_qkv import KEY, QUERY, VALUE, HeadBlock, fused_blocks
 
-# The index of each projection in the Pax variable [3, D, N, H].
-QUERY, KEY, VALUE = 0, 1, 2
-# The content of a column group of the fused matrix, from its first column to its last: the queries
-# of all its heads, then their **values**, then their keys.
-FUSED_ORDER = (QUERY, VALUE, KEY)
 # GPT-J's three matrices, in the order of their names in a state dict.
 _GPTJ_PROJECTIONS = {"k_proj": KEY, "v_proj": VALUE, "q_proj": QUERY}
 
@@ -218,89 +212,6 @@ def weights(dims: Dimensions) -> list[Weight]:
 def pax_shapes(dims: Dimensions) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each variable of a network in Pax, by its name."""
     return {weight.variable: weight.pax_shape(dims) for weight in weights(dims)}
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadBlock:
-    """Rows or columns of a tensor that hold one projection of consecutive heads.
-
-    Attributes:
-        projection: QUERY, KEY or VALUE.
-        first_head: the first of its heads.
-        num_heads: how many heads it has, of H rows or columns each.
-    """
-
-    projection: int
-    first_head: int
-    num_heads: int
-
-
-def fused_blocks(heads: int, mp_num: int) -> tuple[HeadBlock, ...]:
-    """Returns the blocks of the fused matrix, from its first column to its last.
-
-    The columns are `mp_num` groups, and each holds the heads of FUSED_ORDER. A wrong `mp_num`
-    scrambles the heads without any error.
-
-    Args:
-        heads: N.
-        mp_num: column groups: 4 in Hugging Face's layout; in jaxformer's, the cores of its `mp`
-            axis.
-
-    Raises:
-        ValueError: `mp_num` does not divide the heads.
-    """
-    if mp_num < 1 or heads % mp_num:
-        raise InvalidValueError(f"mp_num must divide the {heads} heads; found {mp_num}")
-    in_group = heads // mp_num
-    return tuple(
-        HeadBlock(projection, group * in_group, in_group)
-        for group in range(mp_num)
-        for projection in FUSED_ORDER
-    )
-
-
-def qkv_slots(heads: int, mp_num: int) -> np.ndarray:
-    """Finds the heads in the fused matrix, seen as 3 N slots of H columns.
-
-    Args:
-        heads: N.
-        mp_num: column groups.
-
-    Returns:
-        [3, N]: the slot of each head's query, key and value, indexed by QUERY, KEY and VALUE.
-
-    Raises:
-        ValueError: `mp_num` does not divide the heads.
-    """
-    slots = np.empty((3, heads), int)
-    first_slot = 0
-    for block in fused_blocks(heads, mp_num):
-        last_head = block.first_head + block.num_heads
-        slots[block.projection, block.first_head : last_head] = first_slot + np.arange(
-            block.num_heads
-        )
-        first_slot += block.num_heads
-    return slots
-
-
-def split_qkv(fused: np.ndarray, *, heads: int, mp_num: int) -> np.ndarray:
-    """Splits the fused matrix into query, key and value.
-
-    Args:
-        fused: [..., D, 3 N H].
-        heads: N.
-        mp_num: column groups.
-
-    Returns:
-        [..., 3, D, N, H], in the order query, key, value.
-
-    Raises:
-        ValueError: `mp_num` does not divide the heads.
-    """
-    slots = qkv_slots(heads, mp_num)
-    *batch, dims, columns = fused.shape
-    by_slot = fused.reshape(*batch, dims, 3 * heads, columns // (3 * heads))
-    return np.stack([by_slot[..., projection, :] for projection in slots], axis=-4)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Finds from a network's weights the number of column groups (`mp_num`) of its fused matrices.
 
-`layouts.split_qkv` needs `mp_num`, and a wrong one scrambles every head without an error. For any
+`fused_qkv.split_qkv` needs `mp_num`, and a wrong one scrambles every head without an error. For any
 `mp_num`, a layer's matrix [D, 3 N H] is a row of 3 N slots of H columns, each one head's query,
 value or key; `mp_num` only decides which slot is which. Training gives the three kinds different
 norms, so the true number sorts the slots into three kinds, and slots of one kind have similar norms
@@ -22,7 +22,7 @@ heads of a kind. In networks of 3 layers that were trained on the text of Python
 steps, the rotated columns differ by 3 to 6 times that. Networks with few heads need more layers: 4
 heads need at least 4 layers, 6 heads 3, and 8 to 12 heads 2.
 
-The order of the kinds within a group (`layouts.FUSED_ORDER`) is assumed to be known.
+The order of the kinds within a group (`fused_qkv.FUSED_ORDER`) is assumed to be known.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 
 from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.weights import layouts, slices
+from codegen_pax.weights import fused_qkv, layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 from codegen_pax.weights.tensors import TensorReader
 
@@ -204,7 +204,7 @@ def detect_from_features(
     orders = _orders(np.random.default_rng(0), len(features), heads)
     scores, p_values = {}, {}
     for i, number in enumerate(numbers):
-        all_scores = _scores(features, kinds, layouts.qkv_slots(heads, number), orders)
+        all_scores = _scores(features, kinds, fused_qkv.qkv_slots(heads, number), orders)
         scores[number] = float(all_scores[0, i])
         # Its own score is the same in every order.
         p_values[number] = _p_value(np.delete(all_scores, i, axis=1))
@@ -231,7 +231,7 @@ def _summary(possible: tuple[int, ...], p_values: Mapping[int, float]) -> str:
 
 def _kinds(heads: int, mp_num: int) -> np.ndarray:
     """Returns [3, 3N]: 1 where a slot is of a kind."""
-    return (layouts.qkv_slots(heads, mp_num)[..., np.newaxis] == np.arange(3 * heads)).any(
+    return (fused_qkv.qkv_slots(heads, mp_num)[..., np.newaxis] == np.arange(3 * heads)).any(
         axis=1
     ) * 1.0
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from codegen_pax.weights import layouts
+from codegen_pax.weights import fused_qkv
 from codegen_pax.weights.layouts import Dimensions, Layout, Weight
 
 # The size of a slice: large enough for files to be read and written fast, and small enough for any
@@ -99,7 +99,7 @@ def to_pax(slice_: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
     heads:         [r, N, H] = rows [r, N H]
     head_columns:  [D, n, H] = rows [n H, D] transposed
     projection:    the same, of the query, key or value alone
-    fused:         [3, r, N, H] = rows [r, 3 N H], see `layouts.split_qkv`
+    fused:         [3, r, N, H] = rows [r, 3 N H], see `fused_qkv.split_qkv`
 
     Args:
         slice_: a slice of the layout.
@@ -118,7 +118,7 @@ def to_pax(slice_: Slice, rows: np.ndarray, layout: Layout) -> np.ndarray:
         rows = transpose(rows).reshape(rows.shape[1], -1, dims.head_dims)
     elif slice_.transform == "fused":
         assert layout.mp_num is not None
-        rows = layouts.split_qkv(rows, heads=dims.heads, mp_num=layout.mp_num)
+        rows = fused_qkv.split_qkv(rows, heads=dims.heads, mp_num=layout.mp_num)
     return rows[(np.newaxis,) * (len(slice_.index) - rows.ndim)]
 
 
@@ -191,7 +191,7 @@ def _head_slices(
     weight: Weight,
     tensor: str,
     layer: int,
-    blocks: Sequence[layouts.HeadBlock],
+    blocks: Sequence[fused_qkv.HeadBlock],
     dims: Dimensions,
     itemsize: int,
 ) -> Iterator[Slice]:

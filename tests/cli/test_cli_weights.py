@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from codegen_pax.cli.core.main import main
-from codegen_pax.runs import checksums, lineage
+from codegen_pax.runs import checksums, fingerprints, lineage
 from codegen_pax.text.vocabulary import vocabulary
 from codegen_pax.weights import exporting
 from experiments.sizes import network_parameters
@@ -48,7 +48,7 @@ def test_an_import_says_what_it_made_and_where_it_is_from(source, job):
     assert document["kind"] == "import" and document["class"] == "tests.cli.wide_experiments.Wide"
     (parent,) = document["parents"]
     assert parent["kind"] == "hugging face" and parent["directory"] == str(source)
-    assert parent["files"] == lineage.hash_files([source / "model.safetensors"])
+    assert parent["files"] == fingerprints.hash_files([source / "model.safetensors"])
     assert (parent["mp_num"], parent["mp_num_by"]) == (4, "weights")
     assert any("lm_tpl" in line for line in document["snapshot"])
     assert not list(job.parent.glob("*.unfinished"))
@@ -89,7 +89,7 @@ def test_what_was_exported_comes_back(source, job, tmp_path):
     name = "model.safetensors"
     assert (folder / name).read_bytes() == (source / name).read_bytes()
     assert main(["import", "hf", str(folder), *EXPERIMENT, "--output", str(back)]) == 0
-    assert lineage.fingerprint(back / CHECKPOINT) == lineage.fingerprint(job / CHECKPOINT)
+    assert fingerprints.fingerprint(back / CHECKPOINT) == fingerprints.fingerprint(job / CHECKPOINT)
     kinds = [one["kind"] for one in lineage.chain(lineage.read(back))]
     assert kinds == ["hugging face", "pax", "hugging face"]
 
@@ -308,14 +308,14 @@ def test_a_checkpoint_that_is_removed_while_it_is_read(job, tmp_path, capsys, mo
 def test_a_chunk_that_is_removed_while_it_is_read(job, tmp_path, capsys, monkeypatch):
     trained = tmp_path / "job"
     shutil.copytree(job, trained)
-    fingerprint = lineage.fingerprint
+    fingerprint = fingerprints.fingerprint
 
     def removing(checkpoint, stopped):
         actual = fingerprint(checkpoint, stopped)
         next((checkpoint / "state").glob("*final_ln.scale/0")).unlink()
         return actual
 
-    monkeypatch.setattr(lineage, "fingerprint", removing)
+    monkeypatch.setattr(fingerprints, "fingerprint", removing)
     export = ("export", "hf", trained, tmp_path / "x", "--module", "tests.cli.wide_experiments")
     assert "was changed while it was read" in refused(capsys, *export)
     assert not (tmp_path / "x").exists()

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from codegen_pax.cli.core.main import main
 from codegen_pax.model import generation
-from codegen_pax.runs import checksums, lineage
+from codegen_pax.runs import checksums, fingerprints, lineage
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from codegen_pax.runs.completions import Decoding, continue_prompts
 from codegen_pax.text import tokenizer
@@ -301,12 +301,12 @@ def test_an_adapter_is_merged_on_import(source, tmp_path, capsys):
             "directory": str(adapter),
             "base_model": "Salesforce/codegen-350M-mono",
             "revision": None,
-            "files": lineage.hash_files(
+            "files": fingerprints.hash_files(
                 [adapter / "adapter_config.json", adapter / "adapter_model.safetensors"]
             ),
         }
     )
-    assert parent["files"] == lineage.hash_files([source / WEIGHTS])
+    assert parent["files"] == fingerprints.hash_files([source / WEIGHTS])
     assert message["output"] == str(output) and Path(message["lineage"]).is_file()
     assert message["source"]["mp_num"] == 4 and message["step"] == 0
     assert main(["export", "hf", str(output), str(tmp_path / "x"), *MODULE]) == 0

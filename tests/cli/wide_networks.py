@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codegen_pax.cli.core.main import main
-from codegen_pax.weights import layouts
+from codegen_pax.weights import fused_qkv, layouts
 from tests.weights.networks import Network
 
 HERE = Path(__file__).parent
@@ -33,8 +33,8 @@ def tell_apart(network):
         for block in network.transformer.h:
             mp_num = layouts.HUGGING_FACE_MP_NUM
             groups = block.attn.qkv_proj.weight.view(mp_num, 3, -1, WIDE.model_dims)
-            for projection in (layouts.QUERY, layouts.KEY):
-                groups[:, layouts.FUSED_ORDER.index(projection)] *= 1.7
+            for projection in (fused_qkv.QUERY, fused_qkv.KEY):
+                groups[:, fused_qkv.FUSED_ORDER.index(projection)] *= 1.7
     return network
 
 

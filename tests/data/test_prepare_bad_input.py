@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from codegen_pax.cli.core import main
 from codegen_pax.data.format import manifest
-from codegen_pax.data.prepare import examine, output, pipeline, steps
+from codegen_pax.data.prepare import corpus_checks, examine, output, pipeline, steps
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import discovery, errors, json_records, partitions
@@ -41,7 +41,7 @@ def look_at(path):
     output.begin(settings)
     planned = partitions.plan("bigquery", discovery.find("bigquery", [str(path)]))
     report = steps.merge_reports(examine.examine(one, settings).report for one in planned)
-    return output.faulty_inputs(report.damaged, "bigquery", report.records)
+    return corpus_checks.faulty_inputs(report.damaged, "bigquery", report.records)
 
 
 def flipped(data):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from codegen_pax.data.format import manifest, trace
-from codegen_pax.data.prepare import examine, output
+from codegen_pax.data.prepare import corpus_checks, examine
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.rules import decontamination
 from tests.data.prepared_corpora import prepare_corpus
@@ -64,7 +64,7 @@ def test_of_many_inputs_the_faulty_cost_themselves(tmp_path, monkeypatch):
     ((path, damage),) = made.counts["damaged"].items()
     assert path == f"{raw}/b.jsonl.gz"
     assert damage.startswith(f"{path} is damaged (Compressed file ended before")
-    assert output.remarks(made) == [
+    assert corpus_checks.remarks(made) == [
         *(f"left out by a defect of this program: {line}" for line in made.counts["defects"]),
         "fields that were not read, and in how many records: source (29)",
     ]
@@ -111,7 +111,7 @@ def test_a_tree_of_files_as_people_have_them(tmp_path):
     assert rf"{root}/caf\xe9.py" in {origin.source for origin in origins}
     tokens = made.counts["rows"]["rust"]["train"]["tokens"]
     assert 0 < tokens < 16 and made.rows("train", "rust") == 0
-    assert output.remarks(made) == [
+    assert corpus_checks.remarks(made) == [
         "git-LFS pointers in place of documents: 1;"
         " `git lfs pull` in its repository fetches the content",
         f"rust has no train row: its {tokens} tokens do not fill one of 16",

@@ -7,8 +7,8 @@ import pytest
 
 from codegen_pax.data.format import manifest
 from codegen_pax.data.prepare import held_out
+from codegen_pax.data.prepare.corpus_checks import NothingKeptError
 from codegen_pax.data.prepare.held_out import KeyRange, PartTotals
-from codegen_pax.data.prepare.output import NothingKeptError
 from codegen_pax.data.prepare.settings import Settings
 from codegen_pax.data.sources import partitions
 from tests.data.prepared_corpora import prepare_corpus

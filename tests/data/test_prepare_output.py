@@ -73,25 +73,6 @@ def test_an_output_that_is_there_is_kept(begun, tmp_path):
     assert [path.name for path in folder.iterdir()] == [WORK_FOLDER]
 
 
-@pytest.mark.parametrize(
-    ("by_rule", "message"),
-    [
-        ({}, "found 0 in the inputs; out is unfinished"),
-        (
-            {manifest.IN: [2, 9, 0], "empty": [2, 9, 0]},
-            "found 2 in the inputs, dropped 2 by empty;",
-        ),
-        (
-            {manifest.IN: [1, 9, 0], "licence_unknown": [1, 9, 0]},
-            "1 by licence_unknown; --licences any keeps those of which no licence is known; out",
-        ),
-    ],
-)
-def test_nothing_kept_is_no_corpus(by_rule, message):
-    with pytest.raises(output.NothingKeptError, match=message):
-        output.check_kept(by_rule, {}, {}, Settings("bigpython", "out"), "")
-
-
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_counts_that_are_wrong_leave_no_manifest(begun, place):
     raw, partition, settings = begun

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from codegen_pax.data.format import manifest, trace
-from codegen_pax.data.prepare import output
+from codegen_pax.data.prepare import corpus_checks
 from codegen_pax.data.prepare.settings import WORK_FOLDER, Settings
 from codegen_pax.data.rules import decontamination
 from codegen_pax.data.sources import partitions
@@ -274,7 +274,7 @@ def test_conversations_are_a_row_each(tmp_path):
 def test_too_little_for_a_row_is_no_corpus(tmp_path):
     # Three words and the end of the text.
     message = r"found 4 tokens in 1 document \(4 for train\), and a row takes 32;"
-    with pytest.raises(output.NothingKeptError, match=message):
+    with pytest.raises(corpus_checks.NothingKeptError, match=message):
         prepare(tmp_path, "pile", [{"text": "a b c"}], validation=0.0)
     assert not (tmp_path / "out" / "manifest.json").exists()
 

@@ -10,7 +10,7 @@ import tensorstore
 from absl import flags
 
 import codegen
-from codegen_pax.runs import lineage
+from codegen_pax.runs import fingerprints, lineage
 from tests.data.prepared_corpora import write_corpus
 
 pytestmark = pytest.mark.e2e
@@ -69,7 +69,7 @@ def test_it_starts_at_step_0_with_the_parents_weights_and_a_fresh_optimizer(whol
 
 def test_every_checkpoint_says_where_it_comes_from(whole, browser):
     of_parent = lineage.read(whole)
-    weights = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")
+    weights = fingerprints.fingerprint(whole / "checkpoints" / "checkpoint_00000020")
     (parent,) = lineage.read(browser)["parents"]
     assert parent == {
         "kind": "pax",
@@ -89,7 +89,7 @@ def test_every_checkpoint_says_where_it_comes_from(whole, browser):
 def test_a_run_shows_its_chain(pax, whole, browser):
     """Of the job, by a relative path, and of one checkpoint."""
     job = os.path.relpath(browser, pax.directory)
-    digest = lineage.fingerprint(whole / "checkpoints" / "checkpoint_00000020")["sha256"]
+    digest = fingerprints.fingerprint(whole / "checkpoints" / "checkpoint_00000020")["sha256"]
     for run, last in ((job, 3), (f"{job}/checkpoints/checkpoint_00000000", 0)):
         lines = [" ".join(line.split()) for line in pax.command("show", run).splitlines()]
         assert {"experiment ShortBrowser", f"last_step {last}"} <= set(lines)

@@ -13,7 +13,7 @@ from praxis import base_layer
 
 import codegen  # noqa: F401  (registers the experiments)
 from codegen_pax import model
-from codegen_pax.runs import completions, lineage
+from codegen_pax.runs import completions, fingerprints
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from experiments.declaration import find_declaration
 from tests.weights.networks import logits
@@ -186,8 +186,8 @@ def test_show_prints_the_chain_back_to_the_imported_files(pax, phases):
         (None, "hugging face", None),
     ]
     last = phases / "nl" / SECOND
-    assert shown["chain"][0]["sha256"] == lineage.fingerprint(last)["sha256"]
-    assert shown["chain"][2]["files"] == lineage.hash_files(
+    assert shown["chain"][0]["sha256"] == fingerprints.fingerprint(last)["sha256"]
+    assert shown["chain"][2]["files"] == fingerprints.hash_files(
         [phases / "source" / "model.safetensors"]
     )
     text = pax.command("show", str(phases / "multi"))

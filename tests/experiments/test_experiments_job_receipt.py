@@ -8,7 +8,7 @@ from etils import epath
 import codegen
 from codegen_pax.compare import ExperimentConfig, snapshot
 from codegen_pax.environment import code
-from codegen_pax.runs import lineage
+from codegen_pax.runs import fingerprints, lineage
 from experiments import job_receipt
 from experiments.declaration import find_declaration
 from experiments.meshes import parse_mesh
@@ -41,7 +41,7 @@ def imported(name):
 
 
 def parent_of(job, step, message):
-    weights = lineage.fingerprint(job / "checkpoints" / f"checkpoint_{step:08d}")
+    weights = fingerprints.fingerprint(job / "checkpoints" / f"checkpoint_{step:08d}")
     return {
         "kind": "pax",
         "experiment": message and message["experiment"],

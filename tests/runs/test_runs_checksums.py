@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from codegen_pax.runs import checkpoints, checksums, lineage
+from codegen_pax.runs import checkpoints, checksums, fingerprints
 from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
 from tests.runs import small_jobs
 
@@ -83,7 +83,7 @@ def test_what_is_damaged_is_named(known, damage, name, message, shows, checkpoin
     readers = [read_variables]
     readers += [Variables] if "bytes than" not in message else []  # which looks at sizes
     readers += (
-        [lineage.fingerprint] if "missing" not in message else []
+        [fingerprints.fingerprint] if "missing" not in message else []
     )  # which reads what is there
     for reader in readers:
         with pytest.raises(checksums.DamagedCheckpointError, match=name):

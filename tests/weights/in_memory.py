@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen_pax.weights import layouts, slices
+from codegen_pax.weights import fused_qkv, layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 
 
@@ -127,11 +127,11 @@ def to_jaxformer(
 
 
 def fuse_qkv(qkv: np.ndarray, *, mp_num: int) -> np.ndarray:
-    """Undoes `layouts.split_qkv`: [..., 3, D, N, H] to [..., D, 3 N H]."""
+    """Undoes `fused_qkv.split_qkv`: [..., 3, D, N, H] to [..., D, 3 N H]."""
     *batch, _, dims, heads, head_dims = qkv.shape
     blocks = [
         qkv[..., block.projection, :, block.first_head : block.first_head + block.num_heads, :]
-        for block in layouts.fused_blocks(heads, mp_num)
+        for block in fused_qkv.fused_blocks(heads, mp_num)
     ]
     return np.concatenate(blocks, axis=-2).reshape(*batch, dims, 3 * heads * head_dims)
 

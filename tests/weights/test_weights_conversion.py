@@ -18,6 +18,7 @@ from codegen_pax.weights import (
     exporting,
     hugging_face,
     importing,
+    jaxformer_checkpoint,
     layouts,
     slices,
     tensor_files,
@@ -275,7 +276,7 @@ def test_live_bytes_do_not_grow_with_the_network(name, large, tmp_path, monkeypa
         tensors = (
             hugging_face.find_weights(source)
             if "hf" in name
-            else tensor_files.find_jaxformer(source)[0]
+            else jaxformer_checkpoint.find_weights(source)[0]
         )
         plan = importing.make_plan(source, FileReader(tensors), layout)
         assert plan.folds_bias == ("jaxformer" in name)

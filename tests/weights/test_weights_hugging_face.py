@@ -13,7 +13,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from codegen_pax.text.tokenizer import end_of_text_id, write_tokenizer
-from codegen_pax.weights import hugging_face, tensor_files
+from codegen_pax.weights import hugging_face, jaxformer_checkpoint, tensor_files
 from codegen_pax.weights.model_card import card
 from codegen_pax.weights.tensors import FileReader
 from experiments.sizes import SIZES
@@ -362,7 +362,7 @@ def check_codegen_tokenizer(folder):
             "vocab.json and 1 more are pointers",
         ),
         (
-            tensor_files.find_jaxformer,
+            jaxformer_checkpoint.find_weights,
             ["ckpt.json", "model/0.npz"],
             "ckpt.json and 1 more are pointers",
         ),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen_pax.weights import layouts
+from codegen_pax.weights import fused_qkv
 from codegen_pax.weights.mp_num import LEVEL, detect_from_features, slot_features
 from tests.weights import in_memory
 
@@ -24,7 +24,7 @@ def fuse(kinds: np.ndarray, mp_num: int) -> np.ndarray:
 def split(features: np.ndarray, mp_num: int) -> np.ndarray:
     """Undoes `fuse`."""
     heads = features.shape[1] // 3
-    kinds = layouts.split_qkv(features.swapaxes(1, 2), heads=heads, mp_num=mp_num)
+    kinds = fused_qkv.split_qkv(features.swapaxes(1, 2), heads=heads, mp_num=mp_num)
     return kinds[..., 0].swapaxes(2, 3)
 
 
@@ -49,7 +49,7 @@ def matrix():
 def test_features_are_norms_of_each_heads_columns(mp_num, matrix):
     heads, head_dims, rotary = 4, 6, 2
     actual = slot_features(matrix.T, head_dims=head_dims, rotary_dims=rotary)
-    parts = layouts.split_qkv(matrix, heads=heads, mp_num=mp_num)
+    parts = fused_qkv.split_qkv(matrix, heads=heads, mp_num=mp_num)
     for kind, of_heads in enumerate(split(actual[np.newaxis], mp_num)[0]):
         for head, features in enumerate(of_heads):
             norms = np.log(np.linalg.norm(parts[kind, :, head], axis=0) / np.sqrt(24))

@@ -20,6 +20,7 @@ from codegen_pax.weights import (
     exporting,
     hugging_face,
     importing,
+    jaxformer_checkpoint,
     layouts,
     slices,
     tensor_files,
@@ -167,7 +168,7 @@ def test_jaxformer(mp_num, kind, dims, tmp_path):
     }
     arrays = {name: array.astype(dtype(kind)) for name, array in arrays.items()}
     save_jaxformer(arrays, tmp_path / "7")
-    files = FileReader(tensor_files.find_jaxformer(tmp_path / "7")[0])
+    files = FileReader(jaxformer_checkpoint.find_weights(tmp_path / "7")[0])
     plan = importing.make_plan(tmp_path / "7", files, layouts.jaxformer(dims, mp_num=mp_num))
     with StagingFolder(tmp_path / "job") as staging:
         importing.run(plan, state(dims), staging.path, lambda count: None)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen_pax.weights import layouts, slices
+from codegen_pax.weights import fused_qkv, layouts, slices
 from tests.weights import in_memory
 from tests.weights.networks import Network
 
@@ -124,7 +124,7 @@ def test_jaxformer_to_pax(slice_bytes, case):
     tree = in_memory.from_jaxformer(arrays, dims, mp_num=mp_num)
     np.testing.assert_array_equal(
         leaf(tree, layouts.QKV.path),
-        layouts.split_qkv(arrays[layouts.QKV.jaxformer], heads=dims.heads, mp_num=mp_num),
+        fused_qkv.split_qkv(arrays[layouts.QKV.jaxformer], heads=dims.heads, mp_num=mp_num),
     )
     post = layouts.POST
     np.testing.assert_array_equal(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from codegen_pax import messages
 from codegen_pax.errors import MissingFileError, UsageError
 from codegen_pax.silent_imports import silenced
-from experiments.declaration import DOOR, Declaration, configured, declarations
+from experiments.declaration import Declaration, configured, declarations
+from experiments.declared import DOOR
 from experiments.meshes import parse_mesh
 from experiments.recipes import find_recipe
 from experiments.settings import Settings, from_environment

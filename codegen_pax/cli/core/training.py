@@ -16,7 +16,8 @@ from codegen_pax.messages import counted, printable
 from codegen_pax.runs import checkpoints, launch, progress
 from codegen_pax.silent_imports import silenced
 from experiments import start as starting
-from experiments.declaration import DOOR, Declaration
+from experiments.declaration import Declaration
+from experiments.declared import DOOR
 from experiments.profiles import Data
 from experiments.report import expected_margin
 from experiments.settings import SCRATCH, Settings

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from codegen_pax.data.prepare import (
+    corpus_checks,
     duplicates,
     examine,
     inputs,
     near,
     order,
-    output,
     shuffle,
     steps,
     tokenise,
@@ -55,10 +55,10 @@ def survey(examined: Examined, settings: Settings) -> Survey:
     """Decide from the reading of all partitions how documents are compared and shuffled.
 
     Raises:
-        InvalidValueError: The inputs cannot be read, see `output.faulty_inputs`.
+        InvalidValueError: The inputs cannot be read, see `corpus_checks.faulty_inputs`.
     """
     report, chunks = examined.report, examined.chunks
-    faulty = output.faulty_inputs(report.damaged, settings.corpus, report.records)
+    faulty = corpus_checks.faulty_inputs(report.damaged, settings.corpus, report.records)
     num_buckets = {key: settings.num_buckets(size) for key, size in report.sizes.items()}
     num_chunks = settings.chunks_in_batch(sum(report.sizes.values()), num_buckets)
     batches = group(chunks, num_chunks * settings.bucket_bytes, "size")

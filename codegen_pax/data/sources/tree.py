@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from codegen_pax.data.format.documents import Document, Dropped
-from codegen_pax.data.sources import git, schemas, sniffing, storage
+from codegen_pax.data.sources import git, gitignore, schemas, sniffing, storage
 from codegen_pax.data.sources.storage import escape_path
 from codegen_pax.data.sources.tree_licences import TreeLicences
 
@@ -108,7 +108,7 @@ class _Folder:
     path: str
     git_path: bytes
     repository: git.Repository
-    patterns: git.PatternsByFolder = ()
+    patterns: gitignore.PatternsByFolder = ()
     project: str | None = None
     reason: str | None = None
 
@@ -207,10 +207,10 @@ def _root_folder(root: str) -> _Folder:
     repository = git.read_repository(top, "/".join([".."] * len(names)))
     git_path, patterns, is_ignored = b"", repository.exclude, False
     for name in names:
-        patterns = git.add_patterns(git.read_ignore_file(top), git_path, patterns)
+        patterns = gitignore.add_patterns(git.read_ignore_file(top), git_path, patterns)
         top = f"{top}/{name}"
         git_path = _join_bytes(git_path, name)
-        is_ignored = is_ignored or git.is_ignored(git_path, True, patterns)
+        is_ignored = is_ignored or gitignore.is_ignored(git_path, True, patterns)
     if is_ignored and not repository.tracks(git_path, True):
         return alone
     reason = GIT_IGNORED if is_ignored else None
@@ -233,7 +233,7 @@ def _read_folder_files(root: str, folder: _Folder, names: set[str]) -> _Folder:
         folder = dataclasses.replace(folder, project=folder.path)
     if is_read and git.IGNORE_FILE in names:
         content = git.read_ignore_file(location)
-        patterns = git.add_patterns(content, folder.git_path, folder.patterns)
+        patterns = gitignore.add_patterns(content, folder.git_path, folder.patterns)
         folder = dataclasses.replace(folder, patterns=patterns)
     return folder
 
@@ -253,7 +253,7 @@ def _reason_left_out(
         return entry.reason
     if is_tracked and not entry.is_folder:
         return None
-    is_ignored = folder.reason or git.is_ignored(git_path, entry.is_folder, folder.patterns)
+    is_ignored = folder.reason or gitignore.is_ignored(git_path, entry.is_folder, folder.patterns)
     return GIT_IGNORED if is_ignored else None
 
 
