@@ -35,7 +35,7 @@ SHAPES = {
     "cut-2048": (CUT, 1, 2048, 5),
     "350M": (SIZES["350M"], 1, 512, 3),
 }
-QUICK = ("Nano", "cut-512")
+QUICK, QUICK_ROUNDS = ("cut-512",), 2
 RATE = 1e-4
 LEAST_OF_PLAIN, LEAST_OF_TORCH = 0.95, 1.0
 
@@ -136,7 +136,7 @@ def matrix_rate() -> float:
 def main() -> int:
     """Measures the shapes, or serves a side; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help=f"only {' and '.join(QUICK)}")
+    parser.add_argument("--quick", action="store_true", help=f"only {QUICK[0]}, in fewer rounds")
     parser.add_argument("--shape", choices=[*SHAPES], action="append", help="only these")
     parser.add_argument("--side", choices=[*SIDES], help="serve this side")
     args = parser.parse_args()
@@ -145,7 +145,8 @@ def main() -> int:
         SIDES[args.side](size, rows, length)
         return 0
     rate = sides.Side([__file__, "--side", "rate", "--shape", "Nano"])
-    measured = [measure(name, rate) for name in args.shape or (QUICK if args.quick else SHAPES)]
+    names = args.shape or (QUICK if args.quick else SHAPES)
+    measured = [measure(name, rate, QUICK_ROUNDS if args.quick else None) for name in names]
     rate.stop()
     targets = [
         results.Target(f"{row['shape']}: {key}", row[key], least=least)
@@ -155,9 +156,10 @@ def main() -> int:
     return results.report("training", measured, targets)
 
 
-def measure(name: str, rate: sides.Side) -> dict[str, Any]:
-    """Returns the row of a shape."""
-    size, rows, length, rounds = SHAPES[name]
+def measure(name: str, rate: sides.Side, rounds: int | None) -> dict[str, Any]:
+    """Returns the row of a shape, of its own number of rounds or of fewer."""
+    size, rows, length, usual = SHAPES[name]
+    rounds = rounds or usual
 
     def side(kind: str) -> sides.Side:
         return sides.Side([__file__, "--side", kind, "--shape", name], allocator.environment())
