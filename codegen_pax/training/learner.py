@@ -32,7 +32,8 @@ class Learner(learners.Learner):
         Returns:
             what to add to the variables, and the states.
         """
-        if not self.enable_skip_step_on_gradient_anomalies:
+        skips = self.enable_skip_step_on_gradient_anomalies and self.vectorize_on_repeat_prefix
+        if not (skips and isinstance(self.optimizer, OptaxAdam)):
             return super().update_states(grads, states, old_vars, var_weight_hparams)
         grads, is_valid = self.scale_gradients(grads)
         optimizer = self.optimizer.skipping(is_valid)

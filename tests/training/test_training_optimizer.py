@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from paxml import learners
-from praxis import base_layer, pax_fiddle
+from praxis import base_layer, optimizers, pax_fiddle, schedules
 from praxis.py_utils import NestedMap
 
 from codegen_pax.training.learner import learner
@@ -158,6 +158,23 @@ def test_steps_as_pax_own_learner_in_less_memory():
     jax.tree.map(np.testing.assert_array_equal, *results)
     moments = sum(weight.nbytes for weight in jax.tree.leaves(weights))
     assert temporaries[0] <= temporaries[1] - moments
+
+
+def test_another_optimizer_is_pax_own_learner_s():
+    config = learner(decay="matrices", **SETTINGS).set(name="learner")
+    config.optimizer = pax_fiddle.Config(
+        optimizers.Sgd,
+        learning_rate=0.5,
+        lr_schedule=pax_fiddle.Config(schedules.Constant),
+        clip_gradient_norm_to_value=1e9,
+    )
+    init, step = stepper(config.Instantiate())
+    rng = np.random.default_rng(0)
+    weights, gradients = random_tree(rng), random_tree(rng)
+    after, _ = step(weights, init(weights), gradients)
+    for name in ARRAYS:
+        expected = weights[name] - 0.5 * gradients[name]
+        np.testing.assert_allclose(after[name], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("decay", DECAYED)
