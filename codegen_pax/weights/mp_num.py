@@ -264,10 +264,8 @@ def _scores(
     for layer, order in zip(features, orders, strict=True):
         centred = (layer - layer.mean(axis=0)).T
         total = np.square(centred).sum(axis=1)[:, np.newaxis, np.newaxis]
-        renumbered = np.empty((len(centred), len(order), length))
-        for kind in slots:
-            renumbered[..., kind] = centred[:, kind[order]]
-        sums = (renumbered @ membership).reshape(*renumbered.shape[:2], numbers, 3)
+        sums = sum(centred[:, kind].take(order, axis=1) @ membership[kind] for kind in slots)
+        sums = sums.reshape(len(centred), len(order), numbers, 3)
         between = np.square(sums).sum(axis=3) / (length // 3)
         within = np.maximum(total - between, 0.0)
         scores += 0.5 * length * np.log((total + _FLOOR) / (within + _FLOOR)).sum(axis=0)

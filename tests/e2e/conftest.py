@@ -9,9 +9,9 @@ import pytest
 from tests import pax_process
 from tests.e2e import raw_corpora
 from tests.pax_process import Process
+from tests.xla_flags import fake_devices
 
 MESH = "1x2x2"
-DEVICES = "--xla_force_host_platform_device_count=4"
 
 
 class Pax:
@@ -25,7 +25,7 @@ class Pax:
             **os.environ,
             "PYTHONPATH": path,
             "CODEGEN_MESH": MESH,
-            "XLA_FLAGS": DEVICES,
+            "XLA_FLAGS": fake_devices(4),
         }
 
     def start(self, experiment: str, job: Path, *flags: str, **settings: str) -> Process:
@@ -43,7 +43,7 @@ class Pax:
             address = f"localhost:{free.getsockname()[1]}"
         settings |= {
             "CODEGEN_MESH": "1x4x1",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // hosts}",
+            "XLA_FLAGS": fake_devices(4 // hosts),
         }
         together = ()
         if hosts > 1:
@@ -94,7 +94,7 @@ def prepare(pax: Pax, folder: Path, corpus: str, *options: str) -> Path:
     """Writes the raw file of a corpus and prepares it in `folder`; returns where it lies."""
     raw = raw_corpora.write(corpus, folder)
     output = folder / "corpora" / corpus
-    arguments = ("--input", str(raw), "--output", str(output), "--validation=0.1", "--workers=2")
+    arguments = ("--input", str(raw), "--output", str(output), "--validation=0.1", "--workers=1")
     pax.command("prepare", corpus, *arguments, *options)
     return output
 

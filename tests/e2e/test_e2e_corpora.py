@@ -11,6 +11,7 @@ from experiments import registry
 from experiments.declaration import declarations
 from experiments.experiment import SEED
 from experiments.profiles import PUBLISHED
+from tests.xla_flags import COMPILED_QUICKLY
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +37,7 @@ def jobs(pax, corpora, tmp_path_factory):
             CODEGEN_DATA=str(corpora),
             CODEGEN_START_FROM=str(start),
             CODEGEN_MESH="1x1x1",
-            XLA_FLAGS="",
+            XLA_FLAGS=COMPILED_QUICKLY,
             JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
         )
         start = job

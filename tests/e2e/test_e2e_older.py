@@ -56,7 +56,6 @@ def resumed(older, pax, tmp_path_factory):
         CODEGEN_DATA=str(older / "corpora"),
         CODEGEN_MESH="1x2x2",
         OLDER_STEPS=str(STEPS),
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
     )
     return job
 

@@ -25,7 +25,6 @@ def browser(pax, whole, tmp_path_factory):
         job,
         CODEGEN_START_FROM=str(whole),
         CODEGEN_MESH="1x1x4",
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
     )
     return job
 

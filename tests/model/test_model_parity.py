@@ -41,7 +41,8 @@ def test_logits_equal_transformers(pair):
     shape, network, weights = pair
     ids = shape.random_ids()
     lm = base_layer.instantiate(shape.language_model())
-    actual = lm.apply({"params": weights}, jnp.asarray(ids), jnp.zeros(ids.shape)).logits
+    apply = jax.jit(lm.apply)
+    actual = apply({"params": weights}, jnp.asarray(ids), jnp.zeros(ids.shape)).logits
     assert relative_difference(actual, reference_logits(network, ids)) < 1e-4
 
 
@@ -61,13 +62,12 @@ def test_each_block_equals_transformers(pair):
         packed_input=True,
         fold_padding_with_segment_mask=True,
     )
-    stack = base_layer.instantiate(stack_config)
+    apply = jax.jit(base_layer.instantiate(stack_config).apply)
     stacked = weights["transformer"]["repeat"]["sub"]
     ones = jnp.ones((shape.batch, shape.length), jnp.int32)
     mask = attentions.causal_segment_mask(ones, jnp.float32)
     for layer, (entered, left) in enumerate(seen):
         one = jax.tree.map(lambda weight, i=layer: weight[i], stacked)
-        actual = stack.apply(
-            {"params": one}, jnp.asarray(entered.numpy()), 0.0 * ones, segment_mask=mask
-        )
+        entered = jnp.asarray(entered.numpy())
+        actual = apply({"params": one}, entered, 0.0 * ones, segment_mask=mask)
         assert relative_difference(actual, left.numpy()) < 1e-5, f"block {layer}"
