@@ -63,6 +63,7 @@ def _computes_the_same(change: Change) -> bool:
         "codegen_pax.model.",
         "praxis.layers.embedding_softmax.FullSoftmax",
         "praxis.layers.attentions.DotProductAttention",
+        "praxis.layers.base_ops.EinsumOp",
     )
     return all((value or "").startswith(same) for value in (change.old, change.new))
 
@@ -108,7 +109,11 @@ MAY_CHANGE = (
         _is_added_or_removed,
     ),
     Rule(r"\.\w*chunk\w*$", "how attention or loss is computed"),
-    Rule(r"\.(softmax_tpl|tr_atten_tpl)$", "how attention or loss is computed", _computes_the_same),
+    Rule(
+        r"\.(softmax_tpl|tr_atten_tpl|einsum_tpl)$",
+        "how attention or loss is computed",
+        _computes_the_same,
+    ),
     Rule(r"^task\.(decode|evaluate|infer)\b", "what is evaluated and decoded"),
     Rule(r"^task\.model\.decoder_tpl\b", "how prompts are continued"),
     Rule(r"^(decode_datasets|evaluation)\b", "which rows are evaluated, which prompts continued"),
