@@ -88,7 +88,7 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
     """
     from codegen_pax.environment import compilation_cache
     from codegen_pax.runs.completions import Decoding, continue_prompts
-    from codegen_pax.weights.layouts import Dimensions
+    from codegen_pax.weights import layouts
 
     declaration = job.declaration
     decoding = Decoding(
@@ -99,12 +99,13 @@ def _decode(args: argparse.Namespace, job: Job, ids: list[int], length: int) -> 
         samples=args.samples,
         seed=args.seed,
     )
-    dims = Dimensions.of(declaration.size, embedding_bias=declaration.recipe.embedding_bias)
+    dims = layouts.Dimensions.of(declaration.size, embedding_bias=declaration.recipe.embedding_bias)
     with waiting("restoring the weights, compiling and decoding"):
         compilation_cache.enable(on_cpu=True)
         (samples,) = continue_prompts(
             job.checkpoint,
-            dims,
+            layouts.pax_shapes(dims),
+            declaration.size.head_dims,
             declaration.size.rotary_dims,
             [ids],
             decoding,

@@ -7,10 +7,11 @@ zero has no chunks, so that fresh moments take no room.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import tensorstore
 from etils import epath
 
 from codegen_pax import floats
+from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checksums, rechunking
 from codegen_pax.runs.checkpoints import (
     COMMIT_FILE,
@@ -239,3 +241,39 @@ def _spec(directory: epath.Path) -> dict[str, Any]:
     text = str(directory)
     kvstore = f"{text}/" if "://" in text else {"driver": "file", "path": str(directory.resolve())}
     return {"driver": "zarr", "kvstore": kvstore}
+
+
+def check_shapes(
+    owner: str, actual: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
+) -> None:
+    """Checks that a network has all its tensors, of the right shapes, and no others.
+
+    Args:
+        owner: the owner of the weights, for the message: a layout's name, or "Pax".
+        actual: shapes by name.
+        expected: shapes by name.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape; the message names the first.
+    """
+    missing = _without(expected, actual)
+    unknown = _without(actual, expected)
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], missing or expected, n=1, cutoff=0.0)[0]
+        raise InvalidValueError(
+            f"{owner} weights: {len(unknown)} unknown, the first {unknown[0]!r}; "
+            f"the nearest expected name is {nearest!r}"
+        )
+    if missing:
+        raise InvalidValueError(
+            f"{owner} weights: {len(missing)} of {len(expected)} missing, the first {missing[0]!r}"
+        )
+    for name, shape in expected.items():
+        if tuple(actual[name]) != tuple(shape):
+            raise InvalidValueError(
+                f"{owner} weights: {name} has shape {tuple(actual[name])}, expected {tuple(shape)}"
+            )
+
+
+def _without(names: Iterable[str], others: Mapping[str, Any]) -> list[str]:
+    return [name for name in names if name not in others]

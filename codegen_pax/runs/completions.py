@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -15,8 +15,7 @@ from jax import lax
 
 from codegen_pax.errors import MissingFileError
 from codegen_pax.model import generation, unstacked
-from codegen_pax.runs.checkpoint_arrays import Variables, read_variables
-from codegen_pax.weights import layouts
+from codegen_pax.runs.checkpoint_arrays import Variables, check_shapes, read_variables
 
 # Prompts and continuations are padded to a multiple of this many tokens.
 LENGTH_STEP = 64
@@ -93,7 +92,8 @@ class Decoding:
 
 def continue_prompts(
     checkpoint: epath.PathLike,
-    dims: layouts.Dimensions,
+    shapes: Mapping[str, Sequence[int]],
+    head_dims: int,
     rotary_dims: int,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
@@ -103,7 +103,8 @@ def continue_prompts(
 
     Args:
         checkpoint: The directory of the checkpoint.
-        dims: The dimensions of its network.
+        shapes: The shapes of its network's weights, by name.
+        head_dims: H, the dimensions of a head.
         rotary_dims: The leading dimensions of each head that are rotated by position.
         prompts: The ids of each prompt, none of them empty.
         decoding: How to choose tokens.
@@ -115,17 +116,17 @@ def continue_prompts(
     Raises:
         FileNotFoundError: The checkpoint has no weights.
         ValueError: A file is not what was saved, a weight is not finite, or the weights are those
-            of a network of other dimensions.
+            of another network.
     """
     variables = Variables(checkpoint, contents=True)
-    layouts.check_shapes(f"{checkpoint}:", variables.shapes(), layouts.pax_shapes(dims))
+    check_shapes(f"{checkpoint}:", variables.shapes(), shapes)
     params = read_variables(variables)["params"]["lm"]
     ids = np.zeros((len(prompts), _round_up(max(map(len, prompts)))), np.int32)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = prompt
     options = generation.Options(
         unstacked.Form(
-            dims.head_dims,
+            head_dims,
             rotary_dims,
             dtype="float32" if jax.default_backend() == "cpu" else dtype,
         ),

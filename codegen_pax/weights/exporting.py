@@ -14,7 +14,7 @@ import numpy as np
 
 from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.runs.checkpoint_arrays import Variables
+from codegen_pax.runs.checkpoint_arrays import Variables, check_shapes
 from codegen_pax.weights import conversion, embedding_table, layouts, slices, tensor_files
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Dimensions, Layout
 from codegen_pax.weights.slices import Slice
@@ -89,7 +89,7 @@ def make_plan(
         ValueError: a variable is missing, unknown, misshaped, or not of a floating-point type.
     """
     expected = layouts.pax_shapes(dims)
-    layouts.check_shapes("Pax", variables.shapes(), expected)
+    check_shapes("Pax", variables.shapes(), expected)
     stored = variables.dtypes()
     for name, stored_dtype in stored.items():
         if stored_dtype not in floats.DTYPES.values():

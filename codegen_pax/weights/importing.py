@@ -14,8 +14,8 @@ import numpy as np
 from codegen_pax import floats
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.runs import checkpoints
-from codegen_pax.runs.checkpoint_arrays import NewCheckpoint
-from codegen_pax.weights import conversion, embedding_table, layouts, slices
+from codegen_pax.runs.checkpoint_arrays import NewCheckpoint, check_shapes
+from codegen_pax.weights import conversion, embedding_table, slices
 from codegen_pax.weights.layouts import EMBEDDING, EMBEDDING_BIAS, Layout, Weight
 from codegen_pax.weights.slices import Slice
 from codegen_pax.weights.tensors import TensorReader
@@ -84,7 +84,7 @@ def make_plan(folder: Path | None, reader: TensorReader, layout: Layout) -> Plan
             tensor of the same weight.
     """
     shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
-    layouts.check_shapes(layout.name, shapes, layout.shapes)
+    check_shapes(layout.name, shapes, layout.shapes)
     itemsize = max(tensor.numpy_dtype.itemsize for tensor in reader.tensors.values())
     all_slices = slices.make_slices(layout, itemsize)
     dtypes: dict[Weight, np.dtype] = {}
@@ -166,4 +166,4 @@ def check_state(plan: Plan, state: TrainStateSpec) -> None:
         for name, array in state.arrays.items()
         if name.startswith(checkpoints.WEIGHT_PREFIX)
     }
-    layouts.check_shapes("the experiment's", shapes, expected)
+    check_shapes("the experiment's", shapes, expected)

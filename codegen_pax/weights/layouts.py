@@ -8,12 +8,10 @@ are arranged, and in the embedding's bias, which jaxformer trains and Hugging Fa
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from codegen_pax.errors import InvalidValueError
 from codegen_pax.weights.fused_qkv import KEY, QUERY, VALUE, HeadBlock, fused_blocks
 
 # GPT-J's three matrices, in the order of their names in a state dict.
@@ -308,39 +306,3 @@ def _state_dict_shapes(
 def is_constant(name: str) -> bool:
     """Returns whether a tensor of a state dict is a constant that older versions saved."""
     return name.endswith(_HUGGING_FACE_CONSTANTS)
-
-
-def check_shapes(
-    owner: str, actual: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]
-) -> None:
-    """Checks that a network has all its tensors, of the right shapes, and no others.
-
-    Args:
-        owner: the owner of the weights, for the message: a layout's name, or "Pax".
-        actual: shapes by name.
-        expected: shapes by name.
-
-    Raises:
-        ValueError: a tensor is missing, unknown or of another shape; the message names the first.
-    """
-    missing = _without(expected, actual)
-    unknown = _without(actual, expected)
-    if unknown:
-        nearest = difflib.get_close_matches(unknown[0], missing or expected, n=1, cutoff=0.0)[0]
-        raise InvalidValueError(
-            f"{owner} weights: {len(unknown)} unknown, the first {unknown[0]!r}; "
-            f"the nearest expected name is {nearest!r}"
-        )
-    if missing:
-        raise InvalidValueError(
-            f"{owner} weights: {len(missing)} of {len(expected)} missing, the first {missing[0]!r}"
-        )
-    for name, shape in expected.items():
-        if tuple(actual[name]) != tuple(shape):
-            raise InvalidValueError(
-                f"{owner} weights: {name} has shape {tuple(actual[name])}, expected {tuple(shape)}"
-            )
-
-
-def _without(names: Iterable[str], others: Mapping[str, Any]) -> list[str]:
-    return [name for name in names if name not in others]

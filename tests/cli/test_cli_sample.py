@@ -22,7 +22,7 @@ def sample(tmp_path, monkeypatch):
     asked = []
 
     def run(experiment, prompt, *options, answers=("    return 1\n",)):
-        def continue_prompts(checkpoint, dims, rotary_dims, prompts, decoding, dtype):
+        def continue_prompts(checkpoint, shapes, head_dims, rotary_dims, prompts, decoding, dtype):
             assert str(checkpoint) == str(tmp_path / "checkpoints" / "checkpoint_00000003")
             asked.extend(prompts)
             return [[np.array([*WORDS.encode(text), WORDS.eos_id]) for text in answers]]

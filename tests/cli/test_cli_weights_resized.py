@@ -331,7 +331,14 @@ def make_expected(job):
     size = experiment().declaration().size
     dims = layouts.Dimensions.of(size, embedding_bias=True)
     decoding = Decoding(new_tokens=NEW, eos_id=50_256)
-    samples = continue_prompts(job / CHECKPOINT, dims, size.rotary_dims, PROMPTS, decoding)
+    samples = continue_prompts(
+        job / CHECKPOINT,
+        layouts.pax_shapes(dims),
+        size.head_dims,
+        size.rotary_dims,
+        PROMPTS,
+        decoding,
+    )
     actual = [sample.tolist() for (sample,) in samples]
     assert max(len({*ids}) for ids in actual) > 3
     return actual

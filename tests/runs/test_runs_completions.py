@@ -57,7 +57,9 @@ completions.Variables, completions.read_variables = Stored, lambda _: params
 decoding = completions.Decoding(
     new_tokens=int(sys.argv[1]), eos_id=7, temperature=float(sys.argv[2]), top_p=0.9, samples=3
 )
-rows = completions.continue_prompts("job", dims, 4, [[1, 2, 3], [5]], decoding)
+rows = completions.continue_prompts(
+    "job", layouts.pax_shapes(dims), dims.head_dims, 4, [[1, 2, 3], [5]], decoding
+)
 new = {*folder.iterdir()} - before
 print(json.dumps([[ids.tolist() for row in rows for ids in row], len(new), jax.process_index()]))
 assert not {"praxis", "paxml", "tensorflow"} & {*sys.modules}

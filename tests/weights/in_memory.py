@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen_pax.runs.checkpoint_arrays import check_shapes
 from codegen_pax.weights import fused_qkv, layouts, slices
 from codegen_pax.weights.layouts import Dimensions
 
@@ -81,7 +82,7 @@ def to_hugging_face(
         ValueError: a variable is missing, unknown or of another shape.
     """
     leaves = dict(_flatten(tree))
-    layouts.check_shapes(
+    check_shapes(
         "Pax",
         {"/".join(path): np.shape(leaf) for path, leaf in leaves.items()},
         {"/".join(weight.path): weight.pax_shape(dims) for weight in layouts.weights(dims)},
@@ -139,7 +140,7 @@ def fuse_qkv(qkv: np.ndarray, *, mp_num: int) -> np.ndarray:
 def _to_pax(
     arrays: Mapping[str, np.ndarray], layout: layouts.Layout
 ) -> dict[tuple[str, ...], np.ndarray]:
-    layouts.check_shapes(
+    check_shapes(
         layout.name, {name: np.shape(array) for name, array in arrays.items()}, layout.shapes
     )
     leaves: dict[tuple[str, ...], np.ndarray] = {}

@@ -74,7 +74,14 @@ def test_greedy_completions_are_the_same_token_for_token(job, network):
     prompts = [[1, 2, 3, 0, 50_000], [7] * 9]
     dims = layouts.Dimensions.of(SIZE, embedding_bias=True)
     decoding = Decoding(new_tokens=NEW, eos_id=50_256)
-    actual = continue_prompts(job / CHECKPOINT, dims, SIZE.rotary_dims, prompts, decoding)
+    actual = continue_prompts(
+        job / CHECKPOINT,
+        layouts.pax_shapes(dims),
+        SIZE.head_dims,
+        SIZE.rotary_dims,
+        prompts,
+        decoding,
+    )
     for (sample,), prompt in zip(actual, prompts, strict=True):
         with torch.no_grad():
             out = network.generate(
