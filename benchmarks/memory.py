@@ -107,26 +107,28 @@ def for_tpu(name: str, way: str) -> None:
 
 
 def measure_cpu(name: str) -> list[dict[str, Any]]:
-    """Returns a row for each way, all of which take turns."""
-    running = {
-        way: sides.Side([__file__, "--side", way, "--cut", name], allocator.environment())
-        for way in WAYS
-    }
-    reports = sides.in_turns(running, ROUNDS)
-    for side in running.values():
-        side.stop()
-    seconds = {way: sides.median_seconds(reports[way]) for way in WAYS}
-    return [
-        {
+    """Returns a row for each way, which takes turns with the plain one."""
+
+    def side(way: str) -> sides.Side:
+        return sides.Side([__file__, "--side", way, "--cut", name], allocator.environment())
+
+    found, plain = [], side("plain")
+    for way in WAYS:
+        other = side(way)  # one after the other, as each holds gigabytes
+        reports = sides.in_turns({"plain": plain, "way": other}, ROUNDS)
+        other.stop()
+        seconds = sides.median_seconds(reports["way"])
+        row = {
             "program": f"{name}, {CUTS[name][0]} layers, 1 x {LENGTH}",
             "way": way,
-            **running[way].about,
-            "seconds": seconds[way],
-            "of plain": seconds[way] / seconds["plain"],
-            "loss": reports[way][-1]["loss"],
+            **other.about,
+            "seconds": seconds,
+            "of plain": seconds / sides.median_seconds(reports["plain"]),
+            "loss": reports["way"][-1]["loss"],
         }
-        for way in WAYS
-    ]
+        found.append(row)
+    plain.stop()
+    return found
 
 
 def measure_tpu(name: str) -> list[dict[str, Any]]:
