@@ -9,7 +9,7 @@ from etils import epath
 from codegen_pax.data.format import manifest
 from codegen_pax.data.format.tfrecords import RowFormat
 from codegen_pax.data.seqio_sources import CorpusMissingError, PreparedCorpus, set_corpora_folder
-from codegen_pax.data.stream import row_readers
+from codegen_pax.data.stream import row_readers, rows_in_memory
 from codegen_pax.text.vocabulary import vocabulary
 from tasks import definition
 from tests.data.prepared_corpora import write_corpus
@@ -138,10 +138,12 @@ def texts(*columns):
     return seqio.FunctionDataSource(read, splits=["train"])
 
 
-def test_text_in_memory_is_the_documents_cut_into_rows(register):
+@pytest.mark.parametrize("batch_rows", [1, 3, 1_024])
+def test_text_in_memory_is_the_documents_cut_into_rows(register, monkeypatch, batch_rows):
+    monkeypatch.setattr(rows_in_memory, "BATCH_ROWS", batch_rows)
     task = register(definition.text_task, "test_rows_text", texts(WORDS), "codegen")
     rows = row_readers.open_task(task, "train", T)
-    assert isinstance(rows, row_readers.RowsInMemory)
+    assert isinstance(rows, rows_in_memory.RowsInMemory)
     stream = [i for text in WORDS for i in [*vocabulary("codegen").encode(text), END]]
     expected = np.array(stream[: len(stream) // T * T]).reshape(-1, T)
     assert rows.num_rows == len(expected)
@@ -154,7 +156,9 @@ def test_text_in_memory_is_the_documents_cut_into_rows(register):
     np.testing.assert_array_equal(expected, [row["targets"] for row in dataset.as_numpy_iterator()])
 
 
-def test_pairs_in_memory_are_the_prompt_and_its_answer(register):
+@pytest.mark.parametrize("batch_rows", [1, 3, 1_024])
+def test_pairs_in_memory_are_the_prompt_and_its_answer(register, monkeypatch, batch_rows):
+    monkeypatch.setattr(rows_in_memory, "BATCH_ROWS", batch_rows)
     prompts = [f"say {n}" * (n % 2) for n in range(len(WORDS))]  # every other one is empty
     task = register(definition.pair_task, "test_rows_pairs", texts(prompts, WORDS), "codegen")
     encode = vocabulary("codegen").encode
@@ -209,9 +213,11 @@ def test_a_fingerprint_is_of_the_rows_alone(written, tmp_path, monkeypatch):
 def test_what_memory_cannot_hold_is_refused(register, monkeypatch):
     task = register(definition.text_task, "test_rows_text", texts(WORDS * 30), "codegen")
     rows = row_readers.open_task(task, "train", T)
-    monkeypatch.setattr(row_readers, "MAX_BYTES_IN_MEMORY", 4 * T * rows.num_rows)  # ids of 4 bytes
+    monkeypatch.setattr(
+        rows_in_memory, "MAX_BYTES_IN_MEMORY", 4 * T * rows.num_rows
+    )  # ids of 4 bytes
     assert row_readers.open_task(task, "train", T).num_rows == rows.num_rows
-    monkeypatch.setattr(row_readers, "MAX_BYTES_IN_MEMORY", 4 * T * rows.num_rows - 1)
+    monkeypatch.setattr(rows_in_memory, "MAX_BYTES_IN_MEMORY", 4 * T * rows.num_rows - 1)
     with pytest.raises(ValueError, match=r"test_rows_text \(train\) has more than .*MiB.*prepare"):
         row_readers.open_task(task, "train", T)
 
@@ -315,7 +321,7 @@ def test_randomness_without_seeds_is_refused_by_name(written, register):
 
 
 def test_more_than_memory_holds_names_the_preprocessor(written, register, monkeypatch):
-    monkeypatch.setattr(row_readers, "MAX_BYTES_IN_MEMORY", 4 * T)
+    monkeypatch.setattr(rows_in_memory, "MAX_BYTES_IN_MEMORY", 4 * T)
     task = task_over(register, TEXT, reversed_rows)
     with pytest.raises(
         ValueError, match=r"because reversed_rows is applied to a prepared corpus: apply it before"
