@@ -28,12 +28,13 @@ from codegen_pax.environment import allocator
 from experiments.sizes import SIZES, Remat, Size
 
 CUT = dataclasses.replace(SIZES["350M"], name="350M_4_layers", layers=4)
-# Size, rows, tokens in a row, rounds.
+# Size, rows, tokens in a row, rounds, steps of a round. After a pause a step runs slower than in
+# training, where one follows the other: with threads that sleep, and nothing in the caches.
 SHAPES = {
-    "Nano": (SIZES["Nano"], 4, 160, 15),
-    "cut-512": (CUT, 2, 512, 5),
-    "cut-2048": (CUT, 1, 2048, 5),
-    "350M": (SIZES["350M"], 1, 512, 3),
+    "Nano": (SIZES["Nano"], 4, 160, 10, 20),
+    "cut-512": (CUT, 2, 512, 5, 1),
+    "cut-2048": (CUT, 1, 2048, 5, 1),
+    "350M": (SIZES["350M"], 1, 512, 3, 1),
 }
 QUICK, QUICK_ROUNDS = ("cut-512",), 2
 RATE = 1e-4
@@ -57,8 +58,9 @@ def ours(size: Size, rows: int, length: int) -> None:
     holder, batch = {"state": state}, step.batch()
     del state
 
-    def work() -> dict[str, Any]:
-        holder["state"], loss = step.take(holder["state"], key, batch)
+    def work(steps: int = 1) -> dict[str, Any]:
+        for _ in range(steps):
+            holder["state"], loss = step.take(holder["state"], key, batch)
         return {"loss": float(jax.block_until_ready((holder["state"], loss))[1])}
 
     sides.serve(work)
@@ -75,8 +77,9 @@ def plain(size: Size, rows: int, length: int) -> None:
     holder = {"state": plain_jax.initial_state(size, key)}
     ids = jax.random.randint(key, (rows, length + 1), 0, size.vocab_size)
 
-    def work() -> dict[str, Any]:
-        holder["state"], loss = step(holder["state"], ids)
+    def work(steps: int = 1) -> dict[str, Any]:
+        for _ in range(steps):
+            holder["state"], loss = step(holder["state"], ids)
         return {"loss": float(jax.block_until_ready((holder["state"], loss))[1])}
 
     sides.serve(work)
@@ -103,12 +106,13 @@ def torch(size: Size, rows: int, length: int) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.1, fused=True)
     ids = torch.randint(0, size.vocab_size, (rows, length))
 
-    def work() -> dict[str, Any]:
-        optimizer.zero_grad(set_to_none=True)
-        loss = network(ids, labels=ids, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+    def work(steps: int = 1) -> dict[str, Any]:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss = network(ids, labels=ids, use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
         return {"loss": loss.item()}
 
     sides.serve(work, threads=torch.get_num_threads())
@@ -141,7 +145,7 @@ def main() -> int:
     parser.add_argument("--side", choices=[*SIDES], help="serve this side")
     args = parser.parse_args()
     if args.side:
-        size, rows, length, _ = SHAPES[args.shape[0]]
+        size, rows, length, *_ = SHAPES[args.shape[0]]
         SIDES[args.side](size, rows, length)
         return 0
     rate = sides.Side([__file__, "--side", "rate", "--shape", "Nano"])
@@ -158,7 +162,7 @@ def main() -> int:
 
 def measure(name: str, rate: sides.Side, rounds: int | None) -> dict[str, Any]:
     """Returns the row of a shape, of its own number of rounds or of fewer."""
-    size, rows, length, usual = SHAPES[name]
+    size, rows, length, usual, steps = SHAPES[name]
     rounds = rounds or usual
 
     def side(kind: str) -> sides.Side:
@@ -170,13 +174,13 @@ def measure(name: str, rate: sides.Side, rounds: int | None) -> dict[str, Any]:
     # One after the other: three of 350M need more than 24 GB.
     for kind in ("plain", "torch"):
         other = side(kind)
-        reports = sides.in_turns({"ours": running, kind: other}, rounds)
+        reports = sides.in_turns({"ours": running, kind: other}, rounds, steps=steps)
         other.stop()
         own += reports["ours"]
-        seconds[kind] = sides.median_seconds(reports[kind])
-        shares[kind] = seconds[kind] / sides.median_seconds(reports["ours"])
+        seconds[kind] = sides.median_seconds(reports[kind]) / steps
+        shares[kind] = seconds[kind] * steps / sides.median_seconds(reports["ours"])
     running.stop()
-    seconds["ours"] = sides.median_seconds(own)
+    seconds["ours"] = sides.median_seconds(own) / steps
     tokens = {kind: rows * length / seconds[kind] for kind in ("ours", "plain", "torch")}
     flops = size.flops_per_token(length)
     return {

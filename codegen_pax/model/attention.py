@@ -16,7 +16,7 @@ from praxis import pytypes
 from praxis.layers import attentions
 
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.model import split
+from codegen_pax.model import cpu_products, split
 
 # Queries that weigh their keys at a time: of 2,048, 9/16 of the pairs are computed.
 QUERY_CHUNK = 256
@@ -90,10 +90,36 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array, document: jax.Ar
     chunk, length = query.shape[2], key.shape[2]
     rows, columns = jnp.arange(length - chunk, length), jnp.arange(length)
     same = document[:, -chunk:, jnp.newaxis] == document[:, jnp.newaxis]
-    sees = same & (columns <= rows[:, jnp.newaxis])  # [B, C, S]
-    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(sees[:, jnp.newaxis], scores, MASKED), axis=-1)
+    sees = same & (columns <= rows[:, jnp.newaxis])
+    weights = _weights(query, key, sees[:, jnp.newaxis])
     return weights.astype(value.dtype) @ value
+
+
+@jax.custom_vjp
+def _weights(query: jax.Array, key: jax.Array, sees: jax.Array) -> jax.Array:
+    """Returns the softmax of what each query sees, float32 [B, N, C, S]; `sees` is [B, 1, C, S]."""
+    length = key.shape[2]
+    spare = cpu_products.ADDED if split.on_one_cpu() else 0  # see `cpu_products`
+    key, sees = cpu_products.widen(key, 0, 0, spare, 0), cpu_products.widen(sees, 0, 0, 0, spare)
+    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    return jax.nn.softmax(jnp.where(sees, scores, MASKED)[..., :length], axis=-1)
+
+
+def _weights_forward(query: jax.Array, key: jax.Array, sees: jax.Array):
+    weights = _weights(query, key, sees)
+    return weights, (query, key, weights)
+
+
+def _weights_backward(residuals: tuple[jax.Array, ...], gradient: jax.Array):
+    query, key, weights = residuals  # what is masked weighs 0
+    products = gradient * weights
+    of_scores = products - weights * jnp.sum(products, axis=-1, keepdims=True)
+    of_query = jnp.matmul(of_scores.astype(key.dtype), key)
+    of_key = jnp.matmul(of_scores.astype(query.dtype).swapaxes(2, 3), query)
+    return of_query, of_key, None
+
+
+_weights.defvjp(_weights_forward, _weights_backward)
 
 
 def flash_attention(

@@ -99,14 +99,13 @@ class Softmax(embedding_softmax.FullSoftmax):
         """Returns the logits [B T, V]; on one CPU with columns after V that no exponential sees."""
         # Two axes: with three, XLA's CPU backend takes twice as long.
         inputs = inputs.reshape(-1, inputs.shape[-1])
-        columns = cpu_products.added_columns(self.num_classes)
-        if not columns:
+        if not split.on_one_cpu():
             return self.get_logits(inputs)
+        columns = cpu_products.added_columns(self.num_classes)
         theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b
         weights, bias = (x.astype(inputs.dtype) for x in theta)
-        return inputs @ cpu_products.widen(weights, 0, columns) + cpu_products.widen(
-            bias, columns, value=-1e30
-        )
+        bias = cpu_products.widen(bias, columns, value=-1e30)
+        return cpu_products.product_apart(inputs, weights, columns) + bias
 
     def _of_classes(self, logits: pytypes.JTensor) -> pytypes.JTensor:
         """Returns logits without added columns."""

@@ -11,7 +11,8 @@ from codegen_pax.model import cpu_products
 from tests.model.random_models import Shape, training_batch
 
 SHAPE = Shape(2, 2, 8, 4, vocab_size=61, batch=3, length=12)
-WIDENED = ("33,80]", "33,77]")  # of 33 tokens: F = 64 and V = 61, with sixteen columns more
+# Of 33 tokens: F = 64 with sixteen columns more; V = 61 with as many, and as many to be apart.
+WIDENED = ("33,80]", "33,93]")
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,35 @@ def test_only_widths_that_share_cache_sets_are_widened(width, columns):
 def test_nothing_is_widened_on_several_devices():
     with jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",)):
         assert cpu_products.added_columns(4096) == 0
+
+
+@pytest.mark.parametrize("added", [0, 5])
+@pytest.mark.parametrize("axes", [(), (2, 3)])
+def test_a_product_apart_has_the_numbers_and_gradients_of_a_product(axes, added):
+    left, right, weights = (
+        jax.random.normal(jax.random.PRNGKey(seed), (*axes, *shape))
+        for seed, shape in enumerate([(7, 4), (4, 9), (7, 9 + added)])
+    )
+
+    def both(product):
+        def loss(left, right):
+            output = product(left, right)
+            return jnp.sum(jnp.exp(output / 8) * weights), output
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(left, right)
+
+    jax.tree.map(
+        lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5),
+        both(lambda *operands: cpu_products.product_apart(*operands, added)),
+        both(lambda a, b: a @ jnp.concatenate([b, jnp.zeros((*axes, 4, added))], axis=-1)),
+    )
+
+
+def test_what_is_computed_of_a_product_apart_is_not_written_over_it():
+    def in_one_array(product):
+        function = jax.jit(lambda a, b: jnp.exp(product(a, b)))
+        program = function.lower(jnp.ones((64, 32)), jnp.ones((32, 128))).compile()
+        return program.memory_analysis().temp_size_in_bytes == 0
+
+    assert in_one_array(jnp.matmul)
+    assert not in_one_array(cpu_products.product_apart)
