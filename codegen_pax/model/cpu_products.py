@@ -39,7 +39,7 @@ def widen(array: jax.Array, *added: int, value: float = 0) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product_apart(left: jax.Array, right: jax.Array, added: int = 0) -> jax.Array:
-    """Returns left [..., M, K] @ right [..., K, N] and columns of zeros: float32 [..., M, N + added].
+    """Returns left @ right with columns of zeros added, float32 [..., M, N + added].
 
     It is part of a wider array, so that what is computed of it elementwise is stored elsewhere.
 
