@@ -12,6 +12,7 @@ PROJECT = Path(__file__).parents[1]
 LAYERS = ("codegen", "experiments", "tasks", "codegen_pax")
 INDEPENDENT = {"model", "training", "text"}  # packages of codegen_pax that import no sibling
 SHARED = {
+    "devices",
     "errors",
     "floats",
     "git_lfs",

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 from praxis import pytypes
 from praxis.layers import attentions
 
+from codegen_pax import devices
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.model import cpu_products, split
 
@@ -99,7 +100,7 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array, document: jax.Ar
 def _weights(query: jax.Array, key: jax.Array, sees: jax.Array) -> jax.Array:
     """Returns the softmax of what each query sees, float32 [B, N, C, S]; `sees` is [B, 1, C, S]."""
     length = key.shape[2]
-    spare = cpu_products.ADDED if split.on_one_cpu() else 0  # see `cpu_products`
+    spare = cpu_products.ADDED if devices.on_one_cpu() else 0  # see `cpu_products`
     key, sees = cpu_products.widen(key, 0, 0, spare, 0), cpu_products.widen(sees, 0, 0, 0, spare)
     scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
     return jax.nn.softmax(jnp.where(sees, scores, MASKED)[..., :length], axis=-1)
@@ -210,7 +211,7 @@ class Attention(attentions.DotProductAttention):
             return super()._dot_atten(query, key, value, atten_mask, relative_bias)
         query, key, value = map(self._shard_blnh, (self._scale_query(query), key, value))
         document = jnp.broadcast_to(documents(atten_mask), query.shape[:2])
-        if self.kind == Kind.FLASH and split.on_tpu():
+        if self.kind == Kind.FLASH and devices.on_tpu():
             over = split.current(self.mesh_axis_names)
             encoded = flash_attention(query, key, value, document, over)
         else:

@@ -18,7 +18,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from codegen_pax.model import split
+from codegen_pax import devices
 
 SLOW_MULTIPLE = 1024  # float32 numbers
 ADDED = 16  # a cache line
@@ -27,7 +27,7 @@ LONG, ADDED_TO_LONG = 1 << 15, 64
 
 def added_columns(width: int) -> int:
     """Returns how many columns to add to a matrix of `width`: none but on a single CPU device."""
-    if width % SLOW_MULTIPLE or not split.on_one_cpu():
+    if width % SLOW_MULTIPLE or not devices.on_one_cpu():
         return 0
     return ADDED if width < LONG else ADDED_TO_LONG
 
@@ -48,7 +48,7 @@ def product_apart(left: jax.Array, right: jax.Array, added: int = 0) -> jax.Arra
         right: [..., K, N], with the same first axes.
         added: The number of columns to add.
     """
-    wider = _with_columns(right, added + ADDED)
+    wider = _widen_matrix(right, 0, added + ADDED)
     return jnp.matmul(left, wider, preferred_element_type=jnp.float32)[..., :-ADDED]
 
 
@@ -58,13 +58,15 @@ def _forward(left: jax.Array, right: jax.Array, added: int):
 
 def _backward(added: int, operands: tuple[jax.Array, jax.Array], gradient: jax.Array):
     left, right = operands
-    of_left = gradient.astype(left.dtype) @ _with_columns(right, added).swapaxes(-1, -2)
+    rows, columns = right.shape[-2:]
+    wider = _widen_matrix(right, added_columns(rows), added)
+    of_left = gradient.astype(left.dtype) @ wider.swapaxes(-1, -2)
     of_right = left.swapaxes(-1, -2) @ gradient.astype(right.dtype)
-    return of_left, of_right[..., : right.shape[-1]]
+    return of_left[..., :rows], of_right[..., :columns]
 
 
 product_apart.defvjp(_forward, _backward)
 
 
-def _with_columns(matrix: jax.Array, added: int) -> jax.Array:
-    return widen(matrix, *(0,) * (matrix.ndim - 1), added)
+def _widen_matrix(matrix: jax.Array, rows: int, columns: int) -> jax.Array:
+    return widen(matrix, *(0,) * (matrix.ndim - 2), rows, columns)

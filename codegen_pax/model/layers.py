@@ -11,8 +11,9 @@ from jax.ad_checkpoint import checkpoint_name
 from praxis import base_layer, pax_fiddle, py_utils, pytypes
 from praxis.layers import base_ops, embedding_softmax, linears, transformers
 
+from codegen_pax import devices
 from codegen_pax.errors import InvalidValueError
-from codegen_pax.model import cpu_products, split
+from codegen_pax.model import cpu_products
 
 
 class Block(transformers.Transformer):
@@ -137,7 +138,7 @@ class FeedForward(transformers.TransformerFeedForward):
 
         They are that for what `ProjectionEinsum` says, and wider for what `cpu_products` says.
         """
-        if not split.on_one_cpu():
+        if not devices.on_one_cpu():
             return super()._compute_ffns(inputs, paddings, ap_ff0)
         columns = cpu_products.added_columns(self.hidden_dims)
         first, second = self.ffn_layer1, self.ffn_layer2
@@ -172,7 +173,7 @@ class ProjectionEinsum(base_ops.EinsumOp):
             inputs: [B, T, D], or [B, T, N, H].
             weights: [K, D, N, H], or [D, N, H].
         """
-        if not split.on_one_cpu():
+        if not devices.on_one_cpu():
             return super().__call__(equation, inputs, weights)
         if weights.ndim == 4:
             rows = inputs.reshape(-1, inputs.shape[-1])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from praxis import py_utils, pytypes
 from praxis.layers import embedding_softmax
 
+from codegen_pax import devices
 from codegen_pax.model import cpu_products, split
 from codegen_pax.model.loss import chunked_loss
 
@@ -99,7 +100,7 @@ class Softmax(embedding_softmax.FullSoftmax):
         """Returns the logits [B T, V]; on one CPU with columns after V that no exponential sees."""
         # Two axes: with three, XLA's CPU backend takes twice as long.
         inputs = inputs.reshape(-1, inputs.shape[-1])
-        if not split.on_one_cpu():
+        if not devices.on_one_cpu():
             return self.get_logits(inputs)
         columns = cpu_products.added_columns(self.num_classes)
         theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.experimental.shard_map import shard_map
-from jax.interpreters import pxla
+
+from codegen_pax import devices
 
 
 class Split(NamedTuple):
@@ -46,27 +47,7 @@ def current(axes: Sequence[str] | None) -> Split | None:
     Returns:
         The split; None if there is no mesh, or one of a single device.
     """
-    mesh = _mesh()
+    mesh = devices.mesh()
     if axes is None or math.prod(mesh.devices.shape) == 1:
         return None
     return Split(mesh, *axes)
-
-
-def on_tpu() -> bool:
-    """Returns whether the program being traced is for TPUs, by its mesh or the default device."""
-    return _devices()[0].platform == "tpu"
-
-
-def on_one_cpu() -> bool:
-    """Returns whether the program being traced is for a single CPU device."""
-    devices = _devices()
-    return len(devices) == 1 and devices[0].platform == "cpu"
-
-
-def _devices() -> list[jax.Device]:
-    mesh = _mesh()
-    return jax.devices()[:1] if mesh.empty else mesh.devices.flatten().tolist()
-
-
-def _mesh() -> jax.sharding.Mesh:
-    return pxla.thread_resources.env.physical_mesh

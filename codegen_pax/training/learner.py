@@ -8,6 +8,7 @@ import optax
 from paxml import learners
 from praxis import base_layer, optimizer_prefix_vectorization, pax_fiddle, py_utils, schedules
 
+from codegen_pax import devices
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.training.accumulation import AccumulatedGradient
 from codegen_pax.training.optimizer import OptaxAdam, is_adam_state
@@ -46,6 +47,8 @@ class Learner(learners.Learner):
             )
         )
         updates, after = transformation.update(grads, states, old_vars)
+        if devices.on_one_cpu():
+            is_valid &= _begin_finite(updates)
         updates = jax.tree.map(lambda update: jnp.where(is_valid, update, 0), updates)
         if self.grad_norm_summary:
             base_layer.add_global_summary(
@@ -61,6 +64,17 @@ class Learner(learners.Learner):
             return updated if is_leaf(updated) else jnp.where(is_valid, updated, before)
 
         return updates, jax.tree.map(kept, after, states, is_leaf=is_leaf)
+
+
+def _begin_finite(updates: py_utils.NestedMap) -> jax.Array:
+    """Returns whether the first number of each update is finite, as in any valid step.
+
+    What needs it needs the updates stored before. Else XLA computes them in the loop that
+    overwrites the weights, number by number (`model.cpu_products`), divisions and roots too, which
+    takes twice as long.
+    """
+    first = [update.reshape(-1)[:1] for update in jax.tree.leaves(updates)]
+    return jnp.isfinite(jnp.concatenate(first)).all()
 
 
 def learner(

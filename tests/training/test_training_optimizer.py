@@ -156,8 +156,9 @@ def test_steps_as_pax_own_learner_in_less_memory():
         results.append(jax.jit(step)(*jax.jit(step)(weights, state, gradients), gradients))
         temporaries.append(compiled.memory_analysis().temp_size_in_bytes)
     jax.tree.map(np.testing.assert_array_equal, *results)
-    moments = sum(weight.nbytes for weight in jax.tree.leaves(weights))
-    assert temporaries[0] <= temporaries[1] - moments
+    arrays = sum(weight.nbytes for weight in jax.tree.leaves(weights))
+    # The updates, stored before the weights are overwritten; and of Pax, copies of both moments.
+    assert 0.9 * arrays < temporaries[0] < 1.2 * arrays < 1.8 * arrays < temporaries[1]
 
 
 def test_another_optimizer_is_pax_own_learner_s():
