@@ -258,6 +258,7 @@ def main() -> int:
             for batch in batches:
                 row = measure(running, dtype, batch, new_tokens, 2 if args.quick else 3)
                 rows.append(row)
+                print(f"{dtype}, rows {batch}: ratio {row['ratio']:.3f}", file=sys.stderr)
                 if dtype == "float32":
                     targets += targets_of(row)
             for side in running.values():

@@ -17,6 +17,7 @@ from codegen_pax.runs import completions, fingerprints
 from codegen_pax.runs.checkpoint_arrays import read_variables
 from experiments.declaration import find_declaration
 from tests.weights.networks import logits
+from tests.xla_flags import fake_devices
 
 pytestmark = pytest.mark.e2e
 
@@ -128,8 +129,7 @@ def phases(pax, tmp_path_factory):
     experiment = ("--experiment", "SmallBatch350MNL", "--module", "real_experiments")
     source = str(folder / "source")
     first, second = (
-        {"CODEGEN_MESH": mesh, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-        for mesh in ("1x2x1", "1x1x2")
+        {"CODEGEN_MESH": mesh, "XLA_FLAGS": fake_devices(2)} for mesh in ("1x2x1", "1x1x2")
     )
     pax.command("import", "hf", source, *experiment, "--output", str(nl), **first)
     pax.run("real_experiments.SmallBatch350MNL", nl, **first)
