@@ -7,20 +7,25 @@ from paxml import experiment_registry
 
 from experiments import registry
 from experiments.declaration import find_declaration
-from experiments.sizes import SIZES
+from experiments.sizes import SIZES, Attention
 
 registry.register_all()
 
 STEPS = 12
 
 
-def small(name: str, context: int, rows: int, steps: int):
+def small(name: str, context: int, rows: int, steps: int, attention: Attention = Attention.FLASH):
     """The declaration of `name`: its phase and data, the network of Nano, few steps."""
     declaration = find_declaration(name)
     nano = SIZES["Nano"]
     shape = {field: getattr(nano, field) for field in ("model_dims", "heads", "head_dims")}
     size = dataclasses.replace(
-        declaration.size, **shape, layers=1, rotary_dims=nano.rotary_dims, context=context
+        declaration.size,
+        **shape,
+        layers=1,
+        rotary_dims=nano.rotary_dims,
+        context=context,
+        attention=attention,
     )
     return dataclasses.replace(
         declaration,
@@ -54,7 +59,10 @@ class _Short:
 
 def _phase(phase: str):
     name = f"CodeGen350M{phase}"
-    body = {"DECLARATION": small(name, context=2048, rows=1, steps=2), "INTERVAL": 2}
+    # Of 2,048 tokens the chunks of flash attention take long to compile: once is enough.
+    attention = Attention.FLASH if phase == "NL" else Attention.PLAIN
+    declaration = small(name, context=2048, rows=1, steps=2, attention=attention)
+    body = {"DECLARATION": declaration, "INTERVAL": 2}
     made = type(name, (_Short, registry.experiment_class(name)), {"__module__": __name__, **body})
     return experiment_registry.register(made)
 
