@@ -47,9 +47,8 @@ class Learner(learners.Learner):
             )
         )
         updates, after = transformation.update(grads, states, old_vars)
-        if devices.on_one_cpu():
-            is_valid &= _begin_finite(updates)
-        updates = jax.tree.map(lambda update: jnp.where(is_valid, update, 0), updates)
+        counts = is_valid & _begin_finite(updates) if devices.on_one_cpu() else is_valid
+        updates = jax.tree.map(lambda update: jnp.where(counts, update, 0), updates)
         if self.grad_norm_summary:
             base_layer.add_global_summary(
                 "learning/applied_grad_norm",
