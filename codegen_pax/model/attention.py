@@ -74,21 +74,26 @@ def chunked_attention(
     Returns:
         [B, T, N, H], in the type of `value`.
     """
+    batch, length, heads, dims = query.shape
     # A head's matrices lie together, so that neither product nor gradient is transposed.
     query, key, value = (array.swapaxes(1, 2) for array in (query, key, value))
-    length = query.shape[2]
+    if devices.on_one_cpu():
+        # One axis of rows and heads: XLA leaves out an axis of 1 row, and then copies the operands
+        # that it would read transposed.
+        query, key, value = (array.reshape(-1, length, dims) for array in (query, key, value))
     attend = _attend if length <= chunk else jax.checkpoint(_attend)
     outputs = []
     for start in range(0, length, chunk):
         end = min(start + chunk, length)
-        seen = (key[:, :, :end], value[:, :, :end], document[:, :end])
-        outputs.append(attend(query[:, :, start:end], *seen))
-    return jnp.concatenate(outputs, axis=2).swapaxes(1, 2)
+        seen = (key[..., :end, :], value[..., :end, :], document[:, :end])
+        outputs.append(attend(query[..., start:end, :], *seen))
+    output = jnp.concatenate(outputs, axis=-2).reshape(batch, heads, length, dims)
+    return output.swapaxes(1, 2)
 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, document: jax.Array) -> jax.Array:
-    """Returns the output [B, N, C, H] of the last C queries of S keys [B, N, S, H]."""
-    chunk, length = query.shape[2], key.shape[2]
+    """Returns the output [..., C, H] of the last C queries of S keys [..., S, H]."""
+    chunk, length = query.shape[-2], key.shape[-2]
     rows, columns = jnp.arange(length - chunk, length), jnp.arange(length)
     same = document[:, -chunk:, jnp.newaxis] == document[:, jnp.newaxis]
     sees = same & (columns <= rows[:, jnp.newaxis])
@@ -98,12 +103,16 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array, document: jax.Ar
 
 @jax.custom_vjp
 def _weights(query: jax.Array, key: jax.Array, sees: jax.Array) -> jax.Array:
-    """Returns the softmax of what each query sees, float32 [B, N, C, S]; `sees` is [B, 1, C, S]."""
-    length = key.shape[2]
+    """Returns the softmax of what each query sees, float32 [..., C, S]; `sees` is [B, 1, C, S]."""
+    length = key.shape[-2]
     spare = cpu_products.ADDED if devices.on_one_cpu() else 0  # see `cpu_products`
-    key, sees = cpu_products.widen(key, 0, 0, spare, 0), cpu_products.widen(sees, 0, 0, 0, spare)
-    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
-    return jax.nn.softmax(jnp.where(sees, scores, MASKED)[..., :length], axis=-1)
+    key = cpu_products.widen(key, *(0,) * (key.ndim - 2), spare, 0)
+    sees = cpu_products.widen(sees, 0, 0, 0, spare)
+    scores = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    shape = (*scores.shape[:-1], length)
+    scores = scores.reshape(len(sees), -1, *scores.shape[-2:])
+    weights = jax.nn.softmax(jnp.where(sees, scores, MASKED)[..., :length], axis=-1)
+    return weights.reshape(shape)
 
 
 def _weights_forward(query: jax.Array, key: jax.Array, sees: jax.Array):
@@ -116,7 +125,7 @@ def _weights_backward(residuals: tuple[jax.Array, ...], gradient: jax.Array):
     products = gradient * weights
     of_scores = products - weights * jnp.sum(products, axis=-1, keepdims=True)
     of_query = jnp.matmul(of_scores.astype(key.dtype), key)
-    of_key = jnp.matmul(of_scores.astype(query.dtype).swapaxes(2, 3), query)
+    of_key = jnp.matmul(of_scores.astype(query.dtype).swapaxes(-1, -2), query)
     return of_query, of_key, None
 
 

@@ -10,7 +10,7 @@ columns added are zeros; they cost a hundredth, and no number changes.
 XLA writes the results of an elementwise operation over an operand that nothing else reads, and LLVM
 computes such a loop number by number, as it must expect that the two overlap: exponentials, and
 what is as long, take seven times as long. An array of another shape is never written over, hence
-`product_apart`.
+`product`'s `apart`.
 """
 
 import functools
@@ -37,36 +37,66 @@ def widen(array: jax.Array, *added: int, value: float = 0) -> jax.Array:
     return jnp.pad(array, [(0, columns) for columns in added], constant_values=value)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def product_apart(left: jax.Array, right: jax.Array, added: int = 0) -> jax.Array:
-    """Returns left @ right with columns of zeros added, float32 [..., M, N + added].
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def product(
+    left: jax.Array,
+    right: jax.Array,
+    added: int = 0,
+    dtype: jnp.dtype | None = None,
+    apart: bool = False,
+) -> jax.Array:
+    """Returns left @ right with columns of zeros added, [M, N + added].
 
-    It is part of a wider array, so that what is computed of it elementwise is stored elsewhere.
+    A gradient widens `right` again: kept from the forward pass, it would be stored for each layer.
 
     Args:
-        left: [..., M, K].
-        right: [..., K, N], with the same first axes.
+        left: [M, K], or wider: what is right of K is not read.
+        right: [K, N].
         added: The number of columns to add.
+        dtype: The type of what is returned, and what it is added up in; else that of the operands.
+        apart: Whether it is part of a wider array, so that what is computed of it elementwise is
+            stored elsewhere.
     """
-    wider = _widen_matrix(right, 0, added + ADDED)
-    return jnp.matmul(left, wider, preferred_element_type=jnp.float32)[..., :-ADDED]
+    wider = widen(right, left.shape[1] - len(right), added + ADDED * apart)
+    return jnp.matmul(left, wider, preferred_element_type=dtype)[:, : right.shape[1] + added]
 
 
-def _forward(left: jax.Array, right: jax.Array, added: int):
-    return product_apart(left, right, added), (left, right)
+def _forward(left: jax.Array, right: jax.Array, *settings):
+    return product(left, right, *settings), (left, right)
 
 
-def _backward(added: int, operands: tuple[jax.Array, jax.Array], gradient: jax.Array):
+def _backward(added: int, _dtype, _apart, operands: tuple[jax.Array, ...], gradient: jax.Array):
     left, right = operands
-    rows, columns = right.shape[-2:]
-    wider = _widen_matrix(right, added_columns(rows), added)
-    of_left = gradient.astype(left.dtype) @ wider.swapaxes(-1, -2)
-    of_right = left.swapaxes(-1, -2) @ gradient.astype(right.dtype)
-    return of_left[..., :rows], of_right[..., :columns]
+    (rows, columns), width = right.shape, left.shape[1]
+    wider = widen(right, max(width - rows, added_columns(rows)), added)
+    of_left = gradient.astype(left.dtype) @ wider.T
+    of_right = left.T @ gradient.astype(right.dtype)
+    return of_left[:, :width], of_right[:rows, :columns]
 
 
-product_apart.defvjp(_forward, _backward)
+product.defvjp(_forward, _backward)
 
 
-def _widen_matrix(matrix: jax.Array, rows: int, columns: int) -> jax.Array:
-    return widen(matrix, *(0,) * (matrix.ndim - 2), rows, columns)
+@jax.custom_vjp
+def product_of_transposed(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Returns left @ right.T, [M, N] of [M, K] and [N, K].
+
+    Its gradient for `right` is not transposed, as that for `right.T` would be.
+    """
+    rows, columns = map(added_columns, right.shape)
+    wider = widen(right, rows, columns)
+    return (widen(left, 0, columns) @ wider.T)[:, : len(right)]
+
+
+def _forward_of_transposed(left: jax.Array, right: jax.Array):
+    return product_of_transposed(left, right), (left, right)
+
+
+def _backward_of_transposed(operands: tuple[jax.Array, jax.Array], gradient: jax.Array):
+    left, right = operands
+    columns = right.shape[1]
+    of_left = gradient @ widen(right, 0, added_columns(columns))
+    return of_left[:, :columns], gradient.T @ left
+
+
+product_of_transposed.defvjp(_forward_of_transposed, _backward_of_transposed)

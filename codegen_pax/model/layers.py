@@ -1,15 +1,15 @@
 """The layers in which CodeGen differs from praxis.
 
-Block, feed-forward, rotary embedding and token embedding are here, attention and softmax in modules
-of their own. Each is a subclass of the praxis layer that it replaces, with its algorithm in the
-docstring.
+Block, feed-forward, projections, rotary embedding and token embedding are here, attention and
+softmax in modules of their own. Each is a subclass of the praxis layer that it replaces, with its
+algorithm in the docstring.
 """
 
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from praxis import base_layer, pax_fiddle, py_utils, pytypes
-from praxis.layers import base_ops, embedding_softmax, linears, transformers
+from praxis.layers import attentions, base_ops, embedding_softmax, linears, transformers
 
 from codegen_pax import devices
 from codegen_pax.errors import InvalidValueError
@@ -136,51 +136,76 @@ class FeedForward(transformers.TransformerFeedForward):
     ) -> pytypes.JTensor:
         """Applies both projections, on one CPU as products of two matrices.
 
-        They are that for what `ProjectionEinsum` says, and wider for what `cpu_products` says.
+        They are that for what `CombinedProjection` says, and wider for what `cpu_products` says.
         """
         if not devices.on_one_cpu():
             return super()._compute_ffns(inputs, paddings, ap_ff0)
         columns = cpu_products.added_columns(self.hidden_dims)
         first, second = self.ffn_layer1, self.ffn_layer2
         rows = inputs.reshape(-1, inputs.shape[-1])
-        inner = rows @ cpu_products.widen(first.linear.theta.w, 0, columns)
+        inner = cpu_products.product(rows, first.linear.theta.w, columns)
         if first.checkpoint_str is not None:
             inner = checkpoint_name(inner, first.checkpoint_str)
         inner = first.activation(inner + cpu_products.widen(first.bias.theta.b, columns))
         if paddings is not None:
             inner *= 1.0 - paddings.reshape(-1, 1)
         dims = inputs.shape[-1]
-        more = cpu_products.added_columns(dims)  # of the matrix, for its gradient
-        outputs = inner @ cpu_products.widen(second.linear.theta.w, columns, more)
+        more = cpu_products.added_columns(dims)  # for the gradients
+        outputs = cpu_products.product(inner, second.linear.theta.w, more)
         return outputs[:, :dims].reshape(inputs.shape) + second.bias.theta.b
 
 
-class ProjectionEinsum(base_ops.EinsumOp):
-    """The projections of attention, to queries, keys and values [B, T, N, H] and back to [B, T, D].
+class CombinedProjection(attentions.CombinedQKVProjectionLayer):
+    """The projection to queries, keys and values.
 
-    On one CPU each is a product of two matrices, [B T, D] @ [D, N H] or [B T, N H] @ [N H, D]. XLA
-    (jaxlib 0.5.3) copies the operands of any other product, and of its gradients, into such
-    matrices first, slowly where it transposes them.
+    query, key, value: [B, T, N, H] = inputs @ W[0], inputs @ W[1], inputs @ W[2]
+
+    On one CPU each is a product of two matrices, [B T, D] @ [D, N H]. XLA (jaxlib 0.5.3) copies the
+    operands of any other product, and of its gradients, into such matrices first, slowly where it
+    transposes them.
+    """
+
+    def __call__(
+        self, inputs: pytypes.JTensor
+    ) -> tuple[pytypes.JTensor, pytypes.JTensor, pytypes.JTensor]:
+        """Returns queries, keys and values of `inputs` [B, T, D]."""
+        if not devices.on_one_cpu() or self.use_bias:
+            return super().__call__(inputs)
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        shape = (*inputs.shape[:-1], self.num_heads, self.dim_per_head)
+
+        def project(matrix: pytypes.JTensor, name: str) -> pytypes.JTensor:
+            matrix = matrix.reshape(len(matrix), -1)
+            columns = matrix.shape[1]
+            added = cpu_products.added_columns(columns)
+            product = cpu_products.product(rows, matrix, added)[:, :columns].reshape(shape)
+            return checkpoint_name(checkpoint_name(product, "combined_qkv_proj"), name)
+
+        query, key, value = map(project, self.theta.w, ("query_proj", "key_proj", "value_proj"))
+        return query, key, value
+
+
+class OutputEinsum(base_ops.EinsumOp):
+    """The projection of attention's output [B, T, N, H] to [B, T, D].
+
+    On one CPU it is a product of two matrices, as in `CombinedProjection`.
     """
 
     def __call__(
         self, equation: str, inputs: pytypes.JTensor, weights: pytypes.JTensor
     ) -> pytypes.JTensor:
-        """Returns [K, B, T, N, H], or [B, T, D].
+        """Returns [B, T, D].
 
         Args:
             equation: praxis' name of the product.
-            inputs: [B, T, D], or [B, T, N, H].
-            weights: [K, D, N, H], or [D, N, H].
+            inputs: [B, T, N, H].
+            weights: [D, N, H].
         """
         if not devices.on_one_cpu():
             return super().__call__(equation, inputs, weights)
-        if weights.ndim == 4:
-            rows = inputs.reshape(-1, inputs.shape[-1])
-            products = [rows @ matrix.reshape(len(matrix), -1) for matrix in weights]
-            return jnp.stack(products).reshape(-1, *inputs.shape[:-1], *weights.shape[2:])
         matrix = weights.reshape(len(weights), -1)
-        product = inputs.reshape(-1, matrix.shape[1]) @ matrix.T
+        rows = inputs.reshape(-1, matrix.shape[1])
+        product = cpu_products.product_of_transposed(rows, matrix)
         return product.reshape(*inputs.shape[:-2], len(weights))
 
 

@@ -32,10 +32,11 @@ from codegen_pax.model.attention import Attention, Kind
 from codegen_pax.model.decoding import PromptDecoder
 from codegen_pax.model.layers import (
     Block,
+    CombinedProjection,
     Embedding,
     FeedForward,
+    OutputEinsum,
     PartialRotaryEmbedding,
-    ProjectionEinsum,
 )
 from codegen_pax.model.softmax import Softmax
 
@@ -115,10 +116,9 @@ def language_model(
         consolidate_rope_key_state=True,
         rotary_position_emb_tpl=pax_fiddle.Config(PartialRotaryEmbedding, rotary_dims=rotary_dims),
     )
-    attention.combined_qkv_proj_tpl.params_init = fan_in
-    for projection in (attention.combined_qkv_proj_tpl, attention.proj_tpl):
-        projection.einsum_tpl = pax_fiddle.Config(ProjectionEinsum)
+    attention.combined_qkv_proj_tpl = pax_fiddle.Config(CombinedProjection, params_init=fan_in)
     # Query, key and value have `combined_qkv_proj_tpl`, so `proj_tpl` is the output projection.
+    attention.proj_tpl.einsum_tpl = pax_fiddle.Config(OutputEinsum)
     attention.proj_tpl.params_init = out_of_block
 
     forward = pax_fiddle.Config(

@@ -106,7 +106,7 @@ class Softmax(embedding_softmax.FullSoftmax):
         theta = self.logits_ffn.linear.theta.w, self.logits_ffn.bias.theta.b
         weights, bias = (x.astype(inputs.dtype) for x in theta)
         bias = cpu_products.widen(bias, columns, value=-1e30)
-        return cpu_products.product_apart(inputs, weights, columns) + bias
+        return cpu_products.product(inputs, weights, columns, jnp.float32, apart=True) + bias
 
     def _of_classes(self, logits: pytypes.JTensor) -> pytypes.JTensor:
         """Returns logits without added columns."""

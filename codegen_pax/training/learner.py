@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax
 from paxml import learners
 from praxis import base_layer, optimizer_prefix_vectorization, pax_fiddle, py_utils, schedules
 
@@ -12,6 +11,8 @@ from codegen_pax import devices
 from codegen_pax.errors import InvalidValueError
 from codegen_pax.training.accumulation import AccumulatedGradient
 from codegen_pax.training.optimizer import OptaxAdam, is_adam_state
+
+ROW = 1024  # numbers that are added up at a time
 
 
 class Learner(learners.Learner):
@@ -36,7 +37,7 @@ class Learner(learners.Learner):
         skips = self.enable_skip_step_on_gradient_anomalies and self.vectorize_on_repeat_prefix
         if not (skips and isinstance(self.optimizer, OptaxAdam)):
             return super().update_states(grads, states, old_vars, var_weight_hparams)
-        grads, is_valid = self.scale_gradients(grads)
+        grads, is_valid = self._clipped(grads)
         optimizer = self.optimizer.skipping(is_valid)
         transformation = (
             optimizer_prefix_vectorization.get_transformations_with_vectorized_repeat_prefix(
@@ -50,11 +51,7 @@ class Learner(learners.Learner):
         counts = is_valid & _begin_finite(updates) if devices.on_one_cpu() else is_valid
         updates = jax.tree.map(lambda update: jnp.where(counts, update, 0), updates)
         if self.grad_norm_summary:
-            base_layer.add_global_summary(
-                "learning/applied_grad_norm",
-                optax.global_norm(updates),
-                base_layer.SummaryType.AGGREGATE_SCALAR,
-            )
+            _summarize("applied_grad_norm", _global_norm(updates))
 
         def is_leaf(node):
             return is_adam_state(node) or py_utils.is_optax_masked_node(node)
@@ -63,6 +60,52 @@ class Learner(learners.Learner):
             return updated if is_leaf(updated) else jnp.where(is_valid, updated, before)
 
         return updates, jax.tree.map(kept, after, states, is_leaf=is_leaf)
+
+    def _clipped(self, grads: py_utils.NestedMap) -> tuple[py_utils.NestedMap, jax.Array]:
+        """Returns what `scale_gradients` does, by a norm that one CPU computes faster."""
+        others = (
+            self.optimizer.clip_gradient_single_norm_to_value,
+            self.skip_step_gradient_norm_value,
+            self.grad_norm_individual_vars,
+            not self.check_valid_step,
+        )
+        if any(others) or not devices.on_one_cpu():
+            return self.scale_gradients(grads)
+        norm = _global_norm(grads)
+        is_valid = jnp.isfinite(norm)
+        maximum = self.optimizer.clip_gradient_norm_to_value
+        scale = jnp.minimum(1.0, maximum / norm) if maximum else jnp.ones_like(norm)
+        if maximum:
+            grads = jax.tree.map(lambda grad: grad * scale, grads)
+        _summarize("is_valid_step", is_valid.astype(jnp.float32))
+        _summarize("grad_scale", scale)
+        if self.grad_norm_summary:
+            _summarize("raw_grad_norm", norm)
+            _summarize("clipped_grad_norm", _global_norm(grads))
+        return grads, is_valid
+
+
+def _summarize(name: str, value: jax.Array) -> None:
+    """Adds a summary under Pax' own name."""
+    base_layer.add_global_summary(
+        f"learning/{name}", value, base_layer.SummaryType.AGGREGATE_SCALAR
+    )
+
+
+def _global_norm(tree: py_utils.NestedMap) -> jax.Array:
+    """Returns the norm of all numbers of a tree."""
+    return jnp.sqrt(sum(_sum_of_squares(array) for array in jax.tree.leaves(tree)))
+
+
+def _sum_of_squares(array: jax.Array) -> jax.Array:
+    """Returns the sum of the squares of an array.
+
+    XLA adds up an array on a CPU by windows, at 1.2 numbers a nanosecond. The product of a matrix
+    with a vector of ones adds up its rows at 9, which is as fast as they are read.
+    """
+    if array.dtype != jnp.float32 or array.size % ROW or not devices.on_one_cpu():
+        return jnp.sum(jnp.square(array))
+    return jnp.sum(jnp.square(array.reshape(-1, ROW)) @ jnp.ones(ROW))
 
 
 def _begin_finite(updates: py_utils.NestedMap) -> jax.Array:

@@ -11,8 +11,9 @@ from codegen_pax.model import cpu_products
 from tests.model.random_models import Shape, training_batch
 
 SHAPE = Shape(2, 2, 8, 4, vocab_size=61, batch=3, length=12)
-# Of 33 tokens: F = 64 with sixteen columns more; V = 61 with as many, and as many to be apart.
-WIDENED = ("33,80]", "33,93]")
+# D = 16 and F = 64 with sixteen columns more; of 33 tokens V = 61 with as many, and as many to be
+# apart.
+WIDENED = ("[16,80]", "33,93]")
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +71,54 @@ def test_nothing_is_widened_on_several_devices():
         assert cpu_products.added_columns(4096) == 0
 
 
+def both_of(product, left, right):
+    """Returns a product and the gradients of something computed of it."""
+
+    def loss(left, right):
+        output = product(left, right)
+        weights = jax.random.normal(jax.random.PRNGKey(2), output.shape)
+        return jnp.sum(jnp.exp(output / 8) * weights), output
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(left, right)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5), actual,
+                 expected)  # fmt: skip
+
+
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("added", [0, 5])
-@pytest.mark.parametrize("axes", [(), (2, 3)])
-def test_a_product_apart_has_the_numbers_and_gradients_of_a_product(axes, added):
-    left, right, weights = (
-        jax.random.normal(jax.random.PRNGKey(seed), (*axes, *shape))
-        for seed, shape in enumerate([(7, 4), (4, 9), (7, 9 + added)])
+@pytest.mark.parametrize("more", [0, 3])
+def test_a_widened_product_has_the_numbers_and_gradients_of_a_product(more, added, apart):
+    left, right = (
+        jax.random.normal(jax.random.PRNGKey(seed), shape)
+        for seed, shape in enumerate([(7, 4 + more), (4, 9)])
     )
 
-    def both(product):
-        def loss(left, right):
-            output = product(left, right)
-            return jnp.sum(jnp.exp(output / 8) * weights), output
+    def widened(left, right):
+        return cpu_products.product(left, right, added, jnp.float32, apart)
 
-        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(left, right)
+    def plain(left, right):
+        return left[:, :4] @ jnp.concatenate([right, jnp.zeros((4, added))], axis=-1)
 
-    jax.tree.map(
-        lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5),
-        both(lambda *operands: cpu_products.product_apart(*operands, added)),
-        both(lambda a, b: a @ jnp.concatenate([b, jnp.zeros((*axes, 4, added))], axis=-1)),
+    assert_equal(both_of(widened, left, right), both_of(plain, left, right))
+
+
+@pytest.mark.parametrize("rows, columns", [(9, 4), (1024, 4), (9, 1024), (2048, 1024)])
+def test_a_product_of_the_transposed_has_the_numbers_and_gradients_of_one(rows, columns):
+    left, right = (
+        jax.random.normal(jax.random.PRNGKey(seed), shape) / np.sqrt(columns)
+        for seed, shape in enumerate([(7, columns), (rows, columns)])
     )
+    turned = both_of(cpu_products.product_of_transposed, left, right)
+    assert_equal(turned, both_of(lambda a, b: a @ b.T, left, right))
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.float32])
+def test_a_product_has_the_type_of_its_operands_unless_told(dtype):
+    ones = jnp.ones((4, 4), jnp.bfloat16)
+    assert cpu_products.product(ones, ones, 2, dtype).dtype == (dtype or jnp.bfloat16)
 
 
 def test_what_is_computed_of_a_product_apart_is_not_written_over_it():
@@ -99,4 +128,4 @@ def test_what_is_computed_of_a_product_apart_is_not_written_over_it():
         return program.memory_analysis().temp_size_in_bytes == 0
 
     assert in_one_array(jnp.matmul)
-    assert not in_one_array(cpu_products.product_apart)
+    assert not in_one_array(lambda a, b: cpu_products.product(a, b, 0, None, True))

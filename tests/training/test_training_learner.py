@@ -1,12 +1,15 @@
-"""The learner's schedule against the formula of jaxformer's `utils.py` and the fixture's column."""
+"""The learner's schedule against jaxformer's formula and the fixture, its clipping against Pax'."""
 
 import json
 import math
 import pathlib
 
+import jax
 import numpy as np
 import pytest
+from praxis import base_layer
 
+from codegen_pax import devices
 from codegen_pax.training.learner import learner
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -69,3 +72,28 @@ def test_refuses_impossible_steps(name):
     steps = {"warmup_steps": 1, "anneal_steps": 1, "accumulation_steps": 1, name: -1}
     with pytest.raises(ValueError, match=f"{name}=-1.*expected at least 0, 1 and 1"):
         learner(learning_rate=1.0, decay="matrices", **steps)
+
+
+@pytest.mark.parametrize("scale", [0.01, 10, np.inf, np.nan])
+@pytest.mark.parametrize("clip_norm", [1.0, 0.0])
+def test_gradients_are_clipped_as_pax_clips_them(clip_norm, scale, monkeypatch):
+    """By a norm that is added up in another way, of arrays of whole rows and of others."""
+    pax = learner(
+        decay="matrices", learning_rate=1e-3, warmup_steps=1, anneal_steps=9, clip_norm=clip_norm
+    )
+    pax = pax.set(name="learner").Instantiate()
+    shapes = [(3, 4, 1024), (1024,), (7, 5)]
+    keys = jax.random.split(jax.random.PRNGKey(0), len(shapes))
+    grads = [jax.random.normal(*one) for one in zip(keys, shapes, strict=True)]
+    grads[0] = grads[0].at[1, 2, 3].multiply(scale)
+
+    def clipped_and_summaries():
+        with base_layer.JaxContext.new_context():
+            return *pax._clipped(grads), dict(base_layer.all_global_summaries())
+
+    actual = clipped_and_summaries()
+    monkeypatch.setattr(devices, "on_one_cpu", lambda: False)
+    expected = clipped_and_summaries()
+    assert bool(actual[1]) == np.isfinite(scale)
+    assert actual[2].keys() == expected[2].keys() and len(actual[2]) == 4
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=2e-6), actual, expected)
