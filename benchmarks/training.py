@@ -38,7 +38,7 @@ SHAPES = {
 }
 # Processes of each side. The same program takes up to 9% longer in one process than in another,
 # wherever its memory happens to lie, for as long as the process lives.
-LAUNCHES = 3
+LAUNCHES = 2
 QUICK, QUICK_ROUNDS, QUICK_LAUNCHES = ("cut-512",), 2, 1
 RATE = 1e-4
 LEAST_OF_PLAIN, LEAST_OF_TORCH = 0.95, 1.0
