@@ -39,6 +39,8 @@ SHAPES = {
 # Processes of each side. The same program takes up to 9% longer in one process than in another,
 # wherever its memory happens to lie, for as long as the process lives.
 LAUNCHES = 2
+# Steps before the first that counts: PyTorch's memory grows for as many.
+WARM_UP = 3
 QUICK, QUICK_ROUNDS, QUICK_LAUNCHES = ("cut-512",), 2, 1
 RATE = 1e-4
 LEAST_OF_PLAIN, LEAST_OF_TORCH = 0.95, 1.0
@@ -177,8 +179,11 @@ def measure(name: str, rate: sides.Side, quick: bool) -> dict[str, Any]:
                 for one in reports
             }
             peak = max(peak, rate.work()["rate"])
-            for one, of_side in sides.in_turns(pair, rounds, steps=steps).items():
-                reports[one] += of_side
+            for _ in range(WARM_UP):
+                for of_side in pair.values():
+                    of_side.work()
+            for one, reported in sides.in_turns(pair, rounds, steps=steps).items():
+                reports[one] += reported
                 pair[one].stop()
         own += reports["ours"]
         seconds[kind] = sides.median_seconds(reports[kind]) / steps
