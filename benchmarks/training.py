@@ -28,19 +28,18 @@ from codegen_pax.environment import allocator
 from experiments.sizes import SIZES, Remat, Size
 
 CUT = dataclasses.replace(SIZES["350M"], name="350M_4_layers", layers=4)
-# Size, rows, tokens in a row, rounds, steps of a round. After a pause a step runs slower than in
-# training, where one follows the other: with threads that sleep, and nothing in the caches.
+# Size, rows, tokens in a row, steps before what counts, rounds, steps of a round. PyTorch's memory
+# grows in the first steps. After a pause a step runs slower than in training, where one follows the
+# other: with threads that sleep, and nothing in the caches.
 SHAPES = {
-    "Nano": (SIZES["Nano"], 4, 160, 5, 20),
-    "cut-512": (CUT, 2, 512, 3, 1),
-    "cut-2048": (CUT, 1, 2048, 2, 1),
-    "350M": (SIZES["350M"], 1, 512, 2, 1),
+    "Nano": (SIZES["Nano"], 4, 160, 3, 5, 20),
+    "cut-512": (CUT, 2, 512, 3, 3, 1),
+    "cut-2048": (CUT, 1, 2048, 2, 2, 1),
+    "350M": (SIZES["350M"], 1, 512, 1, 2, 1),
 }
 # Processes of each side. The same program takes up to 9% longer in one process than in another,
 # wherever its memory happens to lie, for as long as the process lives.
 LAUNCHES = 2
-# Steps before the first that counts: PyTorch's memory grows for as many.
-WARM_UP = 3
 QUICK, QUICK_ROUNDS, QUICK_LAUNCHES = ("cut-512",), 2, 1
 RATE = 1e-4
 LEAST_OF_PLAIN, LEAST_OF_TORCH = 0.95, 1.0
@@ -155,7 +154,14 @@ def main() -> int:
         return 0
     rate = sides.Side([__file__, "--side", "rate", "--shape", "Nano"])
     names = args.shape or (QUICK if args.quick else SHAPES)
-    measured = [measure(name, rate, args.quick) for name in names]
+    measured = []
+    for name in names:
+        row = measure(name, rate, args.quick)
+        measured.append(row)
+        print(
+            f"{name}: {row['of plain']:.3f} of plain, {row['of torch']:.3f} of torch",
+            file=sys.stderr,
+        )
     rate.stop()
     targets = [
         results.Target(f"{row['shape']}: {key}", row[key], least=least)
@@ -167,7 +173,7 @@ def main() -> int:
 
 def measure(name: str, rate: sides.Side, quick: bool) -> dict[str, Any]:
     """Returns the row of a shape."""
-    size, rows, length, rounds, steps = SHAPES[name]
+    size, rows, length, before, rounds, steps = SHAPES[name]
     rounds, launches = (QUICK_ROUNDS, QUICK_LAUNCHES) if quick else (rounds, LAUNCHES)
     peak, seconds, shares, own = 0.0, {}, {}, []
     # One pair after the other: three sides of 350M need more than 24 GB.
@@ -179,7 +185,7 @@ def measure(name: str, rate: sides.Side, quick: bool) -> dict[str, Any]:
                 for one in reports
             }
             peak = max(peak, rate.work()["rate"])
-            for _ in range(WARM_UP):
+            for _ in range(before):
                 for of_side in pair.values():
                     of_side.work()
             for one, reported in sides.in_turns(pair, rounds, steps=steps).items():

@@ -63,6 +63,7 @@ def _computes_the_same(change: Change) -> bool:
         "codegen_pax.model.",
         "praxis.layers.embedding_softmax.FullSoftmax",
         "praxis.layers.attentions.DotProductAttention",
+        "praxis.layers.attentions.CombinedQKVProjectionLayer",
         "praxis.layers.base_ops.EinsumOp",
     )
     return all((value or "").startswith(same) for value in (change.old, change.new))
@@ -110,7 +111,7 @@ MAY_CHANGE = (
     ),
     Rule(r"\.\w*chunk\w*$", "how attention or loss is computed"),
     Rule(
-        r"\.(softmax_tpl|tr_atten_tpl|einsum_tpl)$",
+        r"\.(softmax_tpl|tr_atten_tpl|combined_qkv_proj_tpl|einsum_tpl)$",
         "how attention or loss is computed",
         _computes_the_same,
     ),

@@ -59,15 +59,20 @@ def test_train_step_is_the_recipe_written_out():
         optax.adamw(rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1, mask=mask),
     )
 
+    loss_and_gradient = jax.jit(jax.value_and_grad(loss))  # of one micro-batch: compiled once
+
     @jax.jit
+    def apply(params, state, grads):
+        mean = jax.tree.map(lambda *g: sum(g) / ACCUMULATION, *grads)
+        updates, state = chain.update(mean, state, params)
+        return optax.apply_updates(params, updates), state
+
     def expected_step(params, state, rows):
         micro_batches = [jax.tree.map(lambda x, a=a: x[a::ACCUMULATION], rows) for a in range(4)]
         losses, grads = zip(
-            *(jax.value_and_grad(loss)(params, micro) for micro in micro_batches), strict=True
+            *(loss_and_gradient(params, micro) for micro in micro_batches), strict=True
         )
-        mean = jax.tree.map(lambda *g: sum(g) / ACCUMULATION, *grads)
-        updates, state = chain.update(mean, state, params)
-        return optax.apply_updates(params, updates), state, sum(losses) / ACCUMULATION
+        return *apply(params, state, grads), sum(losses) / ACCUMULATION
 
     state = chain.init(jax.tree.map(jnp.asarray, expected))
     for step in range(STEPS):
