@@ -50,7 +50,7 @@ def product(
     A gradient widens `right` again: kept from the forward pass, it would be stored for each layer.
 
     Args:
-        left: [M, K], or wider: what is right of K is not read.
+        left: [M, K], or wider: what is right of K is multiplied by zeros.
         right: [K, N].
         added: The number of columns to add.
         dtype: The type of what is returned, and what it is added up in; else that of the operands.
